@@ -1,0 +1,244 @@
+"""Every setting of the method, in one validated, described and bounded model.
+
+The same model serves the Python call, the command line, the flow's parameters and ``prefect.yaml``.
+It imports neither torch nor numpy, so that a command line can show it at once.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ssdnet_core.errors import InvalidConfigError
+
+METHOD_VERSION = 1
+"""Raised whenever the same configuration gives other maps; part of every fingerprint."""
+
+PresetName = Literal["default", "paper"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkConfig(_Settings):
+    """The convolutional network whose inductive bias is the model of "normal" (paper: deep image prior)."""
+
+    width: int = Field(
+        48,
+        ge=8,
+        le=256,
+        multiple_of=8,
+        description="Channels at the finest level; the coarser have twice as many.",
+    )
+    unshuffle: Literal[1, 2, 4] = Field(
+        4,
+        description="Side of the pixel block folded into channels at the input: 4 is four times coarser and faster.",
+    )
+
+
+class CorruptionConfig(_Settings):
+    """What keeps the network from learning the identity (paper: masking, shuffling, Gaussian noise)."""
+
+    block_sizes: tuple[int, ...] = Field(
+        (8, 16, 32), min_length=1, description="Sides of the masked blocks in working pixels, used in turn."
+    )
+    mask_ratio: float = Field(0.4, gt=0.0, lt=1.0, description="Share of the blocks that is masked.")
+    shuffle_ratio: float = Field(
+        0.5,
+        ge=0.0,
+        le=1.0,
+        description="Share of the masked blocks filled with patches from elsewhere, not zeros.",
+    )
+    noise: float = Field(
+        0.05,
+        ge=0.0,
+        le=1.0,
+        description="Sigma of the Gaussian noise on the input, in standard deviations of the image.",
+    )
+
+
+class LossConfig(_Settings):
+    """Pixel fidelity, and the perceptual loss based on inner-product similarity."""
+
+    masked_weight: float = Field(1.0, gt=0.0, le=10.0, description="Weight of the pixel loss inside masked blocks.")
+    visible_weight: float = Field(0.1, ge=0.0, le=10.0, description="Weight of the pixel loss on visible pixels.")
+    perceptual_weight: float = Field(
+        0.0, ge=0.0, le=10.0, description="Weight of the inner-product perceptual loss; 0 leaves it out."
+    )
+
+
+class FitConfig(_Settings):
+    """The optimisation on crops of the one image."""
+
+    steps: int = Field(100, ge=1, le=10_000, description="Optimisation steps.")
+    crop: int = Field(
+        128,
+        ge=16,
+        le=1024,
+        multiple_of=16,
+        description="Side of the crops in working pixels; smaller images use less.",
+    )
+    batch: int = Field(2, ge=1, le=64, description="Crops in a step.")
+    learning_rate: float = Field(4e-3, gt=0.0, le=1.0, description="Peak learning rate of the one-cycle schedule.")
+    weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="AdamW's weight decay.")
+    warmup: float = Field(0.1, gt=0.0, lt=1.0, description="Share of the steps in which the learning rate rises.")
+
+
+class ReconstructionConfig(_Settings):
+    """Blind reconstruction: each pixel is predicted from a context in which its own block is masked."""
+
+    block: int = Field(16, ge=4, le=256, multiple_of=4, description="Side of the masked block in working pixels.")
+    shifts: Literal[1, 2, 4] = Field(
+        2,
+        description="Shifts of the block grid along each axis; each pixel is predicted shifts x shifts times.",
+    )
+    moments: tuple[float, ...] = Field(
+        (0.3, 1.0),
+        min_length=1,
+        description="Shares of the fit after which the image is reconstructed; the maps are fused by their maximum.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.block % self.shifts:
+            raise ValueError(f"block {self.block} is no multiple of shifts {self.shifts}: change one of them")
+        if list(self.moments) != sorted(set(self.moments)) or not 0.0 < self.moments[0] <= self.moments[-1] <= 1.0:
+            raise ValueError(f"moments {self.moments} must rise within (0, 1], as in (0.3, 1.0)")
+        return self
+
+
+class ScoreConfig(_Settings):
+    """Weights of the three score components in the anomaly map; 0 leaves one out."""
+
+    local_energy: float = Field(4.0, ge=0.0, le=100.0, description="Weight of the local filter energy.")
+    residual_pattern: float = Field(1.0, ge=0.0, le=100.0, description="Weight of the residual's unusual patterns.")
+    inner_product: float = Field(1.0, ge=0.0, le=100.0, description="Weight of image-prediction dissimilarity.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.local_energy == self.residual_pattern == self.inner_product == 0:
+            raise ValueError("all three score weights are 0: give at least one of them a positive weight")
+        return self
+
+
+class VerdictConfig(_Settings):
+    """From an anomaly map to a verdict, without labels."""
+
+    expected_false_alarms: float = Field(
+        0.1, gt=0.0, le=100.0, description="Expected number of false alarms in an image without defects."
+    )
+    min_area: int = Field(1, ge=1, description="Smallest region in pixels of the original image.")
+
+
+class Config(_Settings):
+    """Settings of one localization.
+
+    ``Config()`` is the preset that measures best; ``Config.preset("paper")`` has every ingredient of the
+    paper's abstract on. Single settings are changed by dotted names: ``Config().updated({"fit.steps": 50})``.
+    """
+
+    working_size: int = Field(
+        256,
+        ge=32,
+        le=8192,
+        description="The image's short side is brought down to this many pixels; never enlarged.",
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random in the fit.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Arithmetic of the network; auto takes bfloat16 where the device has it in hardware.",
+    )
+    network: NetworkConfig = Field(default_factory=NetworkConfig, description="The network.")
+    corruption: CorruptionConfig = Field(default_factory=CorruptionConfig, description="The input's corruption.")
+    loss: LossConfig = Field(default_factory=LossConfig, description="The losses.")
+    fit: FitConfig = Field(default_factory=FitConfig, description="The optimisation.")
+    reconstruction: ReconstructionConfig = Field(
+        default_factory=ReconstructionConfig, description="The blind reconstruction."
+    )
+    score: ScoreConfig = Field(default_factory=ScoreConfig, description="The anomaly map's components.")
+    verdict: VerdictConfig = Field(default_factory=VerdictConfig, description="The verdict.")
+
+    @classmethod
+    def preset(cls, name: str) -> "Config":
+        """Return a named configuration: ``default`` or ``paper``.
+
+        Raises
+        ------
+        InvalidConfigError
+            If there is no such preset.
+        """
+        if name not in PRESETS:
+            raise InvalidConfigError(f"there is no preset {name!r}: choose one of {', '.join(PRESETS)}")
+        return cls().updated(PRESETS[name])
+
+    def updated(self, changes: dict[str, Any]) -> "Config":
+        """Return a copy with the settings named by dotted paths changed, checked like any other.
+
+        Parameters
+        ----------
+        changes
+            For example ``{"fit.steps": 50, "verdict.expected_false_alarms": 0.01}``. Strings are converted.
+
+        Raises
+        ------
+        InvalidConfigError
+            If a path names no setting, or a value is out of its range.
+        """
+        tree = self.model_dump()
+        for path, value in changes.items():
+            *parents, leaf = path.split(".")
+            node: Any = tree
+            for parent in parents:
+                node = node.get(parent) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or leaf not in node:
+                raise InvalidConfigError(f"there is no setting {path!r}: one of {', '.join(setting_paths())}")
+            node[leaf] = value
+        return parse_config(tree)
+
+    def fingerprint(self) -> str:
+        """Return 12 hexadecimal digits that change whenever the maps or verdicts could.
+
+        The device is left out: a night moved from one machine to another is not another night.
+        """
+        settings = self.model_dump(mode="json", exclude={"device"})
+        text = json.dumps({"method": METHOD_VERSION, **settings}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {"loss.perceptual_weight": 0.5},
+}
+"""Named configurations, as changes to the defaults."""
+
+
+def parse_config(settings: dict[str, Any]) -> Config:
+    """Build a :class:`Config` from nested dictionaries, as read from YAML or JSON.
+
+    Raises
+    ------
+    InvalidConfigError
+        Naming each wrong setting, its value and what is allowed.
+    """
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'config'} = {problem['input']!r}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise InvalidConfigError(problems) from error
+
+
+def setting_paths(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Return the dotted paths of all single settings, in their order of definition."""
+    paths: list[str] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            paths += setting_paths(field.annotation, f"{prefix}{name}.")
+        else:
+            paths.append(prefix + name)
+    return paths

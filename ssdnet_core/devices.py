@@ -1,0 +1,42 @@
+"""Which device computes, and with which arithmetic."""
+
+import torch
+
+from ssdnet_core.errors import DeviceUnavailableError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device for ``auto | cpu | mps | cuda | cuda:N``; auto prefers cuda, then mps.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceUnavailableError(
+            f"device {name!r} does not exist: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "set device to auto or cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceUnavailableError("device 'mps' does not exist on this machine: set device to auto or cpu")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return float32 or bfloat16; auto takes bfloat16 where the device computes it in hardware."""
+    if name == "auto":
+        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))

@@ -1,0 +1,17 @@
+"""Errors a caller can act on: each message names the value, the reason and what to change."""
+
+
+class SsdnetError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class InvalidImageError(SsdnetError, ValueError):
+    """The image cannot be inspected: wrong shape, dtype, size or values."""
+
+
+class InvalidConfigError(SsdnetError, ValueError):
+    """A setting is out of its range, unknown, or does not fit the image."""
+
+
+class DeviceUnavailableError(SsdnetError, RuntimeError):
+    """The requested device does not exist on this machine."""

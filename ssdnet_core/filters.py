@@ -1,0 +1,97 @@
+"""Fixed linear filters: Gaussians that respect missing pixels, Gaussian derivatives, a random orthonormal bank.
+
+All work on tensors (C, H, W) and treat each channel alike.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BANK_SIZE = 7
+
+
+def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
+    """Return a 1-D Gaussian of sum 1, cut at three sigma."""
+    radius = max(1, math.ceil(3 * sigma))
+    position = torch.arange(-radius, radius + 1, dtype=dtype, device=device)
+    kernel = torch.exp(-0.5 * (position / sigma) ** 2)
+    return kernel / kernel.sum()
+
+
+def smooth(values: Tensor, sigma: float) -> Tensor:
+    """Convolve with a Gaussian; beyond the border lie zeros."""
+    kernel = gaussian_kernel(sigma, values.dtype, values.device)
+    return _convolve_rows(_convolve_rows(values, kernel).mT, kernel).mT
+
+
+def weighted_smooth(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
+    """Return the Gaussian-weighted mean of the pixels that count (normalised convolution).
+
+    Knutsson and Westin, CVPR 1993. ``weight`` is (1, H, W); out of reach of every pixel that counts the result is 0.
+    """
+    reach = smooth(weight, sigma)
+    return smooth(values * weight, sigma) / reach.clamp_min(1e-6)
+
+
+def effective_samples(weight: Tensor, sigma: float) -> Tensor:
+    """Return the effective number of pixels under a Gaussian window, relative to the image's median: (1, H, W).
+
+    Kish's (sum w)^2 / sum w^2. Smaller at the borders, where a local mean is noisier.
+    """
+    kernel = gaussian_kernel(sigma, weight.dtype, weight.device)
+    square = kernel.square()
+    total = _convolve_rows(_convolve_rows(weight, kernel).mT, kernel).mT
+    total_square = _convolve_rows(_convolve_rows(weight, square).mT, square).mT
+    samples = torch.where(weight > 0, total.square() / total_square.clamp_min(1e-12), 0.0)
+    return samples / samples[weight > 0].median()
+
+
+def gaussian_derivatives(values: Tensor) -> Tensor:
+    """Return five Gaussian derivatives (x, y, xx, xy, yy; sigma 1) of each channel: (5 C, H, W), borders replicated."""
+    kernels = _derivative_kernels(values)
+    radius = kernels.shape[-1] // 2
+    padded = functional.pad(values[:, None], (radius,) * 4, mode="replicate")
+    return functional.conv2d(padded, kernels).flatten(0, 1)
+
+
+def _derivative_kernels(like: Tensor) -> Tensor:
+    position = torch.arange(-3, 4, dtype=like.dtype, device=like.device)
+    gauss = torch.exp(-0.5 * position**2)
+    gauss = gauss / gauss.sum()
+    first = -position * gauss
+    second = (position**2 - 1) * gauss
+    second = second - second.mean()
+    pairs = [(gauss, first), (first, gauss), (gauss, second), (first, first), (second, gauss)]
+    kernels = torch.stack([torch.outer(down, right) for down, right in pairs])
+    return (kernels / kernels.flatten(1).norm(dim=1)[:, None, None])[:, None]
+
+
+def orthonormal_bank(channels: int, count: int) -> Tensor:
+    """Return fixed random filters (count, channels, 7, 7): orthonormal, and of zero mean in each channel."""
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.randn(count, channels, BANK_SIZE**2, generator=generator, dtype=torch.float64)
+    draw = draw - draw.mean(dim=2, keepdim=True)
+    basis, _ = torch.linalg.qr(draw.flatten(1).T)
+    return basis.T.reshape(count, channels, BANK_SIZE, BANK_SIZE).float()
+
+
+def shrink(values: Tensor, factor: int) -> Tensor:
+    """Average over squares of ``factor`` pixels; an incomplete last row or column averages what there is."""
+    if factor == 1:
+        return values
+    return functional.avg_pool2d(values[None], factor, ceil_mode=True, count_include_pad=False)[0]
+
+
+def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Interpolate bilinearly to ``size`` = (H, W)."""
+    if tuple(values.shape[-2:]) == size:
+        return values
+    return functional.interpolate(values[None], size=list(size), mode="bilinear", align_corners=False)[0]
+
+
+def _convolve_rows(values: Tensor, kernel: Tensor) -> Tensor:
+    width = values.shape[-1]
+    rows = functional.conv1d(values.reshape(-1, 1, width), kernel[None, None], padding=len(kernel) // 2)
+    return rows.reshape(values.shape)

@@ -1,0 +1,166 @@
+"""The whole method on one image: prepare, fit, reconstruct blind, score, judge."""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ssdnet_core.config import Config
+from ssdnet_core.devices import resolve_device, resolve_precision
+from ssdnet_core.filters import enlarge
+from ssdnet_core.fitting import fit
+from ssdnet_core.network import stride
+from ssdnet_core.preparation import WorkingImage, prepare
+from ssdnet_core.reconstruction import reconstruct_blind
+from ssdnet_core.regions import Region, find_regions
+from ssdnet_core.scoring import anomaly_map
+from ssdnet_core.significance import alarm_level, significance, verdict_map
+
+
+@dataclass(frozen=True, eq=False)
+class Localization:
+    """What SSDnet finds in one image.
+
+    Attributes
+    ----------
+    working_map
+        (h, w) float32, the anomaly map at working size: at least 0, in robust standard deviations of the image itself.
+    working_background
+        (h, w, C) float32, what the image's own structure explains, in the image's units.
+    score
+        -log10 of the number of false alarms expected at the image's highest peak: 1 means that one in ten images
+        without a defect scores as high, 2 one in a hundred.
+    defective
+        Whether the score reaches ``-log10(verdict.expected_false_alarms)``.
+    regions
+        The defects, highest peak first; empty if not defective.
+    original_shape
+        (H, W) of the image.
+    seconds
+        CPU seconds of this process that the localization took.
+    warnings
+        What the reader of the result should know, for example that the image is constant.
+    """
+
+    working_map: npt.NDArray[np.float32]
+    working_background: npt.NDArray[np.float32]
+    score: float
+    defective: bool
+    regions: tuple[Region, ...]
+    original_shape: tuple[int, int]
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def anomaly_map(self) -> npt.NDArray[np.float32]:
+        """The anomaly map at the image's own size: (H, W) float32."""
+        return enlarge_map(self.working_map, self.original_shape)
+
+    @cached_property
+    def background(self) -> npt.NDArray[np.float32]:
+        """The normal background at the image's own size: (H, W) or (H, W, C) float32, in the image's units."""
+        enlarged = enlarge(torch.from_numpy(self.working_background).permute(2, 0, 1), self.original_shape)
+        background: npt.NDArray[np.float32] = enlarged.permute(1, 2, 0).numpy()
+        return background[:, :, 0] if background.shape[2] == 1 else background
+
+
+def localize(
+    image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None = None, config: Config | None = None
+) -> Localization:
+    """Find what an image's own structure cannot explain.
+
+    SSDnet (arXiv 2509.18354): a small convolutional network is fitted to this one image from corrupted crops of
+    it; every pixel is then predicted without sight of its own block, and image and prediction are compared.
+    No training data, no labels, no pretrained weights.
+
+    Parameters
+    ----------
+    image
+        (H, W), (H, W, 1) or (H, W, 3); uint8, uint16, float32 or float64; both sides at least 32 pixels.
+    mask
+        (H, W) bool, True where a pixel does not count: missing, or outside the region of interest.
+        Masked values have no influence on the result.
+    config
+        Settings; ``Config()`` if left out.
+
+    Returns
+    -------
+    Localization
+        The same for the same image, mask, configuration, device and number of torch threads.
+
+    Raises
+    ------
+    InvalidImageError
+        If the image or the mask cannot be inspected.
+    DeviceUnavailableError
+        If ``config.device`` does not exist.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ssdnet_core import Config, localize
+    >>> image = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    >>> localize(image, config=Config().updated({"fit.steps": 4})).anomaly_map.shape
+    (64, 64)
+    """
+    started = time.process_time()
+    config = config or Config()
+    device = resolve_device(config.device)
+    dtype = resolve_precision(config.precision, device)
+    working = prepare(image, mask, working_size=config.working_size)
+    if working.constant:
+        scores, background = torch.zeros_like(working.valid[0]), torch.zeros_like(working.pixels)
+        warnings: tuple[str, ...] = ("the image is constant: there is no structure to compare with",)
+    else:
+        scores, background = _fit_and_score(working, config, device=device, dtype=dtype)
+        warnings = ()
+    judged = verdict_map(scores, working.valid)
+    area = float(working.valid.sum())
+    score = significance(float(judged.max()), area=area)
+    threshold = alarm_level(config.verdict.expected_false_alarms, area=area)
+    return Localization(
+        working_map=scores.numpy(),
+        working_background=_in_original_units(background, working),
+        score=score,
+        defective=(defective := float(judged.max()) >= threshold),
+        regions=find_regions(
+            judged.numpy(), threshold, original_shape=working.original_shape, min_area=config.verdict.min_area
+        )
+        if defective
+        else (),
+        original_shape=working.original_shape,
+        seconds=time.process_time() - started,
+        warnings=warnings,
+    )
+
+
+def enlarge_map(working_map: npt.NDArray[np.floating], original_shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Bring an anomaly map from the working size (h, w) to the image's own size (H, W): float32, bilinear."""
+    working = torch.from_numpy(np.ascontiguousarray(working_map, dtype=np.float32))
+    enlarged: npt.NDArray[np.float32] = enlarge(working[None], original_shape)[0].numpy()
+    return enlarged
+
+
+def _fit_and_score(
+    working: WorkingImage, config: Config, *, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    pixels, valid = working.pixels.to(device), working.valid.to(device)
+    fused = torch.zeros_like(valid[0])
+    prediction = torch.zeros_like(pixels)
+    for _, network in fit(working, config, device=device, dtype=dtype):
+        prediction = reconstruct_blind(
+            network, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
+        )
+        # Early and late networks know different defects: the higher score of each pixel counts.
+        fused = torch.maximum(fused, anomaly_map(pixels, prediction, valid, config=config.score))
+    return fused.cpu(), prediction.cpu()
+
+
+def _in_original_units(background: Tensor, working: WorkingImage) -> npt.NDArray[np.float32]:
+    units = (background * working.std + working.mean) * working.full_range
+    array: npt.NDArray[np.float32] = units.permute(1, 2, 0).contiguous().numpy()
+    return array

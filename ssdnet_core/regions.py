@@ -1,0 +1,84 @@
+"""Defect regions: the connected parts of a map above a level, in pixels of the original image."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected part of the image that its own structure does not explain.
+
+    Attributes
+    ----------
+    top, left, bottom, right
+        The box in pixels of the original image; bottom and right are exclusive.
+    area
+        In pixels of the original image.
+    peak
+        Highest value of the verdict's map in the region, in robust standard deviations.
+    centroid
+        (y, x) in pixels of the original image, weighted by the map.
+    """
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+    area: int
+    peak: float
+    centroid: tuple[float, float]
+
+
+def find_regions(
+    levels: npt.NDArray[np.float32], threshold: float, *, original_shape: tuple[int, int], min_area: int = 1
+) -> tuple[Region, ...]:
+    """Return the regions of a map at or above a threshold, highest peak first.
+
+    Parameters
+    ----------
+    levels
+        (h, w) float32, the map at working size.
+    threshold
+        In the map's units.
+    original_shape
+        (H, W) of the image the boxes are for.
+    min_area
+        Smaller regions are left out, in pixels of the original image.
+    """
+    scale = (original_shape[0] / levels.shape[0], original_shape[1] / levels.shape[1])
+    labels, _ = ndimage.label(levels >= threshold, structure=EIGHT_CONNECTED)
+    regions = [
+        _describe(levels[box], labels[box] == label, corner=(box[0].start, box[1].start), scale=scale)
+        for label, box in enumerate(ndimage.find_objects(labels), start=1)
+    ]
+    return tuple(sorted((r for r in regions if r.area >= min_area), key=lambda r: -r.peak))
+
+
+def _describe(
+    levels: npt.NDArray[np.float32],
+    inside: npt.NDArray[np.bool_],
+    *,
+    corner: tuple[int, int],
+    scale: tuple[float, float],
+) -> Region:
+    rows, columns = np.nonzero(inside)
+    weights = levels[inside].astype(np.float64)
+    (top, left), (down, right) = corner, inside.shape
+    # Pixel centres lie at half coordinates: the centre of working pixel i is at (i + 0.5) * scale.
+    centre_y = (top + np.average(rows, weights=weights) + 0.5) * scale[0] - 0.5
+    centre_x = (left + np.average(columns, weights=weights) + 0.5) * scale[1] - 0.5
+    return Region(
+        top=math.floor(top * scale[0]),
+        left=math.floor(left * scale[1]),
+        bottom=math.ceil((top + down) * scale[0]),
+        right=math.ceil((left + right) * scale[1]),
+        area=round(len(rows) * scale[0] * scale[1]),
+        peak=float(weights.max()),
+        centroid=(float(centre_y), float(centre_x)),
+    )

@@ -1,0 +1,48 @@
+"""How many false alarms a score would raise by chance: the a-contrario reading of the anomaly map.
+
+The map is normalised by the image's own medians, so one law serves all images: the number of false alarms (NFA;
+Desolneux, Moisan and Morel, IJCV 2000) above a level falls exponentially with the level. Its two constants were
+measured on defect-free photographs of four textures (docs/METHOD.md).
+"""
+
+import math
+
+from torch import Tensor
+
+from ssdnet_core.filters import weighted_smooth
+
+LOG_NFA_AT_ZERO = 7.96
+LOG_NFA_SLOPE = 1.016
+REFERENCE_AREA = 256 * 256
+VERDICT_WINDOW = 2.0
+
+
+def verdict_map(scores: Tensor, valid: Tensor) -> Tensor:
+    """Return the anomaly map as the verdict reads it, (H, W): its square smoothed by 2 pixels, 0 where not valid."""
+    squared = weighted_smooth(scores.square()[None], valid, VERDICT_WINDOW)
+    return (squared * valid)[0].sqrt()
+
+
+def significance(level: float, *, area: float) -> float:
+    """Return -log10 of the expected number of false alarms above a level.
+
+    1 means: an image without defects reaches this level once in ten.
+
+    Parameters
+    ----------
+    level
+        A value of :func:`verdict_map`, in robust standard deviations.
+    area
+        Number of pixels at the working size among which the level was sought.
+    """
+    log_nfa = LOG_NFA_AT_ZERO + math.log(area / REFERENCE_AREA) - LOG_NFA_SLOPE * level
+    return -log_nfa / math.log(10)
+
+
+def alarm_level(expected_false_alarms: float, *, area: float) -> float:
+    """Return the level that images without defects exceed the given number of times on average.
+
+    The inverse of :func:`significance`.
+    """
+    log_nfa = LOG_NFA_AT_ZERO + math.log(area / REFERENCE_AREA)
+    return max(0.0, (log_nfa - math.log(expected_false_alarms)) / LOG_NFA_SLOPE)

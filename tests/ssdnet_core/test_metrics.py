@@ -1,0 +1,267 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage
+
+from ssdnet_core.metrics import (
+    aupro,
+    best_f1,
+    evaluate_map,
+    pixel_auroc,
+    pixel_average_precision,
+    without_border,
+)
+
+SHAPE = (6, 7)
+# Few distinct scores, so that ties are the rule.
+tied_scores = arrays(np.float32, SHAPE, elements=st.integers(-3, 4).map(lambda k: k / 4))
+loose_scores = arrays(np.float64, SHAPE, elements=st.floats(-1, 1))
+score_maps = tied_scores | loose_scores
+masks = arrays(np.bool_, SHAPE)
+pairs = st.tuples(score_maps, masks)
+
+# The machines that run this are shared: how long one example takes says nothing.
+unhurried = settings(deadline=None)
+
+
+def same(a, b, tolerance=1e-12):
+    return (math.isnan(a) and math.isnan(b)) or a == pytest.approx(b, abs=tolerance)
+
+
+def auroc_by_pairs(scores, truth):
+    bad, good = scores[truth][:, None], scores[~truth][None, :]
+    return float(np.mean((bad > good) + 0.5 * (bad == good))) if truth.any() and not truth.all() else math.nan
+
+
+def average_precision_by_thresholds(scores, truth):
+    total, recall_before = 0.0, 0.0
+    for threshold in np.unique(scores)[::-1]:
+        found = scores >= threshold
+        recall = (found & truth).sum() / truth.sum()
+        total += (recall - recall_before) * (found & truth).sum() / found.sum()
+        recall_before = recall
+    return total
+
+
+def aupro_by_thresholds(scores, truths, fpr_limit):
+    # A Python float compared with a float32 array would be rounded to float32 first.
+    scores = [score.astype(np.float64) for score in scores]
+    regions, good_pixels = [], sum((~truth).sum() for truth in truths)
+    for image, truth in enumerate(truths):
+        labels, count = ndimage.label(truth, structure=np.ones((3, 3)))
+        regions += [(image, labels == label) for label in range(1, count + 1)]
+    if not regions or not good_pixels:
+        return math.nan
+    area, fpr, pro = 0.0, 0.0, 0.0
+    for threshold in sorted({float(s) for score in scores for s in score.ravel()}, reverse=True):
+        found = [score >= threshold for score in scores]
+        next_pro = np.mean([found[image][region].mean() for image, region in regions])
+        next_fpr = sum((f & ~t).sum() for f, t in zip(found, truths, strict=True)) / good_pixels
+        if next_fpr > fpr_limit:
+            pro_limit = pro + (next_pro - pro) * (fpr_limit - fpr) / (next_fpr - fpr)
+            return (area + (fpr_limit - fpr) * (pro + pro_limit) / 2) / fpr_limit
+        area += (next_fpr - fpr) * (pro + next_pro) / 2
+        fpr, pro = next_fpr, next_pro
+    return area / fpr_limit
+
+
+@unhurried
+@given(pairs)
+def test_auroc_is_the_chance_that_a_defective_pixel_outscores_a_good_one(pair):
+    assert same(pixel_auroc(*pair), auroc_by_pairs(*pair))
+
+
+@unhurried
+@given(pairs.filter(lambda pair: pair[1].any() and not pair[1].all()))
+def test_average_precision_equals_the_sum_over_thresholds(pair):
+    assert same(pixel_average_precision(*pair), average_precision_by_thresholds(*pair))
+
+
+@unhurried
+@given(pairs.filter(lambda pair: pair[1].any() and not pair[1].all()))
+def test_no_threshold_has_a_better_f1(pair):
+    scores, truth = pair
+    best = best_f1(scores, truth)
+    f1 = {t: 2 * ((scores >= t) & truth).sum() / ((scores >= t).sum() + truth.sum()) for t in np.unique(scores)}
+    assert best.f1 == pytest.approx(max(f1.values()), abs=1e-12)
+    assert best.f1 == pytest.approx(f1[best.threshold], abs=1e-12)
+    found = scores >= best.threshold
+    assert best.precision == pytest.approx((found & truth).sum() / found.sum())
+    assert best.recall == pytest.approx((found & truth).sum() / truth.sum())
+
+
+@unhurried
+@given(st.lists(pairs, min_size=1, max_size=3), st.sampled_from([0.05, 0.3, 1 / 3, 0.5, 1.0]))
+def test_aupro_equals_the_loop_over_every_threshold_and_region(images, fpr_limit):
+    scores, truths = zip(*images, strict=True)
+    assert same(aupro(scores, truths, fpr_limit=fpr_limit), aupro_by_thresholds(scores, truths, fpr_limit))
+
+
+@unhurried
+@given(pairs, masks)
+def test_metrics_are_invariant_under_strictly_monotone_transforms(pair, valid):
+    scores, truth = pair
+    _, ranks = np.unique(scores, return_inverse=True)
+    transformed = np.exp(ranks.reshape(SHAPE) / 5.0)
+    before, after = evaluate_map(scores, truth, valid=valid), evaluate_map(transformed, truth, valid=valid)
+    assert same(before.auroc, after.auroc)
+    assert same(before.average_precision, after.average_precision)
+    assert same(before.aupro, after.aupro)
+    assert same(before.f1, after.f1)
+
+
+@unhurried
+@given(pairs, masks)
+def test_excluding_pixels_equals_removing_them(pair, valid):
+    scores, truth = pair
+    rest = scores[valid][None, :], truth[valid][None, :]
+    for metric in (pixel_auroc, pixel_average_precision):
+        assert same(metric(scores, truth, valid=valid), metric(*rest))
+    assert same(best_f1(scores, truth, valid=valid).f1, best_f1(*rest).f1)
+
+
+@unhurried
+@given(pairs)
+def test_excluding_a_border_equals_cropping_it(pair):
+    scores, truth = pair
+    inner = without_border(SHAPE, 0.2)
+    cropped = scores[1:-1, 1:-1], truth[1:-1, 1:-1]
+    assert same(aupro([scores], [truth], valids=[inner]), aupro([cropped[0]], [cropped[1]]))
+    assert same(evaluate_map(scores, truth, valid=inner).auroc, evaluate_map(*cropped).auroc)
+
+
+@unhurried
+@given(masks.filter(lambda truth: truth.any() and not truth.all()))
+def test_perfect_scores_give_one_and_inverted_ones_zero(truth):
+    perfect = evaluate_map(truth.astype(np.float32), truth)
+    assert (perfect.auroc, perfect.average_precision, perfect.f1) == (1, 1, 1)
+    assert perfect.aupro == pytest.approx(1, abs=1e-12)
+    inverted = evaluate_map(1.0 - truth, truth)
+    assert inverted.auroc == 0
+    assert best_f1(truth.astype(np.float32), truth).threshold == 1
+
+
+def test_constant_scores_give_the_diagonal():
+    truth = np.zeros(SHAPE, dtype=bool)
+    truth[2, 2:5] = True
+    flat = np.zeros(SHAPE)
+    assert pixel_auroc(flat, truth) == 0.5
+    assert pixel_average_precision(flat, truth) == pytest.approx(truth.mean())
+    assert aupro([flat], [truth]) == pytest.approx(0.15)
+
+
+def test_small_and_large_regions_weigh_the_same_in_aupro():
+    truth = np.zeros((20, 20), dtype=bool)
+    truth[2, 2] = truth[8:18, 8:18] = True
+    only_large = truth.astype(float)
+    only_large[2, 2] = -1
+    # One of two regions is found at once, the other with the last threshold of all.
+    assert aupro([only_large], [truth], fpr_limit=0.3) == pytest.approx(0.5)
+    assert pixel_auroc(only_large, truth) > 0.98
+
+
+def test_diagonal_neighbours_are_one_region():
+    truth = np.eye(2, dtype=bool)
+    scores = np.array([[2.0, 0.0], [1.0, 1.0]])
+    assert aupro([scores], [truth], fpr_limit=1.0) == pytest.approx(aupro_by_thresholds([scores], [truth], 1.0))
+    assert aupro([scores], [truth], fpr_limit=1.0) == pytest.approx(0.875)
+
+
+@unhurried
+@given(score_maps, st.booleans())
+def test_one_class_only_gives_nan(scores, defective):
+    truth = np.full(SHAPE, defective)
+    metrics = evaluate_map(scores, truth)
+    best = best_f1(scores, truth)
+    assert all(math.isnan(value) for value in (metrics.auroc, metrics.average_precision, metrics.aupro))
+    assert all(math.isnan(value) for value in (metrics.f1, best.f1, best.threshold, best.precision, best.recall))
+
+
+def test_no_counted_pixel_gives_nan():
+    nothing = np.zeros(SHAPE, dtype=bool)
+    metrics = evaluate_map(np.zeros(SHAPE), np.eye(*SHAPE, dtype=bool), valid=nothing)
+    assert math.isnan(metrics.auroc)
+    assert math.isnan(metrics.aupro)
+
+
+def test_images_of_different_sizes_and_good_images_count_in_aupro():
+    truth = np.zeros((4, 4), dtype=bool)
+    truth[1, 1] = True
+    scores = truth + 0.0
+    assert aupro([scores], [truth]) == 1
+    alarm = np.full((8, 9), 2.0)
+    assert aupro([scores, alarm], [truth, np.zeros((8, 9), dtype=bool)]) == 0
+
+
+def test_nan_scores_count_as_an_error_unless_excluded():
+    scores = np.random.default_rng(0).random(SHAPE)
+    truth = scores > 0.5
+    scores[0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"1 scores are NaN.*exclude"):
+        evaluate_map(scores, truth)
+    with pytest.raises(ValueError, match="NaN"):
+        aupro([scores], [truth])
+    assert evaluate_map(scores, truth, valid=np.isfinite(scores)).auroc == 1
+
+
+@pytest.mark.parametrize("metric", [pixel_auroc, pixel_average_precision, best_f1, evaluate_map])
+def test_shape_mismatches_name_both_shapes_and_the_remedy(metric):
+    with pytest.raises(ValueError, match=r"\(6, 7\) and truth \(7, 6\).*resize"):
+        metric(np.zeros(SHAPE), np.zeros((7, 6), dtype=bool))
+    with pytest.raises(ValueError, match=r"\(6, 7\) and valid \(1, 7\).*resize"):
+        metric(np.zeros(SHAPE), np.zeros(SHAPE, dtype=bool), valid=np.ones((1, 7), dtype=bool))
+    with pytest.raises(ValueError, match=r"\(6, 7, 3\) and truth"):
+        metric(np.zeros((6, 7, 3)), np.zeros(SHAPE, dtype=bool))
+
+
+def test_masks_of_other_dtypes_are_refused():
+    with pytest.raises(ValueError, match="truth has dtype uint8"):
+        pixel_auroc(np.zeros(SHAPE), np.full(SHAPE, 255, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("fpr_limit", [0.0, -0.1, 1.5, math.nan])
+def test_aupro_refuses_limits_out_of_range(fpr_limit):
+    with pytest.raises(ValueError, match="fpr_limit"):
+        aupro([np.zeros(SHAPE)], [np.zeros(SHAPE, dtype=bool)], fpr_limit=fpr_limit)
+
+
+def test_aupro_refuses_no_images_and_unequal_lists():
+    image, truth = np.zeros(SHAPE), np.zeros(SHAPE, dtype=bool)
+    with pytest.raises(ValueError, match="0 score maps"):
+        aupro([], [])
+    with pytest.raises(ValueError, match="2 score maps, 1 truths"):
+        aupro([image, image], [truth])
+    with pytest.raises(ValueError, match="2 valid masks"):
+        aupro([image], [truth], valids=[None, None])
+
+
+def test_aupro_takes_stacks():
+    rng = np.random.default_rng(1)
+    stack, truths = rng.random((3, *SHAPE)), rng.random((3, *SHAPE)) > 0.8
+    assert aupro(stack, truths) == aupro(list(stack), list(truths))
+
+
+@unhurried
+@given(st.integers(1, 50), st.integers(1, 50), st.floats(0, 0.499))
+def test_the_border_is_symmetric_of_the_given_width_and_leaves_something(height, width, fraction):
+    valid = without_border((height, width), fraction)
+    assert valid.shape == (height, width)
+    assert valid.any()
+    assert (valid == valid[::-1, ::-1]).all()
+    for counted, side in ((valid.any(axis=1).sum(), height), (valid.any(axis=0).sum(), width)):
+        assert counted == max(side - 2 * round(fraction * side), 2 - side % 2)
+
+
+def test_the_border_of_the_published_evaluation():
+    assert without_border((1024, 1024), 100 / 1024).sum() == 824**2
+    assert without_border((5, 8), 0.0).all()
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 0.5, 2.0, math.nan])
+def test_borders_out_of_range_are_refused(fraction):
+    with pytest.raises(ValueError, match=r"choose one in \[0, 0.5\)"):
+        without_border(SHAPE, fraction)

@@ -1,0 +1,610 @@
+import contextlib
+import io
+import re
+import struct
+import sys
+import time
+import zlib
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from ssdnet_core.errors import SsdnetError
+from tasks.decoding import (
+    SUFFIXES,
+    DecodeError,
+    ImageHeader,
+    IncompleteHeaderError,
+    decode,
+    read_header,
+)
+
+HEIGHT, WIDTH = 11, 14
+RNG = np.random.default_rng(7)
+DTYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
+
+
+def noise(channels=1, dtype=np.uint8, shape=(HEIGHT, WIDTH)):
+    size = shape if channels == 1 else (*shape, channels)
+    if np.issubdtype(dtype, np.floating):
+        return RNG.normal(size=size).astype(dtype)
+    return RNG.integers(0, np.iinfo(dtype).max, size, dtype=dtype, endpoint=True)
+
+
+def pillow(pixels, name, **options):
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    file = io.BytesIO()
+    image.save(file, name, **options)
+    return file.getvalue()
+
+
+def tiff(pixels, **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **options)
+    return file.getvalue()
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[274] = orientation
+    return tags.tobytes()
+
+
+def png_chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def with_png_chunk(data, kind, content):
+    """Insert a chunk after the header of a PNG."""
+    return data[:33] + png_chunk(kind, content) + data[33:]
+
+
+def patched_tiff(data, tag, value):
+    """Overwrite the value of a tag that a little-endian classic TIFF holds inline."""
+    start = struct.unpack_from("<I", data, 4)[0]
+    for entry in range(start + 2, start + 2 + 12 * struct.unpack_from("<H", data, start)[0], 12):
+        code, kind = struct.unpack_from("<HH", data, entry)
+        if code == tag:
+            return data[: entry + 8] + struct.pack("<H2x" if kind == 3 else "<I", value) + data[entry + 12 :]
+    raise KeyError(tag)
+
+
+def colours(pixels):
+    return pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3]
+
+
+# Name of the file: the bytes, the pixels expected (exactly), and whether there is alpha.
+GREY, RGB, LA, RGBA = noise(), noise(3), noise(2), noise(4)
+GREY16, RGB16, LA16, RGBA16 = (noise(channels, np.uint16) for channels in (1, 3, 2, 4))
+FLOAT, FLOAT_RGB = noise(1, np.float32), noise(3, np.float32)
+BILEVEL = GREY > 127
+INDICES = Image.fromarray(GREY % 8).convert("P")
+INDICES.putpalette(RGB.tobytes()[:24])
+PALETTED = np.array(INDICES.convert("RGB"))
+SEPARATE = {"photometric": "rgb", "planarconfig": "separate"}
+MINISBLACK = {"photometric": "minisblack"}
+MARKED = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unassalpha"]}
+
+LOSSLESS = {
+    "png grey": (pillow(GREY, "PNG"), GREY),
+    "png grey alpha": (pillow(LA, "PNG"), LA),
+    "png rgb": (pillow(RGB, "PNG"), RGB),
+    "png rgba": (pillow(RGBA, "PNG"), RGBA),
+    "png grey 16": (imagecodecs.png_encode(GREY16), GREY16),
+    "png grey alpha 16": (imagecodecs.png_encode(LA16), LA16),
+    "png rgb 16": (imagecodecs.png_encode(RGB16), RGB16),
+    "png rgba 16": (imagecodecs.png_encode(RGBA16), RGBA16),
+    "png 1 bit": (pillow(BILEVEL, "PNG"), BILEVEL * np.uint8(255)),
+    "png palette": (pillow(INDICES, "PNG"), PALETTED),
+    "bmp grey": (pillow(GREY, "BMP"), GREY),
+    "bmp rgb": (pillow(RGB, "BMP"), RGB),
+    "bmp 1 bit": (pillow(BILEVEL, "BMP"), BILEVEL * np.uint8(255)),
+    "bmp palette": (pillow(INDICES, "BMP"), PALETTED),
+    "webp rgb": (pillow(RGB, "WEBP", lossless=True), RGB),
+    "webp rgba": (pillow(RGBA, "WEBP", lossless=True, exact=True), RGBA),
+    "tiff grey": (tiff(GREY), GREY),
+    "tiff grey alpha": (tiff(LA, **MARKED), LA),
+    "tiff rgb": (tiff(RGB), RGB),
+    "tiff rgba": (tiff(RGBA), RGBA),
+    "tiff grey 16": (tiff(GREY16), GREY16),
+    "tiff rgb 16": (tiff(RGB16, photometric="rgb"), RGB16),
+    "tiff rgba 16": (tiff(RGBA16, photometric="rgb"), RGBA16),
+    "tiff rgb 16 big-endian": (tiff(RGB16, photometric="rgb", byteorder=">"), RGB16),
+    "tiff rgb bigtiff": (tiff(RGB, bigtiff=True), RGB),
+    "tiff big-endian bigtiff": (tiff(GREY16, bigtiff=True, byteorder=">"), GREY16),
+    "tiff separate planes": (tiff(np.moveaxis(RGB16, -1, 0), **SEPARATE), RGB16),
+    "tiff separate planes with alpha": (tiff(np.moveaxis(RGBA, -1, 0), **SEPARATE), RGBA),
+    "tiff separate planes, tiled": (
+        tiff(np.moveaxis(RGB, -1, 0), tile=(16, 16), compression="zlib", **SEPARATE),
+        RGB,
+    ),
+    "tiff channels not called rgb": (tiff(RGB, planarconfig="contig", **MINISBLACK), RGB),
+    "tiff float": (tiff(FLOAT), FLOAT),
+    "tiff float rgb": (tiff(FLOAT_RGB, photometric="rgb"), FLOAT_RGB),
+    "tiff float predictor": (tiff(FLOAT, compression="zlib", predictor=3), FLOAT),
+    "tiff half float": (tiff(FLOAT.astype(np.float16)), FLOAT.astype(np.float16).astype(np.float32)),
+    "tiff double": (tiff(FLOAT.astype(np.float64)), FLOAT),
+    "tiff 1 bit": (pillow(BILEVEL, "TIFF"), BILEVEL * np.uint8(255)),
+    "tiff palette": (pillow(INDICES, "TIFF"), PALETTED),
+    "tiff white is zero": (tiff(GREY16, photometric="miniswhite"), 65535 - GREY16),
+    "tiff lzw": (tiff(RGB, compression="lzw", predictor=True), RGB),
+    "tiff deflate strips": (tiff(RGB16, photometric="rgb", compression="zlib", rowsperstrip=3), RGB16),
+    "tiff packbits": (tiff(GREY, compression="packbits"), GREY),
+    "tiff zstd": (tiff(GREY16, compression="zstd"), GREY16),
+    "tiff tiles": (tiff(RGB16, photometric="rgb", tile=(16, 16), compression="lzw"), RGB16),
+    "tiff lzw by libtiff": (pillow(RGB, "TIFF", compression="tiff_lzw"), RGB),
+}
+LOSSY = {
+    "jpeg grey": pillow(GREY, "JPEG"),
+    "jpeg rgb": pillow(RGB, "JPEG"),
+    "jpeg progressive": pillow(RGB, "JPEG", progressive=True),
+    "jpeg cmyk": pillow(Image.fromarray(RGBA, "CMYK"), "JPEG"),
+    "webp lossy": pillow(RGB, "WEBP"),
+    "webp lossy with alpha": pillow(RGBA, "WEBP"),
+}
+FILES = {name: data for name, (data, _) in LOSSLESS.items()} | LOSSY
+every_file = pytest.mark.parametrize("data", FILES.values(), ids=FILES.keys())
+
+
+@pytest.mark.parametrize(("data", "pixels"), LOSSLESS.values(), ids=LOSSLESS.keys())
+def test_a_lossless_file_gives_the_pixels_it_was_made_of(data, pixels):
+    decoded = decode(data)
+    alpha = pixels[..., -1] if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else None
+    expected = pixels if alpha is None else colours(pixels)
+    assert decoded.pixels.dtype == expected.dtype
+    np.testing.assert_array_equal(decoded.pixels, expected)
+    if alpha is None:
+        assert decoded.mask is None
+    else:
+        assert decoded.mask.dtype == bool
+        np.testing.assert_array_equal(decoded.mask, alpha < np.iinfo(alpha.dtype).max / 2)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSY if "alpha" not in name])
+def test_a_lossy_file_gives_what_pillow_makes_of_it(name):
+    image = Image.open(io.BytesIO(LOSSY[name]))
+    expected = np.array(image if image.mode == "L" else image.convert("RGB"))
+    np.testing.assert_array_equal(decode(LOSSY[name]).pixels, expected)
+
+
+@every_file
+def test_the_header_says_what_decoding_gives(data):
+    header, decoded = read_header(data), decode(data)
+    shape = (header.height, header.width) + ((3,) if header.channels == 3 else ())
+    assert decoded.pixels.shape == shape
+    assert decoded.pixels.dtype == DTYPES[header.bit_depth]
+    assert decoded.pixels.flags.c_contiguous
+    assert decoded.pixels.flags.writeable
+    assert decoded.mask is None or header.has_alpha
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("png grey", ImageHeader("PNG", HEIGHT, WIDTH, 1, 8, False)),
+        ("png grey alpha 16", ImageHeader("PNG", HEIGHT, WIDTH, 1, 16, True)),
+        ("png palette", ImageHeader("PNG", HEIGHT, WIDTH, 3, 8, False)),
+        ("bmp 1 bit", ImageHeader("BMP", HEIGHT, WIDTH, 1, 8, False)),
+        ("jpeg cmyk", ImageHeader("JPEG", HEIGHT, WIDTH, 3, 8, False)),
+        ("webp lossy", ImageHeader("WebP", HEIGHT, WIDTH, 3, 8, False)),
+        ("webp lossy with alpha", ImageHeader("WebP", HEIGHT, WIDTH, 3, 8, True)),
+        ("webp rgba", ImageHeader("WebP", HEIGHT, WIDTH, 3, 8, True)),
+        ("tiff rgba 16", ImageHeader("TIFF", HEIGHT, WIDTH, 3, 16, True)),
+        ("tiff half float", ImageHeader("TIFF", HEIGHT, WIDTH, 1, 32, False)),
+    ],
+)
+def test_the_header_is_read_in_full(name, header):
+    assert read_header(FILES[name]) == header
+
+
+# Pixels: alpha, transparent colours, values that are not finite
+
+
+@pytest.mark.parametrize(("dtype", "last_hidden"), [(np.uint8, 127), (np.uint16, 32767)])
+def test_alpha_hides_a_pixel_below_half_of_full(dtype, last_hidden):
+    pixels = noise(4, dtype)
+    pixels[..., 3] = last_hidden + 1
+    pixels[2, 3, 3] = last_hidden
+    mask = decode(imagecodecs.png_encode(pixels)).mask
+    assert list(zip(*np.nonzero(mask), strict=True)) == [(2, 3)]
+
+
+def test_an_opaque_alpha_channel_gives_no_mask():
+    pixels = RGBA.copy()
+    pixels[..., 3] = 255
+    decoded = decode(pillow(pixels, "PNG"))
+    assert decoded.mask is None
+    np.testing.assert_array_equal(decoded.pixels, pixels[..., :3])
+
+
+def test_a_transparent_colour_of_a_palette_is_masked():
+    data = pillow(INDICES, "PNG", transparency=3)
+    decoded = decode(data)
+    assert read_header(data).has_alpha
+    np.testing.assert_array_equal(decoded.mask, np.asarray(INDICES) == 3)
+    np.testing.assert_array_equal(decoded.pixels, PALETTED)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_transparent_grey_is_masked(bits):
+    pixels = noise(1, DTYPES[bits])
+    data = with_png_chunk(imagecodecs.png_encode(pixels), b"tRNS", struct.pack(">H", pixels[4, 5]))
+    decoded = decode(data)
+    assert read_header(data).has_alpha
+    np.testing.assert_array_equal(decoded.mask, pixels == pixels[4, 5])
+    np.testing.assert_array_equal(decoded.pixels, pixels)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_masked_and_zero(value):
+    pixels = FLOAT_RGB.copy()
+    pixels[1, 2, 1] = value
+    decoded = decode(tiff(pixels, photometric="rgb"))
+    assert list(zip(*np.nonzero(decoded.mask), strict=True)) == [(1, 2)]
+    pixels[1, 2] = 0
+    np.testing.assert_array_equal(decoded.pixels, pixels)
+
+
+def test_a_double_beyond_single_precision_is_masked():
+    pixels = FLOAT.astype(np.float64)
+    pixels[0, 0] = 1e300
+    decoded = decode(tiff(pixels))
+    assert decoded.mask.sum() == 1
+    assert decoded.pixels[0, 0] == 0
+
+
+def test_alpha_of_a_floating_point_tiff_is_full_at_one():
+    pixels = np.dstack([FLOAT_RGB, np.linspace(0, 1, FLOAT.size, dtype=np.float32).reshape(FLOAT.shape)])
+    pixels[0, 0, 3] = pixels[5, 5, 3] = np.nan
+    mask = decode(tiff(pixels, photometric="rgb", extrasamples=["unassalpha"])).mask
+    np.testing.assert_array_equal(mask, ~(pixels[..., 3] >= 0.5))
+
+
+# Orientation
+
+
+def upright_by_definition(stored, orientation):
+    """Where the EXIF specification puts row 0 and column 0 of what is stored, pixel by pixel."""
+    rows, columns = stored.shape[:2]
+    swapped = orientation >= 5
+    shown = np.empty((columns, rows) if swapped else (rows, columns), stored.dtype)
+    bottom, right = shown.shape[0] - 1, shown.shape[1] - 1
+    for i in range(rows):
+        for j in range(columns):
+            place = {
+                1: (i, j),  # row 0 at the top, column 0 at the left
+                2: (i, right - j),  # top, right
+                3: (bottom - i, right - j),  # bottom, right
+                4: (bottom - i, j),  # bottom, left
+                5: (j, i),  # left, top
+                6: (j, right - i),  # right, top
+                7: (bottom - j, right - i),  # right, bottom
+                8: (bottom - j, i),  # left, bottom
+            }[orientation]
+            shown[place] = stored[i, j]
+    return shown
+
+
+ORIENTED = {
+    "png": lambda pixels, turn: pillow(pixels, "PNG", exif=exif(turn)),
+    "png 16": lambda pixels, turn: with_png_chunk(
+        imagecodecs.png_encode(pixels.astype(np.uint16) * 257), b"eXIf", exif(turn)[6:]
+    ),
+    "webp": lambda pixels, turn: pillow(pixels, "WEBP", lossless=True, exact=True, exif=exif(turn)),
+    "tiff": lambda pixels, turn: tiff(pixels, extratags=[(274, 3, 1, turn, True)]),
+    "tiff 16": lambda pixels, turn: tiff(
+        pixels.astype(np.uint16) * 257, photometric="rgb", extratags=[(274, 3, 1, turn, True)]
+    ),
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("encode", ORIENTED.values(), ids=ORIENTED.keys())
+def test_pixels_and_mask_are_turned_upright(encode, orientation):
+    data = encode(RGBA, orientation)
+    decoded = decode(data)
+    expected = [upright_by_definition(RGBA[..., channel], orientation) for channel in range(4)]
+    scale = 257 if decoded.pixels.dtype == np.uint16 else 1
+    np.testing.assert_array_equal(decoded.pixels, np.dstack(expected[:3]).astype(np.uint16) * scale)
+    np.testing.assert_array_equal(decoded.mask, expected[3] < 128)
+    header = read_header(data)
+    assert (header.height, header.width) == expected[3].shape
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_is_turned_as_pillow_turns_it(orientation):
+    data = pillow(RGB, "JPEG", exif=exif(orientation))
+    expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    np.testing.assert_array_equal(decode(data).pixels, expected)
+    assert (read_header(data).height, read_header(data).width) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_unknown_orientation_leaves_the_pixels_as_stored(orientation):
+    np.testing.assert_array_equal(decode(pillow(RGB, "PNG", exif=exif(orientation))).pixels, RGB)
+
+
+def test_damaged_exif_data_leave_the_pixels_as_stored():
+    data = with_png_chunk(pillow(RGB, "PNG"), b"eXIf", b"II*\0\xff\xff")
+    np.testing.assert_array_equal(decode(data).pixels, RGB)
+
+
+# Prefixes
+
+
+LARGE = noise(3, np.uint8, (200, 300))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pillow(LARGE, "PNG", exif=exif(6)),
+        pillow(LARGE, "JPEG", exif=exif(6)),
+        pillow(LARGE, "BMP"),
+        pillow(LARGE, "WEBP"),
+        pillow(LARGE, "WEBP", lossless=True),
+        pillow(noise(4, np.uint8, (200, 300)), "WEBP"),
+        imagecodecs.png_encode(LARGE.astype(np.uint16)),
+    ],
+    ids=["png", "jpeg", "bmp", "webp lossy", "webp lossless", "webp extended", "png 16"],
+)
+def test_a_kilobyte_of_the_file_holds_the_header(data):
+    assert len(data) > 10_000
+    assert read_header(data[:1024]) == read_header(data)
+
+
+@every_file
+def test_a_prefix_gives_the_header_of_the_file_or_asks_for_more(data):
+    header = read_header(data)
+    for length in range(12, len(data), 3):
+        with contextlib.suppress(IncompleteHeaderError):
+            assert read_header(data[:length]) == header
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pillow(LARGE, "TIFF", compression="tiff_lzw"),
+        pillow(LARGE, "WEBP", exif=exif(6)),
+        pillow(LARGE, "JPEG", icc_profile=bytes(5000)),
+    ],
+    ids=["tiff, directory last", "webp, exif last", "jpeg, long profile first"],
+)
+def test_a_header_beyond_the_prefix_asks_for_the_whole_file(data):
+    with pytest.raises(IncompleteHeaderError, match="pass the whole file"):
+        read_header(data[:1024])
+    assert read_header(data).channels == 3
+
+
+# Files cut short
+
+
+@every_file
+def test_a_file_cut_anywhere_raises(data):
+    # The padding of a BMP's last row holds no pixels.
+    end = len(data) - (3 if data.startswith(b"BM") else 0)
+    for length in {*range(0, end, 5), *range(end - 30, end)}:
+        with pytest.raises(DecodeError):
+            decode(data[:length])
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9, 0.99, 1.0])
+@pytest.mark.parametrize(
+    "data",
+    [
+        pillow(LARGE, "PNG"),
+        imagecodecs.png_encode(LARGE.astype(np.uint16) * 200),
+        pillow(LARGE, "JPEG", quality=98),
+        pillow(LARGE, "JPEG", quality=98, progressive=True),
+        pillow(np.full_like(LARGE, 90), "JPEG"),
+        pillow(LARGE, "BMP"),
+        pillow(LARGE, "WEBP"),
+        tiff(LARGE),
+        tiff(LARGE, compression="lzw", rowsperstrip=10),
+        pillow(LARGE, "TIFF"),
+    ],
+    ids=[
+        "png",
+        "png 16",
+        "jpeg",
+        "progressive",
+        "flat jpeg",
+        "bmp",
+        "webp",
+        "tiff",
+        "tiff lzw",
+        "tiff pillow",
+    ],
+)
+def test_a_large_file_cut_short_raises(data, fraction):
+    with pytest.raises(DecodeError, match="truncated"):
+        decode(data[: min(int(fraction * len(data)), len(data) - 1)])
+
+
+@pytest.mark.parametrize("name", ["png rgb", "jpeg rgb", "bmp rgb", "tiff rgb", "webp rgb"])
+def test_bytes_after_the_image_do_no_harm(name):
+    np.testing.assert_array_equal(decode(FILES[name] + b"trailing").pixels, decode(FILES[name]).pixels)
+
+
+def test_a_changed_pixel_byte_of_a_png_raises():
+    data = FILES["png rgb 16"]
+    for place in range(data.index(b"IDAT") + 4, len(data) - 16, 7):
+        with pytest.raises(DecodeError):
+            decode(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+
+
+def test_a_tiff_strip_without_data_raises():
+    data = tiff(GREY, compression="zlib")
+    with pytest.raises(DecodeError, match="0 of its 1 strips"):
+        decode(patched_tiff(data, 279, 0))
+
+
+# What is refused, and what the message says
+
+
+def test_an_empty_file_is_called_empty():
+    with pytest.raises(DecodeError, match=r"empty file \(0 bytes\)"):
+        decode(b"")
+
+
+@pytest.mark.parametrize("data", [b"hello world", b"GIF89a..", pillow(GREY, "GIF"), b"\x89PN"])
+def test_another_format_is_refused_with_its_first_bytes(data):
+    start = ascii(data[:8].decode("latin-1"))
+    with pytest.raises(DecodeError) as raised:
+        decode(data)
+    assert f"not a PNG, JPEG, TIFF, BMP or WebP image: it begins with {start}" in str(raised.value)
+
+
+@pytest.mark.parametrize("read", [read_header, decode])
+@every_file
+def test_an_image_over_the_limit_is_refused(data, read):
+    read(data, max_pixels=HEIGHT * WIDTH)
+    with pytest.raises(DecodeError, match=f"image is {HEIGHT} x {WIDTH} = .* raise max_pixels"):
+        read(data, max_pixels=HEIGHT * WIDTH - 1)
+
+
+def test_a_decompression_bomb_is_refused_by_its_header():
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
+    bomb += png_chunk(b"IDAT", zlib.compress(bytes(10**6))) + png_chunk(b"IEND", b"")
+    started = time.perf_counter()
+    with pytest.raises(DecodeError) as raised:
+        decode(bomb)
+    assert "image is 60000 x 60000 = 3600 megapixels, over the limit of 400: raise max_pixels" in str(raised.value)
+    assert time.perf_counter() - started < 1
+
+
+@every_file
+def test_the_limit_of_pillow_does_not_matter(data, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    assert decode(data).pixels.shape[:2] == (HEIGHT, WIDTH)
+
+
+def test_a_tiff_of_several_pages_is_refused_with_their_number():
+    with pytest.raises(DecodeError, match="3 pages: split it"):
+        decode(tiff(noise(1, np.uint8, (3, HEIGHT, WIDTH)), photometric="minisblack"))
+
+
+def test_a_tiff_whose_pages_go_in_a_circle_is_refused():
+    data = tiff(noise(1, np.uint8, (2, HEIGHT, WIDTH)), photometric="minisblack")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        first, second = (page.offset for page in file.pages)
+    link = second + 2 + 12 * struct.unpack_from("<H", data, second)[0]
+    with pytest.raises(DecodeError, match="leads back"):
+        decode(data[:link] + struct.pack("<I", first) + data[link + 4 :])
+
+
+def frames(name):
+    first, *others = [Image.fromarray(noise(3)) for _ in range(3)]
+    return pillow(first, name, save_all=True, append_images=others)
+
+
+@pytest.mark.parametrize("name", ["PNG", "WEBP"])
+def test_an_animation_is_refused(name):
+    with pytest.raises(DecodeError, match="animation"):
+        read_header(frames(name))
+
+
+CONTIG = {"planarconfig": "contig", "photometric": "minisblack"}
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (tiff(GREY.astype(np.uint32)), "32-bit samples of type uint32"),
+        (tiff(GREY.astype(np.int16)), "16-bit samples of type int16"),
+        (tiff(FLOAT.astype(np.complex64)), "64-bit samples of type complex64"),
+        (tiff(noise(7), **CONTIG), "7 channels, 0 of them marked as alpha"),
+        (tiff(noise(2), **CONTIG), "2 channels, 0 of them marked as alpha"),
+        (tiff(RGBA, photometric="rgb", extrasamples=["unspecified"]), "4 channels, 0 of them"),
+        (pillow(Image.fromarray(RGBA, "CMYK"), "TIFF"), "colour space SEPARATED"),
+        (pillow(RGB, "TIFF", compression="jpeg"), "compressed with JPEG"),
+        (pillow(Image.fromarray(RGB, "YCbCr"), "TIFF"), "colour space YCBCR"),
+        (tiff(FLOAT, photometric="miniswhite"), "colour space MINISWHITE"),
+        (tiff(noise(1, np.uint8, (16, 16, 16)), volumetric=True, **MINISBLACK), "volume of 16 slices"),
+    ],
+)
+def test_an_unusual_tiff_is_refused_with_the_reason(data, reason):
+    with pytest.raises(DecodeError, match=reason):
+        read_header(data)
+
+
+def test_a_tile_far_larger_than_its_image_is_refused():
+    data = tiff(GREY, tile=(16, 16), compression="zlib")
+    with pytest.raises(DecodeError, match="smaller ones"):
+        decode(patched_tiff(patched_tiff(data, 322, 65520), 323, 65520))
+
+
+def test_a_run_length_encoded_bmp_is_refused():
+    data = bytearray(pillow(GREY, "BMP"))
+    data[30] = 1
+    with pytest.raises(DecodeError, match="run-length"):
+        decode(bytes(data))
+
+
+def test_an_image_without_pixels_is_refused():
+    with pytest.raises(DecodeError):
+        decode(patched_tiff(tiff(GREY), 256, 0))
+
+
+def test_errors_name_their_cause():
+    with pytest.raises(SsdnetError) as raised:
+        decode(FILES["png rgb"][:-30] + bytes(30))
+    assert raised.value.__cause__ is not None
+    assert "\n" not in str(raised.value)
+
+
+def test_suffixes_are_lower_case_with_a_dot():
+    assert all(re.fullmatch(r"\.[a-z]+", suffix) for suffix in SUFFIXES)
+    assert {"." + name.split()[0] for name in FILES} <= SUFFIXES
+
+
+# Any bytes
+
+
+def decode_or_refuse(data):
+    for read in (read_header, decode):
+        with contextlib.suppress(DecodeError):
+            read(data, max_pixels=10**6)
+
+
+quick = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+starts = st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0+", b"BM", b"RIFF0000WEBPVP8X"])
+
+
+@quick
+@given(starts, st.binary(max_size=200))
+def test_no_other_exception_leaves_for_random_bytes(start, rest):
+    decode_or_refuse(start + rest)
+
+
+@settings(quick, max_examples=1500)
+@given(
+    st.sampled_from(sorted(FILES)),
+    # Near the start, where the headers are, or anywhere.
+    st.lists(st.tuples(st.integers(0, 300) | st.integers(0, 5000), st.binary(min_size=1, max_size=4)), max_size=4),
+    st.none() | st.floats(0, 1),
+)
+def test_no_other_exception_leaves_for_a_damaged_file(name, changes, cut):
+    data = bytearray(FILES[name])
+    for place, content in changes:
+        start = place % len(data)
+        data[start : start + len(content)] = content
+    decode_or_refuse(bytes(data if cut is None else data[: int(cut * len(data))]))
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="None is immortal")
+def test_damaged_files_do_not_use_up_the_references_to_none():
+    data = FILES["png rgb 16"]
+    damaged = [data[:-20], data[:100], data[:200] + b"\xff\xff" + data[202:]]
+    before = sys.getrefcount(None)
+    for _ in range(200):
+        for content in damaged:
+            with pytest.raises(DecodeError):
+                decode(content)
+    assert sys.getrefcount(None) > before - 200
