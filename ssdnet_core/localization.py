@@ -17,8 +17,8 @@ from ssdnet_core.network import stride
 from ssdnet_core.preparation import WorkingImage, prepare
 from ssdnet_core.reconstruction import reconstruct_blind
 from ssdnet_core.regions import Region, find_regions
-from ssdnet_core.scoring import anomaly_map
-from ssdnet_core.significance import alarm_level, significance, verdict_map
+from ssdnet_core.scoring import anomaly_map, verdict_map
+from ssdnet_core.significance import alarm_level, significance
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ssdnet_core.errors import InvalidImageError
+from ssdnet_core.working_size import MIN_SIDE, working_shape
 
-MIN_SIDE = 32
 STD_FLOOR = 1e-3
 """Keeps the sensor noise of an almost constant image from being blown up to a texture."""
 
@@ -70,7 +70,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     full_range = _full_range(pixels, valid[0, 0].numpy() > 0)
     # Products with the mask, not copies of what lies under it: hidden values (even NaN) must not leak out.
     colour = torch.where(valid > 0, colour / full_range, 0.0)
-    colour, valid = _shrink(colour, valid, min(1.0, working_size / min(height, width)))
+    colour, valid = _shrink(colour, valid, working_shape((height, width), working_size=working_size))
     return _standardise(colour[0], valid[0], full_range=full_range, original_shape=(height, width))
 
 
@@ -107,18 +107,17 @@ def _full_range(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -
     return spread if spread > 1e-6 * float(np.abs(counted).max()) else max(1.0, float(np.abs(counted).max()))
 
 
-def _shrink(colour: Tensor, valid: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    if scale >= 1.0:
+def _shrink(colour: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    if size == tuple(colour.shape[-2:]):
         return colour, valid
-    size = [max(MIN_SIDE, round(side * scale)) for side in colour.shape[-2:]]
     weight = _resample(valid, size)
     kept = weight > 0.5
     # A weighted mean over the valid pixels in the filter's reach.
     return torch.where(kept, _resample(colour * valid, size) / weight.clamp_min(0.5), 0.0), kept.float()
 
 
-def _resample(values: Tensor, size: list[int]) -> Tensor:
-    return torch.nn.functional.interpolate(values, size=size, mode="bicubic", antialias=True, align_corners=False)
+def _resample(values: Tensor, size: tuple[int, int]) -> Tensor:
+    return torch.nn.functional.interpolate(values, size=list(size), mode="bicubic", antialias=True, align_corners=False)
 
 
 def _standardise(colour: Tensor, valid: Tensor, *, full_range: float, original_shape: tuple[int, int]) -> WorkingImage:

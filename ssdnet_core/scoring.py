@@ -19,6 +19,7 @@ PATTERN_SCALES = (1, 2)
 PATTERN_WINDOW = 2.0
 SIMILARITY_SCALES = (1, 2, 4)
 SIMILARITY_WINDOW = 6.0
+VERDICT_WINDOW = 2.0
 
 
 def anomaly_map(image: Tensor, prediction: Tensor, valid: Tensor, *, config: ScoreConfig) -> Tensor:
@@ -111,3 +112,9 @@ def inner_product(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
         unlike = dissimilarity(image, prediction, valid, scale=scale, sigma=sigma)
         total += enlarge((unlike + 1e-4).log(), size)
     return robust_z(without_ring_excess(total, valid), valid).square()
+
+
+def verdict_map(scores: Tensor, valid: Tensor) -> Tensor:
+    """Return the anomaly map as the verdict reads it, (H, W): its square smoothed by 2 pixels, 0 where not valid."""
+    squared = weighted_smooth(scores.square()[None], valid, VERDICT_WINDOW)
+    return (squared * valid)[0].sqrt()

@@ -7,20 +7,9 @@ measured on defect-free photographs of four textures (docs/METHOD.md).
 
 import math
 
-from torch import Tensor
-
-from ssdnet_core.filters import weighted_smooth
-
 LOG_NFA_AT_ZERO = 7.96
 LOG_NFA_SLOPE = 1.016
 REFERENCE_AREA = 256 * 256
-VERDICT_WINDOW = 2.0
-
-
-def verdict_map(scores: Tensor, valid: Tensor) -> Tensor:
-    """Return the anomaly map as the verdict reads it, (H, W): its square smoothed by 2 pixels, 0 where not valid."""
-    squared = weighted_smooth(scores.square()[None], valid, VERDICT_WINDOW)
-    return (squared * valid)[0].sqrt()
 
 
 def significance(level: float, *, area: float) -> float:
@@ -31,7 +20,7 @@ def significance(level: float, *, area: float) -> float:
     Parameters
     ----------
     level
-        A value of :func:`verdict_map`, in robust standard deviations.
+        A value of :func:`ssdnet_core.scoring.verdict_map`, in robust standard deviations.
     area
         Number of pixels at the working size among which the level was sought.
     """

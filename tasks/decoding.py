@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import imagecodecs
 import numpy as np
@@ -53,7 +53,8 @@ _LARGEST_TILE = 2**24
 """Samples a TIFF tile may have even where its image has fewer: a tile is decoded whole, however large."""
 
 
-class DecodeError(SsdnetError, ValueError):
+# Not a ValueError too, as the other errors are: decoders catch those, and would swallow the one below.
+class DecodeError(SsdnetError):
     """The bytes are no image that can be inspected: unknown, damaged, too large or of an unusual kind."""
 
 
@@ -184,7 +185,7 @@ def _decoder_errors(name: str, data: bytes) -> Iterator[None]:
     except DecodeError:
         raise
     except MemoryError as error:
-        raise DecodeError(f"{name} image does not fit into memory: split it, or lower max_pixels") from error
+        raise DecodeError(f"{name} image asks for more memory than there is: split it, or write it again") from error
     # From malformed bytes the decoders raise anything, SyntaxError and KeyError included.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -244,15 +245,24 @@ class _ExactReader(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         found = super().read(size)
         if size is not None and len(found) < size:
-            raise IncompleteHeaderError(f"header goes on past the {self.tell()} bytes given: pass the whole file")
+            self._raise_at_end()
         return found
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = super().readinto(buffer)
+        if count < memoryview(buffer).nbytes:
+            self._raise_at_end()
+        return count
+
+    def _raise_at_end(self) -> NoReturn:
+        raise IncompleteHeaderError(f"header goes on past the {self.tell()} bytes given: pass the whole file")
 
     def unpack(self, layout: str) -> tuple[Any, ...]:
         return struct.unpack(layout, self.read(struct.calcsize(layout)))
 
 
 # Below, each format has a reader of its header, as stored, and one of its samples: (H, W) or (H, W, C), alpha
-# last. Pillow's plug-ins are called directly: Image.open adds a pixel limit of its own, and a global one.
+# last. Pillow's plug-ins are called directly: Image.open adds a pixel limit of its own, which is global.
 
 
 def _png_header(data: bytes) -> tuple[ImageHeader, int]:
@@ -268,7 +278,7 @@ def _png_header(data: bytes) -> tuple[ImageHeader, int]:
 
 
 def _png_samples(data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
-    # Pillow does not miss a last chunk.
+    # Pillow does without the last chunk, and without the checksum of the pixels before it.
     _require_png_end(data)
     # Pillow first, at any bit depth: with each PNG that imagecodecs 2026.3 fails on, it drops a reference to
     # None that it does not own, and after some thousands of these Python 3.11 aborts.
@@ -380,7 +390,7 @@ def _count_tiff_pages(data: bytes) -> int:
 
 
 def _require_plain_tiff(page: tifffile.TiffPage) -> None:
-    # The tag, not tifffile's attribute, which reads 0 is white into files without it.
+    # The tag itself: tifffile's attribute says MINISWHITE where there is none.
     colours = _name(page.tags.valueof(_PHOTOMETRIC_TAG))
     if colours not in _TIFF_SAMPLES:
         raise DecodeError(f"TIFF has colour space {colours}: convert it to grey or RGB")

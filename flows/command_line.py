@@ -1,0 +1,210 @@
+"""The command line: ``ssdnet inspect``, ``evaluate``, ``report``, ``sample``, ``settings``.
+
+Nothing heavy is imported before a command needs it: ``ssdnet --help`` answers at once.
+"""
+
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from ssdnet_core.errors import SsdnetError
+
+if TYPE_CHECKING:
+    from ssdnet_core.config import Config
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find defects in textures without training data: every image is explained by its own structure.",
+)
+
+Result = TypeVar("Result")
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status says."""
+
+    SEALED = 0
+    ERROR = 1
+    USAGE = 2
+    SEALED_WITH_FAILURES = 3
+
+
+Input = Annotated[str, typer.Argument(help="Folder, glob or s3://bucket/prefix of images.")]
+Labelled = Annotated[str, typer.Argument(help="Folder in MVTec-AD layout: one category, or several.")]
+Results = Annotated[
+    str, typer.Option("--results", "-r", help="Folder or s3://bucket/prefix; a batch gets its own below.")
+]
+Batch = Annotated[str | None, typer.Option(help="Name of the batch. [default: after the input]")]
+Preset = Annotated[str, typer.Option(help="Settings to start from: default or paper.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of settings, as `ssdnet settings` prints.")
+]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="A single setting, as fit.steps=50. Repeatable.")]
+Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, tcp://host:8786. [default: workers here]")]
+WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help="Workers here. [default: one a core]")]
+RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, for machines; no progress bar.")]
+
+
+@app.command()
+def inspect(
+    input: Input,
+    results: Results,
+    batch: Batch = None,
+    preset: Preset = "default",
+    config_file: ConfigFile = None,
+    changes: Changes = None,
+    scheduler: Scheduler = None,
+    workers: WorkerCount = None,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+) -> None:
+    """Inspect a batch of images; run again to go on where an interrupted run stopped.
+
+    Exit status: 0 sealed, 3 sealed with images that could not be inspected, 2 wrong usage, 1 anything else.
+    """
+    config = read_config(preset, config_file, changes or [])
+
+    def run() -> Any:
+        from flows.inspection import inspect as flow
+
+        return flow(input, results, batch, config, scheduler, workers, retry_failed)
+
+    outcome = _run(run, as_json=as_json)
+    from flows.summary import print_outcome
+
+    print_outcome(outcome, as_json=as_json)
+    raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if outcome.summary.failed else ExitCode.SEALED)
+
+
+@app.command()
+def evaluate(
+    input: Labelled,
+    results: Results,
+    batch: Batch = None,
+    preset: Preset = "default",
+    config_file: ConfigFile = None,
+    changes: Changes = None,
+    scheduler: Scheduler = None,
+    workers: WorkerCount = None,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+) -> None:
+    """Inspect labelled images and measure: AUROC, AUPRC, AUPRO, F1, hits and false alarms.
+
+    Exit status as for inspect.
+    """
+    config = read_config(preset, config_file, changes or [])
+
+    def run() -> Any:
+        from flows.evaluation import evaluate as flow
+
+        return flow(input, results, batch, config, scheduler, workers, retry_failed)
+
+    measured = _run(run, as_json=as_json)
+    from flows.summary import print_measured
+
+    print_measured(measured, as_json=as_json)
+    raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if measured.outcome.summary.failed else ExitCode.SEALED)
+
+
+@app.command()
+def report(
+    batch_folder: Annotated[str, typer.Argument(metavar="RESULTS/BATCH", help="Folder of one sealed batch.")],
+    most_pictures: Annotated[int, typer.Option("--pictures", min=0, help="Most images shown; highest scores.")] = 200,
+) -> None:
+    """Draw the gallery of a sealed batch again."""
+
+    def draw() -> str:
+        from tasks.aggregation import summarise
+        from tasks.report import write_report
+        from tasks.sealed import read_sealed
+
+        folder, manifest, records = read_sealed(batch_folder)
+        return write_report(
+            folder, manifest, records, summary=summarise(manifest, records), most_pictures=most_pictures
+        )
+
+    typer.echo(_told(draw))
+
+
+@app.command()
+def sample(
+    folder: Annotated[str, typer.Argument(help="Folder to write to, in MVTec-AD layout.")],
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same images.")] = 0,
+) -> None:
+    """Make a small night of images with known defects, to try things on."""
+
+    def write() -> int:
+        from tasks.sample_night import write_sample_night
+        from tasks.storage import Storage
+
+        return write_sample_night(Storage(folder), images=images, seed=seed)
+
+    typer.echo(f"{images} images, {_told(write)} of them with a defect, in {folder}")
+
+
+@app.command()
+def settings(preset: Preset = "default", config_file: ConfigFile = None, changes: Changes = None) -> None:
+    """Print all settings as YAML, each with its meaning."""
+    from flows.settings import settings_as_yaml
+
+    typer.echo(settings_as_yaml(read_config(preset, config_file, changes or [])))
+
+
+def read_config(preset: str, config_file: Path | None, changes: list[str]) -> "Config":
+    """Put the settings together: the preset or the file, then single changes. A wrong one ends the command."""
+
+    def read() -> "Config":
+        from flows.settings import settings_from
+
+        return settings_from(preset, config_file, changes)
+
+    return _told(read)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="ssdnet")
+
+
+def _run(flow: Callable[[], Result], *, as_json: bool) -> Result:
+    """Run a flow with a Prefect API and a progress bar; on failure, end the command with a clear message."""
+    from flows.embedded import prefect_server, wait_until_ready
+    from flows.progress import observed_by
+    from flows.progress_bar import ProgressBar
+
+    def run() -> Result:
+        with ProgressBar(shown=not as_json) as bar, prefect_server(), observed_by(bar):
+            bar.stage("starting")
+            wait_until_ready()
+            return flow()
+
+    return _told(run)
+
+
+def _told(work: Callable[[], Result]) -> Result:
+    from tasks.discovery import NothingToInspectError
+
+    try:
+        return work()
+    except SsdnetError as error:
+        from ssdnet_core.errors import InvalidConfigError
+
+        usage = isinstance(error, InvalidConfigError | NothingToInspectError)
+        _fail(str(error), ExitCode.USAGE if usage else ExitCode.ERROR)
+    except KeyboardInterrupt:
+        _fail("stopped. What is done is kept: run the same command again to go on.", ExitCode.ERROR)
+
+
+def _fail(message: str, code: ExitCode) -> NoReturn:
+    sys.stderr.write(f"ssdnet: {message}\n")
+    raise typer.Exit(code)

@@ -1,0 +1,30 @@
+"""A Prefect server for the length of one command: ``python -m flows.embedded_server PORT``.
+
+Prefect starts a temporary server by itself where none is configured; that one outlives a killed command, and dies of
+the Ctrl-C meant for the command. This one ends when its standard input does, however its parent ended.
+"""
+
+import asyncio
+import sys
+import threading
+
+import uvicorn
+from prefect.server.api.server import create_app
+
+
+async def _serve(port: int) -> None:
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(ephemeral=True), host="127.0.0.1", port=port, log_level="error", lifespan="on")
+    )
+    loop = asyncio.get_running_loop()
+
+    def stop_with_parent() -> None:
+        sys.stdin.buffer.read()
+        loop.call_soon_threadsafe(setattr, server, "should_exit", True)
+
+    threading.Thread(target=stop_with_parent, daemon=True).start()
+    await server.serve()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1])))

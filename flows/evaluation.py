@@ -1,0 +1,85 @@
+"""The main job on images whose truth is known: inspect, then measure."""
+
+from dataclasses import dataclass
+
+from distributed import as_completed
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.inspection import Outcome, run_batch
+from flows.progress import observer
+from ssdnet_core.config import Config
+from tasks.cluster import Workers
+from tasks.discovery import NothingToInspectError, split_input
+from tasks.evaluation import (
+    IMAGES_PATTERN,
+    Evaluation,
+    evaluate_image,
+    summarise_metrics,
+    truth_key,
+    write_evaluation,
+)
+from tasks.records import ImageRecord
+from tasks.storage import Storage
+
+
+@dataclass(frozen=True)
+class MeasuredOutcome:
+    """A run of a batch, and its metrics."""
+
+    outcome: Outcome
+    evaluation: Evaluation
+
+
+@flow(name="evaluate", flow_run_name="evaluate {input}", persist_result=False)
+def evaluate(
+    input: str,
+    results: str,
+    batch: str | None = None,
+    config: Config = Config(),  # noqa: B008 - frozen, and the UI shows it as the form's defaults
+    scheduler: str | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+) -> MeasuredOutcome:
+    """Inspect labelled images in MVTec-AD layout, and measure maps and verdicts against the truth.
+
+    Parameters
+    ----------
+    input
+        Folder with ``test/DEFECT/*`` and ``ground_truth/DEFECT/*_mask.png``, or with several such categories.
+    results, batch, config, scheduler, workers, retry_failed
+        As for the ``inspect`` flow.
+    """
+    source, pattern = split_input(input)
+    if pattern:
+        raise NothingToInspectError(f"{input}: evaluate takes the folder of a category or of several, not a pattern")
+    with Workers(scheduler, workers=workers) as crew:
+        outcome = run_batch(
+            source,
+            Storage(results),
+            pattern=IMAGES_PATTERN,
+            batch=batch,
+            config=config,
+            crew=crew,
+            retry_failed=retry_failed,
+        )
+        observer().stage("measuring")
+        inspected = [
+            record
+            for entry in outcome.manifest.entries
+            if entry.present and (record := outcome.records[entry.index]).status == "inspected"
+        ]
+        return MeasuredOutcome(outcome=outcome, evaluation=measure(crew, outcome, inspected, source=source))
+
+
+@task(name="measure", cache_policy=NO_CACHE, persist_result=False)
+def measure(crew: Workers, outcome: Outcome, inspected: list[ImageRecord], *, source: Storage) -> Evaluation:
+    """Compare the maps with the truth masks on the workers, and write the metrics beside the maps."""
+    folder = Storage(outcome.folder)
+    for record in inspected:
+        truth_key(record.key)  # A wrong layout is told before the first second is spent.
+    futures = [crew.client.submit(evaluate_image, record, source, folder, pure=False) for record in inspected]
+    metrics = sorted((future.result() for future in as_completed(futures)), key=lambda image: image.key)
+    evaluation = summarise_metrics(metrics)
+    write_evaluation(folder, outcome.manifest, evaluation)
+    return evaluation

@@ -1,0 +1,216 @@
+"""The main job: from a folder of images to anomaly maps and verdicts.
+
+discover, open the batch, inspect chunk by chunk, aggregate, report, seal.
+"""
+
+from dataclasses import dataclass
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.progress import observer
+from ssdnet_core.config import Config
+from tasks.aggregation import Summary, summarise, write_region_table
+from tasks.batch import MANIFEST, ImageEntry, Manifest, batch_name, check_batch_name, open_batch
+from tasks.cluster import Workers
+from tasks.discovery import discover, list_images, split_input
+from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk
+from tasks.inspection import Inspection
+from tasks.lease import Lease, hold_batch
+from tasks.maps import prepare_maps, write_figures
+from tasks.records import ImageRecord, read_records
+from tasks.report import report_address, write_report
+from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
+from tasks.storage import Storage
+
+Records = dict[int, ImageRecord]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of a batch came to.
+
+    Attributes
+    ----------
+    folder
+        Address of the batch's results.
+    report
+        Address of the gallery's page.
+    manifest, records, summary, seal
+        Of the finished batch.
+    fitted
+        Number of images that this run inspected; the others were done before.
+    """
+
+    folder: str
+    report: str
+    manifest: Manifest
+    records: Records
+    summary: Summary
+    seal: Seal
+    fitted: int
+
+
+@flow(name="inspect", flow_run_name="inspect {input}", persist_result=False)
+def inspect(
+    input: str,
+    results: str,
+    batch: str | None = None,
+    config: Config = Config(),  # noqa: B008 - frozen, and the UI shows it as the form's defaults
+    scheduler: str | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+) -> Outcome:
+    """Inspect a folder of images, or go on with a batch that was interrupted.
+
+    Parameters
+    ----------
+    input
+        Folder, glob or ``s3://bucket/prefix`` of images.
+    results
+        Folder or ``s3://bucket/prefix``; the batch gets a folder of its own below it.
+    batch
+        Name of the batch; by default after the input.
+    config
+        Settings of the method.
+    scheduler
+        Address of a Dask scheduler; by default workers are started on this machine.
+    workers
+        Number of workers started on this machine; by default one for each core.
+    retry_failed
+        Try images again that cannot be inspected for a reason of their own, too.
+    """
+    source, pattern = split_input(input)
+    with Workers(scheduler, workers=workers) as crew:
+        return run_batch(
+            source,
+            Storage(results),
+            pattern=pattern,
+            batch=batch,
+            config=config,
+            crew=crew,
+            retry_failed=retry_failed,
+        )
+
+
+def run_batch(
+    source: Storage,
+    results: Storage,
+    *,
+    pattern: str,
+    batch: str | None,
+    config: Config,
+    crew: Workers,
+    retry_failed: bool,
+) -> Outcome:
+    """Bring one batch to its seal, inspecting only what is not inspected yet."""
+    observer().stage("listing images")
+    name = check_batch_name(batch) if batch else batch_name(source.address, pattern)
+    wanted = Manifest(batch=name, input=source.address, pattern=pattern, config=config)
+    discovered = discover_images(source, pattern, results)
+    folder, stored = open_batch(results, wanted)
+    with hold_batch(folder) as lease:
+        manifest = stored.merged(discovered)
+        records = read_records(folder, manifest.entries)
+        todo = _unsettled(manifest, records, retry_failed=retry_failed)
+        observer().begin(images=_present(manifest), settled=_present(manifest) - len(todo))
+        seal = read_seal(folder)
+        if manifest == stored and not todo and seal is not None:
+            return _outcome(folder, manifest, records, seal=seal, fitted=0)
+        break_seal(folder)
+        folder.write(MANIFEST, manifest.to_json())
+        if todo:
+            prepare_maps(folder, manifest)
+            records |= inspect_all(source, folder, manifest, todo, crew=crew, lease=lease)
+        observer().stage("drawing the report")
+        write_figures_and_regions(folder, manifest, records)
+        draw_report(folder, manifest, records)
+        seal = seal_batch(folder, manifest, records, lease=lease)
+        return _outcome(folder, manifest, records, seal=seal, fitted=len(todo))
+
+
+def inspect_all(
+    source: Storage,
+    folder: Storage,
+    manifest: Manifest,
+    todo: list[ImageEntry],
+    *,
+    crew: Workers,
+    lease: Lease,
+) -> Records:
+    """Inspect the images that need it: one Prefect task run for each chunk, one Dask future for each image."""
+    observer().stage("starting workers")
+    inspection = Inspection(source=source, folder=folder, config=manifest.config, fingerprint=manifest.fingerprint)
+    records: Records = {}
+    parts = list(chunks(todo))
+    ahead = submit_chunk(crew.client, parts[0], inspection)
+    observer().stage("inspecting")
+    for number in range(len(parts)):
+        current = ahead
+        # The next chunk is queued before this one is waited for, so that no worker idles between chunks.
+        ahead = submit_chunk(crew.client, parts[number + 1] if number + 1 < len(parts) else (), inspection)
+        lease.check()
+        done = inspect_chunk(crew, current, inspection, first=current.entries[0].key, last=current.entries[-1].key)
+        records |= {record.index: record for record in done}
+    return records
+
+
+@task(name="discover", cache_policy=NO_CACHE, persist_result=False)
+def discover_images(source: Storage, pattern: str, results: Storage) -> tuple[ImageEntry, ...]:
+    """List the input's images and read their headers."""
+    return discover(source, list_images(source, pattern, outside=results.address))
+
+
+@task(name="inspect-images", task_run_name="{first} to {last}", cache_policy=NO_CACHE, persist_result=False)
+def inspect_chunk(
+    crew: Workers, chunk: SubmittedChunk, inspection: Inspection, *, first: str, last: str
+) -> list[ImageRecord]:
+    """Wait for a chunk of images; the Dask workers inspect them."""
+    return collect_chunk(crew.client, chunk, inspection, announce=observer().inspected)
+
+
+@task(name="aggregate", cache_policy=NO_CACHE, persist_result=False)
+def write_figures_and_regions(folder: Storage, manifest: Manifest, records: Records) -> None:
+    """Write the per-image figures and the table of regions."""
+    prepare_maps(folder, manifest)
+    write_figures(folder, manifest, records)
+    write_region_table(folder, (records[entry.index] for entry in manifest.entries if entry.present))
+
+
+@task(name="report", cache_policy=NO_CACHE, persist_result=False)
+def draw_report(folder: Storage, manifest: Manifest, records: Records) -> str:
+    """Draw the gallery."""
+    return write_report(folder, manifest, records, summary=summarise(manifest, records))
+
+
+@task(name="seal", cache_policy=NO_CACHE, persist_result=False)
+def seal_batch(folder: Storage, manifest: Manifest, records: Records, *, lease: Lease) -> Seal:
+    """Declare the batch finished, unless another run took it over."""
+    lease.check()
+    seal = make_seal(manifest, records)
+    set_seal(folder, seal)
+    return seal
+
+
+def _unsettled(manifest: Manifest, records: Records, *, retry_failed: bool) -> list[ImageEntry]:
+    def settled(entry: ImageEntry) -> bool:
+        record = records.get(entry.index)
+        return record is not None and record.settles(entry, fingerprint=manifest.fingerprint, retry_failed=retry_failed)
+
+    return [entry for entry in manifest.entries if entry.present and not settled(entry)]
+
+
+def _present(manifest: Manifest) -> int:
+    return sum(entry.present for entry in manifest.entries)
+
+
+def _outcome(folder: Storage, manifest: Manifest, records: Records, *, seal: Seal, fitted: int) -> Outcome:
+    return Outcome(
+        folder=folder.address,
+        report=report_address(folder),
+        manifest=manifest,
+        records=records,
+        summary=summarise(manifest, records),
+        seal=seal,
+        fitted=fitted,
+    )

@@ -1,0 +1,86 @@
+"""The progress of a run on a terminal: rate, time left, defects and failures so far."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tasks.records import ImageRecord
+
+LOG_EVERY = 30.0
+
+
+class ProgressBar:
+    """An observer that draws; where there is no terminal, it prints a line now and then.
+
+    Parameters
+    ----------
+    shown
+        False for silence.
+    """
+
+    def __init__(self, *, shown: bool = True) -> None:
+        console = Console(file=sys.stderr)
+        self._shown = shown
+        self._lines = shown and not console.is_terminal
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not shown or self._lines,
+            transient=True,
+        )
+        self._bar = self._progress.add_task("starting", total=None, figures="")
+        self._todo = self._done = self._defective = self._failed = 0
+        self._begun = self._last_line = time.monotonic()
+
+    def __enter__(self) -> "ProgressBar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str) -> None:
+        """Show another stage."""
+        if name == "inspecting":
+            self._begun = self._last_line = time.monotonic()
+        self._progress.update(self._bar, description=name)
+        self._line(name)
+
+    def begin(self, *, images: int, settled: int) -> None:
+        """Show how much there is to do."""
+        self._todo = images - settled
+        self._progress.update(self._bar, total=self._todo)
+        self._line(f"{images} images, {settled} of them done before")
+
+    def inspected(self, record: ImageRecord) -> None:
+        """Count one more image."""
+        self._done += 1
+        self._defective += record.defective
+        self._failed += record.status == "failed"
+        self._progress.update(self._bar, completed=self._done, figures=self._figures())
+        if time.monotonic() - self._last_line > LOG_EVERY:
+            self._last_line = time.monotonic()
+            self._line(f"{self._done} of {self._todo}, {self._figures()}")
+
+    def _figures(self) -> str:
+        seconds = time.monotonic() - self._begun
+        rate = self._done / max(seconds, 1e-3)
+        left = (self._todo - self._done) / max(rate, 1e-6)
+        return f"{rate:.2f}/s, {_clock(left)} left, {self._defective} defective, {self._failed} failed"
+
+    def _line(self, text: str) -> None:
+        if self._lines:
+            sys.stderr.write(f"ssdnet: {text}\n")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

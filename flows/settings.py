@@ -1,0 +1,72 @@
+"""Settings on the command line: read from a preset, a file and single changes; shown with their meanings."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from ssdnet_core.config import Config, parse_config
+from ssdnet_core.errors import InvalidConfigError
+
+
+def settings_from(preset: str, config_file: Path | None, changes: list[str]) -> Config:
+    """Put the settings together.
+
+    Parameters
+    ----------
+    preset
+        Name of the preset that single changes start from, if there is no file.
+    config_file
+        YAML file; settings it does not name keep their defaults.
+    changes
+        As ``fit.steps=50``; applied last.
+
+    Raises
+    ------
+    InvalidConfigError
+        Naming what is wrong and what is allowed.
+    """
+    if config_file is not None and preset != "default":
+        raise InvalidConfigError(f"--preset {preset} and --config {config_file} exclude each other: give one of them")
+    start = _read_file(config_file) if config_file else Config.preset(preset)
+    return start.updated(dict(_split(change) for change in changes))
+
+
+def settings_as_yaml(config: Config) -> str:
+    """Return all settings as YAML, each under a comment with its meaning."""
+    return "\n".join(_lines(config, indent=""))
+
+
+def _read_file(path: Path) -> Config:
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidConfigError(f"cannot read the settings in {path}: {error}") from error
+    if not isinstance(tree, dict):
+        raise InvalidConfigError(f"{path} holds no settings: begin with what `ssdnet settings` prints")
+    return parse_config(tree)
+
+
+def _split(change: str) -> tuple[str, Any]:
+    name, equals, value = change.partition("=")
+    if not equals:
+        raise InvalidConfigError(f"--set {change!r} is not of the form name=value, as fit.steps=50")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InvalidConfigError(f"--set {change!r}: {value!r} is no value: {error}") from error
+
+
+def _lines(model: BaseModel, *, indent: str) -> list[str]:
+    lines: list[str] = []
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        lines.append(f"{indent}# {field.description}")
+        if isinstance(value, BaseModel):
+            lines += [f"{indent}{name}:", *_lines(value, indent=indent + "  ")]
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            text = yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
+            lines.append(f"{indent}{name}: {text}")
+    return lines

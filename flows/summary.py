@@ -1,0 +1,123 @@
+"""What a command prints when a batch is sealed."""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.evaluation import MeasuredOutcome
+from flows.inspection import Outcome
+from tasks.evaluation import CategoryMetrics, Evaluation
+
+WORST = 10
+
+
+def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
+    """Print the summary of a batch, as tables or as one JSON object."""
+    if as_json:
+        _print_json(outcome_tree(outcome))
+        return
+    console = Console()
+    console.print(_worst(outcome))
+    if outcome.summary.failed:
+        console.print(_failures(outcome))
+    console.print(_figures(outcome))
+
+
+def print_measured(measured: MeasuredOutcome, *, as_json: bool) -> None:
+    """Print the summary and the metrics of a labelled batch."""
+    if as_json:
+        evaluation = measured.evaluation
+        metrics = {
+            "categories": [asdict(category) for category in evaluation.categories],
+            "mean": asdict(evaluation.mean),
+        }
+        _print_json({**outcome_tree(measured.outcome), "evaluation": metrics})
+        return
+    print_outcome(measured.outcome, as_json=False)
+    Console().print(_metrics(measured.evaluation))
+
+
+def outcome_tree(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as plain data."""
+    return {
+        "batch": outcome.manifest.batch,
+        "folder": outcome.folder,
+        "report": outcome.report,
+        "fingerprint": outcome.seal.fingerprint,
+        "fitted": outcome.fitted,
+        **asdict(outcome.summary),
+        "failures": {r.key: r.error for r in outcome.records.values() if r.status == "failed"},
+        "digest": outcome.seal.digest,
+    }
+
+
+def _print_json(tree: dict[str, Any]) -> None:
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    print(json.dumps(plain(tree), indent=1))
+
+
+def _worst(outcome: Outcome) -> Table:
+    table = Table("image", "score", "verdict", "regions", "largest at (x, y)", title="Highest scores")
+    inspected = (record for record in outcome.records.values() if record.status == "inspected")
+    for record in sorted(inspected, key=lambda record: (-record.score, record.key))[:WORST]:
+        place = "{1:.0f}, {0:.0f}".format(*record.regions[0].centroid) if record.regions else ""
+        verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
+        # Text, not markup: a file's name may hold brackets.
+        table.add_row(Text(record.key), f"{record.score:.1f}", verdict, str(len(record.regions)), place)
+    return table
+
+
+def _failures(outcome: Outcome) -> Table:
+    table = Table("image", "reason", title="Not inspected")
+    for record in sorted(outcome.records.values(), key=lambda record: record.key):
+        if record.status == "failed":
+            table.add_row(Text(record.key), Text(record.error))
+    return table
+
+
+def _figures(outcome: Outcome) -> Table:
+    summary = outcome.summary
+    table = Table(title=outcome.manifest.batch, show_header=False)
+    rate = f" ({100 * summary.defect_rate:.1f} %)" if summary.inspected else ""
+    each = f", {summary.fit_seconds / summary.inspected:.2f} s an image" if summary.inspected else ""
+    for name, value in (
+        ("images", f"{summary.images}, {outcome.fitted} of them inspected by this run"),
+        ("defective", f"{summary.defective}{rate}"),
+        ("not inspected", str(summary.failed)),
+        ("CPU time", f"{summary.fit_seconds:.1f} s{each}"),
+        ("results", outcome.folder),
+        ("gallery", outcome.report),
+    ):
+        table.add_row(name, Text(value, overflow="fold"))
+    return table
+
+
+def _metrics(evaluation: Evaluation) -> Table:
+    table = Table(
+        "category", "defective", "good", "AUROC", "AUPRC", "AUPRO", "F1", "hits", "false alarms", "image AUROC",
+        title="Pixel metrics, full frame, mean over defective images",
+    )  # fmt: skip
+    for row in (*evaluation.categories, evaluation.mean):
+        table.add_row(Text(row.category), str(row.defective), str(row.good), *_numbers(row))
+    return table
+
+
+def _numbers(row: CategoryMetrics) -> list[str]:
+    decimals = (row.auroc, row.average_precision, row.aupro, row.f1)
+    shares = (row.hit_rate, row.false_alarm_rate)
+    return [
+        *("-" if math.isnan(value) else f"{value:.3f}" for value in decimals),
+        *("-" if math.isnan(value) else f"{100 * value:.0f} %" for value in shares),
+        "-" if math.isnan(row.image_auroc) else f"{row.image_auroc:.3f}",
+    ]

@@ -1,0 +1,96 @@
+"""From the records of a batch to its figures."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from tasks.batch import REGIONS, Manifest
+from tasks.records import ImageRecord
+from tasks.storage import Storage
+
+SCORE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A batch in figures.
+
+    Attributes
+    ----------
+    images, inspected, failed, defective
+        Counts.
+    defect_rate
+        Defective over inspected; NaN if none was inspected.
+    regions
+        Number of defect regions.
+    score_quantiles
+        Of the inspected images, by probability.
+    fit_seconds
+        Sum of the localizations' CPU seconds.
+    """
+
+    images: int
+    inspected: int
+    failed: int
+    defective: int
+    defect_rate: float
+    regions: int
+    score_quantiles: Mapping[str, float]
+    fit_seconds: float
+
+
+def summarise(manifest: Manifest, records: Mapping[int, ImageRecord]) -> Summary:
+    """Sum up the images that the last listing had."""
+    present = [records[entry.index] for entry in manifest.entries if entry.present]
+    inspected = [record for record in present if record.status == "inspected"]
+    defective = sum(record.defective for record in inspected)
+    scores = np.array([record.score for record in inspected])
+    return Summary(
+        images=len(present),
+        inspected=len(inspected),
+        failed=len(present) - len(inspected),
+        defective=defective,
+        defect_rate=defective / len(inspected) if inspected else float("nan"),
+        regions=sum(len(record.regions) for record in inspected),
+        score_quantiles={f"{q:g}": float(np.quantile(scores, q)) for q in SCORE_QUANTILES} if inspected else {},
+        fit_seconds=sum(record.seconds for record in inspected),
+    )
+
+
+def write_region_table(folder: Storage, records: Iterable[ImageRecord]) -> None:
+    """Write all defect regions of a batch as one Parquet table, a row each."""
+    rows = [
+        {
+            "image": record.index,
+            "key": record.key,
+            "top": region.top,
+            "left": region.left,
+            "bottom": region.bottom,
+            "right": region.right,
+            "area": region.area,
+            "peak": region.peak,
+            "centroid_y": region.centroid[0],
+            "centroid_x": region.centroid[1],
+        }
+        for record in sorted(records, key=lambda record: record.index)
+        for region in record.regions
+    ]
+    buffer = pa.BufferOutputStream()
+    parquet.write_table(pa.Table.from_pylist(rows, schema=_REGION_SCHEMA), buffer)
+    folder.write(REGIONS, buffer.getvalue().to_pybytes())
+
+
+_REGION_SCHEMA = pa.schema(
+    [
+        ("image", pa.int32()),
+        ("key", pa.string()),
+        *((name, pa.int32()) for name in ("top", "left", "bottom", "right")),
+        ("area", pa.int64()),
+        ("peak", pa.float32()),
+        ("centroid_y", pa.float32()),
+        ("centroid_x", pa.float32()),
+    ]
+)

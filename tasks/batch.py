@@ -1,0 +1,172 @@
+"""A batch: what one night holds, where its results lie, and in which order its images come.
+
+The order is fixed once an image is in the manifest: image *i* of the manifest is index *i* of every array.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePosixPath
+
+from ssdnet_core.config import Config, parse_config
+from ssdnet_core.errors import SsdnetError
+from ssdnet_core.working_size import working_shape
+from tasks.storage import Storage
+
+MANIFEST = "manifest.json"
+MAPS = "maps.zarr"
+RECORDS = "records"
+REGIONS = "regions.parquet"
+SEAL = "seal.json"
+REPORT = "report"
+NAME_PARTS = 3
+
+
+class BatchConflictError(SsdnetError):
+    """A batch of this name exists and is another one."""
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One image of a batch.
+
+    Attributes
+    ----------
+    index
+        Its place in every array of the batch.
+    key
+        Path below the batch's input.
+    etag, size
+        Of the object when it was discovered.
+    height, width
+        In pixels, after orientation; 0 if the header could not be read.
+    problem
+        Why the header could not be read, else empty.
+    present
+        Whether the last listing still had it.
+    """
+
+    index: int
+    key: str
+    etag: str
+    size: int
+    height: int = 0
+    width: int = 0
+    problem: str = ""
+    present: bool = True
+
+    def working_shape(self, working_size: int) -> tuple[int, int]:
+        """Return (h, w) of its anomaly map."""
+        return working_shape((self.height, self.width), working_size=working_size)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The images of a batch, in their order, and the settings they are inspected with.
+
+    Attributes
+    ----------
+    batch
+        Name of the batch: the folder below the results.
+    input
+        Address of the folder or prefix that the keys lie below.
+    pattern
+        Glob that the keys match, empty for all images.
+    config
+        Settings of the method.
+    entries
+        Image *i* has index *i*.
+    """
+
+    batch: str
+    input: str
+    pattern: str
+    config: Config
+    entries: tuple[ImageEntry, ...] = field(default=())
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the configuration."""
+        return self.config.fingerprint()
+
+    def to_json(self) -> bytes:
+        """Serialise, with one line for each image."""
+        head = {"batch": self.batch, "input": self.input, "pattern": self.pattern, "fingerprint": self.fingerprint}
+        head_text = json.dumps({**head, "config": self.config.model_dump(mode="json")}, indent=1)
+        lines = ",\n  ".join(json.dumps(asdict(entry)) for entry in self.entries)
+        return f'{head_text[:-2]},\n "entries": [\n  {lines}\n ]\n}}\n'.encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Manifest":
+        """Read what :meth:`to_json` wrote."""
+        tree = json.loads(content)
+        return cls(
+            batch=tree["batch"],
+            input=tree["input"],
+            pattern=tree["pattern"],
+            config=parse_config(tree["config"]),
+            entries=tuple(ImageEntry(**entry) for entry in tree["entries"]),
+        )
+
+    def merged(self, discovered: "tuple[ImageEntry, ...]") -> "Manifest":
+        """Return the manifest with a new listing: known images keep their index, new ones follow in key order."""
+        listed = {entry.key: entry for entry in discovered}
+        known = [
+            replace(listed.pop(entry.key), index=entry.index) if entry.key in listed else replace(entry, present=False)
+            for entry in self.entries
+        ]
+        added = [replace(entry, index=len(known) + offset) for offset, entry in enumerate(listed.values())]
+        return replace(self, entries=(*known, *added))
+
+
+def batch_name(address: str, pattern: str = "") -> str:
+    """Return a batch's name after its input: the last three parts of its address.
+
+    ``/data/carpet/test/defect`` gives ``carpet-test-defect``, ``s3://line-1/2026-11-22`` ``line-1-2026-11-22``.
+    """
+    parts = [part for part in PurePosixPath(address.split("://", 1)[-1]).parts if part != "/"]
+    text = "-".join([*parts[-NAME_PARTS:], *([pattern] if pattern else [])])
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "batch"
+
+
+def check_batch_name(name: str) -> str:
+    """Return the name if it can be a folder's on every storage.
+
+    Raises
+    ------
+    BatchConflictError
+        If it has other characters than letters, digits, dots, dashes, underscores and ``=``.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_=][A-Za-z0-9._=~-]*", name):
+        raise BatchConflictError(f"batch name {name!r}: use letters, digits, '.', '-', '_' and '=' only")
+    return name
+
+
+def open_batch(results: Storage, manifest: Manifest) -> tuple[Storage, Manifest]:
+    """Find or found the batch's folder; return it and the manifest as stored there.
+
+    The plain name belongs to the configuration that came first. Another configuration gets ``NAME~FINGERPRINT``
+    beside it, so that changed settings never overwrite earlier results.
+
+    Raises
+    ------
+    BatchConflictError
+        If the name is taken by a batch of another input.
+    """
+    for name in (manifest.batch, f"{manifest.batch}~{manifest.fingerprint[:8]}"):
+        folder = results.below(name)
+        candidate = replace(manifest, batch=name)
+        if folder.create(MANIFEST, candidate.to_json()):
+            return folder, candidate
+        stored = Manifest.from_json(folder.read(MANIFEST))
+        if (stored.input, stored.pattern) != (manifest.input, manifest.pattern):
+            raise BatchConflictError(
+                f"batch {name!r} in {results.address} was made from {stored.input} {stored.pattern}".rstrip()
+                + f", not from {manifest.input} {manifest.pattern}".rstrip()
+                + ": give this one another name with --batch"
+            )
+        if stored.fingerprint == manifest.fingerprint:
+            return folder, stored
+    raise BatchConflictError(
+        f"batch {manifest.batch!r} exists with other settings: give this one another name with --batch"
+    )

@@ -1,0 +1,162 @@
+"""One run of a batch at a time: a lease that a second run sees, and that a killed run loses.
+
+Leases are numbered objects, each created by a conditional write; the highest number holds. Taking over a stale lease
+is creating the next number, which of many takers only one can do. The holder renews its own object; who finds a
+higher number has lost the batch and stops.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ssdnet_core.errors import SsdnetError
+from tasks.storage import Storage
+
+LEASES = "leases"
+RENEWED_EVERY = 10.0
+STALE_AFTER = 60.0
+
+
+class BatchBusyError(SsdnetError):
+    """Another run is at work on this batch."""
+
+
+class LeaseLostError(SsdnetError):
+    """Another run took this batch over, since this one did not renew its lease in time."""
+
+
+@dataclass(frozen=True)
+class LeaseHolder:
+    """Who holds a batch: a run's id, its process, and when it was last heard of (seconds since the epoch)."""
+
+    run: str
+    host: str
+    pid: int
+    boot: str
+    renewed: float
+    released: bool = False
+
+    def gone(self, now: float) -> bool:
+        """Whether this holder has finished, died on this machine, or was not heard of for a minute."""
+        if self.released:
+            return True
+        if (self.host, self.boot) == (socket.gethostname(), _boot_id()):
+            return not Path(f"/proc/{self.pid}").exists() if Path("/proc/self").exists() else not _alive(self.pid)
+        return now - self.renewed > STALE_AFTER
+
+
+class Lease:
+    """A held lease; :meth:`check` raises once it is lost."""
+
+    def __init__(self, folder: Storage, number: int, holder: LeaseHolder) -> None:
+        self._folder = folder.below(LEASES)
+        self._number = number
+        self._holder = holder
+        self._stopped = threading.Event()
+        self._lost = threading.Event()
+        self._renewer = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._renewer.start()
+
+    def check(self) -> None:
+        """Raise :class:`LeaseLostError` if another run has taken over."""
+        if self._lost.is_set() or _highest(self._folder) > self._number:
+            self._lost.set()
+            raise LeaseLostError("another run took this batch over: this one stops, and has changed nothing since")
+
+    def release(self) -> None:
+        """Give the batch free."""
+        self._stopped.set()
+        self._renewer.join()
+        if not self._lost.is_set():
+            self._write(replace(self._holder, renewed=time.time(), released=True))
+
+    def _renew(self) -> None:
+        while not self._stopped.wait(RENEWED_EVERY):
+            try:
+                if _highest(self._folder) > self._number:
+                    self._lost.set()
+                    return
+                self._write(replace(self._holder, renewed=time.time()))
+            except SsdnetError:
+                continue  # The storage is away for a moment: the next renewal may come through before a minute is over.
+
+    def _write(self, holder: LeaseHolder) -> None:
+        self._folder.write(_name(self._number), json.dumps(asdict(holder)).encode())
+
+
+@contextmanager
+def hold_batch(folder: Storage) -> Iterator[Lease]:
+    """Hold a batch for the length of a ``with`` block.
+
+    Raises
+    ------
+    BatchBusyError
+        If another run holds it.
+    """
+    lease = _take(folder)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def _take(folder: Storage) -> Lease:
+    leases = folder.below(LEASES)
+    number = _highest(leases)
+    if number:
+        holder = LeaseHolder(**json.loads(leases.read(_name(number))))
+        if not holder.gone(time.time()):
+            raise BatchBusyError(_busy(folder, holder))
+    me = LeaseHolder(
+        run=uuid.uuid4().hex, host=socket.gethostname(), pid=os.getpid(), boot=_boot_id(), renewed=time.time()
+    )
+    if not leases.create(_name(number + 1), json.dumps(asdict(me)).encode()):
+        raise BatchBusyError(_busy(folder, None))
+    return Lease(folder, number + 1, me)
+
+
+def _busy(folder: Storage, holder: LeaseHolder | None) -> str:
+    who = f"process {holder.pid} on {holder.host}" if holder else "another run"
+    return (
+        f"{who} is at work on {folder.address}: wait for it, or stop it "
+        f"(a run that died is noticed after {STALE_AFTER:.0f} s)"
+    )
+
+
+def _highest(leases: Storage) -> int:
+    if not leases.exists():
+        return 0
+    return max((int(stored.key.removesuffix(".json")) for stored in leases.list() if _is_lease(stored.key)), default=0)
+
+
+def _is_lease(key: str) -> bool:
+    return key.endswith(".json") and key.removesuffix(".json").isdigit()
+
+
+def _name(number: int) -> str:
+    return f"{number:06d}.json"
+
+
+def _boot_id() -> str:
+    # A process id means nothing after a restart, nor in another container of the same host name.
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    namespace = Path("/proc/self/ns/pid")
+    identity = boot.read_text().strip() if boot.exists() else ""
+    return f"{identity}/{namespace.readlink()}" if namespace.exists() else identity
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

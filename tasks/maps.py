@@ -1,0 +1,185 @@
+"""The batch's Zarr store: one array of all anomaly maps, and the figures of each image beside it.
+
+``anomaly_map (image, y, x)`` is float16 with one chunk an image. The worker that fitted an image writes that image's
+chunk; the flow writes the small arrays, whole. No chunk ever has two writers: same-chunk writers lose data silently.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.errors import UnstableSpecificationWarning
+
+from tasks.batch import MAPS, Manifest
+from tasks.records import ImageRecord
+from tasks.storage import Storage
+
+ANOMALY_MAP = "anomaly_map"
+COMPRESSOR = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
+STATUSES = ("pending", "inspected", "failed", "absent")
+MAP_ATTRIBUTES: dict[str, Any] = {
+    "long_name": "anomaly map at working size",
+    "units": "robust standard deviations of the image itself",
+    "description": "NaN beyond an image's working_height and working_width, and where there is no map.",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One per-image array of the store: its dtype, and what it holds."""
+
+    dtype: str
+    long_name: str
+    attributes: Mapping[str, Any]
+
+
+FIGURES: dict[str, Figure] = {
+    "score": Figure("float32", "-log10 of the expected number of false alarms at the highest peak", {}),
+    "defective": Figure("bool", "verdict", {}),
+    "status": Figure(
+        "int8",
+        "what became of the image",
+        {"flag_values": list(range(len(STATUSES))), "flag_meanings": " ".join(STATUSES)},
+    ),
+    "area": Figure("int64", "defective area", {"units": "pixels of the original image"}),
+    "regions": Figure("int32", "number of defect regions", {}),
+    "seconds": Figure("float32", "CPU time of the localization", {"units": "s"}),
+    "height": Figure("int32", "height of the original image", {"units": "pixels"}),
+    "width": Figure("int32", "width of the original image", {"units": "pixels"}),
+    "working_height": Figure("int32", "height of the anomaly map", {"units": "pixels"}),
+    "working_width": Figure("int32", "width of the anomaly map", {"units": "pixels"}),
+    "scale": Figure("float32", "working size over original size", {}),
+    "error": Figure("str", "why the image could not be inspected", {}),
+}
+
+
+def prepare_maps(folder: Storage, manifest: Manifest) -> None:
+    """Create the store's map array, or enlarge it to the manifest's images; maps already written stay.
+
+    The canvas is as large as the largest map. One that grew keeps its chunks: a larger image then has several, and
+    each chunk still belongs to one image.
+    """
+    canvas = _canvas(manifest)
+    shape = (len(manifest.entries), *canvas)
+    group = zarr.open_group(_address(folder), mode="a", attributes={"Conventions": "CF-1.11"})
+    if ANOMALY_MAP not in group:
+        group.create_array(
+            ANOMALY_MAP,
+            shape=shape,
+            chunks=(1, *canvas),
+            dtype="float16",
+            fill_value=np.nan,
+            compressors=COMPRESSOR,
+            dimension_names=("image", "y", "x"),
+            attributes=MAP_ATTRIBUTES,
+        )
+        return
+    array = _map_array(group)
+    enlarged = tuple(max(old, new) for old, new in zip(array.shape, shape, strict=True))
+    if enlarged != array.shape:
+        array.resize(enlarged)
+
+
+def write_map(folder: Storage, index: int, anomaly_map: npt.NDArray[np.float32]) -> str:
+    """Write one image's map, (h, w), into its own chunk and return the SHA-256 of the stored bytes."""
+    array = _map_array(zarr.open_group(_address(folder), mode="r+"))
+    stored = np.clip(anomaly_map, 0, np.finfo(np.float16).max).astype(np.float16)
+    canvas = np.full(array.shape[1:], np.nan, dtype=np.float16)
+    canvas[: stored.shape[0], : stored.shape[1]] = stored
+    array[index] = canvas
+    return hashlib.sha256(stored.tobytes()).hexdigest()
+
+
+def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = False) -> npt.NDArray[np.float32]:
+    """Read one image's map: (h, w) float32 at working size, or (H, W) at the image's own size."""
+    array = _map_array(zarr.open_group(_address(folder), mode="r"))
+    working = np.asarray(array[record.index, : record.working_height, : record.working_width], dtype=np.float32)
+    if not original_size:
+        return working
+    from ssdnet_core.localization import enlarge_map
+
+    return enlarge_map(working, (record.height, record.width))
+
+
+def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, ImageRecord]) -> None:
+    """Write the coordinates and the per-image figures, each as one chunk, and consolidate the metadata."""
+    group = zarr.open_group(_address(folder), mode="r+")
+    _, height, width = _map_array(group).shape
+    with warnings.catch_warnings():
+        # Strings of variable length have no place in the Zarr specification yet; zarr and xarray read them.
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)
+        keys = np.array([entry.key for entry in manifest.entries], dtype=np.dtypes.StringDType())
+        _write(group, "image", keys, ("image",), {"long_name": "object key below the input"})
+        for axis, length in (("y", height), ("x", width)):
+            attributes = {"long_name": f"working pixel along {axis}", "units": "pixels"}
+            _write(group, axis, np.arange(length, dtype=np.int32), (axis,), attributes)
+        rows = [_figures(records.get(entry.index), present=entry.present) for entry in manifest.entries]
+        for name, figure in FIGURES.items():
+            dtype: Any = np.dtypes.StringDType() if figure.dtype == "str" else np.dtype(figure.dtype)
+            values = np.array([row[name] for row in rows], dtype=dtype)
+            _write(group, name, values, ("image",), {"long_name": figure.long_name, **figure.attributes})
+        group.attrs.update(
+            {
+                "title": f"SSDnet inspection of {manifest.batch}",
+                "source": manifest.input,
+                "fingerprint": manifest.fingerprint,
+                "configuration": manifest.config.model_dump_json(),
+            }
+        )
+        zarr.consolidate_metadata(group.store)
+
+
+def _figures(record: ImageRecord | None, *, present: bool) -> dict[str, Any]:
+    if record is None or not present:
+        status = STATUSES.index("absent" if not present else "pending")
+        return {name: _EMPTY.get(figure.dtype, 0) for name, figure in FIGURES.items()} | {"status": status}
+    row = {name: getattr(record, name) for name in FIGURES if name not in ("status", "regions", "scale")}
+    if record.status == "failed":
+        row["score"] = np.nan
+    return row | {
+        "status": STATUSES.index(record.status),
+        "regions": len(record.regions),
+        "scale": record.working_height / record.height if record.height else np.nan,
+    }
+
+
+_EMPTY: dict[str, Any] = {"float32": np.nan, "str": "", "bool": False}
+
+
+def _write(
+    group: zarr.Group, name: str, values: npt.NDArray[Any], dimensions: Sequence[str], attributes: Mapping[str, Any]
+) -> None:
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        chunks=values.shape,
+        dtype=values.dtype,
+        dimension_names=dimensions,
+        attributes=dict(attributes),
+        overwrite=True,
+    )
+    array[...] = values
+
+
+def _canvas(manifest: Manifest) -> tuple[int, int]:
+    shapes = [entry.working_shape(manifest.config.working_size) for entry in manifest.entries if not entry.problem] or [
+        (1, 1)
+    ]
+    return max(height for height, _ in shapes), max(width for _, width in shapes)
+
+
+def _map_array(group: zarr.Group) -> "zarr.Array[Any]":
+    array = group[ANOMALY_MAP]
+    if not isinstance(array, zarr.Array):
+        raise TypeError(f"{ANOMALY_MAP} is a group, not an array: the store was made by something else")
+    return array
+
+
+def _address(folder: Storage) -> str:
+    return f"{folder.address}/{MAPS}"

@@ -1,0 +1,131 @@
+"""What is known of each image after its inspection: one small object each, written by the worker after the map.
+
+A record is the proof that an image is done; a run that is killed at any moment goes on from the records.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ssdnet_core.regions import Region
+from tasks.batch import RECORDS, ImageEntry
+from tasks.storage import Storage, StorageError
+
+Status = Literal["inspected", "failed"]
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """The outcome for one image.
+
+    Attributes
+    ----------
+    index, key, etag
+        Of the manifest's entry.
+    fingerprint
+        Of the configuration.
+    status
+        ``inspected``, or ``failed`` with the reason in ``error``.
+    lasting
+        Whether the failure lies in the image itself, so that the same bytes would fail again.
+    score, defective, regions
+        As in :class:`ssdnet_core.Localization`.
+    height, width
+        Of the image as decoded; ``working_height`` and ``working_width`` of its map.
+    seconds
+        CPU seconds of the localization.
+    device
+        That computed it.
+    map_digest
+        SHA-256 of the stored map's bytes.
+    warnings
+        Of the localization.
+    """
+
+    index: int
+    key: str
+    etag: str
+    fingerprint: str
+    status: Status
+    error: str = ""
+    lasting: bool = False
+    score: float = 0.0
+    defective: bool = False
+    regions: tuple[Region, ...] = ()
+    height: int = 0
+    width: int = 0
+    working_height: int = 0
+    working_width: int = 0
+    seconds: float = 0.0
+    device: str = ""
+    map_digest: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def area(self) -> int:
+        """Defective area in pixels of the original image."""
+        return sum(region.area for region in self.regions)
+
+    def to_json(self) -> bytes:
+        """Serialise."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "ImageRecord":
+        """Read what :meth:`to_json` wrote."""
+        tree: dict[str, Any] = json.loads(content)
+        regions = tuple(Region(**{**region, "centroid": tuple(region["centroid"])}) for region in tree["regions"])
+        return cls(**{**tree, "regions": regions, "warnings": tuple(tree["warnings"])})
+
+    def settles(self, entry: ImageEntry, *, fingerprint: str, retry_failed: bool = False) -> bool:
+        """Whether this record makes another inspection of the entry needless."""
+        same = (self.key, self.etag, self.fingerprint) == (entry.key, entry.etag, fingerprint)
+        return same and (self.status == "inspected" or (self.lasting and not retry_failed))
+
+
+def failure(entry: ImageEntry, reason: str, *, fingerprint: str, lasting: bool) -> ImageRecord:
+    """Return the record of an image that could not be inspected."""
+    return ImageRecord(
+        index=entry.index,
+        key=entry.key,
+        etag=entry.etag,
+        fingerprint=fingerprint,
+        status="failed",
+        error=reason,
+        lasting=lasting,
+        height=entry.height,
+        width=entry.width,
+    )
+
+
+def write_record(folder: Storage, record: ImageRecord) -> None:
+    """Write an image's record, replacing an earlier one."""
+    folder.write(_key(record.index), record.to_json())
+
+
+def read_records(folder: Storage, entries: Iterable[ImageEntry]) -> dict[int, ImageRecord]:
+    """Read the records there are, by index; one that cannot be read counts as absent."""
+    records = folder.below(RECORDS)
+    if not records.exists():
+        return {}
+    present = {stored.key for stored in records.list()}
+    wanted = [key for entry in entries if (key := _name(entry.index)) in present]
+    found: dict[int, ImageRecord] = {}
+    for content in records.read_many(wanted).values():
+        if isinstance(content, StorageError):
+            continue
+        try:
+            record = ImageRecord.from_json(content)
+        except (ValueError, TypeError, KeyError):
+            continue  # Written by another version: the image is inspected again.
+        found[record.index] = record
+    return found
+
+
+def _name(index: int) -> str:
+    return f"{index:07d}.json"
+
+
+def _key(index: int) -> str:
+    return f"{RECORDS}/{_name(index)}"

@@ -1,0 +1,109 @@
+"""The gallery of a batch: one static page, worst first, that opens from any folder without a network."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ssdnet_core.significance import REFERENCE_AREA, alarm_level
+from tasks.aggregation import Summary
+from tasks.batch import REPORT, Manifest
+from tasks.decoding import DecodeError, decode
+from tasks.maps import read_map
+from tasks.pictures import colour_bar, heat_layer, photograph
+from tasks.records import ImageRecord
+from tasks.storage import Storage, StorageError
+
+PAGE = f"{REPORT}/index.html"
+MOST_PICTURES = 200
+DRAWING_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the gallery: its record, and its files below the report."""
+
+    record: ImageRecord
+    photograph: str
+    heat: str
+
+
+def write_report(
+    folder: Storage,
+    manifest: Manifest,
+    records: Mapping[int, ImageRecord],
+    *,
+    summary: Summary,
+    most_pictures: int = MOST_PICTURES,
+) -> str:
+    """Draw the gallery of a batch and return the address of its page.
+
+    Parameters
+    ----------
+    most_pictures
+        The gallery shows so many images, those of the highest scores; the failures are all listed.
+    """
+    present = [records[entry.index] for entry in manifest.entries if entry.present]
+    inspected = sorted((r for r in present if r.status == "inspected"), key=lambda r: (-r.score, r.key))
+    lowest, highest = colour_range(manifest)
+    draw = partial(_draw, folder, Storage(manifest.input), lowest=lowest, highest=highest)
+    with ThreadPoolExecutor(DRAWING_THREADS) as pool:
+        pictures = [picture for picture in pool.map(draw, inspected[:most_pictures]) if picture]
+    page = _page(
+        manifest,
+        summary,
+        pictures,
+        failed=[record for record in present if record.status == "failed"],
+        scale=(lowest, highest),
+    )
+    folder.write(PAGE, page.encode())
+    return report_address(folder)
+
+
+def report_address(folder: Storage) -> str:
+    """Return where a batch's gallery lies."""
+    return f"{folder.address}/{PAGE}"
+
+
+def colour_range(manifest: Manifest) -> tuple[float, float]:
+    """Return the map values at the ends of the colour scale: half, and twice, the level that raises an alarm.
+
+    The level follows from the settings alone, so that colours mean the same in every batch of a line.
+    """
+    level = alarm_level(manifest.config.verdict.expected_false_alarms, area=REFERENCE_AREA)
+    return 0.5 * level, 2.0 * level
+
+
+def _draw(folder: Storage, source: Storage, record: ImageRecord, *, lowest: float, highest: float) -> Picture | None:
+    try:
+        pixels = decode(source.read(record.key)).pixels
+    except (StorageError, DecodeError):
+        return None  # Removed or replaced since it was inspected: its figures stay, its picture is gone.
+    name = f"images/{record.index:07d}"
+    picture = Picture(record=record, photograph=f"{name}.jpg", heat=f"{name}-map.png")
+    folder.write(f"{REPORT}/{picture.photograph}", photograph(pixels))
+    heat = heat_layer(read_map(folder, record), lowest=lowest, highest=highest)
+    folder.write(f"{REPORT}/{picture.heat}", heat)
+    return picture
+
+
+def _page(
+    manifest: Manifest,
+    summary: Summary,
+    pictures: Sequence[Picture],
+    *,
+    failed: Sequence[ImageRecord],
+    scale: tuple[float, float],
+) -> str:
+    environment = Environment(loader=PackageLoader("tasks"), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("report.html.j2").render(
+        manifest=manifest,
+        summary=summary,
+        pictures=pictures,
+        failed=failed,
+        scale=scale,
+        colours=colour_bar(),
+        expected_false_alarms=manifest.config.verdict.expected_false_alarms,
+    )

@@ -1,0 +1,82 @@
+"""The seal: what makes a batch finished. Readers ignore a batch without one."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from ssdnet_core.errors import SsdnetError
+from tasks.batch import SEAL, Manifest
+from tasks.records import ImageRecord
+from tasks.storage import Storage
+
+
+class SealConflictError(SsdnetError):
+    """Another run sealed this batch first."""
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What a finished batch holds.
+
+    Attributes
+    ----------
+    batch, fingerprint
+        Its name, and its configuration's fingerprint.
+    images, inspected, failed, defective
+        Counts of the images that the last listing had.
+    digest
+        SHA-256 over every image's key, outcome and map: equal for equal results, whenever and wherever made.
+    """
+
+    batch: str
+    fingerprint: str
+    images: int
+    inspected: int
+    failed: int
+    defective: int
+    digest: str
+
+    def to_json(self) -> bytes:
+        """Serialise."""
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+
+def make_seal(manifest: Manifest, records: Mapping[int, ImageRecord]) -> Seal:
+    """Count and sum up the records of a batch of which every present image has one."""
+    present = [records[entry.index] for entry in manifest.entries if entry.present]
+    digest = hashlib.sha256()
+    for record in sorted(present, key=lambda record: record.key):
+        line = [record.key, record.status, record.map_digest, record.defective, f"{record.score:.6g}"]
+        digest.update((json.dumps(line) + "\n").encode())
+    return Seal(
+        batch=manifest.batch,
+        fingerprint=manifest.fingerprint,
+        images=len(present),
+        inspected=sum(record.status == "inspected" for record in present),
+        failed=sum(record.status == "failed" for record in present),
+        defective=sum(record.defective for record in present),
+        digest=digest.hexdigest(),
+    )
+
+
+def read_seal(folder: Storage) -> Seal | None:
+    """Return a batch's seal, or None if the batch is not finished."""
+    return Seal(**json.loads(folder.read(SEAL))) if folder.exists(SEAL) else None
+
+
+def break_seal(folder: Storage) -> None:
+    """Mark a batch as unfinished: its results are about to change."""
+    folder.delete(SEAL)
+
+
+def set_seal(folder: Storage, seal: Seal) -> None:
+    """Create the seal, by a conditional write.
+
+    Raises
+    ------
+    SealConflictError
+        If there is one already.
+    """
+    if not folder.create(SEAL, seal.to_json()):
+        raise SealConflictError(f"{folder.address} was sealed by another run meanwhile: its results stand")

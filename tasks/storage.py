@@ -1,0 +1,217 @@
+"""Folders and object stores behind one face: list, read, write whole objects, create only if absent.
+
+Everything is addressed by fsspec URLs; ``s3://`` takes its endpoint and credentials from the environment, as the AWS
+tools do (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ...).
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from ssdnet_core.errors import SsdnetError
+
+PROTOCOLS = ("file", "s3")
+
+
+class StorageError(SsdnetError, OSError):
+    """An object could not be listed, read or written."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object as a listing shows it.
+
+    Attributes
+    ----------
+    key
+        Path below the listed root, with ``/`` between its parts.
+    size
+        In bytes.
+    etag
+        Changes whenever the content does: the store's ETag, or modification time and size of a file.
+    """
+
+    key: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder or a prefix of a bucket; cheap to make, pickles as its URL.
+
+    Attributes
+    ----------
+    url
+        ``/data/night``, ``file:///data/night`` or ``s3://bucket/prefix``.
+    """
+
+    url: str
+
+    def __post_init__(self) -> None:
+        protocol = self.url.split("://", 1)[0] if "://" in self.url else "file"
+        if protocol not in PROTOCOLS:
+            raise StorageError(f"{self.url!r}: cannot read {protocol}://, use a local path or s3://bucket/prefix")
+
+    @cached_property
+    def filesystem(self) -> Any:
+        """The fsspec file system; its connections belong to this process."""
+        # Listings are never cached: a night's prefix grows while we look at it.
+        options = {} if self.is_local else {"use_listings_cache": False}
+        return fsspec.filesystem("file" if self.is_local else "s3", **options)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a folder of this machine."""
+        return "://" not in self.url or self.url.startswith("file://")
+
+    @cached_property
+    def root(self) -> str:
+        """The URL without its protocol and trailing slash; absolute."""
+        path = self.url.split("://", 1)[-1]
+        return str(Path(path).expanduser().absolute()) if self.is_local else path.rstrip("/")
+
+    @property
+    def address(self) -> str:
+        """The URL in the form that every library takes: an absolute path, or ``s3://...``."""
+        return self.root if self.is_local else f"s3://{self.root}"
+
+    def path(self, key: str) -> str:
+        """Return the full path of a key."""
+        return f"{self.root}/{key}" if key else self.root
+
+    def below(self, key: str) -> "Storage":
+        """Return the storage of a folder or prefix below this one."""
+        return Storage(f"{self.address}/{key}")
+
+    def list(self, pattern: str = "") -> list[StoredObject]:
+        """List the objects below the root, sorted by key: all, or those that match a glob.
+
+        Raises
+        ------
+        StorageError
+            If the folder or bucket does not exist or cannot be listed.
+        """
+        try:
+            found: dict[str, dict[str, Any]] = (
+                self.filesystem.glob(self.path(pattern), detail=True)
+                if pattern
+                else self.filesystem.find(self.root, detail=True)
+            )
+        except (OSError, ValueError) as error:
+            raise StorageError(f"cannot list {self.address}: {_reason(error)}") from error
+        objects = [
+            StoredObject(key=path[len(self.root) + 1 :], size=int(info["size"]), etag=_etag(info))
+            for path, info in found.items()
+            if path != self.root and info["type"] == "file"
+        ]
+        return sorted(objects, key=lambda entry: entry.key)
+
+    def exists(self, key: str = "") -> bool:
+        """Whether there is such an object, or anything below it."""
+        return bool(self.filesystem.exists(self.path(key)))
+
+    def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+        """Read an object, or the bytes ``start`` to ``end`` of it.
+
+        Raises
+        ------
+        StorageError
+            If there is no such object, or it cannot be read.
+        """
+        try:
+            return bytes(self.filesystem.cat_file(self.path(key), start=start, end=end))
+        except (OSError, ValueError) as error:
+            raise StorageError(f"cannot read {self.address}/{key}: {_reason(error)}") from error
+
+    def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
+        """Read many objects, or their first ``end`` bytes, side by side; what failed comes back as its error."""
+        paths = {self.path(key): key for key in keys}
+        if not paths:
+            return {}
+        try:
+            contents = self.filesystem.cat_ranges(list(paths), [0] * len(paths), [end] * len(paths), on_error="return")
+        except (OSError, ValueError) as error:
+            raise StorageError(f"cannot read from {self.address}: {_reason(error)}") from error
+        return {
+            key: StorageError(f"cannot read {key}: {_reason(content)}") if isinstance(content, Exception) else content
+            for key, content in zip(paths.values(), contents, strict=True)
+        }
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write an object, whole or not at all.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        try:
+            if self.is_local:
+                _written_beside(self.path(key), content).replace(self.path(key))
+            else:
+                self.filesystem.pipe_file(self.path(key), content)
+        except OSError as error:
+            raise StorageError(f"cannot write {self.address}/{key}: {_reason(error)}") from error
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Write an object only if there is none; return whether it was written.
+
+        Of many who try at once, one succeeds: a hard link locally, ``If-None-Match`` on S3.
+        """
+        path = self.path(key)
+        try:
+            if self.is_local:
+                written = _written_beside(path, content)
+                try:
+                    os.link(written, path)
+                finally:
+                    written.unlink()
+            else:
+                self.filesystem.pipe_file(path, content, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            # radosgw's refusal reaches us as a plain OSError: 412 Precondition Failed.
+            if "PreconditionFailed" in str(error) or "412" in str(error):
+                return False
+            raise StorageError(f"cannot write {self.address}/{key}: {_reason(error)}") from error
+        return True
+
+    def delete(self, key: str) -> None:
+        """Delete an object if it is there."""
+        try:
+            self.filesystem.rm_file(self.path(key))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"cannot delete {self.address}/{key}: {_reason(error)}") from error
+
+
+def _written_beside(path: str, content: bytes) -> Path:
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    # A name of its own: two writers must not share a half-written file.
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    Path(name).chmod(0o644)
+    return Path(name)
+
+
+def _etag(info: dict[str, Any]) -> str:
+    if "ETag" in info:
+        return str(info["ETag"]).strip('"')
+    return f"{info['mtime']:.6f}-{info['size']}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file, folder or bucket"
+    return str(error) or type(error).__name__
