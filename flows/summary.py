@@ -105,19 +105,28 @@ def _figures(outcome: Outcome) -> Table:
 
 def _metrics(evaluation: Evaluation) -> Table:
     table = Table(
-        "category", "defective", "good", "AUROC", "AUPRC", "AUPRO", "F1", "hits", "false alarms", "image AUROC",
-        title="Pixel metrics, full frame, mean over defective images",
-    )  # fmt: skip
-    for row in (*evaluation.categories, evaluation.mean):
-        table.add_row(Text(row.category), str(row.defective), str(row.good), *_numbers(row))
+        title="Metrics, full frame, mean over the defective images",
+        caption=f"AUROC of the image scores, good against defective: {_decimal(evaluation.mean.image_auroc)}",
+    )
+    table.add_column("category", overflow="fold")
+    for name in ("bad+good", "AUROC", "AUPRC", "AUPRO", "F1", "hits", "alarms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in evaluation.categories:
+        table.add_row(*_cells(row))
+    table.add_section()
+    table.add_row(*_cells(evaluation.mean))
     return table
 
 
-def _numbers(row: CategoryMetrics) -> list[str]:
-    decimals = (row.auroc, row.average_precision, row.aupro, row.f1)
-    shares = (row.hit_rate, row.false_alarm_rate)
-    return [
-        *("-" if math.isnan(value) else f"{value:.3f}" for value in decimals),
-        *("-" if math.isnan(value) else f"{100 * value:.0f} %" for value in shares),
-        "-" if math.isnan(row.image_auroc) else f"{row.image_auroc:.3f}",
-    ]
+def _cells(row: CategoryMetrics) -> tuple[str | Text, ...]:
+    decimals = (_decimal(value) for value in (row.auroc, row.average_precision, row.aupro, row.f1))
+    shares = (_percent(value) for value in (row.hit_rate, row.false_alarm_rate))
+    return (Text(row.category), f"{row.defective}+{row.good}", *decimals, *shares)
+
+
+def _decimal(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.0f} %"

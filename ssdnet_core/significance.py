@@ -10,12 +10,14 @@ import math
 LOG_NFA_AT_ZERO = 7.96
 LOG_NFA_SLOPE = 1.016
 REFERENCE_AREA = 256 * 256
+MOST_SIGNIFICANT = 100.0
 
 
 def significance(level: float, *, area: float) -> float:
-    """Return -log10 of the expected number of false alarms above a level.
+    """Return -log10 of the expected number of false alarms above a level, at most 100.
 
-    1 means: an image without defects reaches this level once in ten.
+    1 means: an image without defects reaches this level once in ten. The law was measured up to 3 or so; what lies
+    beyond only orders the images.
 
     Parameters
     ----------
@@ -25,7 +27,7 @@ def significance(level: float, *, area: float) -> float:
         Number of pixels at the working size among which the level was sought.
     """
     log_nfa = LOG_NFA_AT_ZERO + math.log(area / REFERENCE_AREA) - LOG_NFA_SLOPE * level
-    return -log_nfa / math.log(10)
+    return min(MOST_SIGNIFICANT, -log_nfa / math.log(10))
 
 
 def alarm_level(expected_false_alarms: float, *, area: float) -> float:

@@ -126,7 +126,7 @@ def batch_name(address: str, pattern: str = "") -> str:
     """
     parts = [part for part in PurePosixPath(address.split("://", 1)[-1]).parts if part != "/"]
     text = "-".join([*parts[-NAME_PARTS:], *([pattern] if pattern else [])])
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "batch"
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "batch"
 
 
 def check_batch_name(name: str) -> str:

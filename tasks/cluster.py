@@ -15,7 +15,6 @@ SETTINGS = {
     "distributed.scheduler.allowed-failures": 1,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.daemon": True,
-    "distributed.logging.distributed": "error",
     "distributed.worker.memory.terminate": 0.95,
 }
 MEMORY_SHARE = 0.8

@@ -16,6 +16,10 @@ GROUP = 256
 """Headers read side by side."""
 
 
+TRUTH_FOLDER = "ground_truth"
+"""Masks in MVTec-AD layout: no images to inspect."""
+
+
 class NothingToInspectError(StorageError):
     """The input holds no image."""
 
@@ -37,7 +41,7 @@ def split_input(url: str) -> tuple[Storage, str]:
 
 
 def list_images(source: Storage, pattern: str = "", *, outside: str = "") -> list[StoredObject]:
-    """List the images of an input: by suffix, or by the glob; sorted by key. Hidden files are left out.
+    """List the images of an input: by suffix, or by the glob; sorted by key. Hidden files and truth masks are left out.
 
     Parameters
     ----------
@@ -55,7 +59,7 @@ def list_images(source: Storage, pattern: str = "", *, outside: str = "") -> lis
     StorageError
         If the input cannot be listed.
     """
-    objects = [entry for entry in source.list(pattern) if not _hidden(entry.key)]
+    objects = [entry for entry in source.list(pattern) if not _set_aside(entry.key)]
     if outside.startswith(source.address + "/"):
         below = outside[len(source.address) + 1 :] + "/"
         objects = [entry for entry in objects if not entry.key.startswith(below)]
@@ -100,5 +104,6 @@ def _header(head: bytes, *, whole: Callable[[], bytes], complete: bool) -> Image
         return read_header(whole())
 
 
-def _hidden(key: str) -> bool:
-    return any(part.startswith(".") for part in key.split("/"))
+def _set_aside(key: str) -> bool:
+    folders = key.split("/")
+    return TRUTH_FOLDER in folders[:-1] or any(part.startswith(".") for part in folders)

@@ -148,7 +148,7 @@ def summarise_metrics(images: Sequence[ImageMetrics]) -> Evaluation:
     """Average the metrics of the images over categories, and of the categories overall."""
     names = sorted({image.category for image in images})
     categories = tuple(_category(name, [image for image in images if image.category == name]) for name in names)
-    overall = _category("mean of categories", images)
+    overall = _category("mean", images)
     measured = [category for category in categories if category.defective]
     means = {
         name: float(np.mean([getattr(category, name) for category in measured])) if measured else math.nan

@@ -8,13 +8,13 @@ import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec
-from zarr.errors import UnstableSpecificationWarning
+from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 
 from tasks.batch import MAPS, Manifest
 from tasks.records import ImageRecord
@@ -67,7 +67,7 @@ def prepare_maps(folder: Storage, manifest: Manifest) -> None:
     """
     canvas = _canvas(manifest)
     shape = (len(manifest.entries), *canvas)
-    group = zarr.open_group(_address(folder), mode="a", attributes={"Conventions": "CF-1.11"})
+    group = _open(folder, "a")
     if ANOMALY_MAP not in group:
         group.create_array(
             ANOMALY_MAP,
@@ -88,7 +88,7 @@ def prepare_maps(folder: Storage, manifest: Manifest) -> None:
 
 def write_map(folder: Storage, index: int, anomaly_map: npt.NDArray[np.float32]) -> str:
     """Write one image's map, (h, w), into its own chunk and return the SHA-256 of the stored bytes."""
-    array = _map_array(zarr.open_group(_address(folder), mode="r+"))
+    array = _map_array(_open(folder, "r+"))
     stored = np.clip(anomaly_map, 0, np.finfo(np.float16).max).astype(np.float16)
     canvas = np.full(array.shape[1:], np.nan, dtype=np.float16)
     canvas[: stored.shape[0], : stored.shape[1]] = stored
@@ -98,7 +98,7 @@ def write_map(folder: Storage, index: int, anomaly_map: npt.NDArray[np.float32])
 
 def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = False) -> npt.NDArray[np.float32]:
     """Read one image's map: (h, w) float32 at working size, or (H, W) at the image's own size."""
-    array = _map_array(zarr.open_group(_address(folder), mode="r"))
+    array = _map_array(_open(folder, "r"))
     working = np.asarray(array[record.index, : record.working_height, : record.working_width], dtype=np.float32)
     if not original_size:
         return working
@@ -109,11 +109,12 @@ def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = Fals
 
 def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, ImageRecord]) -> None:
     """Write the coordinates and the per-image figures, each as one chunk, and consolidate the metadata."""
-    group = zarr.open_group(_address(folder), mode="r+")
+    group = _open(folder, "r+")
     _, height, width = _map_array(group).shape
     with warnings.catch_warnings():
-        # Strings of variable length have no place in the Zarr specification yet; zarr and xarray read them.
+        # Strings and consolidated metadata have no place in the Zarr specification yet; zarr and xarray read both.
         warnings.simplefilter("ignore", UnstableSpecificationWarning)
+        warnings.filterwarnings("ignore", message="Consolidated metadata", category=ZarrUserWarning)
         keys = np.array([entry.key for entry in manifest.entries], dtype=np.dtypes.StringDType())
         _write(group, "image", keys, ("image",), {"long_name": "object key below the input"})
         for axis, length in (("y", height), ("x", width)):
@@ -126,6 +127,7 @@ def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, Ima
             _write(group, name, values, ("image",), {"long_name": figure.long_name, **figure.attributes})
         group.attrs.update(
             {
+                "Conventions": "CF-1.11",
                 "title": f"SSDnet inspection of {manifest.batch}",
                 "source": manifest.input,
                 "fingerprint": manifest.fingerprint,
@@ -181,5 +183,6 @@ def _map_array(group: zarr.Group) -> "zarr.Array[Any]":
     return array
 
 
-def _address(folder: Storage) -> str:
-    return f"{folder.address}/{MAPS}"
+def _open(folder: Storage, mode: Literal["r", "r+", "a"]) -> zarr.Group:
+    # Never by the consolidated metadata: those of an earlier seal hide the images that came later.
+    return zarr.open_group(f"{folder.address}/{MAPS}", mode=mode, use_consolidated=False)

@@ -325,6 +325,13 @@ def test_a_jpeg_is_turned_as_pillow_turns_it(orientation):
     assert (read_header(data).height, read_header(data).width) == expected.shape[:2]
 
 
+def test_the_orientation_of_a_webp_is_found_behind_a_chunk_of_odd_length():
+    data = pillow(RGB, "WEBP", exif=exif(6))
+    longer = data[:4] + struct.pack("<I", len(data) - 8 + 12) + data[8:30] + b"ODD \3\0\0\0abc\0" + data[30:]
+    header = read_header(longer)
+    assert (header.height, header.width) == (WIDTH, HEIGHT)
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_unknown_orientation_leaves_the_pixels_as_stored(orientation):
     np.testing.assert_array_equal(decode(pillow(RGB, "PNG", exif=exif(orientation))).pixels, RGB)
@@ -439,6 +446,27 @@ def test_a_changed_pixel_byte_of_a_png_raises():
             decode(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
 
 
+def test_a_tiff_says_how_many_bytes_there_are_of_it():
+    data = tiff(LARGE)[:1000]
+    with pytest.raises(DecodeError, match="truncated TIFF: it goes on past the 1000 bytes there are"):
+        decode(data)
+
+
+def test_data_of_another_shape_than_the_header_says_raise():
+    palette = tiff(GREY, photometric="palette", colormap=np.zeros((3, 256), np.uint16))
+    with pytest.raises(DecodeError, match="header says"):
+        decode(patched_tiff(palette, 277, 3) + bytes(2 * GREY.size))
+
+
+def test_a_lack_of_memory_is_not_called_damage(monkeypatch):
+    def exhausted(_data, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(imagecodecs, "webp_decode", exhausted)
+    with pytest.raises(DecodeError, match="more memory than there is"):
+        decode(FILES["webp rgb"])
+
+
 def test_a_tiff_strip_without_data_raises():
     data = tiff(GREY, compression="zlib")
     with pytest.raises(DecodeError, match="0 of its 1 strips"):
@@ -549,7 +577,7 @@ def test_a_run_length_encoded_bmp_is_refused():
 
 
 def test_an_image_without_pixels_is_refused():
-    with pytest.raises(DecodeError):
+    with pytest.raises(DecodeError, match=f"{HEIGHT} x 0 and so has no pixels"):
         decode(patched_tiff(tiff(GREY), 256, 0))
 
 
