@@ -178,12 +178,13 @@ def main() -> None:
 
 def _run(flow: Callable[[], Result], *, as_json: bool) -> Result:
     """Run a flow with a Prefect API and a progress bar; on failure, end the command with a clear message."""
-    from flows.embedded import prefect_server, wait_until_ready
+    from flows.embedded import start_prefect_server, wait_until_ready
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar
 
     def run() -> Result:
-        with ProgressBar(shown=not as_json) as bar, prefect_server(), observed_by(bar):
+        start_prefect_server()
+        with ProgressBar(shown=not as_json) as bar, observed_by(bar):
             bar.stage("starting")
             wait_until_ready()
             return flow()

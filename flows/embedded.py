@@ -10,19 +10,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from ssdnet_core.errors import SsdnetError
 
 START_TIMEOUT = 90.0
+_servers: list["subprocess.Popen[bytes]"] = []
+"""Keeps the pipe open whose end tells the server to stop."""
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
-    "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
     "PREFECT_SERVER_UI_ENABLED": "false",
-    "PREFECT_LOGGING_ROOT_LEVEL": "ERROR",
+    "PREFECT_LOGGING_ROOT_LEVEL": "CRITICAL",
     "DASK_LOGGING__DISTRIBUTED": "error",
 }
 
@@ -31,38 +31,28 @@ class EmbeddedServerError(SsdnetError, RuntimeError):
     """The command's own Prefect server did not start."""
 
 
-@contextmanager
-def prefect_server() -> Iterator[None]:
-    """Give the block a Prefect API: the one that ``PREFECT_API_URL`` names, or one of its own.
+def start_prefect_server() -> None:
+    """Start a Prefect API for the rest of this process, unless ``PREFECT_API_URL`` names one.
 
-    The server's own process starts at once and is waited for only when the block asks by :func:`wait_until_ready`,
-    so that it comes up beside the imports.
+    Returns at once: the server comes up beside the imports, and :func:`wait_until_ready` waits for it. It ends after
+    this process, however that ends; not before, since Prefect reports the last events while Python shuts down.
     """
     if os.environ.get("PREFECT_API_URL"):
-        yield
         return
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     port = _free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "flows.embedded_server", str(port)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        # A session of its own: Ctrl-C is for the command, which still has its last state to report.
-        start_new_session=True,
+    _servers.append(
+        subprocess.Popen(
+            [sys.executable, "-m", "flows.embedded_server", str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # A session of its own: Ctrl-C is for the command, which still has its last state to report.
+            start_new_session=True,
+        )
     )
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    try:
-        yield
-    finally:
-        del os.environ["PREFECT_API_URL"]
-        if server.stdin:
-            server.stdin.close()
-        try:
-            server.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            server.kill()
 
 
 def wait_until_ready(timeout: float = START_TIMEOUT) -> None:

@@ -107,5 +107,6 @@ def _local_cluster(workers: int) -> LocalCluster:
         memory_limit=int(MEMORY_SHARE * psutil.virtual_memory().total / workers),
         # An address of its own choice: two runs on one machine must not fight for the dashboard's port.
         dashboard_address=":0",
+        preload=["tasks.worker_preload"],
         env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
     )

@@ -1,0 +1,75 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssdnet_core.significance import MOST_SIGNIFICANT, alarm_level, significance
+
+areas = st.integers(32 * 32, 8192 * 8192)
+levels = st.floats(0, 60)
+false_alarms = st.floats(1e-30, 10)
+
+unhurried = settings(deadline=None)
+
+
+@unhurried
+@given(false_alarms, areas)
+def test_the_alarm_level_is_the_inverse_of_the_significance(expected, area):
+    level = alarm_level(expected, area=area)
+    if level > 0:
+        assert significance(level, area=area) == pytest.approx(-math.log10(expected), abs=1e-9)
+
+
+@unhurried
+@given(levels, areas)
+def test_the_significance_is_the_inverse_of_the_alarm_level(level, area):
+    score = significance(level, area=area)
+    if score < MOST_SIGNIFICANT:
+        assert alarm_level(10.0**-score, area=area) == pytest.approx(level, abs=1e-9)
+
+
+@unhurried
+@given(levels, st.floats(1e-3, 10), areas)
+def test_a_higher_level_is_more_significant_up_to_the_limit(level, more, area):
+    lower, higher = significance(level, area=area), significance(level + more, area=area)
+    assert higher > lower or lower == MOST_SIGNIFICANT
+    assert higher <= MOST_SIGNIFICANT
+
+
+@unhurried
+@given(levels, areas, areas)
+def test_the_same_level_among_more_pixels_means_less(level, area, other):
+    smaller, larger = sorted((area, other))
+    assert significance(level, area=smaller) >= significance(level, area=larger)
+    assert alarm_level(0.1, area=smaller) <= alarm_level(0.1, area=larger)
+
+
+@unhurried
+@given(st.floats(5, 20), areas)
+def test_twice_the_pixels_raise_twice_the_false_alarms(level, area):
+    once, twice = (10 ** -significance(level, area=n) for n in (area, 2 * area))
+    assert twice == pytest.approx(2 * once)
+
+
+@unhurried
+@given(false_alarms, false_alarms, areas)
+def test_fewer_false_alarms_ask_for_a_higher_level(expected, other, area):
+    fewer, more = sorted((expected, other))
+    assert alarm_level(fewer, area=area) >= alarm_level(more, area=area)
+
+
+@unhurried
+@given(st.floats(1e-30, 1e30), st.integers(1, 8192 * 8192))
+def test_the_alarm_level_is_never_negative(expected, area):
+    assert alarm_level(expected, area=area) >= 0
+
+
+@unhurried
+@given(st.floats(0, 3e38), areas)
+def test_any_level_has_a_finite_significance(level, area):
+    assert math.isfinite(significance(level, area=area))
+
+
+def test_the_default_level_lies_where_a_map_of_robust_standard_deviations_can_reach_it():
+    assert 5 < alarm_level(0.1, area=256 * 256) < 20
