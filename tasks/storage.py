@@ -104,6 +104,8 @@ class Storage:
                 if pattern
                 else self.filesystem.find(self.root, detail=True)
             )
+            if not found and not self.exists():
+                raise FileNotFoundError(self.root)
         except (OSError, ValueError) as error:
             raise StorageError(f"cannot list {self.address}: {_reason(error)}") from error
         objects = [

@@ -1,0 +1,76 @@
+"""The same command against an S3 server in a process of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import xarray
+from PIL import Image
+
+from ssdnet_core.synthetic import sample
+from tasks.storage import Storage
+from tests.conftest import QUICK
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_server):
+    filesystem = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
+    filesystem.mkdir("line-1")
+    filesystem.mkdir("results")
+    return filesystem
+
+
+def test_s3_in_and_out_gives_the_results_of_the_local_folder(bucket, ssdnet, tmp_path):
+    night = tmp_path / "night"
+    night.mkdir()
+    for number in range(4):
+        made = sample("tile", "hole" if number % 2 else "none", size=(96, 96), seed=number)
+        Image.fromarray(made.pixels).save(night / f"{number}.png")
+    (night / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    bucket.put(f"{night}/", "line-1/2026-11-22/", recursive=True)
+
+    local = ssdnet("inspect", night, "--results", tmp_path / "results", "--json", *QUICK)
+    command = ["inspect", "s3://line-1/2026-11-22", "--results", "s3://results/lab", "--json", *QUICK]
+    remote = ssdnet(*command)
+
+    assert remote.returncode == local.returncode == 3, remote.stderr
+    here, there = json.loads(local.stdout), json.loads(remote.stdout)
+    assert there["batch"] == "line-1-2026-11-22"
+    assert there["digest"] == here["digest"]
+    with (
+        xarray.open_zarr(Path(here["folder"]) / "maps.zarr") as local_store,
+        xarray.open_zarr("s3://results/lab/line-1-2026-11-22/maps.zarr") as remote_store,
+    ):
+        np.testing.assert_array_equal(local_store.anomaly_map.values, remote_store.anomaly_map.values)
+        assert list(local_store.image.values) == list(remote_store.image.values)
+    assert bucket.exists("results/lab/line-1-2026-11-22/report/index.html")
+
+    again = ssdnet(*command)
+    assert json.loads(again.stdout)["fitted"] == 0
+
+
+def test_of_many_writers_of_one_object_one_creates_it(bucket):
+    code = (
+        "import sys; from tasks.storage import Storage; "
+        "print(Storage('s3://results').create('seal', sys.argv[1].encode()))"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(number)], stdout=subprocess.PIPE, text=True)
+        for number in range(4)
+    ]
+    answers = [writer.communicate()[0].strip() for writer in writers]
+    assert sorted(answers) == ["False", "False", "False", "True"]
+    assert Storage("s3://results").read("seal") == str(answers.index("True")).encode()
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket, ssdnet, tmp_path):
+    finished = ssdnet("inspect", "s3://nowhere/at-all", "--results", tmp_path)
+    assert finished.returncode in (1, 2)
+    assert "s3://nowhere/at-all" in finished.stderr
+    assert "Traceback" not in finished.stderr

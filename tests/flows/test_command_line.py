@@ -1,0 +1,89 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flows.settings import settings_as_yaml, settings_from
+from ssdnet_core.config import Config
+from ssdnet_core.errors import InvalidConfigError
+
+
+def test_help_needs_neither_torch_nor_prefect():
+    code = (
+        "import sys\n"
+        "sys.argv = ['ssdnet', '--help']\n"
+        "from flows.command_line import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "print({name for name in ('torch', 'prefect', 'distributed', 'zarr', 'numpy') if name in sys.modules})"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "inspect" in finished.stdout
+    assert finished.stdout.strip().endswith("set()")
+
+
+def test_printed_settings_read_back_as_the_same(tmp_path):
+    config = Config.preset("paper").updated({"fit.steps": 7, "reconstruction.moments": [0.5, 1.0]})
+    (tmp_path / "settings.yaml").write_text(settings_as_yaml(config))
+    assert settings_from("default", tmp_path / "settings.yaml", []) == config
+
+
+def test_single_changes_come_last(tmp_path):
+    (tmp_path / "settings.yaml").write_text("fit: {steps: 7}")
+    config = settings_from("default", tmp_path / "settings.yaml", ["fit.steps=9", "corruption.block_sizes=[8, 16]"])
+    assert config.fit.steps == 9
+    assert config.corruption.block_sizes == (8, 16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--set", "fit.stepz=5"], "fit.stepz"),
+        (["--set", "fit.steps=0"], "fit.steps"),
+        (["--set", "fit.steps"], "name=value"),
+        (["--set", "fit.steps=[1"], "fit.steps"),
+        (["--preset", "fast"], "default, paper"),
+        (["--config", "/does/not/exist.yaml"], "/does/not/exist.yaml"),
+        (["--config", "/does/not/exist.yaml", "--preset", "paper"], "exclude each other"),
+        (["--workers", "0"], "--workers"),
+    ],
+)
+def test_wrong_usage_ends_with_status_2_and_names_what_is_wrong(ssdnet, tmp_path, arguments, named):
+    finished = ssdnet("inspect", tmp_path, "--results", tmp_path / "out", *arguments)
+    assert finished.returncode == 2
+    assert named in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_file_that_holds_no_settings_is_refused(tmp_path):
+    (tmp_path / "list.yaml").write_text("- 1\n- 2")
+    with pytest.raises(InvalidConfigError, match=r"list\.yaml"):
+        settings_from("default", tmp_path / "list.yaml", [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("content", "named"), [(None, "no image"), ("x.txt", r"1 other files")])
+def test_an_input_without_images_is_wrong_usage(ssdnet, tmp_path, content, named):
+    (tmp_path / "night").mkdir()
+    if content:
+        (tmp_path / "night" / content).write_text("")
+    finished = ssdnet("inspect", tmp_path / "night", "--results", tmp_path / "out")
+    assert finished.returncode == 2
+    assert named in finished.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_of_nothing_is_refused(ssdnet, tmp_path):
+    finished = ssdnet("report", tmp_path)
+    assert finished.returncode == 1
+    assert "holds no batch" in finished.stderr
+
+
+def test_sample_writes_without_further_settings(ssdnet, tmp_path):
+    started = time.monotonic()
+    finished = ssdnet("sample", tmp_path / "night", "--images", "2")
+    assert finished.returncode == 0, finished.stderr
+    assert "2 images, 1 of them with a defect" in finished.stdout
+    assert len(list((tmp_path / "night").rglob("*.png"))) == 3
+    assert time.monotonic() - started < 60

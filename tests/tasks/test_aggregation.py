@@ -1,0 +1,46 @@
+import math
+
+import pytest
+from pyarrow import parquet
+
+from ssdnet_core.config import Config
+from ssdnet_core.regions import Region
+from tasks.aggregation import summarise, write_region_table
+from tasks.batch import ImageEntry, Manifest
+from tasks.records import ImageRecord, failure
+from tasks.storage import Storage
+
+ENTRIES = tuple(ImageEntry(index=i, key=f"{i}.png", etag="", size=1) for i in range(3))
+MANIFEST = Manifest(batch="n", input="/in", pattern="", config=Config(), entries=ENTRIES)
+REGIONS = tuple(Region(i, i, i + 5, i + 5, 25, 11.0 + i, (i + 2.0, i + 2.0)) for i in range(2))
+RECORDS = {
+    0: ImageRecord(0, "0.png", "", "f", "inspected", score=4.0, defective=True, regions=REGIONS, seconds=2.0),
+    1: ImageRecord(1, "1.png", "", "f", "inspected", score=0.0, seconds=3.0),
+    2: failure(ENTRIES[2], "broken", fingerprint="f", lasting=True),
+}
+
+
+def test_the_summary_counts_rates_and_quantiles_of_what_was_inspected():
+    summary = summarise(MANIFEST, RECORDS)
+    assert (summary.images, summary.inspected, summary.failed, summary.defective, summary.regions) == (3, 2, 1, 1, 2)
+    assert summary.defect_rate == 0.5
+    assert summary.score_quantiles["0.5"] == pytest.approx(2.0)
+    assert summary.fit_seconds == 5.0
+
+
+def test_a_batch_of_failures_only_has_no_rate():
+    records = {entry.index: failure(entry, "broken", fingerprint="f", lasting=True) for entry in ENTRIES}
+    assert math.isnan(summarise(MANIFEST, records).defect_rate)
+
+
+def test_every_region_has_its_row(tmp_path):
+    write_region_table(Storage(str(tmp_path)), RECORDS.values())
+    table = parquet.read_table(tmp_path / "regions.parquet").to_pylist()
+    assert [(row["key"], row["top"], row["peak"]) for row in table] == [("0.png", 0, 11.0), ("0.png", 1, 12.0)]
+
+
+def test_a_batch_without_regions_has_an_empty_table_with_its_columns(tmp_path):
+    write_region_table(Storage(str(tmp_path)), [])
+    table = parquet.read_table(tmp_path / "regions.parquet")
+    assert len(table) == 0
+    assert "centroid_y" in table.column_names

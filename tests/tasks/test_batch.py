@@ -1,0 +1,95 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssdnet_core.config import Config
+from tasks.batch import (
+    BatchConflictError,
+    ImageEntry,
+    Manifest,
+    batch_name,
+    check_batch_name,
+    open_batch,
+)
+from tasks.storage import Storage
+
+KEYS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), unique=True, max_size=8)
+
+
+def manifest(*keys: str, config: Config | None = None, source: str = "/in") -> Manifest:
+    entries = tuple(ImageEntry(index=i, key=key, etag=f"e{i}", size=1) for i, key in enumerate(keys))
+    return Manifest(batch="n", input=source, pattern="", config=config or Config(), entries=entries)
+
+
+@given(KEYS)
+def test_a_manifest_survives_its_json(keys):
+    original = manifest(*keys, config=Config().updated({"fit.steps": 7}))
+    assert Manifest.from_json(original.to_json()) == original
+
+
+@given(KEYS, KEYS)
+def test_known_images_keep_their_index_and_new_ones_follow(before, after):
+    old = manifest(*before)
+    merged = old.merged(manifest(*after).entries)
+    assert [entry.index for entry in merged.entries] == list(range(len(merged.entries)))
+    assert [entry.key for entry in merged.entries[: len(before)]] == before
+    assert {entry.key for entry in merged.entries if entry.present} == set(after)
+
+
+def test_a_replaced_image_keeps_its_index_and_takes_the_new_etag():
+    replaced = replace(manifest("a", "b").entries[1], etag="new", index=0)
+    merged = manifest("a", "b").merged((replaced,))
+    assert (merged.entries[1].index, merged.entries[1].etag) == (1, "new")
+    assert not merged.entries[0].present
+
+
+@pytest.mark.parametrize(
+    ("address", "pattern", "name"),
+    [
+        ("/data/carpet/test/defect", "", "carpet-test-defect"),
+        ("s3://line-1/2026-11-22", "", "line-1-2026-11-22"),
+        ("/night", "*.png", "night-.png"),
+        ("/a b/ü", "", "a-b"),
+        ("/", "", "batch"),
+    ],
+)
+def test_a_batch_is_named_after_its_input(address, pattern, name):
+    assert batch_name(address, pattern) == name
+
+
+@given(st.text(), st.text())
+def test_every_default_name_is_a_valid_one(address, pattern):
+    name = batch_name(address.replace("\0", ""), pattern)
+    assert check_batch_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", "-option", "ü", "a b"])
+def test_a_name_that_cannot_be_a_folders_is_refused(name):
+    with pytest.raises(BatchConflictError):
+        check_batch_name(name)
+
+
+def test_the_same_batch_is_found_again(tmp_path):
+    results = Storage(str(tmp_path))
+    first, _ = open_batch(results, manifest())
+    again, _ = open_batch(results, manifest())
+    assert first.address == again.address == str(tmp_path / "n")
+
+
+def test_other_settings_get_a_folder_of_their_own_and_find_it_again(tmp_path):
+    results = Storage(str(tmp_path))
+    open_batch(results, manifest())
+    other = manifest(config=Config().updated({"seed": 1}))
+    folder, stored = open_batch(results, other)
+    assert folder.address == str(tmp_path / f"n~{other.fingerprint[:8]}")
+    assert open_batch(results, other) == (folder, stored)
+    assert open_batch(results, manifest())[0].address == str(tmp_path / "n")
+
+
+def test_another_input_of_the_same_name_is_refused_with_both_inputs(tmp_path):
+    results = Storage(str(tmp_path))
+    open_batch(results, manifest())
+    with pytest.raises(BatchConflictError, match=r"/in.*not from /other.*--batch"):
+        open_batch(results, manifest(source="/other"))

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from tasks.discovery import NothingToInspectError, discover, list_images, split_input
+from tasks.storage import Storage, StorageError
+
+
+def write_image(path: Path, size: tuple[int, int] = (40, 50)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size[::-1]).save(path)
+    return path
+
+
+def keys(source: Storage, pattern: str = "", *, outside: str = "") -> list[str]:
+    return [entry.key for entry in list_images(source, pattern, outside=outside)]
+
+
+def test_images_are_found_below_the_folder_in_key_order_whatever_their_suffixes_case(tmp_path):
+    for name in ("b.png", "a/z.JPG", "a/c.tif"):
+        write_image(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("")
+    assert keys(Storage(str(tmp_path))) == ["a/c.tif", "a/z.JPG", "b.png"]
+
+
+def test_hidden_files_truth_masks_and_results_below_the_input_are_no_images(tmp_path):
+    for name in ("a.png", ".hidden.png", ".cache/b.png", "ground_truth/hole/a_mask.png", "out/n/report/images/0.jpg"):
+        write_image(tmp_path / name)
+    assert keys(Storage(str(tmp_path)), outside=str(tmp_path / "out")) == ["a.png"]
+
+
+def test_a_glob_and_a_single_file_are_inputs_too(tmp_path):
+    for name in ("a1.png", "a2.png", "b1.png", "deep/a3.png"):
+        write_image(tmp_path / name)
+    assert keys(*split_input(f"{tmp_path}/a*.png")) == ["a1.png", "a2.png"]
+    assert keys(*split_input(f"{tmp_path}/**/a*.png")) == ["a1.png", "a2.png", "deep/a3.png"]
+    assert keys(*split_input(f"{tmp_path}/b1.png")) == ["b1.png"]
+
+
+def test_a_folder_whose_name_looks_like_a_glob_is_a_folder(tmp_path):
+    write_image(tmp_path / "night [1]" / "a.png")
+    assert keys(*split_input(f"{tmp_path}/night [1]")) == ["a.png"]
+
+
+def test_a_glob_on_s3_keeps_its_bucket():
+    source, pattern = split_input("s3://bucket/2026/*.png")
+    assert (source.address, pattern) == ("s3://bucket/2026", "*.png")
+
+
+def test_an_input_without_images_says_what_is_there_and_what_would_count(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(NothingToInspectError, match=r"1 other files.*\.png"):
+        list_images(Storage(str(tmp_path)))
+
+
+def test_a_missing_input_is_named(tmp_path):
+    with pytest.raises(StorageError, match="nowhere"):
+        list_images(Storage(str(tmp_path / "nowhere")))
+
+
+def test_headers_give_the_sizes_and_unreadable_ones_their_problem(tmp_path):
+    write_image(tmp_path / "a.png", (40, 50))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    # A TIFF's directory may stand behind the pixels, beyond what is read at first.
+    tifffile.imwrite(tmp_path / "c.tif", np.random.default_rng(0).integers(0, 255, (300, 400), dtype=np.uint8))
+    source = Storage(str(tmp_path))
+    entries = discover(source, list_images(source))
+    assert [(entry.height, entry.width) for entry in entries] == [(40, 50), (0, 0), (300, 400)]
+    assert "no pict" in entries[1].problem
+    assert [entry.index for entry in entries] == [0, 1, 2]

@@ -1,0 +1,123 @@
+import hashlib
+
+import numpy as np
+import pytest
+import xarray
+
+from ssdnet_core.config import Config
+from tasks.batch import ImageEntry, Manifest
+from tasks.maps import FIGURES, STATUSES, prepare_maps, read_map, write_figures, write_map
+from tasks.records import ImageRecord, failure
+from tasks.storage import Storage
+
+SHAPES = [(64, 64), (40, 90), (300, 512)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Storage(str(tmp_path))
+
+
+def manifest_of(shapes) -> Manifest:
+    entries = tuple(
+        ImageEntry(index=i, key=f"{i}.png", etag="", size=1, height=h, width=w) for i, (h, w) in enumerate(shapes)
+    )
+    return Manifest(batch="n", input="/in", pattern="", config=Config(), entries=entries)
+
+
+def random_map(entry: ImageEntry) -> np.ndarray:
+    shape = entry.working_shape(Config().working_size)
+    return np.random.default_rng(entry.index).gamma(2, 4, shape).astype(np.float32)
+
+
+def record_of(entry: ImageEntry, **changes) -> ImageRecord:
+    height, width = entry.working_shape(Config().working_size)
+    fields = {
+        "score": 1.5,
+        "height": entry.height,
+        "width": entry.width,
+        "working_height": height,
+        "working_width": width,
+    }
+    return ImageRecord(entry.index, entry.key, "", "f", "inspected", **{**fields, **changes})
+
+
+def test_maps_of_different_sizes_share_one_array_and_come_back_within_float16(folder):
+    manifest = manifest_of(SHAPES)
+    prepare_maps(folder, manifest)
+    for entry in manifest.entries:
+        write_map(folder, entry.index, random_map(entry))
+    for entry in manifest.entries:
+        np.testing.assert_allclose(read_map(folder, record_of(entry)), random_map(entry), rtol=1e-3)
+
+
+def test_the_helper_gives_a_map_at_the_images_own_size(folder):
+    manifest = manifest_of([(300, 512)])
+    prepare_maps(folder, manifest)
+    [entry] = manifest.entries
+    write_map(folder, 0, np.full(entry.working_shape(256), 7, dtype=np.float32))
+    enlarged = read_map(folder, record_of(entry), original_size=True)
+    assert enlarged.shape == (300, 512)
+    assert (enlarged == 7).all()
+
+
+def test_the_digest_is_that_of_the_stored_values_and_not_of_the_canvas(folder, tmp_path):
+    small, large = manifest_of([(64, 64)]), manifest_of([(64, 64), (128, 128)])
+    values = random_map(small.entries[0])
+    prepare_maps(folder, small)
+    prepare_maps(Storage(str(tmp_path / "large")), large)
+    digest = write_map(folder, 0, values)
+    assert digest == write_map(Storage(str(tmp_path / "large")), 0, values)
+    assert digest == hashlib.sha256(values.astype(np.float16).tobytes()).hexdigest()
+
+
+def test_values_beyond_float16_are_cut_and_stay_finite(folder):
+    manifest = manifest_of([(64, 64)])
+    prepare_maps(folder, manifest)
+    write_map(folder, 0, np.full((64, 64), 1e9, dtype=np.float32))
+    assert np.isfinite(read_map(folder, record_of(manifest.entries[0]))).all()
+
+
+def test_xarray_shows_a_labelled_dataset(folder):
+    manifest = manifest_of(SHAPES)
+    prepare_maps(folder, manifest)
+    for entry in manifest.entries[:2]:
+        write_map(folder, entry.index, random_map(entry))
+    records = {0: record_of(manifest.entries[0], defective=True), 1: record_of(manifest.entries[1])}
+    records[2] = failure(manifest.entries[2], "it is broken", fingerprint="f", lasting=True)
+    write_figures(folder, manifest, records)
+    with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
+        assert store.anomaly_map.dims == ("image", "y", "x")
+        assert dict(store.sizes) == {"image": 3, "y": 256, "x": 437}
+        assert set(FIGURES) | {"anomaly_map"} == set(store.data_vars)
+        assert bool(store.sel(image="0.png").defective)
+        assert [STATUSES[value] for value in store.status.values] == ["inspected", "inspected", "failed"]
+        assert np.isnan(store.score.values).tolist() == [False, False, True]
+        assert store.error.values[2] == "it is broken"
+        assert np.isnan(store.anomaly_map[1, 40:].values).all()
+        assert np.isnan(store.anomaly_map[2].values).all()
+        assert store.anomaly_map.encoding["chunks"] == (1, 256, 437)
+
+
+def test_a_store_that_grows_keeps_its_maps_even_when_the_canvas_does_too(folder):
+    before, after = manifest_of(SHAPES[:1]), manifest_of(SHAPES)
+    prepare_maps(folder, before)
+    write_map(folder, 0, random_map(before.entries[0]))
+    write_figures(folder, before, {0: record_of(before.entries[0])})
+    prepare_maps(folder, after)
+    for entry in after.entries[1:]:
+        write_map(folder, entry.index, random_map(entry))
+    write_figures(folder, after, {entry.index: record_of(entry) for entry in after.entries})
+    for entry in after.entries:
+        np.testing.assert_allclose(read_map(folder, record_of(entry)), random_map(entry), rtol=1e-3)
+    with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
+        assert dict(store.sizes) == {"image": 3, "y": 256, "x": 437}
+
+
+def test_an_image_that_is_gone_is_marked_absent(folder):
+    manifest = manifest_of(SHAPES[:2])
+    prepare_maps(folder, manifest)
+    gone = manifest.merged(manifest.entries[:1])
+    write_figures(folder, gone, {0: record_of(manifest.entries[0]), 1: record_of(manifest.entries[1])})
+    with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
+        assert [STATUSES[value] for value in store.status.values] == ["inspected", "absent"]

@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+import pytest
+
+from ssdnet_core.regions import Region
+from tasks.batch import ImageEntry
+from tasks.records import ImageRecord, failure, read_records, write_record
+from tasks.storage import Storage
+
+ENTRY = ImageEntry(index=3, key="a.png", etag="e", size=9, height=64, width=64)
+REGION = Region(top=1, left=2, bottom=5, right=9, area=20, peak=12.5, centroid=(2.5, 5.25))
+DONE = ImageRecord(
+    index=3, key="a.png", etag="e", fingerprint="f", status="inspected", score=2.0, defective=True, regions=(REGION,)
+)
+
+
+def test_a_record_survives_its_json():
+    assert ImageRecord.from_json(DONE.to_json()) == DONE
+
+
+def test_records_are_found_again_and_a_damaged_one_counts_as_absent(tmp_path):
+    folder = Storage(str(tmp_path))
+    assert read_records(folder, [ENTRY]) == {}
+    write_record(folder, DONE)
+    other = replace(ENTRY, index=4, key="b.png")
+    folder.write("records/0000004.json", b'{"index": 4')
+    assert read_records(folder, [ENTRY, other]) == {3: DONE}
+
+
+@pytest.mark.parametrize(
+    ("record", "settled"),
+    [
+        (DONE, True),
+        (replace(DONE, etag="other"), False),
+        (replace(DONE, fingerprint="other"), False),
+        (replace(DONE, key="other"), False),
+        (failure(ENTRY, "broken", fingerprint="f", lasting=True), True),
+        (failure(ENTRY, "no connection", fingerprint="f", lasting=False), False),
+    ],
+)
+def test_an_image_is_inspected_again_only_if_something_changed_or_may_have(record, settled):
+    assert record.settles(ENTRY, fingerprint="f") is settled
+
+
+def test_failures_are_tried_again_on_demand():
+    lasting = failure(ENTRY, "broken", fingerprint="f", lasting=True)
+    assert not lasting.settles(ENTRY, fingerprint="f", retry_failed=True)
+    assert DONE.settles(ENTRY, fingerprint="f", retry_failed=True)

@@ -1,0 +1,117 @@
+import io
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssdnet_core.config import Config
+from ssdnet_core.regions import Region
+from ssdnet_core.synthetic import sample
+from tasks.aggregation import summarise
+from tasks.batch import Manifest
+from tasks.discovery import discover, list_images
+from tasks.maps import prepare_maps, write_map
+from tasks.pictures import heat_layer, photograph
+from tasks.records import ImageRecord, failure
+from tasks.report import colour_range, write_report
+from tasks.storage import Storage
+
+EVIL = "<img src=x onerror=alert(1)>&\"'.png"
+
+
+class Page(HTMLParser):
+    """The tags and attributes of a page, as a browser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def of(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """A report on three images, the second of an evil name, the third broken."""
+    night = tmp_path / "night"
+    night.mkdir()
+    for number, name in enumerate(("a.png", EVIL)):
+        Image.fromarray(sample("tile", "none", size=(64, 96), seed=number).pixels).save(night / name)
+    (night / "z <b>.png").write_bytes(b"<script>broken</script>")
+    source, folder = Storage(str(night)), Storage(str(tmp_path / "results"))
+    entries = discover(source, list_images(source))
+    manifest = Manifest(batch="n", input=source.address, pattern="", config=Config(), entries=entries)
+    prepare_maps(folder, manifest)
+    records = {}
+    for entry in entries:
+        if not entry.height:
+            records[entry.index] = failure(entry, entry.problem, fingerprint="f", lasting=True)
+            continue
+        evil = entry.key == EVIL
+        region = Region(top=1, left=2, bottom=30, right=40, area=50, peak=20.0, centroid=(3.0, 4.0))
+        digest = write_map(folder, entry.index, np.full((64, 96), 20.0 if evil else 2.0, dtype=np.float32))
+        records[entry.index] = replace(
+            ImageRecord(entry.index, entry.key, entry.etag, "f", "inspected", map_digest=digest),
+            score=7.0 if evil else -0.5,
+            defective=evil,
+            regions=(region,) if evil else (),
+            height=64,
+            width=96,
+            working_height=64,
+            working_width=96,
+        )
+    write_report(folder, manifest, records, summary=summarise(manifest, records))
+    return folder, Page(folder.read("report/index.html").decode()), folder.read("report/index.html").decode()
+
+
+def test_file_names_are_shown_and_never_run(drawn):
+    _, page, text = drawn
+    assert all("onerror" not in attributes for attributes in page.of("img"))
+    assert "<script>broken" not in text
+    assert "&lt;img src=x" in text
+    assert "z &lt;b&gt;.png" in text
+
+
+def test_the_page_links_to_nothing_outside(drawn):
+    folder, page, _ = drawn
+    links = [a.get("src") or a.get("href") for _, a in page.tags if a.get("src") or a.get("href")]
+    assert links
+    for link in links:
+        assert folder.exists(f"report/{link}"), link
+
+
+def test_the_worst_comes_first_with_its_region_drawn(drawn):
+    _, page, _ = drawn
+    assert [figure["data-defective"] for figure in page.of("figure")] == ["True", "False"]
+    [box] = page.of("rect")
+    assert (box["x"], box["y"], box["width"], box["height"]) == ("2", "1", "38", "29")
+
+
+def test_one_colour_scale_serves_good_and_bad_images():
+    manifest = Manifest(batch="n", input="/in", pattern="", config=Config())
+    lowest, highest = colour_range(manifest)
+    good = np.full((8, 8), 0.9 * lowest, dtype=np.float32)
+    bad = np.full((8, 8), highest, dtype=np.float32)
+    layers = [
+        np.asarray(Image.open(io.BytesIO(heat_layer(scores, lowest=lowest, highest=highest)))) for scores in (good, bad)
+    ]
+    assert (layers[0][..., 3] == 0).all(), "what is far below an alarm is not coloured at all"
+    assert (layers[1][..., 3] > 200).all()
+
+
+def test_sixteen_bit_photographs_are_shown_in_their_own_contrast():
+    twelve_bits = np.random.default_rng(0).integers(0, 4096, (64, 64)).astype(np.uint16)
+    shown = np.asarray(Image.open(io.BytesIO(photograph(twelve_bits))))
+    assert shown.min() < 20
+    assert shown.max() > 235
+
+
+def test_a_long_strip_is_shown_at_a_readable_size():
+    with Image.open(io.BytesIO(photograph(np.zeros((256, 4096, 3), dtype=np.uint8)))) as picture:
+        assert picture.size == (1024, 64)

@@ -1,0 +1,53 @@
+from dataclasses import replace
+
+import pytest
+
+from ssdnet_core.config import Config
+from tasks.batch import ImageEntry, Manifest
+from tasks.records import ImageRecord, failure
+from tasks.seal import SealConflictError, break_seal, make_seal, read_seal, set_seal
+from tasks.storage import Storage
+
+ENTRIES = tuple(ImageEntry(index=i, key=f"{i}.png", etag=f"e{i}", size=1) for i in range(3))
+MANIFEST = Manifest(batch="n", input="/in", pattern="", config=Config(), entries=ENTRIES)
+RECORDS = {
+    0: ImageRecord(0, "0.png", "e0", "f", "inspected", score=3.0, defective=True, map_digest="a"),
+    1: ImageRecord(1, "1.png", "e1", "f", "inspected", score=0.1, map_digest="b"),
+    2: failure(ENTRIES[2], "broken", fingerprint="f", lasting=True),
+}
+
+
+def test_the_seal_counts_what_the_batch_holds():
+    seal = make_seal(MANIFEST, RECORDS)
+    assert (seal.images, seal.inspected, seal.failed, seal.defective) == (3, 2, 1, 1)
+
+
+def test_an_image_that_is_gone_does_not_count():
+    gone = MANIFEST.merged(ENTRIES[1:])
+    assert make_seal(gone, RECORDS).images == 2
+
+
+def test_the_digest_tells_results_and_not_circumstances():
+    digest = make_seal(MANIFEST, RECORDS).digest
+    slower = {index: replace(record, seconds=9.0, device="cuda", etag="x") for index, record in RECORDS.items()}
+    assert make_seal(MANIFEST, slower).digest == digest
+    for change in ({"map_digest": "c"}, {"defective": False}, {"score": 3.1}, {"key": "other"}):
+        assert make_seal(MANIFEST, {**RECORDS, 0: replace(RECORDS[0], **change)}).digest != digest
+
+
+def test_a_missing_record_cannot_be_sealed():
+    with pytest.raises(KeyError):
+        make_seal(MANIFEST, {0: RECORDS[0]})
+
+
+def test_a_batch_is_sealed_once(tmp_path):
+    folder = Storage(str(tmp_path))
+    seal = make_seal(MANIFEST, RECORDS)
+    assert read_seal(folder) is None
+    set_seal(folder, seal)
+    assert read_seal(folder) == seal
+    with pytest.raises(SealConflictError):
+        set_seal(folder, replace(seal, digest="other"))
+    assert read_seal(folder) == seal
+    break_seal(folder)
+    assert read_seal(folder) is None

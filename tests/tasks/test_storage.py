@@ -1,0 +1,87 @@
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tasks.storage import Storage, StorageError
+
+
+def test_a_url_is_told_from_a_path(tmp_path):
+    assert Storage(str(tmp_path)).address == str(tmp_path)
+    assert Storage(f"file://{tmp_path}").address == str(tmp_path)
+    assert Storage("s3://bucket/prefix/").address == "s3://bucket/prefix"
+    assert Storage("relative").address == str(Path("relative").absolute())
+
+
+def test_an_unknown_protocol_is_refused_by_name():
+    with pytest.raises(StorageError, match="gopher"):
+        Storage("gopher://hole")
+
+
+def test_what_is_written_is_listed_and_read_back(tmp_path):
+    storage = Storage(str(tmp_path))
+    storage.write("b/c.bin", b"cc")
+    storage.write("a.bin", b"a")
+    assert [(entry.key, entry.size) for entry in storage.list()] == [("a.bin", 1), ("b/c.bin", 2)]
+    assert storage.read("b/c.bin") == b"cc"
+    assert storage.read("b/c.bin", start=0, end=1) == b"c"
+    assert storage.below("b").read("c.bin") == b"cc"
+
+
+def test_an_etag_changes_with_the_content(tmp_path):
+    storage = Storage(str(tmp_path))
+    storage.write("a", b"one")
+    [before] = storage.list()
+    storage.write("a", b"two")
+    os.utime(tmp_path / "a", ns=(1, 1))
+    [after] = storage.list()
+    assert before.etag != after.etag
+
+
+def test_reading_many_returns_what_failed_as_its_error(tmp_path):
+    storage = Storage(str(tmp_path))
+    storage.write("there", b"0123456789")
+    contents = storage.read_many(["there", "missing"], end=4)
+    assert contents["there"] == b"0123"
+    assert isinstance(contents["missing"], StorageError)
+    assert "missing" in str(contents["missing"])
+
+
+def test_a_missing_folder_is_an_error_and_not_an_empty_listing(tmp_path):
+    with pytest.raises(StorageError, match="nowhere"):
+        Storage(str(tmp_path / "nowhere")).list()
+
+
+def test_a_missing_object_is_named(tmp_path):
+    with pytest.raises(StorageError, match="missing"):
+        Storage(str(tmp_path)).read("missing")
+
+
+def test_of_many_threads_one_creates_and_its_content_stays(tmp_path):
+    storage = Storage(str(tmp_path))
+    answers: dict[int, bool] = {}
+    barrier = threading.Barrier(8)
+
+    def create(number: int) -> None:
+        barrier.wait()
+        answers[number] = storage.create("seal", str(number).encode() * 1000)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [winner] = [number for number, created in answers.items() if created]
+    assert storage.read("seal") == str(winner).encode() * 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["seal"], "no partial file is left"
+
+
+def test_a_file_in_the_folders_place_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="file"):
+        Storage(str(tmp_path / "file")).write("key", b"")
+
+
+def test_deleting_what_is_not_there_is_no_error(tmp_path):
+    Storage(str(tmp_path)).delete("nothing")
