@@ -43,12 +43,14 @@ def evaluate(
 ) -> MeasuredOutcome:
     """Inspect labelled images in MVTec-AD layout, and measure maps and verdicts against the truth.
 
-    Parameters
-    ----------
-    input
-        Folder with ``test/DEFECT/*`` and ``ground_truth/DEFECT/*_mask.png``, or with several such categories.
-    results, batch, config, scheduler, workers, retry_failed
-        As for the ``inspect`` flow.
+    Args:
+        input: Folder with test/DEFECT/* and ground_truth/DEFECT/*_mask.png, or with several such categories.
+        results: Folder or s3://bucket/prefix; the batch gets a folder of its own below it.
+        batch: Name of the batch; by default after the input.
+        config: Settings of the method.
+        scheduler: Address of a Dask scheduler, tcp://host:8786; by default workers are started on this machine.
+        workers: Number of workers started on this machine; by default one for each core.
+        retry_failed: Try images again that cannot be inspected for a reason of their own, too.
     """
     source, pattern = split_input(input)
     if pattern:

@@ -1,6 +1,8 @@
 """The main job: from a folder of images to anomaly maps and verdicts.
 
 discover, open the batch, inspect chunk by chunk, aggregate, report, seal.
+
+A flow's parameters are described as "Args:", the one form that Prefect shows in its forms.
 """
 
 from dataclasses import dataclass
@@ -63,22 +65,14 @@ def inspect(
 ) -> Outcome:
     """Inspect a folder of images, or go on with a batch that was interrupted.
 
-    Parameters
-    ----------
-    input
-        Folder, glob or ``s3://bucket/prefix`` of images.
-    results
-        Folder or ``s3://bucket/prefix``; the batch gets a folder of its own below it.
-    batch
-        Name of the batch; by default after the input.
-    config
-        Settings of the method.
-    scheduler
-        Address of a Dask scheduler; by default workers are started on this machine.
-    workers
-        Number of workers started on this machine; by default one for each core.
-    retry_failed
-        Try images again that cannot be inspected for a reason of their own, too.
+    Args:
+        input: Folder, glob or s3://bucket/prefix of images.
+        results: Folder or s3://bucket/prefix; the batch gets a folder of its own below it.
+        batch: Name of the batch; by default after the input.
+        config: Settings of the method.
+        scheduler: Address of a Dask scheduler, tcp://host:8786; by default workers are started on this machine.
+        workers: Number of workers started on this machine; by default one for each core.
+        retry_failed: Try images again that cannot be inspected for a reason of their own, too.
     """
     source, pattern = split_input(input)
     with Workers(scheduler, workers=workers) as crew:

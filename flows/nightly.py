@@ -23,20 +23,15 @@ def nightly(
 ) -> Outcome:
     """Inspect the images that a line took in one day: ``IMAGES/LINE/YYYY-MM-DD``.
 
-    Parameters
-    ----------
-    line
-        Name of the line (camera): the folder below ``images``.
-    images
-        Folder or ``s3://bucket/prefix`` of all lines.
-    results
-        Folder or ``s3://bucket/prefix``; the batch is named ``LINE-YYYY-MM-DD``.
-    timezone
-        The site's time zone, as Europe/Madrid.
-    day
-        The day to inspect; by default the one before this run's scheduled start, in the site's time zone.
-    config, scheduler, workers
-        As for the ``inspect`` flow.
+    Args:
+        line: Name of the line (camera): the folder below images.
+        images: Folder or s3://bucket/prefix of all lines.
+        results: Folder or s3://bucket/prefix; the batch is named LINE-YYYY-MM-DD.
+        timezone: The site's time zone, as Europe/Madrid.
+        day: The day to inspect; by default the one before this run's scheduled start, in the site's time zone.
+        config: Settings of the method.
+        scheduler: Address of a Dask scheduler, tcp://host:8786; by default workers are started on this machine.
+        workers: Number of workers started on this machine; by default one for each core.
     """
     night = day or day_before(runtime.flow_run.scheduled_start_time or datetime.now(UTC), timezone)
     return inspect(

@@ -20,6 +20,8 @@ from tests.conftest import QUICK, wait_for
 
 pytestmark = pytest.mark.slow
 
+SLOW = ["--set", "fit.steps=300", "--set", "working_size=64", "--set", "fit.crop=64"]
+
 
 def write_night(folder: Path, *, images: int, size: int = 96) -> None:
     folder.mkdir(parents=True)
@@ -154,7 +156,7 @@ def test_ctrl_c_stops_the_run_cleanly_and_says_how_to_go_on(undisturbed, tmp_pat
     folder, _ = undisturbed
     records = tmp_path / "n" / "records"
     running = subprocess.Popen(
-        [sys.executable, "-m", "flows", "inspect", folder / "night", "--results", tmp_path, "--batch", "n", *QUICK],
+        [sys.executable, "-m", "flows", "inspect", folder / "night", "--results", tmp_path, "--batch", "n", *SLOW],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
