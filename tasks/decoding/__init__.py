@@ -1,0 +1,198 @@
+"""From the bytes of an image file to arrays: bit depth kept, upright, only :class:`DecodeError` raised."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+
+from tasks.decoding.header import DecodeError, ImageHeader, IncompleteHeaderError
+from tasks.decoding.pillow_formats import bmp_header, jpeg_header, pillow_samples, png_header, png_samples
+from tasks.decoding.tiff import tiff_header, tiff_samples
+from tasks.decoding.webp import webp_header, webp_samples
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "SUFFIXES",
+    "DecodeError",
+    "DecodedImage",
+    "ImageHeader",
+    "IncompleteHeaderError",
+    "decode",
+    "read_header",
+]
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+"""Lower-case suffixes of the files worth opening; their format is told by content, never by name."""
+
+DEFAULT_MAX_PIXELS = 400_000_000
+"""Height times width above which an image is refused before any of its pixels is decoded."""
+
+_SIGNATURES = {
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
+    "BMP": re.compile(rb"BM"),
+    "WebP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
+_DTYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """The pixels of an image, upright, and which of them count.
+
+    Attributes
+    ----------
+    pixels
+        (H, W) grey or (H, W, 3) RGB, contiguous; uint8, uint16 or float32, in the units of the file.
+    mask
+        (H, W) bool, True where a pixel does not count: its alpha is below half of full, or one of its values
+        is not finite (the pixel is 0 then). None where every pixel counts.
+    """
+
+    pixels: npt.NDArray[np.generic]
+    mask: npt.NDArray[np.bool_] | None
+
+
+def read_header(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
+    """Read the header of an image file without decoding its pixels.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file, or its first ones: 64 KiB are enough for most PNG, JPEG, BMP and WebP files.
+    max_pixels
+        Largest height times width accepted.
+
+    Raises
+    ------
+    IncompleteHeaderError
+        If the header goes on past the end of `data`: the directory of a TIFF often stands at the end of the
+        file, as does the EXIF orientation of a WebP.
+    DecodeError
+        If the bytes are no supported image, or one of more than `max_pixels`.
+    """
+    header, orientation = _stored_header(data, max_pixels)
+    return replace(header, height=header.width, width=header.height) if orientation >= 5 else header
+
+
+def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> DecodedImage:
+    """Decode an image file at its full bit depth.
+
+    Parameters
+    ----------
+    data
+        All bytes of a PNG, JPEG, TIFF, BMP or WebP file.
+    max_pixels
+        Largest height times width accepted, checked before any pixel is decoded.
+
+    Raises
+    ------
+    DecodeError
+        If the bytes are no supported image, one cut short, or one of more than `max_pixels`.
+    """
+    try:
+        header, orientation = _stored_header(data, max_pixels)
+        with _decoder_errors(header.format, data):
+            samples = _SAMPLE_READERS[header.format](data, header)
+    except IncompleteHeaderError as error:
+        raise DecodeError(
+            f"truncated {_format_of(data)}: it goes on past the {len(data)} bytes there are: "
+            "transfer or write the file again"
+        ) from error
+    return _decoded_image(samples, header, orientation)
+
+
+def _format_of(data: bytes) -> str:
+    if not data:
+        raise DecodeError("empty file (0 bytes): transfer or write the file again")
+    for name, signature in _SIGNATURES.items():
+        if signature.match(data):
+            return name
+    start = ascii(data[:8].decode("latin-1"))
+    raise DecodeError(f"not a PNG, JPEG, TIFF, BMP or WebP image: it begins with {start}: convert it to one of these")
+
+
+def _stored_header(data: bytes, max_pixels: int) -> tuple[ImageHeader, int]:
+    """Header with height and width as stored, and the orientation that they are stored in."""
+    name = _format_of(data)
+    with _decoder_errors(name, data):
+        header, orientation = _HEADER_READERS[name](data)
+    size, pixels = f"{header.height} x {header.width}", header.height * header.width
+    if min(header.height, header.width) < 1:
+        raise DecodeError(f"{name} image is {size} and so has no pixels: write the file again")
+    if pixels > max_pixels:
+        limit = f"{max_pixels / 1e6:g}"
+        raise DecodeError(f"image is {size} = {pixels / 1e6:g} megapixels, over the limit of {limit}: raise max_pixels")
+    return header, orientation
+
+
+@contextmanager
+def _decoder_errors(name: str, data: bytes) -> Iterator[None]:
+    try:
+        yield
+    except DecodeError:
+        raise
+    except MemoryError as error:
+        raise DecodeError(f"{name} image asks for more memory than there is: split it, or write it again") from error
+    # From malformed bytes the decoders raise anything, SyntaxError and KeyError included.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DecodeError(
+            f"truncated or damaged {name} ({len(data)} bytes): {reason}: transfer or write the file again"
+        ) from error
+
+
+def _decoded_image(samples: npt.NDArray[Any], header: ImageHeader, orientation: int) -> DecodedImage:
+    if samples.ndim == 2:
+        samples = samples[:, :, None]
+    expected = (header.height, header.width, header.channels + header.has_alpha)
+    if samples.shape != expected:
+        raise DecodeError(f"damaged {header.format}: header says {expected}, data {samples.shape}: write it again")
+    # Above what float32 holds, float64 turns infinite, and is masked as such.
+    with np.errstate(over="ignore"):
+        pixels = samples[:, :, : header.channels].astype(_DTYPES[header.bit_depth], copy=False)
+    mask = np.zeros(pixels.shape[:2], dtype=bool)
+    if header.has_alpha:
+        full = 1.0 if header.bit_depth == 32 else np.iinfo(pixels.dtype).max
+        mask |= ~(samples[:, :, -1] >= full / 2)
+    if header.bit_depth == 32:
+        finite = np.isfinite(pixels).all(axis=2)
+        pixels = np.where(finite[:, :, None], pixels, np.float32(0))
+        mask |= ~finite
+    upright = _upright(pixels[:, :, 0] if header.channels == 1 else pixels, orientation)
+    return DecodedImage(upright, _upright(mask, orientation) if mask.any() else None)
+
+
+def _upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return np.ascontiguousarray(array)
+
+
+# For each format a reader of its header, as stored, and one of its samples: (H, W) or (H, W, C), alpha last.
+_HEADER_READERS: dict[str, Callable[[bytes], tuple[ImageHeader, int]]] = {
+    "PNG": png_header,
+    "JPEG": jpeg_header,
+    "TIFF": tiff_header,
+    "BMP": bmp_header,
+    "WebP": webp_header,
+}
+_SAMPLE_READERS: dict[str, Callable[[bytes, ImageHeader], npt.NDArray[Any]]] = {
+    "PNG": png_samples,
+    "JPEG": partial(pillow_samples, JpegImageFile),
+    "TIFF": tiff_samples,
+    "BMP": partial(pillow_samples, BmpImageFile),
+    "WebP": webp_samples,
+}

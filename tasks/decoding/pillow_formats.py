@@ -1,0 +1,77 @@
+"""PNG, JPEG and BMP, by Pillow; 16-bit PNG by imagecodecs, since Pillow cuts it to 8 bits.
+
+Pillow's plug-ins are called directly: ``Image.open`` adds a pixel limit of its own, which is global.
+"""
+
+import io
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from tasks.decoding.header import DecodeError, ExactReader, ImageHeader, orientation_in
+
+
+def png_header(data: bytes) -> tuple[ImageHeader, int]:
+    """Return the header as stored, and the orientation it is stored in."""
+    image = PngImageFile(ExactReader(data))
+    if image.n_frames > 1:
+        raise DecodeError(f"PNG is an animation of {image.n_frames} frames: split it into one file per frame")
+    # Pillow's mode does not tell: it takes 16-bit grey with alpha for 8-bit RGBA.
+    bit_depth, colour_type = data[24], data[25]
+    channels = 3 if colour_type & 2 else 1
+    has_alpha = bool(colour_type & 4) or "transparency" in image.info
+    header = ImageHeader("PNG", image.height, image.width, channels, max(8, bit_depth), has_alpha)
+    return header, orientation_in(image.info.get("exif", b""))
+
+
+def png_samples(data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
+    """Return (H, W) or (H, W, C) of uint8 or uint16, alpha last."""
+    # Pillow does without the last chunk, and without the checksum of the pixels before it.
+    _require_png_end(data)
+    # Pillow first, at any bit depth: with each PNG that imagecodecs 2026.3 fails on, it drops a reference to
+    # None that it does not own, and after some thousands of these Python 3.11 aborts.
+    samples = pillow_samples(PngImageFile, data, header)
+    return imagecodecs.png_decode(data) if header.bit_depth == 16 else samples
+
+
+def _require_png_end(data: bytes) -> None:
+    reader = ExactReader(data)
+    reader.seek(8)
+    kind = b""
+    while kind != b"IEND":
+        length, kind = reader.unpack(">I4s")
+        reader.seek(length, io.SEEK_CUR)
+        reader.unpack(">I")
+
+
+def jpeg_header(data: bytes) -> tuple[ImageHeader, int]:
+    """Return the header as stored, and the orientation it is stored in."""
+    image = JpegImageFile(ExactReader(data))
+    return pillow_header(image), orientation_in(image.info.get("exif", b""))
+
+
+def bmp_header(data: bytes) -> tuple[ImageHeader, int]:
+    """Return the header and orientation 1: a BMP has none."""
+    image = BmpImageFile(ExactReader(data))
+    # What is missing of a run-length encoded one, Pillow fills with zeros.
+    if image.info["compression"] in (BmpImageFile.COMPRESSIONS["RLE8"], BmpImageFile.COMPRESSIONS["RLE4"]):
+        raise DecodeError("BMP is run-length encoded, which is not supported: save it uncompressed, or as PNG")
+    return pillow_header(image), 1
+
+
+def pillow_header(image: ImageFile) -> ImageHeader:
+    """Return what Pillow says of an 8-bit image."""
+    channels = 1 if image.mode in ("1", "L") else 3
+    return ImageHeader(str(image.format), image.height, image.width, channels, 8, image.mode == "RGBA")
+
+
+def pillow_samples(plugin: type[ImageFile], data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
+    """Return (H, W) or (H, W, C) of uint8, alpha last."""
+    mode = ("L" if header.channels == 1 else "RGB") + ("A" if header.has_alpha else "")
+    return np.array(plugin(io.BytesIO(data)).convert(mode))
