@@ -65,13 +65,11 @@ def random_blocks(crops: Tensor, *, block: int, ratio: float, generator: torch.G
 
 def shuffled_patches(crops: Tensor, *, block: int, generator: torch.Generator) -> Tensor:
     """Return the crops with their blocks moved: those of the next crop, rolled by a random number of blocks."""
-    count, _, height, width = crops.shape
-    rows, columns = max(1, height // block), max(1, width // block)
-    down = int(torch.randint(rows, (), generator=generator, device=generator.device))
-    right = int(torch.randint(columns, (), generator=generator, device=generator.device))
-    if count == 1 and down == right == 0:
-        down = rows // 2
-        right = columns // 2
+    _, _, height, width = crops.shape
+    rows, columns = -(-height // block), -(-width // block)
+    # Never by nothing: the crops of a small image are all the same, and would be filled with what was masked.
+    steps = 1 + int(torch.randint(max(1, rows * columns - 1), (), generator=generator, device=generator.device))
+    down, right = divmod(steps, columns)
     return crops.roll((1, down * block, right * block), dims=(0, 2, 3))
 
 

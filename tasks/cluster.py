@@ -17,6 +17,15 @@ SETTINGS = {
     "distributed.worker.daemon": True,
     "distributed.worker.memory.terminate": 0.95,
 }
+# Dask's own MALLOC_TRIM_THRESHOLD_ of 64 KiB gives every tensor's memory back to the system at once: a fit faults a
+# million pages in and takes 5.5 CPU-seconds where 3.1 would do.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+}
+
 MEMORY_SHARE = 0.8
 """Of the machine's memory, for all workers together."""
 
@@ -108,5 +117,5 @@ def _local_cluster(workers: int) -> LocalCluster:
         # An address of its own choice: two runs on one machine must not fight for the dashboard's port.
         dashboard_address=":0",
         preload=["tasks.worker_preload"],
-        env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        env=WORKER_ENVIRONMENT,
     )
