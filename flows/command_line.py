@@ -42,6 +42,9 @@ Results = Annotated[
     str, typer.Option("--results", "-r", help="Folder or s3://bucket/prefix; a batch gets its own below.")
 ]
 Batch = Annotated[str | None, typer.Option(help="Name of the batch. [default: after the input]")]
+Masks = Annotated[
+    str | None, typer.Option(help="Folder or s3:// prefix of masks named as their images; black is not inspected.")
+]
 Preset = Annotated[str, typer.Option(help="Settings to start from: default or paper.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings, as `ssdnet settings` prints.")
@@ -58,6 +61,7 @@ def inspect(
     input: Input,
     results: Results,
     batch: Batch = None,
+    masks: Masks = None,
     preset: Preset = "default",
     config_file: ConfigFile = None,
     changes: Changes = None,
@@ -75,7 +79,7 @@ def inspect(
     def run() -> Any:
         from flows.inspection import inspect as flow
 
-        return flow(input, results, batch, config, scheduler, workers, retry_failed)
+        return flow(input, results, batch, masks, config, scheduler, workers, retry_failed)
 
     outcome = _run(run, as_json=as_json)
     from flows.summary import print_outcome

@@ -5,7 +5,7 @@ discover, open the batch, inspect chunk by chunk, aggregate, report, seal.
 A flow's parameters are described as "Args:", the one form that Prefect shows in its forms.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -15,7 +15,7 @@ from ssdnet_core.config import Config
 from tasks.aggregation import Summary, summarise, write_region_table
 from tasks.batch import MANIFEST, ImageEntry, Manifest, batch_name, check_batch_name, open_batch
 from tasks.cluster import Workers
-from tasks.discovery import discover, list_images, split_input
+from tasks.discovery import discover, list_images, list_masks, split_input
 from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk
 from tasks.inspection import Inspection
 from tasks.lease import Lease, hold_batch
@@ -58,6 +58,7 @@ def inspect(
     input: str,
     results: str,
     batch: str | None = None,
+    masks: str | None = None,
     config: Config = Config(),  # noqa: B008 - frozen, and the UI shows it as the form's defaults
     scheduler: str | None = None,
     workers: int | None = None,
@@ -69,6 +70,7 @@ def inspect(
         input: Folder, glob or s3://bucket/prefix of images.
         results: Folder or s3://bucket/prefix; the batch gets a folder of its own below it.
         batch: Name of the batch; by default after the input.
+        masks: Folder or s3://bucket/prefix of masks, named as their images: white where to inspect, black where not.
         config: Settings of the method.
         scheduler: Address of a Dask scheduler, tcp://host:8786; by default workers are started on this machine.
         workers: Number of workers started on this machine; by default one for each core.
@@ -81,6 +83,7 @@ def inspect(
             Storage(results),
             pattern=pattern,
             batch=batch,
+            masks=Storage(masks) if masks else None,
             config=config,
             crew=crew,
             retry_failed=retry_failed,
@@ -96,15 +99,22 @@ def run_batch(
     config: Config,
     crew: Workers,
     retry_failed: bool,
+    masks: Storage | None = None,
 ) -> Outcome:
     """Bring one batch to its seal, inspecting only what is not inspected yet."""
     observer().stage("listing images")
     name = check_batch_name(batch) if batch else batch_name(source.address, pattern)
-    wanted = Manifest(batch=name, input=source.address, pattern=pattern, config=config)
-    discovered = discover_images(source, pattern, results)
+    wanted = Manifest(
+        batch=name,
+        input=source.address,
+        pattern=pattern,
+        config=config,
+        masks=masks.address if masks else "",
+    )
+    discovered = discover_images(source, pattern, results, masks=masks)
     folder, stored = open_batch(results, wanted)
     with hold_batch(folder) as lease:
-        manifest = stored.merged(discovered)
+        manifest = replace(stored.merged(discovered), masks=wanted.masks)
         records = read_records(folder, manifest.entries)
         todo = _unsettled(manifest, records, retry_failed=retry_failed)
         observer().begin(images=_present(manifest), settled=_present(manifest) - len(todo))
@@ -134,7 +144,13 @@ def inspect_all(
 ) -> Records:
     """Inspect the images that need it: one Prefect task run for each chunk, one Dask future for each image."""
     observer().stage("starting workers")
-    inspection = Inspection(source=source, folder=folder, config=manifest.config, fingerprint=manifest.fingerprint)
+    inspection = Inspection(
+        source=source,
+        folder=folder,
+        config=manifest.config,
+        fingerprint=manifest.fingerprint,
+        masks=Storage(manifest.masks) if manifest.masks else None,
+    )
     records: Records = {}
     parts = list(chunks(todo))
     ahead = submit_chunk(crew.client, parts[0], inspection)
@@ -150,9 +166,13 @@ def inspect_all(
 
 
 @task(name="discover", cache_policy=NO_CACHE, persist_result=False)
-def discover_images(source: Storage, pattern: str, results: Storage) -> tuple[ImageEntry, ...]:
+def discover_images(
+    source: Storage, pattern: str, results: Storage, *, masks: Storage | None = None
+) -> tuple[ImageEntry, ...]:
     """List the input's images and read their headers."""
-    return discover(source, list_images(source, pattern, outside=results.address))
+    outside = [results.address, *([masks.address] if masks else [])]
+    images = list_images(source, pattern, outside=outside)
+    return discover(source, images, masks=list_masks(masks) if masks else {})
 
 
 @task(name="inspect-images", task_run_name="{first} to {last}", cache_policy=NO_CACHE, persist_result=False)

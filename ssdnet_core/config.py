@@ -145,6 +145,9 @@ class Config(_Settings):
         le=8192,
         description="The image's short side is brought down to this many pixels; never enlarged.",
     )
+    border: float = Field(
+        0.0, ge=0.0, le=0.45, description="Share of the height and width left out along each side of the image."
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random in the fit.")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

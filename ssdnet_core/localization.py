@@ -111,7 +111,7 @@ def localize(
     config = config or Config()
     device = resolve_device(config.device)
     dtype = resolve_precision(config.precision, device)
-    working = prepare(image, mask, working_size=config.working_size)
+    working = prepare(image, mask, working_size=config.working_size, border=config.border)
     if working.constant:
         scores, background = torch.zeros_like(working.valid[0]), torch.zeros_like(working.pixels)
         warnings: tuple[str, ...] = ("the image is constant: there is no structure to compare with",)

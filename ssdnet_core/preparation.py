@@ -45,7 +45,9 @@ class WorkingImage:
         return not bool(self.pixels.any())
 
 
-def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, *, working_size: int) -> WorkingImage:
+def prepare(
+    image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, *, working_size: int, border: float = 0.0
+) -> WorkingImage:
     """Check an image and bring it to the working size.
 
     Parameters
@@ -54,6 +56,8 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         (H, W) or (H, W, C) with C = 1 or 3; uint8, uint16, float32 or float64; both sides at least 32.
     mask
         (H, W) bool, True where a pixel does not count (missing, or outside the region of interest).
+    border
+        Share of the height and width that does not count along each side.
     working_size
         Length in pixels that the short side is brought down to; a smaller image keeps its size.
 
@@ -65,6 +69,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     check_image(image, mask)
     pixels = image if image.ndim == 3 else image[:, :, None]
     height, width = pixels.shape[:2]
+    mask = _with_border(mask, (height, width), border)
     valid = torch.ones(1, 1, height, width) if mask is None else torch.from_numpy(~mask).float()[None, None]
     colour = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)).permute(2, 0, 1)[None]
     full_range = _full_range(pixels, valid[0, 0].numpy() > 0)
@@ -97,6 +102,17 @@ def check_image(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | No
     counted = image if mask is None else image[~mask]
     if not np.isfinite(counted).all():
         raise InvalidImageError("image has NaN or infinite values outside the mask: mask those pixels")
+
+
+def _with_border(
+    mask: npt.NDArray[np.bool_] | None, shape: tuple[int, int], border: float
+) -> npt.NDArray[np.bool_] | None:
+    down, right = (round(border * side) for side in shape)
+    if down == right == 0:
+        return mask
+    outside = np.ones(shape, dtype=bool)
+    outside[down : shape[0] - down, right : shape[1] - right] = False
+    return outside if mask is None else mask | outside
 
 
 def _full_range(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> float:

@@ -37,9 +37,11 @@ class ImageEntry:
     key
         Path below the batch's input.
     etag, size
-        Of the object when it was discovered.
+        Of the object when it was discovered; the ETag of its mask, if it has one, is appended.
     height, width
         In pixels, after orientation; 0 if the header could not be read.
+    mask
+        Key of its mask below the batch's masks, empty if it has none.
     problem
         Why the header could not be read, else empty.
     present
@@ -52,6 +54,7 @@ class ImageEntry:
     size: int
     height: int = 0
     width: int = 0
+    mask: str = ""
     problem: str = ""
     present: bool = True
 
@@ -76,6 +79,8 @@ class Manifest:
         Settings of the method.
     entries
         Image *i* has index *i*.
+    masks
+        Address of the folder or prefix of the masks, empty if there are none.
     """
 
     batch: str
@@ -83,6 +88,7 @@ class Manifest:
     pattern: str
     config: Config
     entries: tuple[ImageEntry, ...] = field(default=())
+    masks: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -91,7 +97,13 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Serialise, with one line for each image."""
-        head = {"batch": self.batch, "input": self.input, "pattern": self.pattern, "fingerprint": self.fingerprint}
+        head = {
+            "batch": self.batch,
+            "input": self.input,
+            "pattern": self.pattern,
+            "masks": self.masks,
+            "fingerprint": self.fingerprint,
+        }
         head_text = json.dumps({**head, "config": self.config.model_dump(mode="json")}, indent=1)
         lines = ",\n  ".join(json.dumps(asdict(entry)) for entry in self.entries)
         return f'{head_text[:-2]},\n "entries": [\n  {lines}\n ]\n}}\n'.encode()
@@ -104,6 +116,7 @@ class Manifest:
             batch=tree["batch"],
             input=tree["input"],
             pattern=tree["pattern"],
+            masks=tree["masks"],
             config=parse_config(tree["config"]),
             entries=tuple(ImageEntry(**entry) for entry in tree["entries"]),
         )

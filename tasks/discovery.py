@@ -1,9 +1,10 @@
 """Which images an input holds: a listing, and the size of each image from its header."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from tasks.batch import ImageEntry
 from tasks.decoding import SUFFIXES, DecodeError, ImageHeader, IncompleteHeaderError, read_header
@@ -40,7 +41,7 @@ def split_input(url: str) -> tuple[Storage, str]:
     return Storage(protocol + str(PurePosixPath(*parts[:first_magic]))), "/".join(parts[first_magic:])
 
 
-def list_images(source: Storage, pattern: str = "", *, outside: str = "") -> list[StoredObject]:
+def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = ()) -> list[StoredObject]:
     """List the images of an input: by suffix, or by the glob; sorted by key. Hidden files and truth masks are left out.
 
     Parameters
@@ -50,7 +51,7 @@ def list_images(source: Storage, pattern: str = "", *, outside: str = "") -> lis
     pattern
         Glob for the keys: ``*`` stays within one folder, ``**`` does not.
     outside
-        Address of a folder to leave out: results written below the input are no input.
+        Addresses of folders to leave out: results and masks that lie below the input are no input.
 
     Raises
     ------
@@ -60,9 +61,10 @@ def list_images(source: Storage, pattern: str = "", *, outside: str = "") -> lis
         If the input cannot be listed.
     """
     objects = [entry for entry in source.list(pattern) if not _set_aside(entry.key)]
-    if outside.startswith(source.address + "/"):
-        below = outside[len(source.address) + 1 :] + "/"
-        objects = [entry for entry in objects if not entry.key.startswith(below)]
+    below = tuple(
+        folder[len(source.address) + 1 :] + "/" for folder in outside if folder.startswith(source.address + "/")
+    )
+    objects = [entry for entry in objects if not entry.key.startswith(below)]
     images = [entry for entry in objects if PurePosixPath(entry.key).suffix.lower() in SUFFIXES]
     if not images:
         where = f"{source.address}/{pattern}" if pattern else source.address
@@ -72,15 +74,35 @@ def list_images(source: Storage, pattern: str = "", *, outside: str = "") -> lis
     return images
 
 
-def discover(source: Storage, images: Iterable[StoredObject]) -> tuple[ImageEntry, ...]:
-    """Read the header of each image; what cannot be read is noted in the entry's ``problem``."""
+def list_masks(masks: Storage) -> dict[str, StoredObject]:
+    """Return the masks below a folder or prefix, by the keys of their images without suffix.
+
+    ``holes/000.png`` is the mask of ``holes/000.jpg``.
+    """
+    found = (entry for entry in masks.list() if PurePosixPath(entry.key).suffix.lower() in SUFFIXES)
+    return {_without_suffix(entry.key): entry for entry in found}
+
+
+def discover(
+    source: Storage, images: Iterable[StoredObject], *, masks: Mapping[str, StoredObject] = MappingProxyType({})
+) -> tuple[ImageEntry, ...]:
+    """Read the header of each image; what cannot be read is noted in the entry's ``problem``.
+
+    Parameters
+    ----------
+    masks
+        As :func:`list_masks` returns them; an image without one counts whole.
+    """
     images = list(images)
     entries: list[ImageEntry] = []
     for start in range(0, len(images), GROUP):
         group = images[start : start + GROUP]
         heads = source.read_many([image.key for image in group], end=HEADER_BYTES)
         for offset, image in enumerate(group):
-            entries.append(_entry(source, image, index=start + offset, head=heads[image.key]))
+            entry = _entry(source, image, index=start + offset, head=heads[image.key])
+            mask = masks.get(_without_suffix(image.key))
+            # One ETag for both: a changed mask is a changed image.
+            entries.append(replace(entry, mask=mask.key, etag=f"{image.etag}+{mask.etag}") if mask else entry)
     return tuple(entries)
 
 
@@ -102,6 +124,10 @@ def _header(head: bytes, *, whole: Callable[[], bytes], complete: bool) -> Image
         if complete:
             raise
         return read_header(whole())
+
+
+def _without_suffix(key: str) -> str:
+    return str(PurePosixPath(key).with_suffix(""))
 
 
 def _set_aside(key: str) -> bool:

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from ssdnet_core.config import Config
-from ssdnet_core.errors import InvalidImageError
+from ssdnet_core.errors import DeviceUnavailableError, InvalidImageError, SsdnetError
 from tasks.batch import ImageEntry
-from tasks.decoding import DecodeError, decode
+from tasks.decoding import DecodedImage, DecodeError, decode
 from tasks.maps import write_map
 from tasks.records import ImageRecord, failure, write_record
 from tasks.storage import Storage, StorageError
@@ -25,12 +28,19 @@ class Inspection:
         Settings of the method.
     fingerprint
         Of the settings.
+    masks
+        Where the masks lie, if there are any.
     """
 
     source: Storage
     folder: Storage
     config: Config
     fingerprint: str
+    masks: Storage | None = None
+
+
+class MaskError(SsdnetError):
+    """An image's mask is no mask for this image."""
 
 
 def inspect_image(entry: ImageEntry, inspection: Inspection) -> ImageRecord:
@@ -41,9 +51,9 @@ def inspect_image(entry: ImageEntry, inspection: Inspection) -> ImageRecord:
     """
     try:
         record = _inspected(entry, inspection)
-    except (DecodeError, InvalidImageError) as error:
+    except (DecodeError, InvalidImageError, MaskError) as error:
         record = failure(entry, str(error), fingerprint=inspection.fingerprint, lasting=True)
-    except (StorageError, MemoryError) as error:
+    except (StorageError, DeviceUnavailableError, MemoryError) as error:
         reason = str(error) or "not enough memory: give the workers more, or set a smaller working_size"
         record = failure(entry, reason, fingerprint=inspection.fingerprint, lasting=False)
     write_record(inspection.folder, record)
@@ -56,7 +66,7 @@ def _inspected(entry: ImageEntry, inspection: Inspection) -> ImageRecord:
     from ssdnet_core.localization import localize
 
     image = decode(inspection.source.read(entry.key))
-    result = localize(image.pixels, image.mask, inspection.config)
+    result = localize(image.pixels, _mask(image, entry, inspection), inspection.config)
     height, width = result.original_shape
     if (height, width) != (entry.height, entry.width):
         raise StorageError(
@@ -82,3 +92,18 @@ def _inspected(entry: ImageEntry, inspection: Inspection) -> ImageRecord:
         map_digest=digest,
         warnings=result.warnings,
     )
+
+
+def _mask(image: DecodedImage, entry: ImageEntry, inspection: Inspection) -> npt.NDArray[np.bool_] | None:
+    """Return where pixels do not count: transparent ones, and those that the mask beside the image leaves black."""
+    if not entry.mask or inspection.masks is None:
+        return image.mask
+    mask = decode(inspection.masks.read(entry.mask)).pixels
+    if mask.shape[:2] != image.pixels.shape[:2]:
+        raise MaskError(
+            f"its mask {entry.mask} has {mask.shape[0]} x {mask.shape[1]} pixels, the image {image.pixels.shape[0]} x "
+            f"{image.pixels.shape[1]}: make the mask of the image's own size, white where it is to be inspected"
+        )
+    grey = mask if mask.ndim == 2 else mask.max(axis=2)
+    black = grey.astype(np.float32) <= 0.5 * float(grey.max())
+    return black if image.mask is None else black | image.mask

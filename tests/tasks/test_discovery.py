@@ -15,7 +15,7 @@ def write_image(path: Path, size: tuple[int, int] = (40, 50)) -> Path:
     return path
 
 
-def keys(source: Storage, pattern: str = "", *, outside: str = "") -> list[str]:
+def keys(source: Storage, pattern: str = "", *, outside: tuple[str, ...] = ()) -> list[str]:
     return [entry.key for entry in list_images(source, pattern, outside=outside)]
 
 
@@ -29,7 +29,7 @@ def test_images_are_found_below_the_folder_in_key_order_whatever_their_suffixes_
 def test_hidden_files_truth_masks_and_results_below_the_input_are_no_images(tmp_path):
     for name in ("a.png", ".hidden.png", ".cache/b.png", "ground_truth/hole/a_mask.png", "out/n/report/images/0.jpg"):
         write_image(tmp_path / name)
-    assert keys(Storage(str(tmp_path)), outside=str(tmp_path / "out")) == ["a.png"]
+    assert keys(Storage(str(tmp_path)), outside=(str(tmp_path / "out"),)) == ["a.png"]
 
 
 def test_a_glob_and_a_single_file_are_inputs_too(tmp_path):
