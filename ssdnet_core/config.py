@@ -6,7 +6,7 @@ It imports neither torch nor numpy, so that a command line can show it at once.
 
 import hashlib
 import json
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -41,7 +41,7 @@ class NetworkConfig(_Settings):
 class CorruptionConfig(_Settings):
     """What keeps the network from learning the identity (paper: masking, shuffling, Gaussian noise)."""
 
-    block_sizes: tuple[int, ...] = Field(
+    block_sizes: tuple[Annotated[int, Field(ge=2, le=512)], ...] = Field(
         (8, 16, 32), min_length=1, description="Sides of the masked blocks in working pixels, used in turn."
     )
     mask_ratio: float = Field(0.4, gt=0.0, lt=1.0, description="Share of the blocks that is masked.")
@@ -94,7 +94,7 @@ class ReconstructionConfig(_Settings):
         2,
         description="Shifts of the block grid along each axis; each pixel is predicted shifts x shifts times.",
     )
-    moments: tuple[float, ...] = Field(
+    moments: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
         (0.3, 1.0),
         min_length=1,
         description="Shares of the fit after which the image is reconstructed; the maps are fused by their maximum.",
@@ -104,8 +104,8 @@ class ReconstructionConfig(_Settings):
     def _check(self) -> Self:
         if self.block % self.shifts:
             raise ValueError(f"block {self.block} is no multiple of shifts {self.shifts}: change one of them")
-        if list(self.moments) != sorted(set(self.moments)) or not 0.0 < self.moments[0] <= self.moments[-1] <= 1.0:
-            raise ValueError(f"moments {self.moments} must rise within (0, 1], as in (0.3, 1.0)")
+        if list(self.moments) != sorted(set(self.moments)):
+            raise ValueError(f"moments {self.moments} must rise, as in (0.3, 1.0)")
         return self
 
 
@@ -149,7 +149,9 @@ class Config(_Settings):
         0.0, ge=0.0, le=0.45, description="Share of the height and width left out along each side of the image."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random in the fit.")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N.")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9]\d?))?)$", description="auto, cpu, mps, cuda or cuda:N."
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Arithmetic of the network; auto takes bfloat16 where the device has it in hardware.",

@@ -38,12 +38,7 @@ def fit(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.fit.learning_rate, weight_decay=config.fit.weight_decay, fused=True
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=config.fit.learning_rate,
-        total_steps=config.fit.steps + 1,
-        pct_start=config.fit.warmup,
-    )
+    schedule = _one_cycle(optimizer, config)
     crop = crop_size(pixels.shape[-2:], config)
     blocks = block_sizes(crop, config.corruption)
     moments = {max(1, round(share * config.fit.steps)) for share in config.reconstruction.moments}
@@ -94,9 +89,21 @@ def arithmetic(device: torch.device, dtype: torch.dtype) -> AbstractContextManag
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
+def _one_cycle(optimizer: torch.optim.Optimizer, config: Config) -> torch.optim.lr_scheduler.OneCycleLR:
+    # torch divides by the length of each phase: both get a step at least, also in the shortest fits.
+    total = max(config.fit.steps + 1, 4)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=config.fit.learning_rate,
+        total_steps=total,
+        pct_start=min(max(config.fit.warmup, 2 / total), 1 - 2 / total),
+    )
+
+
 def _fresh_network(channels: int, config: Config, device: torch.device) -> ReconstructionNetwork:
-    # torch initialises from its global generator: the caller's random state is left as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    # Built without values and filled from a generator of its own: torch's global one belongs to the caller.
+    with torch.device("meta"):
         network = ReconstructionNetwork(channels, config.network)
+    network = network.to_empty(device="cpu")
+    network.initialise(torch.Generator().manual_seed(config.seed))
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

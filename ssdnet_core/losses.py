@@ -46,7 +46,8 @@ def perceptual_loss(prediction: Tensor, target: Tensor, *, valid: Tensor) -> Ten
     whole = -functional.max_pool2d(-valid, bank.shape[-1], stride=1)
     assert whole.shape[-1] == valid.shape[-1] - 2 * radius
     energy = of_target.square().sum(1, keepdim=True)
-    floor = STABILISER * energy.mean() + 1e-6
+    count = whole.sum().clamp_min(1.0)
+    floor = STABILISER * (energy * whole).sum() / count + 1e-6
     inner = (of_prediction * of_target).sum(1, keepdim=True)
     cosine = (inner + floor) / ((of_prediction.square().sum(1, keepdim=True) + floor) * (energy + floor)).sqrt()
-    return ((1.0 - cosine) * whole).sum() / whole.sum().clamp_min(1.0)
+    return ((1.0 - cosine) * whole).sum() / count

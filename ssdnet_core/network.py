@@ -1,5 +1,7 @@
 """The convolutional network that is fitted to one image (paper: its inductive bias models the "normal")."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +49,22 @@ class ReconstructionNetwork(nn.Module):
         fine = self.top(torch.cat([_double(middle), fine], dim=1))
         reconstruction: Tensor = self.head(fine)
         return reconstruction
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Fill the weights afresh, from a generator on the processor."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                _initialise_convolution(layer, generator)
+            elif isinstance(layer, nn.GroupNorm):
+                layer.reset_parameters()
+
+
+def _initialise_convolution(layer: nn.Conv2d, generator: torch.Generator) -> None:
+    # As torch does by default, but from a given generator.
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    if layer.bias is not None:
+        bound = 1 / math.sqrt(layer.weight[0].numel())
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ssdnet_core.errors import InvalidImageError
 from ssdnet_core.working_size import MIN_SIDE, working_shape
 
+LARGEST = 1e30
 STD_FLOOR = 1e-3
 """Keeps the sensor noise of an almost constant image from being blown up to a texture."""
 
@@ -70,9 +71,11 @@ def prepare(
     pixels = image if image.ndim == 3 else image[:, :, None]
     height, width = pixels.shape[:2]
     mask = _with_border(mask, (height, width), border)
-    valid = torch.ones(1, 1, height, width) if mask is None else torch.from_numpy(~mask).float()[None, None]
-    colour = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)).permute(2, 0, 1)[None]
-    full_range = _full_range(pixels, valid[0, 0].numpy() > 0)
+    # Copies in one memory order: torch sums in that of its input, and the last bits would follow.
+    counted = np.ones((height, width), dtype=np.float32) if mask is None else np.array(~mask, np.float32, order="C")
+    valid = torch.from_numpy(counted)[None, None]
+    colour = torch.from_numpy(np.array(pixels, dtype=np.float32, order="C")).permute(2, 0, 1)[None]
+    full_range = _full_range(pixels, counted > 0)
     # Products with the mask, not copies of what lies under it: hidden values (even NaN) must not leak out.
     colour = torch.where(valid > 0, colour / full_range, 0.0)
     colour, valid = _shrink(colour, valid, working_shape((height, width), working_size=working_size))
@@ -92,6 +95,8 @@ def check_image(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | No
     if min(height, width) < MIN_SIDE:
         raise InvalidImageError(f"image of {height} x {width} pixels is smaller than {MIN_SIDE} x {MIN_SIDE}")
     if mask is not None:
+        if not isinstance(mask, np.ndarray):
+            raise InvalidImageError(f"mask is a {type(mask).__name__}, not a numpy array: pass np.asarray(mask)")
         if mask.shape != (height, width) or mask.dtype != np.bool_:
             raise InvalidImageError(
                 f"mask has shape {mask.shape} and dtype {mask.dtype}, the image {height} x {width} pixels: "
@@ -102,6 +107,12 @@ def check_image(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | No
     counted = image if mask is None else image[~mask]
     if not np.isfinite(counted).all():
         raise InvalidImageError("image has NaN or infinite values outside the mask: mask those pixels")
+    if np.issubdtype(image.dtype, np.floating):
+        largest = float(np.abs(counted).max())
+        if largest > LARGEST or 0 < largest < 1 / LARGEST:
+            raise InvalidImageError(
+                f"image has values up to {largest:g}, beyond the range of {1 / LARGEST:g} to {LARGEST:g}: scale it to 0..1"
+            )
 
 
 def _with_border(

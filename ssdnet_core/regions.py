@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +52,8 @@ def find_regions(
     min_area
         Smaller regions are left out, in pixels of the original image.
     """
-    scale = (original_shape[0] / levels.shape[0], original_shape[1] / levels.shape[1])
+    # Fractions: a box must not end a rounding error past the image.
+    scale = (Fraction(original_shape[0], levels.shape[0]), Fraction(original_shape[1], levels.shape[1]))
     labels, _ = ndimage.label(levels >= threshold, structure=EIGHT_CONNECTED)
     regions = [
         _describe(levels[box], labels[box] == label, corner=(box[0].start, box[1].start), scale=scale)
@@ -65,20 +67,22 @@ def _describe(
     inside: npt.NDArray[np.bool_],
     *,
     corner: tuple[int, int],
-    scale: tuple[float, float],
+    scale: tuple[Fraction, Fraction],
 ) -> Region:
     rows, columns = np.nonzero(inside)
-    weights = levels[inside].astype(np.float64)
+    values = levels[inside].astype(np.float64)
+    # Never all zero, whatever the threshold.
+    weights = values + 1e-9
     (top, left), (down, right) = corner, inside.shape
     # Pixel centres lie at half coordinates: the centre of working pixel i is at (i + 0.5) * scale.
-    centre_y = (top + np.average(rows, weights=weights) + 0.5) * scale[0] - 0.5
-    centre_x = (left + np.average(columns, weights=weights) + 0.5) * scale[1] - 0.5
+    centre_y = (top + np.average(rows, weights=weights) + 0.5) * float(scale[0]) - 0.5
+    centre_x = (left + np.average(columns, weights=weights) + 0.5) * float(scale[1]) - 0.5
     return Region(
         top=math.floor(top * scale[0]),
         left=math.floor(left * scale[1]),
         bottom=math.ceil((top + down) * scale[0]),
         right=math.ceil((left + right) * scale[1]),
         area=round(len(rows) * scale[0] * scale[1]),
-        peak=float(weights.max()),
+        peak=float(values.max()),
         centroid=(float(centre_y), float(centre_x)),
     )

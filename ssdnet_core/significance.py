@@ -11,6 +11,8 @@ LOG_NFA_AT_ZERO = 7.96
 LOG_NFA_SLOPE = 1.016
 REFERENCE_AREA = 256 * 256
 MOST_SIGNIFICANT = 100.0
+LOWEST_ALARM = 1.0
+"""No alarm below one robust standard deviation, however many are asked for: a map of zeros has none."""
 
 
 def significance(level: float, *, area: float) -> float:
@@ -33,7 +35,7 @@ def significance(level: float, *, area: float) -> float:
 def alarm_level(expected_false_alarms: float, *, area: float) -> float:
     """Return the level that images without defects exceed the given number of times on average.
 
-    The inverse of :func:`significance`.
+    The inverse of :func:`significance`, but at least 1.
     """
     log_nfa = LOG_NFA_AT_ZERO + math.log(area / REFERENCE_AREA)
-    return max(0.0, (log_nfa - math.log(expected_false_alarms)) / LOG_NFA_SLOPE)
+    return max(LOWEST_ALARM, (log_nfa - math.log(expected_false_alarms)) / LOG_NFA_SLOPE)
