@@ -148,6 +148,9 @@ class Config(_Settings):
     border: float = Field(
         0.0, ge=0.0, le=0.45, description="Share of the height and width left out along each side of the image."
     )
+    leave_out_frame: bool = Field(
+        True, description="Leave out strips along the border that are no part of the surface, as a dark edge."
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random in the fit.")
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9]\d?))?)$", description="auto, cpu, mps, cuda or cuda:N."

@@ -35,6 +35,25 @@ def weighted_smooth(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
     return smooth(values * weight, sigma) / reach.clamp_min(1e-6)
 
 
+def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast: float) -> Tensor:
+    """Smooth where the values vary little, and keep their edges: the guided filter with the values as the guide.
+
+    He, Sun and Tang, TPAMI 2013, with Gaussian windows. ``weight`` is (1, H, W), 1.0 where a pixel counts.
+
+    Parameters
+    ----------
+    sigma
+        Of the windows, in pixels.
+    contrast
+        A variance, in the values' units squared: where the window's is far above, the values stay as they are.
+    """
+    mean = weighted_smooth(values, weight, sigma)
+    variance = (weighted_smooth(values.square(), weight, sigma) - mean.square()).clamp_min(0)
+    kept = variance / (variance + contrast)
+    offset = weighted_smooth((1.0 - kept) * mean, weight, sigma)
+    return weighted_smooth(kept, weight, sigma) * values + offset
+
+
 def effective_samples(weight: Tensor, sigma: float) -> Tensor:
     """Return the effective number of pixels under a Gaussian window, relative to the image's median: (1, H, W).
 

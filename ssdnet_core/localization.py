@@ -13,12 +13,15 @@ from ssdnet_core.config import Config
 from ssdnet_core.devices import resolve_device, resolve_precision
 from ssdnet_core.filters import enlarge
 from ssdnet_core.fitting import fit
+from ssdnet_core.homogeneity import SEVERAL_TEXTURES, unlikeness_of_parts
 from ssdnet_core.network import stride
 from ssdnet_core.preparation import WorkingImage, prepare
 from ssdnet_core.reconstruction import reconstruct_blind
 from ssdnet_core.regions import Region, find_regions
-from ssdnet_core.scoring import anomaly_map, verdict_map
+from ssdnet_core.scoring import anomaly_map, settled_map, verdict_map
 from ssdnet_core.significance import alarm_level, significance
+
+SIDES = ("top", "bottom", "left", "right")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +114,17 @@ def localize(
     config = config or Config()
     device = resolve_device(config.device)
     dtype = resolve_precision(config.precision, device)
-    working = prepare(image, mask, working_size=config.working_size, border=config.border)
+    working = prepare(
+        image,
+        mask,
+        working_size=config.working_size,
+        border=config.border,
+        leave_out_frame=config.leave_out_frame,
+    )
     if working.constant:
         scores, background = torch.zeros_like(working.valid[0]), torch.zeros_like(working.pixels)
-        warnings: tuple[str, ...] = ("the image is constant: there is no structure to compare with",)
     else:
         scores, background = _fit_and_score(working, config, device=device, dtype=dtype)
-        warnings = ()
     judged = verdict_map(scores, working.valid)
     area = float(working.valid.sum())
     score = significance(float(judged.max()), area=area)
@@ -134,8 +141,23 @@ def localize(
         else (),
         original_shape=working.original_shape,
         seconds=time.process_time() - started,
-        warnings=warnings,
+        warnings=_warnings(working),
     )
+
+
+def _warnings(working: WorkingImage) -> tuple[str, ...]:
+    found = []
+    if working.constant:
+        found.append("the image is constant: there is no structure to compare with")
+    elif (unlike := unlikeness_of_parts(working.pixels, working.valid)) > SEVERAL_TEXTURES:
+        found.append(
+            f"not one texture: its parts lie {unlike:.1f} spreads apart, one texture's at most {SEVERAL_TEXTURES}; "
+            "mask what is not the surface"
+        )
+    if any(working.frame):
+        sides = ", ".join(f"{width} {side}" for side, width in zip(SIDES, working.frame, strict=True) if width)
+        found.append(f"a frame was left out, in working pixels: {sides}")
+    return tuple(found)
 
 
 def enlarge_map(working_map: npt.NDArray[np.floating], original_shape: tuple[int, int]) -> npt.NDArray[np.float32]:
@@ -157,7 +179,7 @@ def _fit_and_score(
         )
         # Early and late networks know different defects: the higher score of each pixel counts.
         fused = torch.maximum(fused, anomaly_map(pixels, prediction, valid, config=config.score))
-    return fused.cpu(), prediction.cpu()
+    return settled_map(fused, valid).cpu(), prediction.cpu()
 
 
 def _in_original_units(background: Tensor, working: WorkingImage) -> npt.NDArray[np.float32]:

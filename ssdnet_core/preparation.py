@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ssdnet_core.errors import InvalidImageError
-from ssdnet_core.working_size import MIN_SIDE, working_shape
+from ssdnet_core.homogeneity import NO_FRAME, find_frame, without_frame
+from ssdnet_core.input_checks import check_image, check_values, counted_pixels
+from ssdnet_core.working_size import working_shape
 
-LARGEST = 1e30
 STD_FLOOR = 1e-3
 """Keeps the sensor noise of an almost constant image from being blown up to a texture."""
 
@@ -31,6 +32,8 @@ class WorkingImage:
         The value of white: 255, 65535, or for floating point the spread of the image's values.
     original_shape
         (H, W) of the image given.
+    frame
+        Widths in working pixels of strips that were found to be no part of the surface: top, bottom, left, right.
     """
 
     pixels: Tensor
@@ -39,6 +42,7 @@ class WorkingImage:
     std: Tensor
     full_range: float
     original_shape: tuple[int, int]
+    frame: tuple[int, int, int, int]
 
     @property
     def constant(self) -> bool:
@@ -47,7 +51,12 @@ class WorkingImage:
 
 
 def prepare(
-    image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, *, working_size: int, border: float = 0.0
+    image: npt.NDArray[np.generic],
+    mask: npt.NDArray[np.bool_] | None,
+    *,
+    working_size: int,
+    border: float = 0.0,
+    leave_out_frame: bool = False,
 ) -> WorkingImage:
     """Check an image and bring it to the working size.
 
@@ -59,6 +68,8 @@ def prepare(
         (H, W) bool, True where a pixel does not count (missing, or outside the region of interest).
     border
         Share of the height and width that does not count along each side.
+    leave_out_frame
+        Whether strips along the border that are no part of the surface do not count (:mod:`ssdnet_core.homogeneity`).
     working_size
         Length in pixels that the short side is brought down to; a smaller image keeps its size.
 
@@ -67,63 +78,27 @@ def prepare(
     InvalidImageError
         If the image or its mask is none of the above, or no pixel is left.
     """
-    check_image(image, mask)
+    check_image(image)
+    height, width = image.shape[:2]
+    counted = counted_pixels((height, width), mask, border=border)
+    check_values(image, counted)
     pixels = image if image.ndim == 3 else image[:, :, None]
-    height, width = pixels.shape[:2]
-    mask = _with_border(mask, (height, width), border)
-    # Copies in one memory order: torch sums in that of its input, and the last bits would follow.
-    counted = np.ones((height, width), dtype=np.float32) if mask is None else np.array(~mask, np.float32, order="C")
-    valid = torch.from_numpy(counted)[None, None]
+    valid = torch.from_numpy(counted).float()[None, None]
     colour = torch.from_numpy(np.array(pixels, dtype=np.float32, order="C")).permute(2, 0, 1)[None]
-    full_range = _full_range(pixels, counted > 0)
+    full_range = _full_range(pixels, counted)
     # Products with the mask, not copies of what lies under it: hidden values (even NaN) must not leak out.
     colour = torch.where(valid > 0, colour / full_range, 0.0)
     colour, valid = _shrink(colour, valid, working_shape((height, width), working_size=working_size))
-    return _standardise(colour[0], valid[0], full_range=full_range, original_shape=(height, width))
-
-
-def check_image(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None) -> None:
-    """Raise :class:`InvalidImageError` if an image, or its mask, cannot be inspected."""
-    if not isinstance(image, np.ndarray):
-        raise InvalidImageError(f"image is a {type(image).__name__}, not a numpy array: pass np.asarray(image)")
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-        hint = "; pass the alpha channel as the mask" if image.ndim == 3 and image.shape[2] in (2, 4) else ""
-        raise InvalidImageError(f"image has shape {image.shape}: (H, W), (H, W, 1) or (H, W, 3) is needed{hint}")
-    if image.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
-        raise InvalidImageError(f"image has dtype {image.dtype}: convert it to uint8, uint16, float32 or float64")
-    height, width = image.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        raise InvalidImageError(f"image of {height} x {width} pixels is smaller than {MIN_SIDE} x {MIN_SIDE}")
-    if mask is not None:
-        if not isinstance(mask, np.ndarray):
-            raise InvalidImageError(f"mask is a {type(mask).__name__}, not a numpy array: pass np.asarray(mask)")
-        if mask.shape != (height, width) or mask.dtype != np.bool_:
-            raise InvalidImageError(
-                f"mask has shape {mask.shape} and dtype {mask.dtype}, the image {height} x {width} pixels: "
-                "pass a bool array of the image's height and width, True where a pixel does not count"
-            )
-        if mask.all():
-            raise InvalidImageError("the mask leaves no pixel of the image: nothing to inspect")
-    counted = image if mask is None else image[~mask]
-    if not np.isfinite(counted).all():
-        raise InvalidImageError("image has NaN or infinite values outside the mask: mask those pixels")
-    if np.issubdtype(image.dtype, np.floating):
-        largest = float(np.abs(counted).max())
-        if largest > LARGEST or 0 < largest < 1 / LARGEST:
-            raise InvalidImageError(
-                f"image has values up to {largest:g}, beyond the range of {1 / LARGEST:g} to {LARGEST:g}: scale it to 0..1"
-            )
-
-
-def _with_border(
-    mask: npt.NDArray[np.bool_] | None, shape: tuple[int, int], border: float
-) -> npt.NDArray[np.bool_] | None:
-    down, right = (round(border * side) for side in shape)
-    if down == right == 0:
-        return mask
-    outside = np.ones(shape, dtype=bool)
-    outside[down : shape[0] - down, right : shape[1] - right] = False
-    return outside if mask is None else mask | outside
+    strips = NO_FRAME
+    if leave_out_frame and float(colour.min()) >= 0:
+        strips = find_frame(colour[0], valid[0])
+    return _standardise(
+        colour[0],
+        without_frame(valid[0], strips),
+        full_range=full_range,
+        original_shape=(height, width),
+        frame=strips,
+    )
 
 
 def _full_range(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> float:
@@ -147,7 +122,14 @@ def _resample(values: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.nn.functional.interpolate(values, size=list(size), mode="bicubic", antialias=True, align_corners=False)
 
 
-def _standardise(colour: Tensor, valid: Tensor, *, full_range: float, original_shape: tuple[int, int]) -> WorkingImage:
+def _standardise(
+    colour: Tensor,
+    valid: Tensor,
+    *,
+    full_range: float,
+    original_shape: tuple[int, int],
+    frame: tuple[int, int, int, int],
+) -> WorkingImage:
     if not bool(valid.any()):
         raise InvalidImageError("the mask leaves no pixel of the image at the working size: mask less")
     count = valid.sum()
@@ -163,4 +145,5 @@ def _standardise(colour: Tensor, valid: Tensor, *, full_range: float, original_s
         std=std + STD_FLOOR,
         full_range=full_range,
         original_shape=original_shape,
+        frame=frame,
     )

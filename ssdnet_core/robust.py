@@ -3,8 +3,15 @@
 import torch
 from torch import Tensor
 
+from ssdnet_core.filters import shrink
+
 MAD_TO_SIGMA = 1.4826
 """The median absolute deviation of a normal distribution, times this, is its standard deviation."""
+
+PLANE_GRID = 64
+PLANE_ROUNDS = 4
+PLANE_REACH = 4.0
+"""In robust standard deviations: a pixel farther from the plane has no part in it (Tukey's biweight)."""
 
 TRIM = 0.9
 TRIM_ROUNDS = 3
@@ -28,6 +35,50 @@ def robust_z(values: Tensor, valid: Tensor) -> Tensor:
     centred = values - median(values, valid)
     sigma = MAD_TO_SIGMA * median(centred.abs(), valid)
     return centred / sigma.clamp_min(1e-6)
+
+
+def level_z(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the robust z-score against a plane instead of a constant, for each channel.
+
+    The light on most photographs falls off to one side, and scales everything there.
+    """
+    return robust_z(without_plane(values, valid), valid)
+
+
+def without_plane(values: Tensor, valid: Tensor) -> Tensor:
+    """Subtract from each channel (C, H, W) the plane through its bulk.
+
+    Reweighted least squares with Tukey's biweight (Beaton and Tukey, Technometrics 1974), on averages over squares
+    so that at least 64 are left along the short side: an anomalous minority does not tilt the plane.
+    """
+    factor = max(1, min(values.shape[-2:]) // PLANE_GRID)
+    share = shrink(valid, factor)
+    values = values - median(values, valid)
+    coarse = (shrink(values * valid, factor) / share.clamp_min(1e-6)).flatten(1)
+    basis = _plane_basis((share.shape[-2], share.shape[-1]), values)
+    products = (basis[:, :, None] * basis[:, None]).flatten(1)
+    counted = share.flatten() > 0
+    base = share.flatten().expand(len(coarse), -1)
+    weight = base
+    ridge = torch.diag(torch.tensor([1e-6, 1e-3, 1e-3])).to(values)
+    for _ in range(PLANE_ROUNDS):
+        total = weight.sum(1)[:, None, None].clamp_min(1e-6)
+        normal = (weight @ products).view(-1, 3, 3) / total + ridge
+        moment = ((weight * coarse) @ basis)[:, :, None] / total
+        # In double precision on the processor, as below: 3 x 3, and the same on every device.
+        plane = torch.linalg.solve(normal.double().cpu(), moment.double().cpu())[:, :, 0].to(values)
+        distance = (coarse - plane @ basis.T).abs()
+        sigma = MAD_TO_SIGMA * distance[:, counted].median(dim=1, keepdim=True).values
+        weight = base * (1 - (distance / (PLANE_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
+    fine = _plane_basis((values.shape[-2], values.shape[-1]), values)
+    return values - (plane @ fine.T).view_as(values)
+
+
+def _plane_basis(size: tuple[int, int], like: Tensor) -> Tensor:
+    # Pixel centres of any grid over the image lie at the same coordinates, -1 to 1 from edge to edge.
+    down, right = (((2 * torch.arange(side) + 1) / side - 1).to(like) for side in size)
+    grid = torch.meshgrid(down, right, indexing="ij")
+    return torch.stack([torch.ones_like(grid[0]), *grid], dim=-1).flatten(0, 1)
 
 
 def trimmed_mahalanobis(features: Tensor, valid: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ measured on defect-free photographs of four textures (docs/METHOD.md).
 
 import math
 
-LOG_NFA_AT_ZERO = 7.96
-LOG_NFA_SLOPE = 1.016
+LOG_NFA_AT_ZERO = 6.34
+LOG_NFA_SLOPE = 0.998
 REFERENCE_AREA = 256 * 256
 MOST_SIGNIFICANT = 100.0
 LOWEST_ALARM = 1.0
@@ -28,7 +28,7 @@ def significance(level: float, *, area: float) -> float:
     area
         Number of pixels at the working size among which the level was sought.
     """
-    log_nfa = LOG_NFA_AT_ZERO + math.log(area / REFERENCE_AREA) - LOG_NFA_SLOPE * level
+    log_nfa = _log_nfa_at_zero(area) - LOG_NFA_SLOPE * level
     return min(MOST_SIGNIFICANT, -log_nfa / math.log(10))
 
 
@@ -37,5 +37,9 @@ def alarm_level(expected_false_alarms: float, *, area: float) -> float:
 
     The inverse of :func:`significance`, but at least 1.
     """
-    log_nfa = LOG_NFA_AT_ZERO + math.log(area / REFERENCE_AREA)
-    return max(LOWEST_ALARM, (log_nfa - math.log(expected_false_alarms)) / LOG_NFA_SLOPE)
+    return max(LOWEST_ALARM, (_log_nfa_at_zero(area) - math.log(expected_false_alarms)) / LOG_NFA_SLOPE)
+
+
+def _log_nfa_at_zero(area: float) -> float:
+    # More places, more chances. A smaller image is not given a lower level: its own medians are less certain.
+    return LOG_NFA_AT_ZERO + math.log(max(area, REFERENCE_AREA) / REFERENCE_AREA)

@@ -1,0 +1,75 @@
+"""What an image and its mask must be: each error names the value, the reason and what to change."""
+
+import numpy as np
+import numpy.typing as npt
+
+from ssdnet_core.errors import InvalidImageError
+from ssdnet_core.working_size import MIN_SIDE
+
+LARGEST = 1e30
+"""Values beyond this, or all below its inverse, leave float32's range in a square."""
+
+
+def check_image(image: npt.NDArray[np.generic]) -> None:
+    """Raise :class:`InvalidImageError` if an image has a wrong type, shape or size."""
+    if not isinstance(image, np.ndarray):
+        raise InvalidImageError(f"image is a {type(image).__name__}, not a numpy array: pass np.asarray(image)")
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        hint = "; pass the alpha channel as the mask" if image.ndim == 3 and image.shape[2] in (2, 4) else ""
+        raise InvalidImageError(f"image has shape {image.shape}: (H, W), (H, W, 1) or (H, W, 3) is needed{hint}")
+    if image.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
+        raise InvalidImageError(f"image has dtype {image.dtype}: convert it to uint8, uint16, float32 or float64")
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise InvalidImageError(f"image of {height} x {width} pixels is smaller than {MIN_SIDE} x {MIN_SIDE}")
+
+
+def counted_pixels(
+    shape: tuple[int, int], mask: npt.NDArray[np.bool_] | None, *, border: float
+) -> npt.NDArray[np.bool_]:
+    """Return which pixels count, (H, W) bool: those outside the mask and the border.
+
+    Parameters
+    ----------
+    mask
+        (H, W) bool, True where a pixel does not count.
+    border
+        Share of the height and width that does not count along each side.
+
+    Raises
+    ------
+    InvalidImageError
+        If the mask is no mask for this shape, or no pixel is left.
+    """
+    height, width = shape
+    counted = np.zeros(shape, dtype=bool)
+    down, right = round(border * height), round(border * width)
+    counted[down : height - down, right : width - right] = True
+    if mask is None:
+        return counted
+    if not isinstance(mask, np.ndarray):
+        raise InvalidImageError(f"mask is a {type(mask).__name__}, not a numpy array: pass np.asarray(mask)")
+    if mask.shape != shape or mask.dtype != np.bool_:
+        raise InvalidImageError(
+            f"mask has shape {mask.shape} and dtype {mask.dtype}, the image {height} x {width} pixels: "
+            "pass a bool array of the image's height and width, True where a pixel does not count"
+        )
+    # Into an array of our own order: torch sums in memory order, and the last bits would follow the mask's.
+    counted &= ~mask
+    if not counted.any():
+        raise InvalidImageError("the mask leaves no pixel of the image: nothing to inspect")
+    return counted
+
+
+def check_values(image: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]) -> None:
+    """Raise :class:`InvalidImageError` if a pixel that counts is not finite or out of the arithmetic's range."""
+    if np.issubdtype(image.dtype, np.integer):
+        return
+    values = image[counted]
+    if not np.isfinite(values).all():
+        raise InvalidImageError("image has NaN or infinite values outside the mask: mask those pixels")
+    largest = float(np.abs(values).max())
+    if largest > LARGEST or 0 < largest < 1 / LARGEST:
+        raise InvalidImageError(
+            f"image has values up to {largest:g}, beyond the range of {1 / LARGEST:g} to {LARGEST:g}: scale it to 0..1"
+        )
