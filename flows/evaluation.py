@@ -14,12 +14,13 @@ from tasks.discovery import NothingToInspectError, split_input
 from tasks.evaluation import (
     IMAGES_PATTERN,
     Evaluation,
+    MeasuredImage,
+    UnmeasuredImage,
     evaluate_image,
     summarise_metrics,
-    truth_key,
     write_evaluation,
 )
-from tasks.records import ImageRecord
+from tasks.inspection import Inspection
 from tasks.storage import Storage
 
 
@@ -42,6 +43,8 @@ def evaluate(
     retry_failed: bool = False,
 ) -> MeasuredOutcome:
     """Inspect labelled images in MVTec-AD layout, and measure maps and verdicts against the truth.
+
+    An image whose truth is missing or does not fit is listed as unmeasured, with the reason.
 
     Args:
         input: Folder with test/DEFECT/* and ground_truth/DEFECT/*_mask.png, or with several such categories.
@@ -66,22 +69,20 @@ def evaluate(
             retry_failed=retry_failed,
         )
         observer().stage("measuring")
-        inspected = [
-            record
-            for entry in outcome.manifest.entries
-            if entry.present and (record := outcome.records[entry.index]).status == "inspected"
-        ]
-        return MeasuredOutcome(outcome=outcome, evaluation=measure(crew, outcome, inspected, source=source))
+        return MeasuredOutcome(outcome=outcome, evaluation=measure(crew, outcome, source=source))
 
 
 @task(name="measure", cache_policy=NO_CACHE, persist_result=False)
-def measure(crew: Workers, outcome: Outcome, inspected: list[ImageRecord], *, source: Storage) -> Evaluation:
+def measure(crew: Workers, outcome: Outcome, *, source: Storage) -> Evaluation:
     """Compare the maps with the truth masks on the workers, and write the metrics beside the maps."""
-    folder = Storage(outcome.folder)
-    for record in inspected:
-        truth_key(record.key)  # A wrong layout is told before the first second is spent.
-    futures = [crew.client.submit(evaluate_image, record, source, folder, pure=False) for record in inspected]
-    metrics = sorted((future.result() for future in as_completed(futures)), key=lambda image: image.key)
-    evaluation = summarise_metrics(metrics)
-    write_evaluation(folder, outcome.manifest, evaluation)
+    folder, manifest = Storage(outcome.folder), outcome.manifest
+    inspection = Inspection(source=source, folder=folder, config=manifest.config, fingerprint=manifest.fingerprint)
+    records = [outcome.records[entry.index] for entry in manifest.entries if entry.present]
+    futures = [crew.client.submit(evaluate_image, record, inspection, pure=False) for record in records]
+    results = [future.result() for future in as_completed(futures)]
+    evaluation = summarise_metrics(
+        sorted((image for image in results if isinstance(image, MeasuredImage)), key=lambda image: image.metrics.key),
+        sorted((image for image in results if isinstance(image, UnmeasuredImage)), key=lambda image: image.key),
+    )
+    write_evaluation(folder, manifest, evaluation)
     return evaluation

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from flows.evaluation import MeasuredOutcome
 from flows.inspection import Outcome
-from tasks.evaluation import CategoryMetrics, Evaluation
+from tasks.evaluation import BORDER, CategoryMetrics, Evaluation, evaluation_tree
 
 WORST = 10
 
@@ -31,15 +31,20 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
 def print_measured(measured: MeasuredOutcome, *, as_json: bool) -> None:
     """Print the summary and the metrics of a labelled batch."""
     if as_json:
-        evaluation = measured.evaluation
-        metrics = {
-            "categories": [asdict(category) for category in evaluation.categories],
-            "mean": asdict(evaluation.mean),
-        }
-        _print_json({**outcome_tree(measured.outcome), "evaluation": metrics})
+        # What is said of each image is in evaluation.json.
+        evaluation = {k: v for k, v in evaluation_tree(measured.evaluation).items() if k != "images"}
+        _print_json({**outcome_tree(measured.outcome), "evaluation": evaluation})
         return
     print_outcome(measured.outcome, as_json=False)
-    Console().print(_metrics(measured.evaluation))
+    print_evaluation(measured.evaluation, Console())
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Print the metrics as tables of at most 80 columns."""
+    if evaluation.unmeasured:
+        console.print(_unmeasured(evaluation))
+    console.print(_metrics(evaluation))
+    console.print(_means(evaluation.mean))
 
 
 def outcome_tree(outcome: Outcome) -> dict[str, Any]:
@@ -103,13 +108,19 @@ def _figures(outcome: Outcome) -> Table:
     return table
 
 
+def _unmeasured(evaluation: Evaluation) -> Table:
+    table = Table(title=f"Not measured: {len(evaluation.unmeasured)}")
+    for name in ("image", "reason"):
+        table.add_column(name, overflow="fold")
+    for image in evaluation.unmeasured:
+        table.add_row(Text(image.key), Text(image.reason))
+    return table
+
+
 def _metrics(evaluation: Evaluation) -> Table:
-    table = Table(
-        title="Metrics, full frame, mean over the defective images",
-        caption=f"AUROC of the image scores, good against defective: {_decimal(evaluation.mean.image_auroc)}",
-    )
+    table = Table(title="Full frame, mean over the defective images of a category")
     table.add_column("category", overflow="fold")
-    for name in ("bad+good", "AUROC", "AUPRC", "AUPRO", "F1", "hits", "alarms"):
+    for name in ("bad+good", "AUROC", "AUPRC", "AUPRO", "IoU", "hits", "alarms"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in evaluation.categories:
         table.add_row(*_cells(row))
@@ -119,9 +130,30 @@ def _metrics(evaluation: Evaluation) -> Table:
 
 
 def _cells(row: CategoryMetrics) -> tuple[str | Text, ...]:
-    decimals = (_decimal(value) for value in (row.auroc, row.average_precision, row.aupro, row.f1))
+    decimals = (_decimal(value) for value in (row.auroc, row.average_precision, row.aupro, row.iou))
     shares = (_percent(value) for value in (row.hit_rate, row.false_alarm_rate))
     return (Text(row.category), f"{row.defective}+{row.good}", *decimals, *shares)
+
+
+def _means(mean: CategoryMetrics) -> Table:
+    border = f"{100 * BORDER:g} % border ignored"
+    table = Table(
+        title="Mean of the categories",
+        caption=f"AUROC of the image scores: {_decimal(mean.image_auroc)}. "
+        f"Of {mean.regions} regions {_percent(mean.region_precision)} touch a defect. "
+        f"CPU time: {mean.seconds:.2f} s an image.",
+    )
+    table.add_column("pixels of", overflow="fold")
+    for name in ("AUROC", "AUPRC", "AUPRO", "best F1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in (
+        ("each image, full frame", mean),
+        (f"each image, {border}", mean.border_ignored),
+        ("category pooled, full frame", mean.pooled),
+        (f"category pooled, {border}", mean.pooled_border_ignored),
+    ):
+        table.add_row(name, *(_decimal(value) for value in (row.auroc, row.average_precision, row.aupro, row.f1)))
+    return table
 
 
 def _decimal(value: float) -> str:

@@ -14,7 +14,10 @@ from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 ScoreMap = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
+FPR_LIMIT = 0.3
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
+_KEPT_BITS = np.uint32(0xFFFFE000)
+"""Sign, exponent and ten of the 23 bits of the fraction of a float32."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,32 @@ class BestF1:
 
 @dataclass(frozen=True)
 class PixelMetrics:
-    """Metrics of one anomaly map, in [0, 1] and nan where undefined.
-
-    See `pixel_auroc`, `pixel_average_precision`, `aupro` (FPR up to 0.3) and `best_f1`.
-    """
+    """In [0, 1], nan if undefined: `pixel_auroc`, `pixel_average_precision`, `aupro` (FPR up to 0.3), `best_f1`."""
 
     auroc: float
     average_precision: float
     aupro: float
     f1: float
+
+
+@dataclass(frozen=True, eq=False)
+class PixelCounts:
+    """How often each score occurs on good and on defective pixels: all that pooling needs of an image.
+
+    Attributes
+    ----------
+    levels : ndarray of shape (K,), float32
+        The distinct scores, ascending, cut to a relative precision of 1/1024 (see `count_pixels`).
+    good, bad : ndarray of shape (K,), int64
+        Numbers of pixels.
+    shares : ndarray of shape (K,), float64
+        Sum over the defective pixels of 1 / (pixels of their region): what AUPRO weighs them by.
+    """
+
+    levels: NDArray[np.float32]
+    good: NDArray[np.int64]
+    bad: NDArray[np.int64]
+    shares: NDArray[np.float64]
 
 
 def pixel_auroc(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> float:
@@ -83,10 +103,22 @@ def best_f1(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> Best
     the one with the largest recall. All fields are nan where `pixel_auroc` is.
     """
     counted, labels = _counted(scores, truth, valid)
-    if not _has_both_classes(labels):
-        return BestF1(*[float("nan")] * 4)
+    return _best_f1(labels, counted) if _has_both_classes(labels) else BestF1(*[float("nan")] * 4)
+
+
+def intersection_over_union(found: Mask, truth: Mask, *, valid: Mask | None = None) -> float:
+    """Share of the pixels found or defective that are both; in [0, 1], nan if there is none of either.
+
+    Parameters and errors are those of `pixel_auroc`, with the pixels called defective, (H, W) bool, as its scores.
+    """
+    called, labels = _counted(found.astype(np.float32), truth, valid)
+    union = np.count_nonzero((called > 0) | labels)
+    return np.count_nonzero(called[labels]) / union if union else float("nan")
+
+
+def _best_f1(labels: Mask, scores: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> BestF1:
     # The curve's last point, recall 0, belongs to no threshold.
-    precision, recall, thresholds = precision_recall_curve(labels, counted)
+    precision, recall, thresholds = precision_recall_curve(labels, scores, sample_weight=weights)
     precision, recall = precision[:-1], recall[:-1]
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     best = int(np.argmax(f1))
@@ -97,10 +129,10 @@ def aupro(
     scores: Sequence[ScoreMap],
     truths: Sequence[Mask],
     *,
-    fpr_limit: float = 0.3,
+    fpr_limit: float = FPR_LIMIT,
     valids: Sequence[Mask | None] | None = None,
 ) -> float:
-    """Area under the per-region-overlap curve, over all images together.
+    """Area under the per-region-overlap curve, over all images together (Bergmann et al., IJCV 129, 2021).
 
     Every region, an 8-connected component of a mask, weighs the same whatever its size: the curve is
     the mean share of a region that is found, against the share of good pixels wrongly found. It has
@@ -115,8 +147,7 @@ def aupro(
     fpr_limit : float
         False positive rate where the integral ends, in (0, 1].
     valids : sequence of ndarray of shape (H, W), bool, or None, optional
-        True where a pixel counts. Regions are formed of counted pixels only, as if the rest had
-        been cropped.
+        True where a pixel counts; regions are formed of those only, as if the rest had been cropped.
 
     Returns
     -------
@@ -125,15 +156,8 @@ def aupro(
 
     Raises
     ------
-    InvalidImageError
-        A `ValueError`: see `pixel_auroc`, for any of the images.
-    InvalidConfigError
-        A `ValueError`: `fpr_limit` out of range, no images, or lists of different lengths.
-
-    References
-    ----------
-    Bergmann, Batzner, Fauser, Sattlegger and Steger, "The MVTec Anomaly Detection Dataset", IJCV
-    129:1038-1059, 2021 (the PRO curve and its integration up to a limit).
+    InvalidImageError, InvalidConfigError
+        Both a `ValueError`: see `pixel_auroc`; `fpr_limit` out of range, no images, or lists of different lengths.
     """
     if not 0 < fpr_limit <= 1:
         raise InvalidConfigError(f"fpr_limit is {fpr_limit}; choose one in (0, 1], such as 0.3")
@@ -143,24 +167,9 @@ def aupro(
             f"got {len(scores)} score maps, {len(truths)} truths and {len(masks)} valid masks; "
             "pass at least one map, and one truth (and one valid mask) for each"
         )
-
     images = zip(*_region_shares(scores, truths, masks), strict=True)
     counted, shares = (np.concatenate(parts) for parts in images)
-    good = shares == 0
-    if not good.any() or good.all():
-        return float("nan")
-
-    order = np.argsort(counted)[::-1]
-    ranked = counted[order]
-    # One point for each distinct score: the order among equal ones must not matter.
-    last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
-    fpr = np.cumsum(good[order])[last_of_ties]
-    overlap = np.cumsum(shares[order])[last_of_ties]
-    return _area_up_to(
-        fpr_limit,
-        np.concatenate([[0.0], fpr / fpr[-1]]),
-        np.concatenate([[0.0], overlap / overlap[-1]]),
-    )
+    return _area_under_pro(counted, shares == 0, shares, limit=fpr_limit)
 
 
 def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> PixelMetrics:
@@ -173,8 +182,46 @@ def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) ->
     )
 
 
+def count_pixels(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> PixelCounts:
+    """Count the pixels of each score; parameters and errors are those of `pixel_auroc`.
+
+    Scores are cut to ten binary digits after the first: a million pixels become some thousand levels, whatever the
+    scale of the map. Cutting keeps the order, and joins scores that differ by less than a thousandth.
+    """
+    [(counted, shares)] = _region_shares([scores], [truth], [valid])
+    cut = (counted.astype(np.float32).view(np.uint32) & _KEPT_BITS).view(np.float32)
+    levels, place = np.unique(cut, return_inverse=True)
+    good, bad = (np.bincount(place[chosen], minlength=len(levels)) for chosen in (shares == 0, shares > 0))
+    return PixelCounts(levels, good, bad, np.bincount(place, shares, len(levels)).astype(np.float64))
+
+
+def pooled_pixels(images: Sequence[PixelCounts]) -> tuple[Mask, NDArray[np.float64], NDArray[np.float64]]:
+    """Return labels, scores and weights (numbers of pixels), each (2 K,), of all images: for curves."""
+    levels, good, bad = (np.concatenate([getattr(i, name) for i in images]) for name in ("levels", "good", "bad"))
+    scores, weights = np.append(levels, levels), np.append(good, bad)
+    return np.arange(len(scores)) >= len(levels), scores.astype(np.float64), weights.astype(np.float64)
+
+
+def pooled_metrics(images: Sequence[PixelCounts]) -> PixelMetrics:
+    """Compute the metrics of all images' pixels in one pot: one threshold for all of them.
+
+    Equal to those of the concatenated pixels, and to `aupro` of all images, of scores cut as `count_pixels` does.
+    All are nan without images, or without pixels of both classes.
+    """
+    if not any(image.good.any() for image in images) or not any(image.bad.any() for image in images):
+        return PixelMetrics(*[float("nan")] * 4)
+    labels, scores, weights = pooled_pixels(images)
+    shares = np.concatenate([image.shares for image in images])
+    return PixelMetrics(
+        auroc=float(roc_auc_score(labels, scores, sample_weight=weights)),
+        average_precision=float(average_precision_score(labels, scores, sample_weight=weights)),
+        aupro=_area_under_pro(scores[~labels], weights[~labels], shares, limit=FPR_LIMIT),
+        f1=_best_f1(labels, scores, weights).f1,
+    )
+
+
 def without_border(shape: tuple[int, int], fraction: float) -> Mask:
-    """Mark the pixels that count when a border is left out.
+    """Mark the pixels that count when a border is left out: (H, W) bool, False in the border.
 
     For comparisons with published numbers that crop it, such as those of FCA (Ardelean and Weyrich,
     WACV 2024), whose evaluation drops 100 pixels at each side of a 1024 x 1024 image.
@@ -185,16 +232,7 @@ def without_border(shape: tuple[int, int], fraction: float) -> Mask:
         Height and width in pixels.
     fraction : float
         Width of the border as a share of each side, in [0, 0.5); in whole pixels, one of which is left.
-
-    Returns
-    -------
-    ndarray of shape (H, W), bool
-        False in the border.
-
-    Raises
-    ------
-    InvalidConfigError
-        A `ValueError`: `fraction` out of range.
+        Anything else is an `InvalidConfigError`, a `ValueError`.
     """
     if not 0 <= fraction < 0.5:
         raise InvalidConfigError(f"a border of {fraction} leaves nothing of {shape}; choose one in [0, 0.5)")
@@ -234,6 +272,19 @@ def _region_shares(
         regions, _ = ndimage.label(truth if valid is None else truth & valid, structure=_EIGHT_CONNECTED)
         flat = regions.ravel() if valid is None else regions[valid]
         yield counted, np.where(flat > 0, 1.0 / np.bincount(flat)[flat], 0.0)
+
+
+def _area_under_pro(
+    scores: NDArray[np.floating[Any]], good: NDArray[Any], shares: NDArray[np.float64], *, limit: float
+) -> float:
+    """`aupro` of scores in any order, from the good pixels and the shares of regions that each stands for."""
+    if not good.any() or not shares.any():
+        return float("nan")
+    order = np.argsort(scores)[::-1]
+    # One point for each distinct score: the order among equal ones must not matter.
+    last_of_ties = np.append(np.diff(scores[order]) != 0, True)
+    fpr, overlap = (np.append(0.0, np.cumsum(values[order])[last_of_ties]) for values in (good, shares))
+    return _area_up_to(limit, fpr / fpr[-1], overlap / overlap[-1])
 
 
 def _area_up_to(limit: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

@@ -88,10 +88,12 @@ def prepare(
     full_range = _full_range(pixels, counted)
     # Products with the mask, not copies of what lies under it: hidden values (even NaN) must not leak out.
     colour = torch.where(valid > 0, colour / full_range, 0.0)
+    dark_is_zero = float(colour.min()) >= 0
     colour, valid = _shrink(colour, valid, working_shape((height, width), working_size=working_size))
     strips = NO_FRAME
-    if leave_out_frame and float(colour.min()) >= 0:
-        strips = find_frame(colour[0], valid[0])
+    if leave_out_frame and dark_is_zero:
+        # Bicubic shrinking undershoots beside a black edge.
+        strips = find_frame(colour[0].clamp_min(0), valid[0])
     return _standardise(
         colour[0],
         without_frame(valid[0], strips),

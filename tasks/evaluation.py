@@ -1,20 +1,24 @@
-"""Metrics of a batch whose truth is known: pixel metrics of each image, means over a category, verdicts counted."""
+"""Metrics of a batch whose truth is known: of each image, of each category, and the mean over the categories."""
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from ssdnet_core import metrics as pixel
 from ssdnet_core.errors import SsdnetError
-from ssdnet_core.metrics import evaluate_map
+from ssdnet_core.metrics import PixelCounts, PixelMetrics
+from ssdnet_core.regions import EIGHT_CONNECTED
 from tasks.batch import Manifest
-from tasks.decoding import DecodeError, decode
+from tasks.decoding import DecodedImage, DecodeError, decode
+from tasks.inspection import Inspection
 from tasks.maps import read_map
 from tasks.records import ImageRecord
 from tasks.storage import Storage, StorageError
@@ -22,75 +26,100 @@ from tasks.storage import Storage, StorageError
 EVALUATION = "evaluation.json"
 IMAGES_PATTERN = "**/test/*/*"
 GOOD = "good"
+BORDER = 0.1  # Of each side; published FCA figures crop 100 of 1024 pixels.
+MEANINGS = {
+    "auroc, average_precision, aupro, f1": "pixels, full frame, mean over the defective images; f1 is the best one",
+    "border_ignored": f"the same without a border of {100 * BORDER:g} % of each side",
+    "pooled, pooled_border_ignored": "pixels of all defective images of a category together",
+    "iou": "pixels of the verdict's regions with the truth, full frame, at the product's own threshold",
+    "hit_rate": "share of the defective images with a region that touches the defect",
+    "region_precision": "share of the regions, on good images too, that touch a defect",
+    "false_alarm_rate": "share of the good images that are called defective",
+    "image_auroc": "scores of the images, good against defective",
+    "seconds": "CPU seconds of the localization, mean over all images",
+    "mean": "of the categories in pixel metrics; of all images together from hit_rate on",
+}
 
 
 class TruthError(SsdnetError, ValueError):
-    """An image's truth mask is missing or does not fit the image."""
+    """An image's truth is of no use: it is not of the layout, or does not fit the image."""
 
 
-@dataclass(frozen=True)
-class ImageMetrics:
-    """How well one image's map and verdict agree with its truth; the pixel metrics are NaN on a good image.
+@dataclass(frozen=True, kw_only=True)
+class ImageMetrics(PixelMetrics):
+    """How well one image's map and verdict agree with its truth.
 
     Attributes
     ----------
-    auroc, average_precision, aupro, f1
-        Of the pixels, full frame, at the image's own size.
-    touched
-        Whether a region of the verdict touches the defect.
+    auroc, average_precision, aupro, f1, iou, border_ignored
+        Of the pixels at the image's own size, as in `MEANINGS`; NaN on a good image.
+    regions, touching
+        Numbers of the verdict's regions, and of those that touch a defect.
     """
 
     key: str
     category: str
     truly_defective: bool
-    auroc: float
-    average_precision: float
-    aupro: float
-    f1: float
+    iou: float
+    border_ignored: PixelMetrics
     defective: bool
-    touched: bool
+    regions: int
+    touching: int
     score: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredImage:
+    """An image's metrics, and its pixels for pooling: of the full frame, and without the border."""
+
+    metrics: ImageMetrics
+    counts: tuple[PixelCounts, PixelCounts]
 
 
 @dataclass(frozen=True)
-class CategoryMetrics:
-    """Means over the defective images of a category, and what the verdicts did.
+class UnmeasuredImage:
+    """An image that counts in no metric, and why."""
+
+    key: str
+    category: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryMetrics(PixelMetrics):
+    """Metrics of a category, NaN where undefined: `MEANINGS` has each of them.
 
     Attributes
     ----------
-    defective, good
-        Numbers of images.
-    auroc, average_precision, aupro, f1
-        Per-image means over the defective images.
-    hit_rate
-        Share of the defective images with a region that touches the defect.
-    false_alarm_rate
-        Share of the good images called defective; NaN without good images.
-    image_auroc
-        Of the scores, good against defective; NaN if there is one kind only.
+    auroc, average_precision, aupro, f1, iou, border_ignored
+        Means over the defective images. One whose defect lies in the border has no metrics without it.
+    pooled, pooled_border_ignored
+        From the pixels at the images' own sizes, by fine histograms: :func:`ssdnet_core.metrics.count_pixels`.
     """
 
     category: str
     defective: int
     good: int
-    auroc: float
-    average_precision: float
-    aupro: float
-    f1: float
+    unmeasured: int
+    iou: float
+    border_ignored: PixelMetrics
+    pooled: PixelMetrics
+    pooled_border_ignored: PixelMetrics
     hit_rate: float
+    regions: int
+    region_precision: float
     false_alarm_rate: float
     image_auroc: float
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of a batch: of each image, of each category, and the mean over the categories.
-
-    The overall hit rate, false-alarm rate and image AUROC are those of all images together: a category alone has
-    often no good images.
-    """
+    """The metrics of a batch; in the mean, what verdicts did is of all images: many a category has no good ones."""
 
     images: tuple[ImageMetrics, ...]
+    unmeasured: tuple[UnmeasuredImage, ...]
     categories: tuple[CategoryMetrics, ...]
     mean: CategoryMetrics
 
@@ -98,115 +127,173 @@ class Evaluation:
 def truth_key(key: str) -> str | None:
     """Return where the truth mask of an image lies in the MVTec-AD layout, None for a good image.
 
-    ``carpet/test/hole/000.png`` has ``carpet/ground_truth/hole/000_mask.png``.
-
-    Raises
-    ------
-    TruthError
-        If the key is not of the layout.
+    ``carpet/test/hole/000.png`` has ``carpet/ground_truth/hole/000_mask.png``; any other form is a `TruthError`.
     """
     path = PurePosixPath(key)
     if len(path.parts) < 3 or path.parts[-3] != "test":
         raise TruthError(f"{key} is not of the form CATEGORY/test/DEFECT/NAME: is this a folder in MVTec-AD layout?")
-    defect = path.parts[-2]
-    if defect == GOOD:
+    if path.parts[-2] == GOOD:
         return None
-    return str(PurePosixPath(*path.parts[:-3], "ground_truth", defect, f"{path.stem}_mask.png"))
-
-
-def evaluate_image(record: ImageRecord, source: Storage, folder: Storage) -> ImageMetrics:
-    """Compare one image's stored map and verdict with its truth; runs on a worker.
-
-    Raises
-    ------
-    TruthError
-        If the truth mask is missing, unreadable or of another size.
-    """
-    truth = _truth(record, source)
-    pixels = evaluate_map(read_map(folder, record, original_size=True), truth)
-    return ImageMetrics(
-        key=record.key,
-        category=category_of(record.key, source),
-        truly_defective=bool(truth.any()),
-        auroc=pixels.auroc,
-        average_precision=pixels.average_precision,
-        aupro=pixels.aupro,
-        f1=pixels.f1,
-        defective=record.defective,
-        touched=any(truth[r.top : r.bottom, r.left : r.right].any() for r in record.regions),
-        score=record.score,
-    )
+    return str(PurePosixPath(*path.parts[:-3], "ground_truth", path.parts[-2], f"{path.stem}_mask.png"))
 
 
 def category_of(key: str, source: Storage) -> str:
     """Return the folder above ``test``; for keys that begin with it, the name of the input itself."""
-    parts = PurePosixPath(key).parts[:-3]
-    return "/".join(parts) or PurePosixPath(source.root).name
+    return "/".join(PurePosixPath(key).parts[:-3]) or PurePosixPath(source.root).name
 
 
-def summarise_metrics(images: Sequence[ImageMetrics]) -> Evaluation:
-    """Average the metrics of the images over categories, and of the categories overall."""
-    names = sorted({image.category for image in images})
-    categories = tuple(_category(name, [image for image in images if image.category == name]) for name in names)
-    overall = _category("mean", images)
-    measured = [category for category in categories if category.defective]
-    means = {
-        name: float(np.mean([getattr(category, name) for category in measured])) if measured else math.nan
-        for name in ("auroc", "average_precision", "aupro", "f1")
-    }
-    return Evaluation(images=tuple(images), categories=categories, mean=CategoryMetrics(**{**asdict(overall), **means}))
+def evaluate_image(record: ImageRecord, inspection: Inspection) -> MeasuredImage | UnmeasuredImage:
+    """Compare one image's stored map and verdict with its truth, or tell why not; runs on a worker.
 
-
-def write_evaluation(folder: Storage, manifest: Manifest, evaluation: Evaluation) -> None:
-    """Write the metrics as JSON beside the maps; NaN becomes null."""
-    tree = {"batch": manifest.batch, "fingerprint": manifest.fingerprint, **asdict(evaluation)}
-    folder.write(EVALUATION, (json.dumps(_without_nan(tree), indent=1) + "\n").encode())
-
-
-def _truth(record: ImageRecord, source: Storage) -> npt.NDArray[np.bool_]:
-    key = truth_key(record.key)
-    if key is None:
-        return np.zeros((record.height, record.width), dtype=bool)
+    The verdict's pixels are found again in the stored map (float16) with the inspection's settings. Pixels that the
+    image's alpha channel leaves out count nowhere.
+    """
+    category = category_of(record.key, inspection.source)
+    if record.status == "failed":
+        return UnmeasuredImage(record.key, category, f"not inspected: {record.error}")
     try:
-        mask = decode(source.read(key)).pixels
-    except (StorageError, DecodeError) as error:
-        raise TruthError(f"no truth for {record.key}: {error}") from error
-    if mask.shape[:2] != (record.height, record.width):
-        raise TruthError(
-            f"the truth {key} has {mask.shape[0]} x {mask.shape[1]} pixels, its image {record.height} x "
-            f"{record.width}: make the mask of the image's own size"
-        )
-    grey: npt.NDArray[Any] = mask if mask.ndim == 2 else mask.max(axis=2)
-    return np.asarray(grey > np.iinfo(grey.dtype).max // 2, dtype=bool)
-
-
-def _category(name: str, images: Sequence[ImageMetrics]) -> CategoryMetrics:
-    bad = [image for image in images if image.truly_defective]
-    good = [image for image in images if not image.truly_defective]
-    return CategoryMetrics(
-        category=name,
-        defective=len(bad),
-        good=len(good),
-        auroc=_mean(image.auroc for image in bad),
-        average_precision=_mean(image.average_precision for image in bad),
-        aupro=_mean(image.aupro for image in bad),
-        f1=_mean(image.f1 for image in bad),
-        hit_rate=_mean(float(image.touched) for image in bad),
-        false_alarm_rate=_mean(float(image.defective) for image in good),
-        image_auroc=float(roc_auc_score([image.truly_defective for image in images], [image.score for image in images]))
-        if bad and good
-        else math.nan,
+        image = decode(inspection.source.read(record.key))
+        valid = np.ones(image.pixels.shape[:2], dtype=bool) if image.mask is None else ~image.mask
+        if valid.shape != (record.height, record.width):
+            return UnmeasuredImage(record.key, category, "replaced since it was inspected: run again")
+        truth = read_truth(record.key, valid, source=inspection.source)
+    except (TruthError, StorageError, DecodeError) as error:
+        return UnmeasuredImage(record.key, category, str(error))
+    alarms = _alarms(record, inspection, image=image)
+    return measure_map(
+        read_map(inspection.folder, record, original_size=True),
+        truth,
+        valid=valid,
+        key=record.key,
+        category=category,
+        truly_defective=bool(truth.any()),
+        iou=pixel.intersection_over_union(alarms > 0, truth, valid=valid) if truth.any() else math.nan,
+        defective=record.defective,
+        regions=np.unique(alarms[alarms > 0]).size,
+        touching=np.unique(alarms[truth & (alarms > 0)]).size,
+        score=record.score,
+        seconds=record.seconds,
     )
 
 
+def measure_map(
+    anomaly_map: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_], *, valid: npt.NDArray[np.bool_], **facts: Any
+) -> MeasuredImage:
+    """Compare any method's map with the truth, both (H, W); ``facts`` are the other fields of `ImageMetrics`."""
+    frames = valid, valid & pixel.without_border((truth.shape[0], truth.shape[1]), BORDER)
+    full, inner = (pixel.evaluate_map(anomaly_map, truth, valid=frame) for frame in frames)
+    full_counts, inner_counts = (pixel.count_pixels(anomaly_map, truth, valid=frame) for frame in frames)
+    return MeasuredImage(ImageMetrics(**vars(full), border_ignored=inner, **facts), (full_counts, inner_counts))
+
+
+def read_truth(key: str, valid: npt.NDArray[np.bool_], *, source: Storage) -> npt.NDArray[np.bool_]:
+    """Read the truth of an image: (H, W) bool as ``valid``, True at defective pixels that count.
+
+    A mask of another size, or one that marks nothing, is a `TruthError`; a missing one a `StorageError`, and an
+    unreadable one a `DecodeError`.
+    """
+    where = truth_key(key)
+    if where is None:
+        return np.zeros_like(valid)
+    mask = decode(source.read(where)).pixels
+    if mask.shape[:2] != valid.shape or not np.issubdtype(mask.dtype, np.integer):
+        raise TruthError(
+            f"the truth {where} has {mask.shape[0]} x {mask.shape[1]} pixels of {mask.dtype}, its image "
+            f"{valid.shape[0]} x {valid.shape[1]}: make it an 8-bit mask of the image's own size"
+        )
+    grey: npt.NDArray[Any] = mask if mask.ndim == 2 else mask.max(axis=2)
+    truth: npt.NDArray[np.bool_] = (grey > np.iinfo(grey.dtype).max // 2) & valid
+    if not truth.any():
+        raise TruthError(f"the truth {where} marks no pixel that counts: mark defects in white (255)")
+    return truth
+
+
+def summarise_metrics(images: Sequence[MeasuredImage], unmeasured: Sequence[UnmeasuredImage] = ()) -> Evaluation:
+    """Average the metrics of the images over categories, and of the categories overall."""
+    metrics = tuple(image.metrics for image in images)
+    rows = []
+    for name in sorted({image.category for image in metrics} | {image.category for image in unmeasured}):
+        bad = [image for image in images if image.metrics.category == name and image.metrics.truly_defective]
+        pooled, inner = (pixel.pooled_metrics([image.counts[frame] for image in bad]) for frame in (0, 1))
+        here = [image for image in metrics if image.category == name], [i for i in unmeasured if i.category == name]
+        means = _means([image.metrics for image in bad], pooled=[pooled], inner=[inner])
+        rows.append(CategoryMetrics(category=name, **means, **_counts(*here)))
+    means = _means(rows, pooled=[row.pooled for row in rows], inner=[row.pooled_border_ignored for row in rows])
+    mean = CategoryMetrics(category="mean", **means, **_counts(metrics, unmeasured))
+    return Evaluation(metrics, tuple(unmeasured), tuple(rows), mean)
+
+
+def evaluation_tree(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the metrics as plain data, names first, with their meanings; what is undefined (NaN) becomes None."""
+    images = [{"key": image.key, **asdict(image)} for image in evaluation.images]
+    *rows, mean = [{"category": row.category, **asdict(row)} for row in (*evaluation.categories, evaluation.mean)]
+    missed = [asdict(image) for image in evaluation.unmeasured]
+    tree = {"meanings": MEANINGS, "mean": mean, "categories": rows, "unmeasured": missed, "images": images}
+    return dict(json.loads(json.dumps(tree), parse_constant=lambda _: None))
+
+
+def write_evaluation(folder: Storage, manifest: Manifest, evaluation: Evaluation) -> None:
+    """Write the metrics as JSON beside the maps."""
+    tree = {"batch": manifest.batch, "fingerprint": manifest.fingerprint, **evaluation_tree(evaluation)}
+    folder.write(EVALUATION, (json.dumps(tree, indent=1) + "\n").encode())
+
+
+def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage) -> npt.NDArray[np.int32]:
+    """Return which of the verdict's regions each pixel of the original image is in, 0 if in none: (H, W)."""
+    if not record.defective:
+        return np.zeros((record.height, record.width), dtype=np.int32)
+    import torch  # It takes seconds: the flow's process does without.
+
+    from ssdnet_core.preparation import prepare
+    from ssdnet_core.scoring import verdict_map
+    from ssdnet_core.significance import alarm_level
+
+    config = inspection.config
+    valid = prepare(
+        image.pixels,
+        image.mask,
+        working_size=config.working_size,
+        border=config.border,
+        leave_out_frame=config.leave_out_frame,
+    ).valid
+    scores = torch.from_numpy(read_map(inspection.folder, record))
+    level = alarm_level(config.verdict.expected_false_alarms, area=float(valid.sum()))
+    labels, _ = ndimage.label(verdict_map(scores, valid).numpy() >= level, structure=EIGHT_CONNECTED)
+    areas = np.bincount(labels.ravel()) * (record.height * record.width / labels.size)
+    labels[(np.round(areas) < config.verdict.min_area)[labels]] = 0
+    working = torch.from_numpy(labels).float()[None, None]
+    enlarged = torch.nn.functional.interpolate(working, (record.height, record.width), mode="nearest-exact")
+    return np.asarray(enlarged[0, 0].numpy(), dtype=np.int32)
+
+
+def _means(
+    rows: Sequence[ImageMetrics | CategoryMetrics], *, pooled: Sequence[PixelMetrics], inner: Sequence[PixelMetrics]
+) -> dict[str, Any]:
+    parts = {"border_ignored": [row.border_ignored for row in rows], "pooled": pooled, "pooled_border_ignored": inner}
+    return {**vars(_mean_of(rows)), "iou": _mean(row.iou for row in rows)} | {n: _mean_of(p) for n, p in parts.items()}
+
+
+def _counts(images: Sequence[ImageMetrics], unmeasured: Sequence[UnmeasuredImage]) -> dict[str, Any]:
+    bad, good = ([i for i in images if i.truly_defective == defective] for defective in (True, False))
+    regions = sum(image.regions for image in images)
+    truth, scores = [image.truly_defective for image in images], [image.score for image in images]
+    return {
+        "defective": len(bad),
+        "good": len(good),
+        "unmeasured": len(unmeasured),
+        "hit_rate": _mean(float(image.touching > 0) for image in bad),
+        "regions": regions,
+        "region_precision": sum(image.touching for image in images) / regions if regions else math.nan,
+        "false_alarm_rate": _mean(float(image.defective) for image in good),
+        "image_auroc": float(roc_auc_score(truth, scores)) if bad and good else math.nan,
+        "seconds": _mean(image.seconds for image in images),
+    }
+
+
+def _mean_of(rows: Sequence[PixelMetrics]) -> PixelMetrics:
+    return PixelMetrics(*(_mean(getattr(row, field.name) for row in rows) for field in fields(PixelMetrics)))
+
+
 def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
+    numbers = [value for value in values if not math.isnan(value)]
     return float(np.mean(numbers)) if numbers else math.nan
-
-
-def _without_nan(tree: object) -> object:
-    if isinstance(tree, Mapping):
-        return {key: _without_nan(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_without_nan(value) for value in tree]
-    return None if isinstance(tree, float) and math.isnan(tree) else tree

@@ -75,7 +75,7 @@ class Storage:
     def root(self) -> str:
         """The URL without its protocol and trailing slash; absolute."""
         path = self.url.split("://", 1)[-1]
-        return str(Path(path).expanduser().absolute()) if self.is_local else path.rstrip("/")
+        return os.path.abspath(Path(path).expanduser()) if self.is_local else path.rstrip("/")  # noqa: PTH100 - links stay
 
     @property
     def address(self) -> str:

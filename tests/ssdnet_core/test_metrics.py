@@ -10,9 +10,13 @@ from scipy import ndimage
 from ssdnet_core.metrics import (
     aupro,
     best_f1,
+    count_pixels,
     evaluate_map,
+    intersection_over_union,
     pixel_auroc,
     pixel_average_precision,
+    pooled_metrics,
+    pooled_pixels,
     without_border,
 )
 
@@ -265,3 +269,88 @@ def test_the_border_of_the_published_evaluation():
 def test_borders_out_of_range_are_refused(fraction):
     with pytest.raises(ValueError, match=r"choose one in \[0, 0.5\)"):
         without_border(SHAPE, fraction)
+
+
+@unhurried
+@given(masks, masks, masks)
+def test_iou_is_the_number_of_pixels_in_both_over_those_in_either(found, truth, valid):
+    both = sum(bool(f and t) for f, t, v in zip(found.flat, truth.flat, valid.flat, strict=True) if v)
+    either = sum(bool(f or t) for f, t, v in zip(found.flat, truth.flat, valid.flat, strict=True) if v)
+    assert same(intersection_over_union(found, truth, valid=valid), both / either if either else math.nan)
+
+
+def test_iou_of_known_masks():
+    found, truth = np.zeros((4, 4), dtype=bool), np.zeros((4, 4), dtype=bool)
+    found[0, :3] = truth[0, 1:4] = True
+    assert intersection_over_union(found, truth) == 0.5
+    assert intersection_over_union(found, found) == 1
+    assert intersection_over_union(found, ~found) == 0
+    with pytest.raises(ValueError, match="resize"):
+        intersection_over_union(found, truth[:2])
+
+
+@unhurried
+@given(st.lists(st.tuples(tied_scores, masks, masks), min_size=1, max_size=4))
+def test_pooled_metrics_are_those_of_the_concatenated_pixels(images):
+    # Multiples of a quarter lose nothing when they are cut.
+    scores, truths, valids = zip(*images, strict=True)
+    pooled = pooled_metrics([count_pixels(s, t, valid=v) for s, t, v in images])
+    flat = np.concatenate([s[v] for s, _, v in images])[None], np.concatenate([t[v] for _, t, v in images])[None]
+    assert same(pooled.auroc, auroc_by_pairs(*flat))
+    assert same(pooled.f1, best_f1(*flat).f1)
+    if flat[1].any() and not flat[1].all():
+        assert same(pooled.average_precision, average_precision_by_thresholds(*flat))
+    assert same(pooled.aupro, aupro(scores, truths, valids=valids))
+
+
+def test_pooling_knows_one_threshold_for_all_images():
+    truth = np.zeros((4, 4), dtype=bool)
+    truth[1, 1] = True
+    faint, strong = truth * 1.0, truth * 1.0 + 5
+    assert evaluate_map(faint, truth).auroc == evaluate_map(strong, truth).auroc == 1
+    assert pooled_metrics([count_pixels(faint, truth), count_pixels(strong, truth)]).auroc == pytest.approx(1 - 15 / 60)
+
+
+@unhurried
+@given(arrays(np.float32, (40,), elements=st.floats(-1e6, 1e6, width=32)))
+def test_cutting_scores_keeps_their_order_and_a_relative_precision_of_a_thousandth(scores):
+    scores = np.sort(scores)[None]
+    counts = count_pixels(scores, np.zeros(scores.shape, dtype=bool))
+    assert (np.diff(counts.levels) > 0).all()
+    cut = np.repeat(counts.levels, counts.good)
+    normal = np.abs(scores[0]) >= np.finfo(np.float32).tiny
+    assert (np.abs(cut - scores[0]) <= np.abs(scores[0]) / 1024)[normal].all()
+
+
+def test_counting_makes_few_levels_of_many_pixels_and_loses_none():
+    rng = np.random.default_rng(0)
+    scores = rng.gamma(2.0, 3.0, (400, 500)).astype(np.float32)
+    truth = np.zeros(scores.shape, dtype=bool)
+    truth[10:60, 20:90] = truth[200:210, 300:330] = True
+    scores[truth] += 5
+    counts = count_pixels(scores, truth)
+    assert len(counts.levels) < 12_000
+    assert (counts.good.sum(), counts.bad.sum()) == ((~truth).sum(), truth.sum())
+    assert counts.shares.sum() == pytest.approx(2)
+    exact, pooled = evaluate_map(scores, truth), pooled_metrics([counts])
+    for name in ("auroc", "average_precision", "aupro", "f1"):
+        assert getattr(pooled, name) == pytest.approx(getattr(exact, name), abs=2e-4)
+
+
+def test_pooled_pixels_weigh_each_level_by_its_pixels():
+    labels, scores, weights = pooled_pixels(
+        [count_pixels(np.array([[1.0, 1.0, 2.0]]), np.array([[False, True, True]]))]
+    )
+    assert sorted(zip(labels.tolist(), scores.tolist(), weights.tolist(), strict=True)) == [
+        (False, 1.0, 1.0),
+        (False, 2.0, 0.0),
+        (True, 1.0, 1.0),
+        (True, 2.0, 1.0),
+    ]
+
+
+def test_nothing_to_pool_gives_nan():
+    good = count_pixels(np.zeros(SHAPE), np.zeros(SHAPE, dtype=bool))
+    for images in ([], [good]):
+        pooled = pooled_metrics(images)
+        assert all(math.isnan(v) for v in (pooled.auroc, pooled.average_precision, pooled.aupro, pooled.f1))

@@ -1,0 +1,260 @@
+"""How accurate the product is on labelled images, beside other methods, in one command.
+
+    python bench/accuracy.py DATA --out OUT [--peers peers.py --methods hfca,knn] [--set fit.steps=50]
+
+DATA is a folder of categories in MVTec-AD layout. The images go through the product's own tasks (the manifest, Dask
+workers, stored maps, ``evaluate_image``), only without a Prefect flow around them; a second run goes on where the
+first stopped, so give a new OUT after a change to the method's code. Peers are programs of their own (see
+bench/peers.py), measured by the same metrics. OUT gets:
+
+accuracy.json       all metrics of all methods, of each image and category
+accuracy.md         tables: method by category, with machine, versions, date and command
+curves.png          ROC and precision-recall of the product, the pixels of a category pooled
+contact_sheet.png   worst and best images of each category: image, truth, map
+"""
+
+import argparse
+import json
+import math
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from figures import draw_contact_sheet, draw_curves
+from peers import measure_peer
+
+from flows.settings import settings_from
+from ssdnet_core.config import Config
+from ssdnet_core.errors import SsdnetError
+from ssdnet_core.metrics import PixelMetrics
+from tasks.batch import MANIFEST, Manifest, open_batch
+from tasks.cluster import Workers, available_cores
+from tasks.discovery import NothingToInspectError, discover, list_images
+from tasks.dispatch import chunks, collect_chunk, submit_chunk
+from tasks.evaluation import (
+    BORDER,
+    IMAGES_PATTERN,
+    CategoryMetrics,
+    Evaluation,
+    MeasuredImage,
+    UnmeasuredImage,
+    category_of,
+    evaluate_image,
+    evaluation_tree,
+    summarise_metrics,
+)
+from tasks.inspection import Inspection
+from tasks.maps import prepare_maps
+from tasks.records import ImageRecord, read_records
+from tasks.storage import Storage
+
+PRODUCT = "ssdnet"
+PACKAGES = ("ssdnet-inspect", "torch", "numpy", "scipy", "scikit-learn")
+VERDICT = ("iou", "hit_rate", "regions", "touching", "region_precision", "false_alarm_rate", "score", "image_auroc")
+"""Only the product gives a verdict: of peers these figures mean nothing."""
+
+Result = MeasuredImage | UnmeasuredImage
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The product's results: what all images share, and their records in the order of the manifest."""
+
+    inspection: Inspection
+    records: tuple[ImageRecord, ...]
+
+
+def main() -> None:
+    """Run the benchmark; a mistake of the caller's ends it with a message."""
+    options = _options()
+    try:
+        _run(options)
+    except SsdnetError as error:
+        sys.exit(f"accuracy.py: {error}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the accuracy on labelled images in MVTec-AD layout.")
+    parser.add_argument("data", type=Path, help="folder of categories: CATEGORY/test/DEFECT/*, CATEGORY/ground_truth")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--categories", type=_names, default=(), help="only these, as carpet,tile")
+    parser.add_argument("--peers", type=Path, help="program of the other methods: METHOD IMAGE OUT.npy --threads 1")
+    parser.add_argument("--methods", type=_names, default=(), help="its methods to run, as hfca,knn")
+    parser.add_argument("--preset", default="default", help="settings to start from")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a single setting; repeatable")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="processes; by default one a core")
+    options = parser.parse_args()
+    if bool(options.peers) != bool(options.methods):
+        parser.error("--peers and --methods need each other")
+    if options.peers and not options.peers.is_file():
+        parser.error(f"--peers {options.peers}: there is no such file")
+    return options
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def _run(options: argparse.Namespace) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    config = settings_from(options.preset, None, options.set)
+    with Workers(workers=options.workers) as crew:
+        batch = _inspected(crew, options, config)
+        print("measuring", file=sys.stderr)
+        client = crew.client
+        futures = [client.submit(evaluate_image, record, batch.inspection, pure=False) for record in batch.records]
+        results: dict[str, list[Result]] = {PRODUCT: [future.result() for future in futures]}
+        for method in options.methods:
+            print(f"running {method} on {len(batch.records)} images", file=sys.stderr)
+            futures = [
+                client.submit(measure_peer, method, record, program=options.peers, source=batch.inspection.source)
+                for record in batch.records
+            ]
+            results[method] = [future.result() for future in futures]
+    evaluations = {method: _summary(images) for method, images in results.items()}
+    about = _about(options, config)
+    _write_json(options.out / "accuracy.json", about, evaluations)
+    tables = _tables(about, evaluations)
+    (options.out / "accuracy.md").write_text(tables)
+    measured = [image for image in results[PRODUCT] if isinstance(image, MeasuredImage)]
+    draw_curves(measured, options.out / "curves.png")
+    draw_contact_sheet(measured, batch.records, batch.inspection, path=options.out / "contact_sheet.png")
+    print(tables)
+
+
+def _inspected(crew: Workers, options: argparse.Namespace, config: Config) -> Batch:
+    """Inspect what is not inspected yet."""
+    source = Storage(str(options.data))
+    listed = list_images(source, IMAGES_PATTERN, outside=[Storage(str(options.out)).address])
+    here = {category_of(image.key, source) for image in listed}
+    if unknown := set(options.categories) - here:
+        raise NothingToInspectError(
+            f"{source.address} has no category {', '.join(sorted(unknown))}: it has {', '.join(sorted(here))}"
+        )
+    wanted = [image for image in listed if category_of(image.key, source) in (options.categories or here)]
+    found = Manifest(batch="product", input=source.address, pattern=IMAGES_PATTERN, config=config)
+    folder, stored = open_batch(Storage(str(options.out)), found)
+    manifest = stored.merged(discover(source, wanted))
+    folder.write(MANIFEST, manifest.to_json())
+    prepare_maps(folder, manifest)
+    inspection = Inspection(source=source, folder=folder, config=config, fingerprint=manifest.fingerprint)
+    records = read_records(folder, manifest.entries)
+    present = [entry for entry in manifest.entries if entry.present]
+    todo = [
+        entry
+        for entry in present
+        if entry.index not in records or not records[entry.index].settles(entry, fingerprint=manifest.fingerprint)
+    ]
+    print(f"{len(present)} images, {len(present) - len(todo)} of them done before", file=sys.stderr)
+    for part in chunks(todo):
+        done = collect_chunk(crew.client, submit_chunk(crew.client, part, inspection), inspection, announce=_tell)
+        records |= {record.index: record for record in done}
+    return Batch(inspection, tuple(records[entry.index] for entry in present))
+
+
+def _tell(record: ImageRecord) -> None:
+    print(f"{record.key}: {record.status}, {record.seconds:.1f} CPU-s", file=sys.stderr)
+
+
+def _summary(results: Sequence[Result]) -> Evaluation:
+    return summarise_metrics(
+        [image for image in results if isinstance(image, MeasuredImage)],
+        [image for image in results if isinstance(image, UnmeasuredImage)],
+    )
+
+
+def _about(options: argparse.Namespace, config: Config) -> dict[str, str]:
+    settings = ", ".join([options.preset, *options.set])
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "data": str(options.data),
+        "machine": f"{_processor()}, {available_cores()} cores, {options.workers} workers of one thread",
+        "versions": ", ".join(
+            [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
+        ),
+        "settings": f"{settings} (fingerprint {config.fingerprint()})",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _write_json(path: Path, about: dict[str, str], evaluations: dict[str, Evaluation]) -> None:
+    trees = {method: evaluation_tree(evaluation) for method, evaluation in evaluations.items()}
+    meanings = [tree.pop("meanings") for tree in trees.values()]
+    for method, tree in trees.items():
+        if method != PRODUCT:
+            for row in (tree["mean"], *tree["categories"], *tree["images"]):
+                for name in VERDICT:
+                    row.pop(name, None)
+            for image in tree["images"]:
+                del image["defective"]
+    path.write_text(json.dumps({**about, "meanings": meanings[0], "methods": trees}, indent=1) + "\n")
+
+
+def _tables(about: dict[str, str], evaluations: dict[str, Evaluation]) -> str:
+    measured = [row.category for row in evaluations[PRODUCT].categories if row.defective]
+    lines = ["# Accuracy", "", *(f"- {name}: {text}" for name, text in about.items() if name != "command")]
+    lines += ["", "```", about["command"], "```", ""]
+    border = f"{100 * BORDER:g} % of each side ignored"
+    frames: tuple[tuple[str, Callable[[CategoryMetrics], PixelMetrics]], ...] = (
+        ("Full frame, mean over the images", lambda row: row),
+        (f"{border}, mean over the images", lambda row: row.border_ignored),
+        ("Full frame, the pixels of a category pooled", lambda row: row.pooled),
+        (f"{border}, the pixels of a category pooled", lambda row: row.pooled_border_ignored),
+    )
+    for title, frame in frames:
+        lines += [f"## {title}", "", "Pixel AUROC / AUPRC of the defective images, and CPU-seconds an image.", ""]
+        rows = []
+        for method, evaluation in evaluations.items():
+            known = {row.category: row for row in evaluation.categories}
+            cells = [*(frame(known[name]) for name in measured), frame(evaluation.mean)]
+            pairs = [f"{_decimal(cell.auroc)} / {_decimal(cell.average_precision)}" for cell in cells]
+            rows.append([method, *pairs, _decimal(evaluation.mean.seconds, digits=2)])
+        lines += [*_table(["method", *measured, "mean", "CPU-s"], rows), ""]
+    lines += [
+        f"## Verdicts of {PRODUCT}",
+        "",
+        "At its own threshold; IoU full frame, the F1 at the best threshold.",
+        "",
+    ]
+    product = evaluations[PRODUCT]
+    header = ["category", "defective", "good", "AUPRO", "F1", "IoU", "hits", "regions", "touching", "alarms on good"]
+    rows = []
+    for row in (*product.categories, product.mean):
+        pixels = map(_decimal, (row.aupro, row.f1, row.iou))
+        verdicts = (
+            _decimal(row.hit_rate),
+            str(row.regions),
+            *map(_decimal, (row.region_precision, row.false_alarm_rate)),
+        )
+        rows.append([row.category, str(row.defective), str(row.good), *pixels, *verdicts])
+    lines += [*_table(header, rows), "", f"AUROC of the image scores: {_decimal(product.mean.image_auroc)}.", ""]
+    for method, evaluation in evaluations.items():
+        if evaluation.unmeasured:
+            lines += [f"## Not measured: {len(evaluation.unmeasured)} images of {method}", ""]
+            lines += [*(f"- {image.key}: {image.reason}" for image in evaluation.unmeasured), ""]
+    return "\n".join(lines)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] + ["---:"] * (len(header) - 1), *rows)]
+
+
+def _decimal(value: float, *, digits: int = 3) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+import io
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from flows import summary
+from flows.summary import print_evaluation, print_measured
+from ssdnet_core.metrics import PixelMetrics
+from tasks.evaluation import CategoryMetrics, Evaluation, UnmeasuredImage
+
+
+def pixels(value):
+    return PixelMetrics(value, value, value, value)
+
+
+def row(category, value, *, good=12, false_alarm_rate=0.25):
+    return CategoryMetrics(
+        **vars(pixels(value)),
+        category=category,
+        defective=1234,
+        good=good,
+        unmeasured=1,
+        iou=0.4321,
+        border_ignored=pixels(value + 0.001),
+        pooled=pixels(value + 0.002),
+        pooled_border_ignored=pixels(value + 0.003),
+        hit_rate=1.0,
+        regions=98765,
+        region_precision=0.951,
+        false_alarm_rate=false_alarm_rate,
+        image_auroc=0.9876,
+        seconds=1.899,
+    )
+
+
+@pytest.fixture
+def evaluation():
+    missed = UnmeasuredImage("carpet/test/a hole in [brackets]/" + "0" * 90 + ".png", "carpet", "there is no mask " * 9)
+    rows = (
+        row("a category of a very long name, longer than the others", 0.5),
+        row("c", math.nan, good=0, false_alarm_rate=math.nan),
+    )
+    return Evaluation((), (missed,), rows, row("mean", 0.75))
+
+
+def printed(evaluation, *, width=80):
+    stream = io.StringIO()
+    print_evaluation(evaluation, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_the_tables_fit_in_80_columns_even_of_a_wide_terminal_if_names_are_short(evaluation):
+    assert max(map(len, printed(evaluation).splitlines())) <= 80
+    short = Evaluation((), (), (row("fabric_strip", 0.5),), row("mean", 0.75))
+    assert max(len(line.rstrip()) for line in printed(short, width=200).splitlines()) <= 80
+
+
+def test_nothing_is_cut_off(evaluation):
+    text = printed(evaluation)
+    assert "…" not in text
+    assert "1234+12" in text
+    for figure in ("0.500", "0.432", "100 %", "25 %", "0.750", "0.751", "0.752", "0.753", "0.988", "95 %", "1.90 s"):
+        assert figure in text
+    assert "[brackets]" in "".join(text.split()).replace("│", "")
+
+
+def test_the_second_table_says_which_figures_are_pooled_and_which_ignore_the_border(evaluation):
+    lines = {line.split("│")[1].strip(): line for line in printed(evaluation).splitlines() if line.count("│") == 6}
+    assert "0.750" in lines["each image, full frame"]
+    assert "0.751" in lines["each image, 10 % border ignored"]
+    assert "0.752" in lines["category pooled, full frame"]
+    assert "0.753" in lines["category pooled, 10 % border ignored"]
+
+
+def test_what_is_undefined_is_a_dash(evaluation):
+    [line] = [line for line in printed(evaluation).splitlines() if line.startswith("│ c ")]
+    assert [cell.strip() for cell in line.strip("│").split("│")] == [
+        "c",
+        "1234+0",
+        "-",
+        "-",
+        "-",
+        "0.432",
+        "100 %",
+        "-",
+    ]
+
+
+def test_a_night_without_unmeasured_images_has_no_table_of_them(evaluation):
+    assert "Not measured: 1" in printed(evaluation)
+    assert "Not measured" not in printed(Evaluation((), (), evaluation.categories, evaluation.mean))
+
+
+def test_json_has_the_means_the_categories_and_what_was_not_measured(evaluation, monkeypatch, capsys):
+    monkeypatch.setattr(summary, "outcome_tree", lambda outcome: {"batch": "n"})
+    print_measured(SimpleNamespace(outcome=None, evaluation=evaluation), as_json=True)
+    tree = json.loads(capsys.readouterr().out)
+    assert tree["batch"] == "n"
+    assert tree["evaluation"]["mean"]["auroc"] == 0.75
+    assert tree["evaluation"]["categories"][1]["false_alarm_rate"] is None
+    assert tree["evaluation"]["unmeasured"][0]["reason"].startswith("there is no mask")
+    assert "images" not in tree["evaluation"]
