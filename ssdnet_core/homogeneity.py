@@ -56,9 +56,9 @@ def unlikeness_of_parts(image: Tensor, valid: Tensor) -> float:
 def find_frame(colour: Tensor, valid: Tensor) -> tuple[int, int, int, int]:
     """Return the widths in pixels of strips along the border that are no part of the surface: top, bottom, left, right.
 
-    A strip's lines all have a median brightness that is a quarter off that of the inner lines, and further off than
-    six of these lines' own robust standard deviations; at most an eighth of the short side is a strip. Three pixels
-    are added for its edge.
+    A strip's lines all have a median brightness that no inner line has, and that is a quarter off that of the inner
+    lines and further off than six of these lines' own robust standard deviations; at most an eighth of the short
+    side is a strip. Three pixels are added for its edge.
 
     Parameters
     ----------
@@ -83,7 +83,11 @@ def _strips(lines: Tensor, deepest: int) -> tuple[int, int]:
     inner = lines[deepest : len(lines) - deepest]
     level = inner.nanmedian()
     sigma = MAD_TO_SIGMA * (inner - level).abs().nanmedian()
-    off = (lines - level).abs() > torch.maximum(FRAME_SIGMAS * sigma, FRAME_CONTRAST * level.abs())
+    inside = inner[~inner.isnan()]
+    if not len(inside):
+        return 0, 0
+    unseen_inside = (lines < inside.min()) | (lines > inside.max())
+    off = unseen_inside & ((lines - level).abs() > torch.maximum(FRAME_SIGMAS * sigma, FRAME_CONTRAST * level.abs()))
     widths = [int(side.long().cumprod(0).sum()) for side in (off, off.flip(0))]
     # Wider, it is no frame but a gradient or a second surface.
     first, last = (width + FRAME_MARGIN if 0 < width <= deepest else 0 for width in widths)

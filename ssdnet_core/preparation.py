@@ -12,6 +12,9 @@ from ssdnet_core.homogeneity import NO_FRAME, find_frame, without_frame
 from ssdnet_core.input_checks import check_image, check_values, counted_pixels
 from ssdnet_core.working_size import working_shape
 
+MIN_COUNTED = 256
+"""Pixels among which a median is one."""
+
 STD_FLOOR = 1e-3
 """Keeps the sensor noise of an almost constant image from being blown up to a texture."""
 
@@ -132,8 +135,11 @@ def _standardise(
     original_shape: tuple[int, int],
     frame: tuple[int, int, int, int],
 ) -> WorkingImage:
-    if not bool(valid.any()):
-        raise InvalidImageError("the mask leaves no pixel of the image at the working size: mask less")
+    if int(valid.sum()) < MIN_COUNTED:
+        raise InvalidImageError(
+            f"{int(valid.sum())} pixels count at the working size of {valid.shape[-2]} x {valid.shape[-1]}, "
+            f"fewer than {MIN_COUNTED}: mask less"
+        )
     count = valid.sum()
     mean = (colour * valid).sum((-2, -1), keepdim=True) / count
     centred = (colour - mean) * valid

@@ -10,6 +10,8 @@ from ssdnet_core.config import PRESETS, parse_config, setting_paths
 
 OTHER_VALUES = {
     "working_size": 128,
+    "border": 0.1,
+    "leave_out_frame": False,
     "seed": 1,
     "device": "cpu",
     "precision": "float32",
@@ -121,11 +123,13 @@ def test_a_value_beyond_any_bound_is_refused_by_name():
         ({"fit.steps": 1.5}, r"fit\.steps.*1\.5"),
         ({"device": "tpu"}, r"device.*'tpu'"),
         ({"device": "cuda:x"}, r"device.*'cuda:x'"),
+        ({"device": "cuda:01"}, r"device.*'cuda:01'"),
+        ({"device": "cuda:256"}, r"device.*'cuda:256'"),
         ({"precision": "float16"}, r"precision.*'float16'"),
         ({"corruption.block_sizes": ()}, r"corruption\.block_sizes"),
         ({"reconstruction.block": 12, "reconstruction.shifts": 4, "reconstruction.moments": (0.5, 0.2)}, r"0\.5, 0\.2"),
-        ({"reconstruction.moments": (0.0, 1.0)}, r"0\.0, 1\.0"),
-        ({"reconstruction.moments": (0.5, 1.5)}, r"0\.5, 1\.5"),
+        ({"reconstruction.moments": (0.0, 1.0)}, r"reconstruction\.moments.*0\.0"),
+        ({"reconstruction.moments": (0.5, 1.5)}, r"reconstruction\.moments.*1\.5"),
         ({"reconstruction.moments": (1.0, 1.0)}, r"1\.0, 1\.0"),
         ({"score.local_energy": 0, "score.residual_pattern": 0, "score.inner_product": 0}, r"positive weight"),
     ],
@@ -135,7 +139,6 @@ def test_a_wrong_setting_is_refused_with_its_name_and_value(changes, named):
         Config().updated(changes)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: the elements of corruption.block_sizes have no bounds; 0 crashes the fit")
 @pytest.mark.parametrize("sizes", [(0,), (-8,), (8, 0)])
 def test_block_sizes_that_are_no_sizes_are_refused(sizes):
     with pytest.raises(InvalidConfigError, match="block_sizes"):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ssdnet_core import DeviceUnavailableError, SsdnetError
+from ssdnet_core import Config, DeviceUnavailableError, InvalidConfigError, SsdnetError
 from ssdnet_core.devices import resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
@@ -42,6 +42,20 @@ def test_a_cuda_device_that_does_not_exist_is_refused_with_what_to_change(monkey
     pretend(monkeypatch, cuda=cuda)
     with pytest.raises(DeviceUnavailableError, match=rf"'{name}' does not exist.* {cuda} CUDA.*auto or cpu"):
         resolve_device(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["cuda:2", "cuda:99", "cuda:128", "cuda:256", "cuda:999", "cuda:01", "cuda:99999999999"]
+)
+def test_every_device_that_does_not_exist_is_refused_by_the_settings_or_here(monkeypatch, name):
+    # torch keeps the number in 8 bits: cuda:128 is -128 to it, and cuda:256 is cuda:0.
+    pretend(monkeypatch, cuda=2)
+    try:
+        allowed = Config().updated({"device": name}).device
+    except InvalidConfigError:
+        return
+    with pytest.raises(DeviceUnavailableError, match=f"'{name}'"):
+        resolve_device(allowed)
 
 
 def test_mps_where_there_is_none_is_refused_with_what_to_change(monkeypatch):

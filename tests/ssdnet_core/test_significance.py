@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdnet_core.significance import MOST_SIGNIFICANT, alarm_level, significance
+from ssdnet_core.significance import LOWEST_ALARM, MOST_SIGNIFICANT, REFERENCE_AREA, alarm_level, significance
 
 areas = st.integers(32 * 32, 8192 * 8192)
 levels = st.floats(0, 60)
@@ -17,7 +17,7 @@ unhurried = settings(deadline=None)
 @given(false_alarms, areas)
 def test_the_alarm_level_is_the_inverse_of_the_significance(expected, area):
     level = alarm_level(expected, area=area)
-    if level > 0:
+    if level > LOWEST_ALARM:
         assert significance(level, area=area) == pytest.approx(-math.log10(expected), abs=1e-9)
 
 
@@ -26,7 +26,7 @@ def test_the_alarm_level_is_the_inverse_of_the_significance(expected, area):
 def test_the_significance_is_the_inverse_of_the_alarm_level(level, area):
     score = significance(level, area=area)
     if score < MOST_SIGNIFICANT:
-        assert alarm_level(10.0**-score, area=area) == pytest.approx(level, abs=1e-9)
+        assert alarm_level(10.0**-score, area=area) == pytest.approx(max(level, LOWEST_ALARM), abs=1e-9)
 
 
 @unhurried
@@ -46,10 +46,16 @@ def test_the_same_level_among_more_pixels_means_less(level, area, other):
 
 
 @unhurried
-@given(st.floats(5, 20), areas)
+@given(st.floats(5, 20), st.integers(REFERENCE_AREA, 8192 * 8192))
 def test_twice_the_pixels_raise_twice_the_false_alarms(level, area):
     once, twice = (10 ** -significance(level, area=n) for n in (area, 2 * area))
     assert twice == pytest.approx(2 * once)
+
+
+@unhurried
+@given(false_alarms, st.integers(1, REFERENCE_AREA))
+def test_a_small_image_is_not_given_a_lower_level(expected, area):
+    assert alarm_level(expected, area=area) == alarm_level(expected, area=REFERENCE_AREA)
 
 
 @unhurried
@@ -61,8 +67,8 @@ def test_fewer_false_alarms_ask_for_a_higher_level(expected, other, area):
 
 @unhurried
 @given(st.floats(1e-30, 1e30), st.integers(1, 8192 * 8192))
-def test_the_alarm_level_is_never_negative(expected, area):
-    assert alarm_level(expected, area=area) >= 0
+def test_a_map_of_zeros_never_raises_an_alarm(expected, area):
+    assert alarm_level(expected, area=area) > 0
 
 
 @unhurried

@@ -1,0 +1,213 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssdnet_core.config import CorruptionConfig
+from ssdnet_core.corruption import corrupt, random_blocks, shuffled_patches
+
+sides = st.integers(16, 80)
+blocks = st.sampled_from([3, 4, 8, 16])
+ratios = st.floats(0.01, 0.99)
+seeds = st.integers(0, 2**32)
+
+unhurried = settings(deadline=None, max_examples=40)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def numbered(count, channels, height, width):
+    """Return crops in which every value is another, none of them 0."""
+    return (1.0 + torch.arange(count * channels * height * width)).view(count, channels, height, width)
+
+
+def everything_counts(crops):
+    return torch.ones_like(crops[:, :1])
+
+
+def settings_of(**changes):
+    return CorruptionConfig(**{"mask_ratio": 0.4, "shuffle_ratio": 0.5, "noise": 0.0, **changes})
+
+
+def corrupted(crops, valid=None, *, block=8, seed=0, **changes):
+    valid = everything_counts(crops) if valid is None else valid
+    return corrupt(crops, valid, block=block, config=settings_of(**changes), generator=generator(seed))
+
+
+@unhurried
+@given(st.integers(1, 3), sides, sides, blocks, ratios, seeds)
+def test_exactly_the_share_asked_of_the_blocks_is_chosen(count, height, width, block, ratio, seed):
+    crops = torch.zeros(count, 3, height, width)
+    chosen = random_blocks(crops, block=block, ratio=ratio, generator=generator(seed))
+    assert chosen.shape == (count, 1, height, width)
+    number = math.ceil(height / block) * math.ceil(width / block)
+    for one in chosen[:, 0]:
+        grid = one[::block, ::block]
+        assert grid.numel() == number
+        assert int(grid.sum()) == max(1, round(ratio * number))
+        whole = grid.repeat_interleave(block, 0).repeat_interleave(block, 1)[:height, :width]
+        assert torch.equal(one, whole)
+    assert set(chosen.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_every_block_has_the_same_chance_and_crops_are_drawn_apart():
+    crops = torch.zeros(2, 1, 32, 32)
+    draws = torch.stack([random_blocks(crops, block=8, ratio=0.25, generator=generator(seed)) for seed in range(600)])
+    share = draws[:, :, 0, ::8, ::8].mean((0, 1))
+    assert float((share - 0.25).abs().max()) < 0.06
+    together = (draws[:, 0] * draws[:, 1]).mean()
+    assert float(together) == pytest.approx(0.25**2, abs=0.02)
+
+
+@unhurried
+@given(st.integers(1, 3), sides, sides, blocks, seeds)
+def test_hidden_pixels_are_zero_when_nothing_is_shuffled(count, height, width, block, seed):
+    crops = numbered(count, 3, height, width)
+    result = corrupted(crops, block=block, seed=seed, shuffle_ratio=0.0, noise=0.5)
+    hidden = result.hidden.expand_as(crops) > 0
+    assert hidden.any()
+    assert not result.pixels[hidden].any()
+
+
+@unhurried
+@given(st.integers(1, 3), sides, sides, blocks, seeds)
+def test_visible_pixels_are_the_original_when_there_is_no_noise(count, height, width, block, seed):
+    crops = numbered(count, 2, height, width)
+    result = corrupted(crops, block=block, seed=seed)
+    visible = result.hidden.expand_as(crops) == 0
+    assert torch.equal(result.pixels[visible], crops[visible])
+
+
+@unhurried
+@given(st.integers(1, 3), sides, sides, st.sampled_from([3, 4, 8]), ratios, seeds)
+def test_no_hidden_pixel_keeps_its_own_content(count, height, width, block, shuffle_ratio, seed):
+    crops = numbered(count, 1, height, width)
+    result = corrupted(crops, block=block, seed=seed, shuffle_ratio=shuffle_ratio)
+    hidden = result.hidden > 0
+    assert not (result.pixels == crops)[hidden].any()
+    # What fills them is content of the crops, in the colours of one pixel, or nothing.
+    filled = result.pixels[hidden & (result.pixels != 0)]
+    assert torch.isin(filled, crops).all()
+
+
+def test_shuffled_patches_come_whole_from_another_crop():
+    crops = numbered(2, 3, 32, 48)
+    moved = shuffled_patches(crops, block=8, generator=generator(3))
+    assert torch.equal(moved.flatten().sort().values, crops.flatten().sort().values)
+    for number, one in enumerate(moved):
+        other = crops[1 - number]
+        for top in range(0, 32, 8):
+            for left in range(0, 48, 8):
+                patch = one[:, top : top + 8, left : left + 8]
+                at = torch.nonzero(other[0] == patch[0, 0, 0])
+                assert len(at) == 1
+                row, column = at[0].tolist()
+                assert torch.equal(patch, other[:, row : row + 8, column : column + 8])
+
+
+def test_shuffled_patches_of_a_single_crop_come_from_another_place():
+    crops = numbered(1, 1, 32, 48)
+    for seed in range(60):
+        assert not (shuffled_patches(crops, block=8, generator=generator(seed)) == crops).any()
+
+
+def test_the_patches_come_from_all_over():
+    crops = numbered(1, 1, 32, 32)
+    origins = {float(shuffled_patches(crops, block=8, generator=generator(seed))[0, 0, 0, 0]) for seed in range(200)}
+    assert len(origins) == 15
+
+
+def test_crops_of_a_small_image_are_not_filled_with_their_own_content():
+    crops = numbered(1, 1, 32, 32).repeat(2, 1, 1, 1)
+    for seed in range(60):
+        assert not (shuffled_patches(crops, block=8, generator=generator(seed)) == crops).any()
+
+
+def test_about_the_share_asked_of_the_masked_blocks_is_filled():
+    crops = numbered(2, 1, 128, 128)
+    for ratio in (0.25, 0.75):
+        results = [corrupted(crops, seed=seed, shuffle_ratio=ratio) for seed in range(20)]
+        filled = [float((r.pixels[r.hidden > 0] != 0).float().mean()) for r in results]
+        assert sum(filled) / len(filled) == pytest.approx(ratio, abs=0.05)
+
+
+def test_a_shuffle_ratio_of_one_leaves_no_zeros():
+    result = corrupted(numbered(2, 3, 32, 32), shuffle_ratio=1.0)
+    assert (result.pixels != 0).all()
+    assert float(result.hidden.mean()) == pytest.approx(0.4, abs=0.04)
+
+
+def test_the_mask_channel_flags_filled_blocks_as_well():
+    # Told apart by the mask channel alone: a filled block looks like texture.
+    crops = numbered(2, 1, 64, 64)
+    result = corrupted(crops, shuffle_ratio=1.0)
+    assert torch.equal((result.pixels != crops).float(), result.hidden)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.5])
+def test_the_noise_has_the_sigma_asked_and_touches_only_visible_pixels(sigma):
+    crops = numbered(2, 3, 128, 128) * 1e-5
+    quiet, noisy = (corrupted(crops, seed=5, noise=noise) for noise in (0.0, sigma))
+    visible = (noisy.hidden == 0).expand_as(crops)
+    noise = noisy.pixels - crops
+    assert float(noise[visible].std()) == pytest.approx(sigma, rel=0.03)
+    assert float(noise[visible].mean()) == pytest.approx(0.0, abs=0.03 * sigma)
+    assert torch.equal(noisy.hidden, quiet.hidden)
+    assert torch.equal(noisy.pixels[~visible], quiet.pixels[~visible])
+
+
+def test_the_noise_is_independent_in_every_pixel_and_channel():
+    crops = torch.zeros(2, 3, 128, 128)
+    noise = corrupted(crops, noise=1.0, shuffle_ratio=0.0, mask_ratio=0.01).pixels
+    for shift, dimension in ((1, 0), (1, 1), (1, 2), (1, 3)):
+        assert abs(float((noise * noise.roll(shift, dimension)).mean())) < 0.03
+
+
+@unhurried
+@given(seeds, st.integers(1, 3), st.sampled_from([0.0, 0.5, 1.0]))
+def test_invalid_pixels_are_hidden_and_never_used_as_filler(seed, count, shuffle_ratio):
+    crops = numbered(count, 3, 32, 48)
+    valid = (torch.rand(count, 1, 32, 48, generator=generator(seed)) > 0.3).float()
+    crops = torch.where(valid > 0, crops, 1e9)
+    result = corrupted(crops, valid, seed=seed, shuffle_ratio=shuffle_ratio, noise=0.1)
+    invalid = valid == 0
+    assert (result.hidden[invalid] == 1).all()
+    assert not result.pixels[invalid.expand_as(crops)].any()
+    assert float(result.pixels.abs().max()) < 1e8
+
+
+@unhurried
+@given(seeds)
+def test_what_lies_under_invalid_pixels_changes_no_byte(seed):
+    valid = (torch.rand(2, 1, 32, 32, generator=generator(seed)) > 0.3).float()
+    first = torch.randn(2, 3, 32, 32, generator=generator(seed + 1))
+    second = torch.where(valid > 0, first, 100 * torch.randn(2, 3, 32, 32, generator=generator(seed + 2)))
+    one, other = (corrupted(crops, valid, seed=seed, noise=0.1) for crops in (first, second))
+    assert torch.equal(one.pixels, other.pixels)
+    assert torch.equal(one.hidden, other.hidden)
+
+
+@unhurried
+@given(seeds)
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(seed):
+    crops = torch.randn(2, 3, 64, 64, generator=generator(1))
+    once, again, other = (corrupted(crops, seed=s, noise=0.1) for s in (seed, seed, seed + 1))
+    assert once.pixels.numpy().tobytes() == again.pixels.numpy().tobytes()
+    assert once.hidden.numpy().tobytes() == again.hidden.numpy().tobytes()
+    assert not torch.equal(once.hidden, other.hidden)
+
+
+def test_the_crops_are_left_as_they_were():
+    crops = torch.randn(2, 3, 64, 64, generator=generator())
+    before = crops.clone()
+    corrupted(crops, noise=0.1)
+    assert torch.equal(crops, before)
+
+
+def test_something_is_masked_even_at_the_smallest_share():
+    for seed in range(10):
+        assert corrupted(numbered(2, 1, 16, 16), seed=seed, mask_ratio=0.01).hidden.flatten(1).any(1).all()

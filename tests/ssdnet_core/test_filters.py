@@ -1,0 +1,281 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from ssdnet_core.filters import (
+    BANK_SIZE,
+    effective_samples,
+    enlarge,
+    gaussian_derivatives,
+    gaussian_kernel,
+    orthonormal_bank,
+    self_guided_smooth,
+    shrink,
+    smooth,
+    weighted_smooth,
+)
+
+seeds = st.integers(0, 2**32)
+sides = st.integers(3, 25)
+sigmas = st.floats(0.3, 5.0)
+INTERIOR = (..., slice(3, -3), slice(3, -3))
+
+unhurried = settings(deadline=None, max_examples=30)
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def punched(height, width, *, seed, share=0.3):
+    weight = (torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed)) > share).double()
+    weight[0, 0, 0] = 1
+    return weight
+
+
+def reach_of(sigma):
+    return max(1, math.ceil(3 * sigma))
+
+
+def window_weights(sigma, row, column, height, width):
+    """Return the Gaussian window about a pixel, cut at its reach and at the border: (H, W)."""
+    rows, columns = np.arange(height)[:, None] - row, np.arange(width)[None, :] - column
+    window = np.exp(-0.5 * (rows**2 + columns**2) / sigma**2)
+    return window * (np.abs(rows) <= reach_of(sigma)) * (np.abs(columns) <= reach_of(sigma))
+
+
+@unhurried
+@given(sigmas)
+def test_the_kernel_is_a_gaussian_of_sum_one_cut_at_three_sigma(sigma):
+    kernel = gaussian_kernel(sigma, torch.float64)
+    assert len(kernel) == 2 * reach_of(sigma) + 1
+    assert float(kernel.sum()) == pytest.approx(1)
+    position = np.arange(len(kernel)) - reach_of(sigma)
+    np.testing.assert_allclose(kernel / kernel.max(), np.exp(-0.5 * (position / sigma) ** 2), atol=1e-12)
+
+
+@unhurried
+@given(st.integers(1, 3), sides, sides, sigmas, seeds)
+def test_smooth_is_scipys_gaussian_filter_with_zeros_beyond_the_border(channels, height, width, sigma, seed):
+    values = drawn(channels, height, width, seed=seed)
+    expected = ndimage.gaussian_filter(
+        values.numpy(), (0, sigma, sigma), mode="constant", radius=(0, reach_of(sigma), reach_of(sigma))
+    )
+    np.testing.assert_allclose(smooth(values, sigma).numpy(), expected, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(3, 12), st.integers(3, 12), sigmas, seeds)
+def test_weighted_smooth_is_the_weighted_mean_of_the_pixels_that_count(height, width, sigma, seed):
+    values, weight = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)
+    found = weighted_smooth(values, weight, sigma).numpy()
+    for row, column in np.ndindex(height, width):
+        counted = window_weights(sigma, row, column, height, width) * weight[0].numpy()
+        # Far out in the tails the mean fades to zero, lest rounding be divided by next to nothing.
+        if counted.sum() / (2 * np.pi * sigma**2) > 1e-4:
+            expected = (values.numpy() * counted).sum((1, 2)) / counted.sum()
+            np.testing.assert_allclose(found[:, row, column], expected, atol=1e-6)
+
+
+@unhurried
+@given(sides, sides, sigmas, seeds, st.floats(-1e3, 1e3))
+def test_weighted_smooth_does_not_see_what_does_not_count(height, width, sigma, seed, value):
+    values, weight = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)
+    changed = torch.where(weight > 0, values, value)
+    assert torch.equal(weighted_smooth(values, weight, sigma), weighted_smooth(changed, weight, sigma))
+
+
+@unhurried
+@given(sides, sides, sigmas, seeds)
+def test_weighted_smooth_keeps_a_constant_at_borders_and_around_holes(height, width, sigma, seed):
+    weight = punched(height, width, seed=seed)
+    smoothed = weighted_smooth(torch.full((1, height, width), 7.0, dtype=torch.float64), weight, sigma)
+    reached = smooth(weight, sigma) > 1e-4
+    np.testing.assert_allclose(smoothed[reached].numpy(), 7.0, atol=1e-9)
+
+
+def test_weighted_smooth_is_zero_out_of_reach_of_what_counts():
+    weight = torch.zeros(1, 30, 30)
+    weight[:, :5] = 1
+    smoothed = weighted_smooth(torch.full((1, 30, 30), 7.0), weight, 2.0)
+    assert not smoothed[:, 5 + 6 :].any()
+    assert bool((smoothed[:, :8] > 6.9).all())
+
+
+@unhurried
+@given(st.integers(1, 2), sides, sides, st.floats(0.5, 3.0), st.floats(0.01, 10.0), seeds)
+def test_self_guided_smooth_is_the_guided_filter_with_itself_as_the_guide(
+    channels, height, width, sigma, contrast, seed
+):
+    values, weight = drawn(channels, height, width, seed=seed), torch.ones(1, height, width, dtype=torch.float64)
+
+    def window_mean(array):
+        return weighted_smooth(torch.as_tensor(array), weight, sigma).numpy()
+
+    mean = window_mean(values)
+    variance = window_mean(values.numpy() ** 2) - mean**2
+    slope = variance / (variance + contrast)
+    expected = window_mean(slope) * values.numpy() + window_mean(mean - slope * mean)
+    found = self_guided_smooth(values, weight, sigma=sigma, contrast=contrast)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-9)
+
+
+def test_self_guided_smooth_calms_noise_and_keeps_an_edge():
+    values = 0.1 * drawn(1, 60, 60)
+    values[:, :, 30:] += 10
+    weight = torch.ones(1, 60, 60, dtype=torch.float64)
+    found = self_guided_smooth(values, weight, sigma=4.0, contrast=0.5)[0]
+    assert float(found[:, :14].std()) < 0.3 * float(values[0, :, :14].std())
+    assert float((found[:, 30] - found[:, 29]).mean()) > 9
+
+
+@unhurried
+@given(sides, sides, sigmas, seeds, st.floats(-1e3, 1e3))
+def test_self_guided_smooth_does_not_see_what_does_not_count(height, width, sigma, seed, value):
+    values, weight = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)
+    changed = torch.where(weight > 0, values, value)
+    one, other = (self_guided_smooth(each, weight, sigma=sigma, contrast=0.5) for each in (values, changed))
+    assert torch.equal(one[:, weight[0] > 0], other[:, weight[0] > 0])
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(3, 12), st.integers(3, 12), sigmas, seeds)
+def test_effective_samples_are_kishs_over_the_median(height, width, sigma, seed):
+    weight = punched(height, width, seed=seed)
+    expected = np.zeros((height, width))
+    for row, column in np.ndindex(height, width):
+        if weight[0, row, column]:
+            counted = window_weights(sigma, row, column, height, width) * weight[0].numpy()
+            expected[row, column] = counted.sum() ** 2 / (counted**2).sum()
+    # Of an even number of values torch takes the lower of the two in the middle.
+    expected /= np.quantile(expected[weight[0].numpy() > 0], 0.5, method="lower")
+    np.testing.assert_allclose(effective_samples(weight, sigma)[0].numpy(), expected, atol=1e-6)
+
+
+def test_there_are_fewer_effective_samples_in_corners_than_at_edges_than_inside():
+    samples = effective_samples(torch.ones(1, 64, 64), 4.0)[0]
+    samples = samples / samples[32, 32]
+    assert float(samples[0, 32]) == pytest.approx(0.5, abs=0.1)
+    assert float(samples[0, 0]) == pytest.approx(0.25, abs=0.1)
+
+
+@unhurried
+@given(st.integers(1, 3), st.integers(7, 20), st.integers(7, 20), st.floats(-100, 100))
+def test_the_derivatives_of_a_constant_are_zero_up_to_the_border(channels, height, width, value):
+    derivatives = gaussian_derivatives(torch.full((channels, height, width), value, dtype=torch.float64))
+    assert derivatives.shape == (5 * channels, height, width)
+    assert float(derivatives.abs().max()) < 1e-9 * max(1.0, abs(value))
+
+
+def test_of_a_ramp_one_first_derivative_is_constant_and_all_others_are_zero():
+    ramp = torch.arange(20, dtype=torch.float64).expand(1, 20, 20)
+    for image, rising in ((ramp, 0), (ramp.mT, 1)):
+        derivatives = gaussian_derivatives(image)[INTERIOR]
+        for number, derivative in enumerate(derivatives):
+            assert float(derivative.std()) < 1e-9
+            assert (float(derivative.abs().mean()) > 0.1) == (number == rising)
+
+
+def test_of_a_parabola_the_second_derivative_is_constant():
+    parabola = (torch.arange(20, dtype=torch.float64) ** 2).expand(1, 20, 20)
+    first_x, first_y, second_x, mixed, second_y = gaussian_derivatives(parabola)[INTERIOR]
+    assert float(second_x.std()) < 1e-9
+    assert float(second_x.mean()) > 0.1
+    for zero in (first_y, mixed, second_y):
+        assert float(zero.abs().max()) < 1e-9
+    assert float(first_x.std()) > 0.1
+
+
+def test_of_a_saddle_the_mixed_derivative_is_constant():
+    position = torch.arange(20, dtype=torch.float64) - 9.5
+    mixed = gaussian_derivatives(torch.outer(position, position)[None])[INTERIOR][3]
+    assert float(mixed.std()) < 1e-9
+    assert float(mixed.mean()) > 0.1
+
+
+@pytest.mark.parametrize(("number", "order"), [(0, (0, 1)), (1, (1, 0)), (3, (1, 1))])
+def test_the_derivatives_are_proportional_to_scipys(number, order):
+    image = drawn(1, 24, 30)
+    found = gaussian_derivatives(image)[number].numpy()
+    expected = ndimage.gaussian_filter(image[0].numpy(), 1.0, order=order, mode="nearest", radius=3)
+    # The sign of a derivative plays no part: its square is what counts.
+    assert abs(np.corrcoef(found.ravel(), expected.ravel())[0, 1]) > 1 - 1e-9
+    np.testing.assert_allclose(np.abs(found / expected), np.abs(found / expected)[0, 0], rtol=1e-6)
+
+
+def test_white_noise_has_the_same_strength_in_all_derivatives():
+    derivatives = gaussian_derivatives(drawn(1, 200, 200))[INTERIOR]
+    np.testing.assert_allclose(derivatives.std((-2, -1)).numpy(), 1.0, atol=0.03)
+
+
+def test_each_channel_has_its_own_derivatives():
+    image = drawn(3, 16, 18)
+    apart = torch.cat([gaussian_derivatives(channel[None]) for channel in image])
+    together = gaussian_derivatives(image)
+    distance = (together[:, None] - apart[None]).abs().amax((-2, -1))
+    assert (distance.amin(1) < 1e-12).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_bank_is_orthonormal_and_has_zero_mean_in_each_channel(channels):
+    bank = orthonormal_bank(channels, 32).double()
+    assert bank.shape == (32, channels, BANK_SIZE, BANK_SIZE)
+    flat = bank.flatten(1)
+    np.testing.assert_allclose((flat @ flat.T).numpy(), np.eye(32), atol=1e-6)
+    assert float(bank.mean((-2, -1)).abs().max()) < 1e-7
+
+
+def test_the_bank_is_always_the_same_and_leaves_torchs_random_state_alone():
+    torch.manual_seed(1)
+    first, state = orthonormal_bank(3, 32), torch.get_rng_state()
+    torch.manual_seed(2)
+    assert torch.equal(orthonormal_bank(3, 32), first)
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@unhurried
+@given(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30), st.sampled_from([1, 2, 3, 4, 8]), seeds)
+def test_shrink_averages_squares_and_of_incomplete_ones_what_there_is(channels, height, width, factor, seed):
+    values = drawn(channels, height, width, seed=seed)
+    shrunk = shrink(values, factor)
+    assert shrunk.shape == (channels, math.ceil(height / factor), math.ceil(width / factor))
+    for row, column in np.ndindex(*shrunk.shape[1:]):
+        square = values[:, row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
+        np.testing.assert_allclose(shrunk[:, row, column], square.mean((1, 2)), atol=1e-12)
+
+
+@unhurried
+@given(st.integers(2, 12), st.integers(2, 12), st.integers(1, 4), seeds)
+def test_enlarge_is_scipys_linear_interpolation_between_pixel_centres(height, width, factor, seed):
+    values = drawn(1, height, width, seed=seed)
+    size = (factor * height, width)
+    rows = (np.arange(size[0]) + 0.5) / factor - 0.5
+    places = np.meshgrid(rows, np.arange(width), indexing="ij")
+    expected = ndimage.map_coordinates(values[0].numpy(), places, order=1, mode="nearest")
+    np.testing.assert_allclose(enlarge(values, size)[0].numpy(), expected, atol=1e-12)
+
+
+@unhurried
+@given(st.integers(2, 12), st.integers(2, 12), st.integers(12, 40), st.integers(12, 40), seeds)
+def test_enlarge_stays_within_the_range_of_the_values(height, width, to_height, to_width, seed):
+    values = drawn(2, height, width, seed=seed)
+    enlarged = enlarge(values, (to_height, to_width))
+    assert enlarged.shape == (2, to_height, to_width)
+    assert float(enlarged.min()) >= float(values.min()) - 1e-9
+    assert float(enlarged.max()) <= float(values.max()) + 1e-9
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_what_is_shrunk_and_enlarged_stays_in_its_place(factor):
+    spot = torch.zeros(1, 64, 96)
+    spot[:, 24:40, 48:80] = 1
+    back = enlarge(shrink(spot, factor), (64, 96))[0]
+    rows, columns = torch.arange(64.0), torch.arange(96.0)
+    assert float((back.sum(1) * rows).sum() / back.sum()) == pytest.approx(31.5, abs=0.01)
+    assert float((back.sum(0) * columns).sum() / back.sum()) == pytest.approx(63.5, abs=0.01)

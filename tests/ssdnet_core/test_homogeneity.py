@@ -1,0 +1,173 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from ssdnet_core.homogeneity import FRAME_MARGIN, SEVERAL_TEXTURES, find_frame, unlikeness_of_parts, without_frame
+from ssdnet_core.preparation import prepare
+from ssdnet_core.synthetic import TEXTURE_KINDS, sample
+
+SHAPE = (64, 96)
+DEEPEST = min(SHAPE) // 8
+
+widths = st.tuples(*[st.integers(0, DEEPEST)] * 4)
+seeds = st.integers(0, 2**32 - 1)
+
+unhurried = settings(deadline=None, max_examples=25)
+
+
+def noise(height, width, *, smooth, seed=0):
+    values = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((height, width)), smooth)
+    return torch.from_numpy(values / values.std()).float()[None]
+
+
+def unlikeness(image, valid=None):
+    return unlikeness_of_parts(image, torch.ones_like(image[:1]) if valid is None else valid)
+
+
+def surface(seed=0):
+    """A surface of medium brightness: (1, H, W) in 0.4 to 0.6."""
+    return torch.from_numpy(np.random.default_rng(seed).uniform(0.4, 0.6, (1, *SHAPE))).float()
+
+
+def framed(image, strips, brightness):
+    """Paint strips (top, bottom, left, right) along the border."""
+    top, bottom, left, right = strips
+    inside = torch.zeros(image.shape[-2:], dtype=torch.bool)
+    inside[top : image.shape[-2] - bottom, left : image.shape[-1] - right] = True
+    return torch.where(inside, image, brightness)
+
+
+def frame_of(image, valid=None):
+    return find_frame(image, torch.ones_like(image[:1]) if valid is None else valid)
+
+
+@pytest.mark.parametrize("kind", TEXTURE_KINDS)
+@pytest.mark.parametrize("defect", ["none", "hole"])
+def test_one_texture_is_one_texture_with_and_without_a_defect(kind, defect):
+    working = prepare(sample(kind, defect, seed=0).pixels, None, working_size=256)
+    assert unlikeness_of_parts(working.pixels, working.valid) < SEVERAL_TEXTURES
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_two_textures_side_by_side_are_several(share, axis):
+    image = noise(256, 256, smooth=0.8)
+    other = noise(256, 256, smooth=3.0, seed=1)
+    count = int(share * 256)
+    image.narrow(axis, 0, count)[:] = other.narrow(axis, 0, count)
+    assert unlikeness(image) > SEVERAL_TEXTURES
+    # Masked, the other texture does not count.
+    valid = torch.ones_like(image)
+    valid.narrow(axis, 0, count)[:] = 0
+    assert unlikeness(image * valid, valid) < SEVERAL_TEXTURES
+
+
+def test_light_that_falls_off_makes_no_second_texture():
+    image = noise(256, 256, smooth=1.0)
+    light = torch.linspace(0.75, 1.25, 256)
+    assert unlikeness(image * light) < SEVERAL_TEXTURES
+
+
+def test_of_an_image_with_small_parts_nothing_is_said():
+    image = torch.cat([noise(64, 32, smooth=0.5), noise(64, 32, smooth=4.0)], dim=2)
+    assert unlikeness(image) == 0
+
+
+def test_an_image_of_which_little_counts_has_a_finite_unlikeness():
+    image, valid = noise(256, 256, smooth=1.0), torch.zeros(1, 256, 256)
+    valid[:, 100:110, 100:110] = 1
+    assert np.isfinite(unlikeness(image, valid))
+
+
+@unhurried
+@given(widths, st.sampled_from([0.0, 0.1, 1.0]), seeds)
+def test_dark_and_bright_strips_along_the_border_are_found_to_the_pixel(strips, brightness, seed):
+    found = frame_of(framed(surface(seed), strips, brightness))
+    assert found == tuple(width + FRAME_MARGIN if width else 0 for width in strips)
+
+
+@unhurried
+@given(seeds, st.floats(0, 0.2))
+def test_a_surface_has_no_frame_even_when_the_light_falls_off(seed, slope):
+    light = torch.linspace(1 - slope / 2, 1 + slope / 2, SHAPE[1])
+    assert frame_of(surface(seed) * light) == (0, 0, 0, 0)
+
+
+def test_what_is_wider_than_an_eighth_is_a_second_surface_and_no_frame():
+    assert frame_of(framed(surface(), (0, 0, DEEPEST + 1, 0), 0.0)) == (0, 0, 0, 0)
+
+
+def test_a_spot_at_the_border_is_no_frame():
+    image = surface()
+    image[:, :6, 30:60] = 0
+    assert frame_of(image) == (0, 0, 0, 0)
+
+
+def test_a_masked_strip_is_not_found_again():
+    image = framed(surface(), (5, 0, 0, 4), 0.0)
+    valid = torch.ones_like(image)
+    valid[:, :5] = 0
+    valid[:, :, -4:] = 0
+    assert frame_of(image, valid) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("period", [4, 16])
+def test_regular_stripes_are_a_texture_and_no_frame(period):
+    columns = torch.arange(SHAPE[1])
+    stripes = torch.where(columns % period < period // 2, 0.8, 0.2).expand(1, *SHAPE)
+    assert frame_of(stripes) == (0, 0, 0, 0)
+    assert frame_of(1 - stripes) == (0, 0, 0, 0)
+
+
+@unhurried
+@given(widths)
+def test_without_a_frame_the_strips_do_not_count_and_the_rest_does(strips):
+    valid = torch.ones(1, *SHAPE)
+    valid[:, 20:30, 40:50] = 0
+    found = without_frame(valid, strips)
+    for row, column in np.ndindex(*SHAPE):
+        top, bottom, left, right = strips
+        inside = top <= row < SHAPE[0] - bottom and left <= column < SHAPE[1] - right
+        assert float(found[0, row, column]) == (float(valid[0, row, column]) if inside else 0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_working_image_leaves_out_the_frame_where_asked(dtype):
+    image = (255 * framed(surface(), (5, 0, 0, 4), 0.0))[0].numpy().astype(dtype)
+    asked = prepare(image, None, working_size=256, leave_out_frame=True)
+    assert asked.frame == (5 + FRAME_MARGIN, 0, 0, 4 + FRAME_MARGIN)
+    assert float(asked.valid.sum()) == (64 - 8) * (96 - 7)
+    assert not asked.pixels[:, asked.valid[0] == 0].any()
+    # Standardised over what is left.
+    left = asked.pixels[:, asked.valid[0] > 0]
+    assert float(left.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(left.std()) == pytest.approx(1, abs=0.05 if dtype != np.uint16 else 1)
+    whole = prepare(image, None, working_size=256)
+    assert whole.frame == (0, 0, 0, 0)
+    assert bool((whole.valid == 1).all())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_frame_is_found_in_an_image_that_is_shrunk(dtype):
+    image = np.random.default_rng(0).uniform(100, 160, (128, 192)).astype(dtype)
+    image[:, :12] = 0
+    working = prepare(image, None, working_size=64, leave_out_frame=True)
+    assert working.frame[:2] == (0, 0)
+    assert working.frame[3] == 0
+    assert 6 <= working.frame[2] - FRAME_MARGIN <= 7
+
+
+@unhurried
+@given(seeds)
+def test_what_lies_in_the_frame_has_no_influence_to_the_bit(seed):
+    image = (255 * surface(1))[0].numpy().astype(np.uint8)
+    results = []
+    for dark in (0, np.random.default_rng(seed).integers(0, 20, (5, SHAPE[1]))):
+        image[:5] = dark
+        working = prepare(image, None, working_size=256, leave_out_frame=True)
+        assert working.frame == (5 + FRAME_MARGIN, 0, 0, 0)
+        results.append((working.pixels.numpy().tobytes(), working.mean.numpy().tobytes(), float(working.std)))
+    assert results[0] == results[1]

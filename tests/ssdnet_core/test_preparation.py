@@ -1,0 +1,380 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ssdnet_core import InvalidImageError
+from ssdnet_core.preparation import STD_FLOOR, prepare
+
+BIG = 10_000
+
+seeds = st.integers(0, 2**32 - 1)
+sides = st.integers(32, 70)
+channel_counts = st.sampled_from([None, 1, 3])
+dtypes = st.sampled_from([np.uint8, np.uint16, np.float32, np.float64])
+
+unhurried = settings(deadline=None, max_examples=30)
+
+
+def texture(shape, dtype=np.uint8, seed=0):
+    """Noise between a fifth and four fifths of the range."""
+    rng = np.random.default_rng(seed)
+    values = rng.uniform(0.2, 0.8, shape)
+    if np.issubdtype(dtype, np.integer):
+        return np.rint(values * np.iinfo(dtype).max).astype(dtype)
+    return values.astype(dtype)
+
+
+def holes(shape, share, seed=0):
+    """Rectangles that cover about the share asked, never everything."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros(shape, dtype=bool)
+    while mask.mean() < share:
+        top, left = (int(rng.integers(side)) for side in shape)
+        mask[top : top + int(rng.integers(1, 20)), left : left + int(rng.integers(1, 20))] = True
+    mask[:3, :3] = False
+    return mask
+
+
+def same_bytes(one, other):
+    assert one.full_range == other.full_range
+    for name in ("pixels", "valid", "mean", "std"):
+        assert getattr(one, name).numpy().tobytes() == getattr(other, name).numpy().tobytes(), name
+
+
+def bicubic(plane, size):
+    """Pillow's antialiased bicubic interpolation of an (H, W) plane to (h, w)."""
+    return np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+@unhurried
+@given(sides, sides, channel_counts, dtypes, seeds, st.booleans())
+def test_pixels_are_standardised_over_what_counts(height, width, channels, dtype, seed, masked):
+    image = texture((height, width) if channels is None else (height, width, channels), dtype, seed)
+    mask = holes((height, width), 0.3, seed) if masked else None
+    working = prepare(image, mask, working_size=BIG)
+
+    counts = np.ones((height, width), dtype=bool) if mask is None else ~mask
+    planes = image.reshape(height, width, -1).astype(np.float64)
+    spread = planes[counts].max() - planes[counts].min()
+    full_range = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else spread
+    planes = planes / full_range
+    mean = planes[counts].mean(axis=0)
+    std = np.sqrt(((planes[counts] - mean) ** 2).mean()) + STD_FLOOR
+    expected = np.where(counts[:, :, None], (planes - mean) / std, 0.0).transpose(2, 0, 1)
+
+    assert working.pixels.dtype == torch.float32
+    np.testing.assert_allclose(working.pixels.numpy(), expected, atol=1e-4)
+    np.testing.assert_array_equal(working.valid.numpy(), counts[None].astype(np.float32))
+    assert working.full_range == pytest.approx(float(full_range), rel=1e-6)
+    assert working.original_shape == (height, width)
+    assert not working.constant
+
+
+@unhurried
+@given(sides, sides, channel_counts, dtypes, seeds)
+def test_mean_std_and_range_give_the_image_back(height, width, channels, dtype, seed):
+    image = texture((height, width) if channels is None else (height, width, channels), dtype, seed)
+    working = prepare(image, None, working_size=BIG)
+    back = ((working.pixels * working.std + working.mean) * working.full_range).permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(
+        back, image.reshape(height, width, -1).astype(np.float64), atol=1e-5 * working.full_range
+    )
+
+
+@pytest.mark.parametrize("shape", [(90, 70), (70, 90, 3), (64, 300), (80, 80, 3)])
+def test_a_large_image_is_shrunk_like_pillow_does_it(shape):
+    image = texture(shape)
+    working = prepare(image, None, working_size=40)
+    size = tuple(working.pixels.shape[-2:])
+    assert min(size) == 40
+    planes = image.reshape(*shape[:2], -1)
+    expected = np.stack([bicubic(plane / 255, size) for plane in planes.transpose(2, 0, 1)])
+    back = (working.pixels * working.std + working.mean).numpy()
+    np.testing.assert_allclose(back, expected, atol=1e-3)
+    assert bool((working.valid == 1).all())
+
+
+def test_a_shrunk_image_with_holes_is_the_weighted_mean_of_what_counts():
+    image, mask = texture((96, 80)), np.zeros((96, 80), dtype=bool)
+    mask[20:41, 31:60] = True
+    working = prepare(image, mask, working_size=40)
+    weight = bicubic(~mask, (48, 40))
+    counts = weight > 0.5
+    mean = bicubic(np.where(mask, 0, image / 255), (48, 40))[counts] / weight[counts]
+    np.testing.assert_array_equal(working.valid[0].numpy(), counts)
+    assert 0 < counts.sum() < counts.size
+    back = (working.pixels * working.std + working.mean)[0].numpy()
+    np.testing.assert_allclose(back[counts], mean, atol=1e-3)
+    assert not working.pixels[0].numpy()[~counts].any()
+
+
+def test_a_hole_does_not_darken_its_surroundings_when_the_image_is_shrunk():
+    image = np.full((96, 96), 200, dtype=np.uint8)
+    image[::2, ::2] = 202
+    mask = holes(image.shape, 0.3)
+    working = prepare(image, mask, working_size=48)
+    back = (working.pixels * working.std + working.mean)[0].numpy()[working.valid[0].numpy() > 0] * 255
+    assert back.min() > 198
+    assert back.max() < 204
+
+
+@unhurried
+@given(dtypes, seeds, st.sampled_from([BIG, 37, 48]), st.booleans())
+def test_what_lies_under_the_mask_has_no_influence_to_the_bit(dtype, seed, working_size, colour):
+    shape = (50, 64)
+    image = texture((*shape, 3) if colour else shape, dtype, seed)
+    mask = holes(shape, 0.3, seed)
+    changed = image.copy()
+    if np.issubdtype(dtype, np.integer):
+        changed[mask] = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, changed[mask].shape, dtype)
+    else:
+        strange = [np.nan, np.inf, -np.inf, 1e30, -1e-30, 0.0]
+        changed[mask] = np.random.default_rng(seed).choice(strange, changed[mask].shape)
+    assert not np.array_equal(image, changed)
+    same_bytes(prepare(image, mask, working_size=working_size), prepare(changed, mask, working_size=working_size))
+
+
+@unhurried
+@given(seeds, st.sampled_from([BIG, 40]))
+def test_an_empty_mask_is_no_mask(seed, working_size):
+    image = texture((50, 60, 3), seed=seed)
+    empty = np.zeros((50, 60), dtype=bool)
+    without, with_it = (prepare(image, mask, working_size=working_size) for mask in (None, empty))
+    np.testing.assert_allclose(without.pixels.numpy(), with_it.pixels.numpy(), atol=1e-5)
+    assert torch.equal(without.valid, with_it.valid)
+
+
+@pytest.mark.parametrize("working_size", [BIG, 40])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_border_is_a_mask_along_each_side(working_size, masked):
+    image, mask = texture((60, 100, 3)), holes((60, 100), 0.2) if masked else np.zeros((60, 100), dtype=bool)
+    outside = np.ones((60, 100), dtype=bool)
+    outside[6:-6, 10:-10] = False
+    by_border = prepare(image, mask if masked else None, working_size=working_size, border=0.1)
+    same_bytes(by_border, prepare(image, mask | outside, working_size=working_size))
+    assert by_border.original_shape == (60, 100)
+
+
+def test_no_border_leaves_the_image_whole():
+    image = texture((60, 100))
+    same_bytes(prepare(image, None, working_size=BIG), prepare(image, None, working_size=BIG, border=0.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_mask_and_border_together_may_not_leave_nothing(dtype):
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[10:-10, 10:-10] = True
+    with pytest.raises(InvalidImageError, match="mask"):
+        prepare(texture((64, 64), dtype), mask, working_size=BIG, border=0.25)
+
+
+def test_values_in_the_border_do_not_count():
+    image = texture((64, 64), np.float32)
+    strange = image.copy()
+    strange[:5] = np.nan
+    same_bytes(*(prepare(each, None, working_size=BIG, border=0.1) for each in (image, strange)))
+
+
+def test_mask_and_image_are_shrunk_in_register():
+    image, mask = texture((128, 128)), np.zeros((128, 128), dtype=bool)
+    mask[32:64, 80:120] = True
+    working = prepare(image, mask, working_size=64)
+    expected = np.ones((64, 64), dtype=bool)
+    expected[16:32, 40:60] = False
+    np.testing.assert_array_equal(working.valid[0].numpy() > 0, expected)
+
+
+@unhurried
+@given(seeds, st.floats(-50, 50), st.floats(0.01, 100), st.sampled_from([BIG, 40]))
+def test_a_floating_point_image_may_have_any_offset_and_contrast(seed, offset, contrast, working_size):
+    image = texture((50, 64, 3), np.float64, seed)
+    plain = prepare(image, None, working_size=working_size)
+    # Offsets in units of the contrast: beyond that single precision has its say.
+    other = prepare(contrast * (image + offset), None, working_size=working_size)
+    np.testing.assert_allclose(plain.pixels.numpy(), other.pixels.numpy(), atol=2e-3)
+
+
+@unhurried
+@given(seeds, st.integers(-40, 40))
+def test_a_brighter_integer_image_is_the_same_image(seed, brighter):
+    image = texture((50, 64, 3), np.uint8, seed)
+    other = (image.astype(int) + brighter).astype(np.uint8)
+    plain, changed = (prepare(each, None, working_size=BIG).pixels.numpy() for each in (image, other))
+    np.testing.assert_allclose(plain, changed, atol=1e-4)
+
+
+def test_a_colour_cast_is_removed():
+    image = texture((50, 64, 3), np.uint8)
+    cast = (image.astype(int) + np.array([30, -20, 10])).astype(np.uint8)
+    plain, changed = (prepare(each, None, working_size=BIG).pixels.numpy() for each in (image, cast))
+    np.testing.assert_allclose(plain, changed, atol=1e-4)
+
+
+def test_half_the_contrast_of_an_integer_image_is_nearly_the_same_image():
+    image = texture((50, 64), np.uint8) // 2 * 2
+    plain, changed = (prepare(each, None, working_size=BIG).pixels for each in (image, image // 2))
+    assert float((plain - changed).abs().max()) < 0.02
+
+
+def test_colour_channels_keep_their_relative_contrast():
+    image = texture((64, 64, 3), np.uint8)
+    image[:, :, 2] = 120 + (image[:, :, 2] // 16)
+    stds = prepare(image, None, working_size=BIG).pixels.std((-2, -1))
+    assert float(stds[2] / stds[0]) == pytest.approx(1 / 16, rel=0.1)
+
+
+def test_sixteen_bits_are_read_like_eight():
+    image = texture((50, 64, 3))
+    wide = image.astype(np.uint16) * 257
+    one, other = (prepare(each, None, working_size=40).pixels for each in (image, wide))
+    np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("working_size", [BIG, 40])
+def test_grey_images_with_and_without_a_channel_axis_are_the_same(working_size):
+    image = texture((50, 64))
+    same_bytes(*(prepare(each, None, working_size=working_size) for each in (image, image[:, :, None])))
+
+
+def test_the_memory_layout_of_the_image_does_not_matter():
+    image, mask = texture((60, 50, 3), np.float32), holes((60, 50), 0.2)
+    plain = prepare(image, mask, working_size=BIG)
+    same_bytes(plain, prepare(np.asfortranarray(image), mask, working_size=BIG))
+    same_bytes(plain, prepare(image[::-1, ::-1].copy()[::-1, ::-1], mask[::-1].copy()[::-1], working_size=BIG))
+
+
+def test_the_memory_layout_of_the_mask_does_not_matter():
+    image, mask = texture((60, 50, 3), np.float32), holes((60, 50), 0.2)
+    same_bytes(*(prepare(image, each, working_size=BIG) for each in (mask, np.asfortranarray(mask))))
+
+
+@pytest.mark.parametrize("working_size", [BIG, 40])
+def test_image_and_mask_are_left_alone(working_size):
+    image, mask = texture((60, 50, 3), np.float32), holes((60, 50), 0.2)
+    image_before, mask_before = image.copy(), mask.copy()
+    prepare(image, mask, working_size=working_size)
+    np.testing.assert_array_equal(image, image_before)
+    np.testing.assert_array_equal(mask, mask_before)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_read_only_floating_point_image_is_accepted_without_a_warning():
+    image = texture((60, 50, 1), np.float32)
+    image.setflags(write=False)
+    once_is_not_enough = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        prepare(image, None, working_size=BIG)
+    finally:
+        torch.set_warn_always(once_is_not_enough)
+
+
+@pytest.mark.parametrize("working_size", [BIG, 40])
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.full((64, 64), 77, np.uint8),
+        np.zeros((64, 64), np.uint16),
+        np.full((64, 64, 3), (10, 200, 55), np.uint8),
+        np.full((64, 64), 0.1, np.float32),
+        np.full((64, 64), -1e6 / 3, np.float64),
+        np.zeros((64, 64), np.float64),
+    ],
+)
+def test_an_image_without_structure_is_constant(image, working_size):
+    working = prepare(image, None, working_size=working_size)
+    assert working.constant
+    back = (working.pixels * working.std + working.mean) * working.full_range
+    expected = np.broadcast_to(image.reshape(64, 64, -1)[0, 0][:, None, None], back.shape)
+    np.testing.assert_allclose(back.numpy(), expected, rtol=1e-4)
+
+
+def test_an_image_is_constant_when_all_its_structure_is_masked():
+    image, mask = np.full((64, 64), 30, np.uint8), np.zeros((64, 64), dtype=bool)
+    mask[10:30, 10:50] = True
+    image[mask] = texture((20, 40)).ravel()
+    assert prepare(image, mask, working_size=BIG).constant
+    assert not prepare(image, None, working_size=BIG).constant
+
+
+def test_one_grey_level_in_one_pixel_is_structure():
+    image = np.full((64, 64), 30, np.uint8)
+    image[20, 30] += 1
+    assert not prepare(image, None, working_size=BIG).constant
+
+
+def test_faint_noise_is_not_blown_up_to_a_texture():
+    rng = np.random.default_rng(0)
+    faint = np.rint(128 + 0.3 * rng.standard_normal((64, 64))).astype(np.uint8)
+    assert float(prepare(faint, None, working_size=BIG).pixels.std()) < 0.8
+
+
+@pytest.mark.parametrize(("factor", "dtype"), [(1e39, np.float64), (3e38, np.float32), (1e-300, np.float64)])
+def test_extreme_floating_point_values_are_standardised_or_refused(factor, dtype):
+    image = (np.random.default_rng(0).uniform(-1, 1, (64, 64)) * factor).astype(dtype)
+    try:
+        with np.errstate(over="ignore"):
+            working = prepare(image, None, working_size=BIG)
+    except InvalidImageError:
+        return
+    assert float(working.pixels.std()) == pytest.approx(1, abs=0.05)
+
+
+def mask_of(shape, *, masked):
+    return np.full(shape, masked)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "message"),
+    [
+        ([[1, 2], [3, 4]], None, r"list.*np\.asarray"),
+        (np.zeros(64, np.uint8), None, r"\(64,\).*\(H, W\)"),
+        (np.zeros((2, 64, 64, 3), np.uint8), None, r"\(2, 64, 64, 3\).*\(H, W, 3\)"),
+        (np.zeros((64, 64, 4), np.uint8), None, r"\(64, 64, 4\).*alpha channel as the mask"),
+        (np.zeros((64, 64, 2), np.uint8), None, r"\(64, 64, 2\).*alpha channel as the mask"),
+        (np.zeros((64, 64, 0), np.uint8), None, r"\(64, 64, 0\)"),
+        (np.zeros((3, 64, 64), np.uint8), None, r"\(3, 64, 64\).*\(H, W, 3\)"),
+        (np.zeros((64, 64), np.int32), None, r"int32.*uint8, uint16, float32 or float64"),
+        (np.zeros((64, 64), np.bool_), None, r"bool.*uint8, uint16, float32 or float64"),
+        (np.zeros((64, 64), np.float16), None, r"float16.*float32"),
+        (np.zeros((64, 64), np.complex64), None, r"complex64"),
+        (np.zeros((64, 64), object), None, r"object"),
+        (np.zeros((31, 64), np.uint8), None, r"31 x 64.*32 x 32"),
+        (np.zeros((64, 31, 3), np.uint8), None, r"64 x 31.*32 x 32"),
+        (np.zeros((0, 0), np.uint8), None, r"0 x 0.*32 x 32"),
+        (np.zeros((64, 50), np.uint8), mask_of((50, 64), masked=False), r"\(50, 64\).*64 x 50.*True where"),
+        (np.zeros((64, 50), np.uint8), mask_of((64, 50, 1), masked=False), r"\(64, 50, 1\).*64 x 50"),
+        (np.zeros((64, 50), np.uint8), np.zeros((64, 50), np.uint8), r"dtype uint8.*bool"),
+        (np.zeros((64, 50), np.uint8), mask_of((64, 50), masked=True), r"mask leaves no pixel"),
+        (np.full((64, 50), np.nan), None, r"NaN or infinite.*mask"),
+        (np.where(np.eye(64) > 0, np.inf, 0.0), None, r"NaN or infinite.*mask"),
+    ],
+)
+def test_what_cannot_be_inspected_is_refused_with_the_value_and_the_remedy(image, mask, message):
+    with pytest.raises(InvalidImageError, match=message):
+        prepare(image, mask, working_size=BIG)
+
+
+def test_one_nan_that_the_mask_does_not_cover_is_refused():
+    image, mask = texture((64, 64), np.float32), np.zeros((64, 64), dtype=bool)
+    image[5, 5] = image[9, 9] = np.nan
+    mask[5, 5] = True
+    with pytest.raises(InvalidImageError, match="NaN"):
+        prepare(image, mask, working_size=BIG)
+    mask[9, 9] = True
+    assert bool(prepare(image, mask, working_size=BIG).pixels.isfinite().all())
+
+
+def test_a_mask_that_leaves_nothing_at_the_working_size_is_refused():
+    mask = np.ones((512, 512), dtype=bool)
+    mask[100, 200] = False
+    with pytest.raises(InvalidImageError, match="at the working size"):
+        prepare(texture((512, 512)), mask, working_size=32)
+
+
+def test_a_mask_that_is_no_array_is_refused_like_an_image_that_is_none():
+    with pytest.raises(InvalidImageError, match="list"):
+        prepare(texture((64, 64)), [[False] * 64] * 64, working_size=BIG)

@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ssdnet_core.regions import find_regions
+
+unhurried = settings(deadline=None)
+
+# Few distinct values, all exact: neighbours of equal height are the rule.
+maps = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    elements=st.integers(0, 6).map(lambda k: np.float32(k / 4)),
+)
+thresholds = st.integers(1, 6).map(lambda k: k / 4)
+
+
+def flooded(levels, threshold):
+    """Return the eight-connected parts at or above a threshold, each a list of (row, column)."""
+    todo = {(int(row), int(column)) for row, column in np.argwhere(levels >= threshold)}
+    parts = []
+    while todo:
+        part, frontier = [], [todo.pop()]
+        while frontier:
+            row, column = frontier.pop()
+            part.append((row, column))
+            around = {(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)} & todo
+            todo -= around
+            frontier += around
+        parts.append(part)
+    return parts
+
+
+def described(levels, part):
+    """Return (top, left, bottom, right, area, peak, y, x) of a part, at scale 1."""
+    rows, columns = np.array(part).T
+    weights = levels[rows, columns].astype(np.float64)
+    return (
+        rows.min(),
+        columns.min(),
+        rows.max() + 1,
+        columns.max() + 1,
+        len(part),
+        weights.max(),
+        (rows * weights).sum() / weights.sum(),
+        (columns * weights).sum() / weights.sum(),
+    )
+
+
+def numbers(region):
+    return (region.top, region.left, region.bottom, region.right, region.area, region.peak, *region.centroid)
+
+
+def assert_same(rows, expected):
+    rows, expected = (
+        sorted((tuple(map(float, row)) for row in each), key=lambda row: (row[:6], np.round(row[6:], 3).tolist()))
+        for each in (rows, expected)
+    )
+    assert len(rows) == len(expected)
+    if expected:
+        np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-6)
+
+
+@unhurried
+@given(maps, thresholds)
+def test_the_regions_are_those_of_a_flood_fill(levels, threshold):
+    found = find_regions(levels, threshold, original_shape=levels.shape)
+    expected = [described(levels, part) for part in flooded(levels, threshold)]
+    assert_same(map(numbers, found), expected)
+
+
+@unhurried
+@given(maps, thresholds)
+def test_the_highest_peak_comes_first(levels, threshold):
+    peaks = [region.peak for region in find_regions(levels, threshold, original_shape=levels.shape)]
+    assert peaks == sorted(peaks, reverse=True)
+    assert all(peak >= threshold for peak in peaks)
+
+
+@unhurried
+@given(maps, thresholds, st.integers(1, 20))
+def test_regions_smaller_than_the_least_area_are_left_out_and_no_others(levels, threshold, min_area):
+    every = find_regions(levels, threshold, original_shape=levels.shape)
+    large = find_regions(levels, threshold, original_shape=levels.shape, min_area=min_area)
+    assert large == tuple(region for region in every if region.area >= min_area)
+
+
+@unhurried
+@given(maps, thresholds, st.integers(1, 5), st.integers(1, 5))
+def test_at_a_larger_original_size_the_regions_are_those_of_the_enlarged_map(levels, threshold, down, right):
+    enlarged = levels.repeat(down, axis=0).repeat(right, axis=1)
+    from_small = find_regions(levels, threshold, original_shape=enlarged.shape)
+    from_large = find_regions(enlarged, threshold, original_shape=enlarged.shape)
+    assert_same(map(numbers, from_small), map(numbers, from_large))
+
+
+@unhurried
+@given(maps, thresholds, st.integers(1, 4))
+def test_the_least_area_is_in_pixels_of_the_original(levels, threshold, factor):
+    shape = (factor * levels.shape[0], factor * levels.shape[1])
+    every = find_regions(levels, threshold, original_shape=shape)
+    for area in {region.area for region in every}:
+        kept = find_regions(levels, threshold, original_shape=shape, min_area=area)
+        assert kept == tuple(region for region in every if region.area >= area)
+
+
+@unhurried
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 1500), st.integers(0, 1500), st.data())
+def test_boxes_cover_their_pixels_and_the_centroid_lies_inside(height, width, more_rows, more_columns, data):
+    # Working pixel i covers the original pixels from i * scale to (i + 1) * scale.
+    original = (height + more_rows, width + more_columns)
+    row, column = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    levels = np.zeros((height, width), dtype=np.float32)
+    levels[row, column] = 1
+    (region,) = find_regions(levels, 0.5, original_shape=original)
+    scales = [whole / side for whole, side in zip(original, levels.shape, strict=True)]
+    spans = ((region.top, region.bottom), (region.left, region.right))
+    for (start, stop), place, scale, centre in zip(spans, (row, column), scales, region.centroid, strict=True):
+        assert 0 <= start <= place * scale + 1e-6
+        assert (place + 1) * scale - 1e-6 <= stop
+        assert stop - start <= scale + 2
+        assert start - 0.5 <= centre <= stop - 0.5
+        assert centre == pytest.approx((place + 0.5) * scale - 0.5)
+    assert region.area == round(scales[0] * scales[1])
+
+
+@unhurried
+@given(st.integers(32, 400), st.integers(32, 400), st.integers(0, 1500), st.integers(0, 1500))
+@example(35, 35, 23, 23)
+def test_the_box_of_a_region_at_the_border_ends_with_the_image(height, width, more_rows, more_columns):
+    original = (height + more_rows, width + more_columns)
+    (region,) = find_regions(np.ones((height, width), np.float32), 0.5, original_shape=original)
+    assert (region.top, region.left, region.bottom, region.right) == (0, 0, *original)
+
+
+def test_corners_connect():
+    levels = np.eye(5, dtype=np.float32)
+    assert len(find_regions(levels, 0.5, original_shape=(5, 5))) == 1
+
+
+def test_a_map_below_the_threshold_has_no_regions():
+    assert find_regions(np.ones((4, 4), np.float32), 1.5, original_shape=(4, 4)) == ()
+
+
+def test_a_pixel_at_the_threshold_belongs_to_a_region():
+    assert len(find_regions(np.ones((4, 4), np.float32), 1.0, original_shape=(4, 4))) == 1
+
+
+def test_the_centroid_is_drawn_towards_the_higher_values():
+    levels = np.zeros((8, 20), np.float32)
+    levels[3, 4:14] = 1
+    levels[3, 13] = 11
+    (region,) = find_regions(levels, 0.5, original_shape=(8, 20))
+    assert region.centroid == pytest.approx((3, (sum(range(4, 13)) + 11 * 13) / 20))
+
+
+def test_a_threshold_of_zero_can_be_met_by_a_map_of_zeros():
+    (region,) = find_regions(np.zeros((4, 6), np.float32), 0.0, original_shape=(4, 6))
+    assert region.area == 24
+    assert region.centroid == pytest.approx((1.5, 2.5))

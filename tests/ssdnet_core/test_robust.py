@@ -1,0 +1,281 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ssdnet_core.robust import (
+    MAD_TO_SIGMA,
+    level_z,
+    median,
+    over_median,
+    robust_z,
+    trimmed_mahalanobis,
+    without_plane,
+    without_ring_excess,
+)
+
+seeds = st.integers(0, 2**32)
+sides = st.integers(3, 20)
+
+unhurried = settings(deadline=None, max_examples=30)
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def punched(height, width, *, seed):
+    """Return flags of an odd number of pixels, of which the median is one of them."""
+    weight = (torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed)) > 0.3).float()
+    weight[0, 0, 0] = 1
+    if int(weight.sum()) % 2 == 0:
+        weight.view(-1)[torch.nonzero(weight.view(-1))[-1]] = 0
+    return weight
+
+
+def counted(values, valid):
+    return values.numpy()[:, valid[0].numpy() > 0]
+
+
+@unhurried
+@given(st.integers(1, 4), sides, sides, seeds)
+def test_the_median_is_numpys_over_the_pixels_that_count(channels, height, width, seed):
+    values, valid = drawn(channels, height, width, seed=seed), punched(height, width, seed=seed)
+    found = median(values, valid)
+    assert found.shape == (channels, 1, 1)
+    np.testing.assert_allclose(found[:, 0, 0].numpy(), np.median(counted(values, valid), axis=1))
+
+
+@unhurried
+@given(st.integers(1, 4), sides, sides, seeds)
+def test_robust_z_is_scipys_median_and_median_absolute_deviation(channels, height, width, seed):
+    values, valid = 5 * drawn(channels, height, width, seed=seed) + 3, punched(height, width, seed=seed)
+    pixels = counted(values, valid)
+    centre = np.median(pixels, axis=1)[:, None, None]
+    sigma = stats.median_abs_deviation(pixels, axis=1, scale="normal")[:, None, None]
+    expected = (values.numpy() - centre) / np.maximum(sigma, 1e-6)
+    np.testing.assert_allclose(robust_z(values, valid).numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_robust_z_of_normal_noise_is_standard_normal():
+    z = robust_z(4 * drawn(1, 200, 200) - 7, torch.ones(1, 200, 200))
+    assert float(z.std()) == pytest.approx(1, abs=0.02)
+    assert float(z.mean()) == pytest.approx(0, abs=0.02)
+    assert pytest.approx(stats.median_abs_deviation(stats.norm.ppf(np.linspace(0.001, 0.999, 999))), rel=0.01) == (
+        1 / MAD_TO_SIGMA
+    )
+
+
+@unhurried
+@given(sides, sides, seeds, st.floats(0.01, 100), st.floats(-100, 100))
+def test_robust_z_does_not_depend_on_units(height, width, seed, factor, offset):
+    values, valid = drawn(2, height + 5, width + 5, seed=seed), torch.ones(1, height + 5, width + 5)
+    plain, changed = robust_z(values, valid), robust_z(factor * (values + offset), valid)
+    np.testing.assert_allclose(plain.numpy(), changed.numpy(), rtol=5e-3, atol=5e-3)
+
+
+def test_a_minority_of_wild_pixels_does_not_move_the_others():
+    values, valid = drawn(1, 60, 60), torch.ones(1, 60, 60)
+    wild = values.clone()
+    wild[:, :10, :20] = 1e6
+    plain, disturbed = robust_z(values, valid), robust_z(wild, valid)
+    assert float((plain - disturbed)[:, 10:].abs().max()) < 0.5
+    assert float(disturbed[:, :10, :20].min()) > 1e4
+
+
+@unhurried
+@given(sides, sides, seeds)
+def test_pixels_that_do_not_count_have_no_influence_on_those_that_do(height, width, seed):
+    valid = punched(height, width, seed=seed)
+    values = drawn(3, height, width, seed=seed).abs()
+    changed = torch.where(valid > 0, values, 1e6)
+    kept = valid[0] > 0
+    for statistic in (robust_z, level_z, over_median, without_plane, without_ring_excess, trimmed_mahalanobis):
+        one, other = statistic(values, valid), statistic(changed, valid)
+        assert torch.equal(one[:, kept], other[:, kept]), statistic.__name__
+
+
+@unhurried
+@given(st.integers(1, 3), sides, sides, seeds, st.floats(1e-3, 1e3))
+def test_over_median_has_median_one_in_any_units(channels, height, width, seed, factor):
+    values, valid = drawn(channels, height, width, seed=seed).exp(), punched(height, width, seed=seed)
+    relative = over_median(factor * values, valid)
+    np.testing.assert_allclose(np.median(counted(relative, valid), axis=1), 1.0, rtol=1e-5)
+    expected = values.numpy() / np.median(counted(values, valid), axis=1)[:, None, None]
+    np.testing.assert_allclose(relative.numpy(), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("statistic", [robust_z, over_median])
+def test_values_that_are_all_the_same_give_finite_numbers(statistic):
+    values = torch.full((2, 12, 12), 3.0)
+    values[1] = 0.0
+    assert bool(statistic(values, torch.ones(1, 12, 12)).isfinite().all())
+
+
+def correlated(count, dimensions, seed):
+    rng = np.random.default_rng(seed)
+    mixing = rng.standard_normal((dimensions, dimensions))
+    return torch.from_numpy((rng.standard_normal((count, dimensions)) @ mixing + rng.standard_normal(dimensions)) * 2)
+
+
+def as_features(points, height):
+    return points.T.reshape(points.shape[1], height, -1).float()
+
+
+def with_gross_outliers(points, share, seed):
+    spoiled, rng = points.clone(), np.random.default_rng(seed)
+    chosen = rng.choice(len(points), int(share * len(points)), replace=False)
+    spoiled[chosen] += torch.from_numpy(rng.choice([-1.0, 1.0], (len(chosen), 1))) * 100
+    return spoiled, chosen
+
+
+@pytest.mark.parametrize("dimensions", [2, 6, 18])
+def test_the_mahalanobis_distance_of_normal_points_follows_numpys(dimensions):
+    points = correlated(4900, dimensions, seed=dimensions)
+    found = trimmed_mahalanobis(as_features(points, 70), torch.ones(1, 70, 70)).flatten().numpy()
+    centred = (points - points.mean(0)).numpy()
+    inverse = np.linalg.inv(np.cov(centred.T) + 0.01 * np.cov(centred.T).trace() / dimensions * np.eye(dimensions))
+    expected = np.einsum("nd,de,ne->n", centred, inverse, centred)
+    # The trimmed covariance is smaller than that of all points, by one factor.
+    assert stats.spearmanr(found, expected).statistic > 0.99
+    assert 1 < np.median(found / expected) < 2
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05])
+def test_five_percent_gross_outliers_do_not_move_the_distances_and_rank_highest(share):
+    points = correlated(4900, 6, seed=1)
+    spoiled, chosen = with_gross_outliers(points, share, seed=2)
+    valid = torch.ones(1, 70, 70)
+    clean, found = (trimmed_mahalanobis(as_features(p, 70), valid).flatten().numpy() for p in (points, spoiled))
+    rest = np.setdiff1d(np.arange(4900), chosen)
+    ratio = found[rest] / clean[rest]
+    assert 0.8 < np.quantile(ratio, 0.01) < np.quantile(ratio, 0.99) < 1.1
+    assert found[chosen].min() > found[rest].max()
+    # Without the trimming the outliers hide each other.
+    naive = np.cov(spoiled.numpy().T)
+    assert np.trace(naive) > 5 * np.trace(np.cov(points.numpy().T)) or share < 0.05
+
+
+def test_the_distance_does_not_depend_on_rotations_and_units_of_the_features():
+    points = correlated(2500, 5, seed=3)
+    rotation = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
+    valid = torch.ones(1, 50, 50)
+    plain, turned = (trimmed_mahalanobis(as_features(p, 50), valid) for p in (points, 7 * points @ rotation + 3))
+    np.testing.assert_allclose(plain.numpy(), turned.numpy(), rtol=5e-3)
+
+
+def test_correlated_features_are_judged_together():
+    # Each feature alone is ordinary; only the combination is not.
+    points = torch.randn(2500, 1, generator=torch.Generator().manual_seed(0)).repeat(1, 2)
+    points += 0.2 * torch.randn(2500, 2, generator=torch.Generator().manual_seed(1))
+    points[77] = torch.tensor([1.5, -1.5])
+    distance = trimmed_mahalanobis(as_features(points, 50), torch.ones(1, 50, 50)).flatten()
+    assert int(distance.argmax()) == 77
+
+
+@pytest.mark.parametrize("features", [torch.zeros(3, 12, 12), torch.full((3, 12, 12), 5.0), torch.zeros(18, 4, 4)])
+def test_features_without_any_spread_give_zeros(features):
+    distance = trimmed_mahalanobis(features, torch.ones_like(features[:1]))
+    np.testing.assert_allclose(distance.numpy(), 0.0, atol=1e-6)
+
+
+def test_fewer_pixels_than_features_give_finite_distances():
+    distance = trimmed_mahalanobis(drawn(18, 3, 3), torch.ones(1, 3, 3))
+    assert bool(distance.isfinite().all())
+    assert float(distance.min()) >= 0
+
+
+def border_depth(height, width):
+    rows, columns = np.indices((height, width))
+    return np.minimum(np.minimum(rows, height - 1 - rows), np.minimum(columns, width - 1 - columns))
+
+
+@unhurried
+@given(st.integers(26, 45), st.integers(26, 45), seeds)
+def test_rings_are_lowered_by_what_their_median_exceeds_the_images(height, width, seed):
+    depth = border_depth(height, width)
+    values = drawn(2, height, width, seed=seed) + torch.from_numpy(np.maximum(0, 6 - depth)).float()
+    found = without_ring_excess(values, torch.ones(1, height, width)).numpy()
+    middle = {"q": 0.5, "method": "lower"}
+    for channel, before in enumerate(values.numpy()):
+        expected = before.copy()
+        for start in range(0, 12, 2):
+            ring = (depth >= start) & (depth < start + 2)
+            expected[ring] -= max(0.0, np.quantile(before[ring], **middle) - np.quantile(before, **middle))
+        np.testing.assert_allclose(found[channel], expected, atol=1e-5)
+
+
+def test_the_excess_of_rings_is_removed_and_a_defect_at_the_border_stays():
+    rows = torch.from_numpy(np.maximum(0, 8 - border_depth(64, 64))).float()
+    values = rows + 0.1 * drawn(1, 64, 64)
+    values[:, :6, 20:26] += 10
+    levelled = without_ring_excess(values, torch.ones(1, 64, 64))[0]
+    defect = torch.zeros(64, 64, dtype=torch.bool)
+    defect[:6, 20:26] = True
+    assert float(levelled[defect].min()) > 8
+    assert float(levelled[~defect].max()) < 1.5
+
+
+def test_a_quiet_border_is_not_raised():
+    values = drawn(1, 48, 48)
+    values[:, :2] -= 5
+    lowered = without_ring_excess(values, torch.ones(1, 48, 48))
+    assert bool((lowered <= values).all())
+
+
+def test_what_lies_further_inside_is_left_alone():
+    depth = border_depth(64, 64)
+    for ring in range(12, 32, 2):
+        values = torch.from_numpy(np.where(depth // 2 == ring // 2, 5.0, 0.0)).float()[None]
+        assert torch.equal(without_ring_excess(values, torch.ones(1, 64, 64)), values)
+
+
+def plane(height, width, down, right, level=0.0):
+    rows, columns = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
+    return (level + down * rows + right * columns)[None]
+
+
+@unhurried
+@given(st.integers(20, 150), st.integers(20, 150), st.floats(-50, 50), st.floats(-50, 50), st.floats(-50, 50), seeds)
+def test_a_plane_is_subtracted_and_what_lies_on_it_stays(height, width, down, right, level, seed):
+    detail, slope = drawn(1, height, width, seed=seed), plane(height, width, down, right, level)
+    valid = punched(height, width, seed=seed)
+    of_detail, of_both = (without_plane(values, valid) for values in (detail, detail + slope))
+    # Up to one part in a hundred: the slope is held back a little, for what few pixels count.
+    assert float((of_detail - of_both).abs().max()) < 0.05 + 0.01 * (abs(down) + abs(right))
+    centred = detail - median(detail, valid)
+    assert float((of_detail - centred).abs().max()) < 0.6
+
+
+def test_an_anomalous_minority_does_not_tilt_the_plane():
+    values = drawn(1, 128, 160) + plane(128, 160, 5, -3)
+    bad = values.clone()
+    bad[:, 90:, 110:] += 20
+    valid = torch.ones(1, 128, 160)
+    plain, found = without_plane(values, valid), without_plane(bad, valid)
+    rest = torch.ones(128, 160, dtype=torch.bool)
+    rest[90:, 110:] = False
+    assert float((plain - found)[0][rest].abs().max()) < 0.4
+    assert float((found - plain)[0][~rest].min()) > 19.5
+
+
+def test_each_channel_has_its_own_plane():
+    valid = torch.ones(1, 64, 64)
+    values = torch.cat([plane(64, 64, 5, 0), plane(64, 64, 0, -7), plane(64, 64, 0, 0, 3)])
+    assert float(without_plane(values, valid).abs().max()) < 0.1
+    for number, channel in enumerate(values):
+        alone = without_plane(channel[None], valid)
+        np.testing.assert_allclose(alone[0].numpy(), without_plane(values, valid)[number].numpy(), atol=1e-4)
+
+
+def test_level_z_is_robust_z_of_what_lies_on_the_plane():
+    values, valid = 4 * drawn(2, 96, 96) + plane(96, 96, 30, -20), punched(96, 96, seed=1)
+    expected = robust_z(values - plane(96, 96, 30, -20), valid)
+    assert float((level_z(values, valid) - expected).abs().max()) < 0.25
+
+
+@pytest.mark.parametrize("statistic", [without_plane, level_z])
+def test_of_a_constant_nothing_is_left(statistic):
+    assert float(statistic(torch.full((2, 40, 40), 7.0), torch.ones(1, 40, 40)).abs().max()) < 1e-4

@@ -1,0 +1,130 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from ssdnet_core.filters import orthonormal_bank
+from ssdnet_core.similarity import FILTERS, STABILISER, bank_features, dissimilarity
+
+seeds = st.integers(0, 2**32 - 10)
+scales = st.sampled_from([1, 2, 4])
+
+unhurried = settings(deadline=None, max_examples=30)
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def everything(image):
+    return torch.ones_like(image[:1])
+
+
+def features_by_scipy(image):
+    bank = orthonormal_bank(len(image), FILTERS).numpy()
+    return np.stack(
+        [
+            sum(
+                ndimage.correlate(plane, kernel, mode="nearest")
+                for plane, kernel in zip(image.numpy(), one, strict=True)
+            )
+            for one in bank
+        ]
+    )
+
+
+def windowed_by_scipy(values, weight, sigma):
+    radius = max(1, math.ceil(3 * sigma))
+    blurred, reach = (
+        ndimage.gaussian_filter(each, sigma, mode="constant", radius=radius) for each in (values * weight, weight)
+    )
+    return blurred / np.maximum(reach, 1e-9)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_features_are_the_correlations_with_the_bank(channels):
+    image = drawn(channels, 20, 27)
+    np.testing.assert_allclose(bank_features(image).numpy(), features_by_scipy(image), atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("sigma", [0.6, 2.0])
+def test_the_dissimilarity_is_one_minus_the_cosine_of_windowed_inner_products(channels, sigma):
+    image, prediction = (
+        drawn(channels, 24, 31, seed=1),
+        drawn(channels, 24, 31, seed=2) + drawn(channels, 24, 31, seed=1),
+    )
+    weight = torch.ones(1, 24, 31)
+    weight[:, 5:15, 8:20] = 0
+    of_image, of_prediction = features_by_scipy(image), features_by_scipy(prediction)
+    pairs = ((of_image, of_prediction), (of_image, of_image), (of_prediction, of_prediction))
+    inner, energy, predicted = (
+        windowed_by_scipy((one * other).sum(0), weight[0].numpy(), sigma) for one, other in pairs
+    )
+    floor = STABILISER * np.median(energy[weight[0].numpy() > 0])
+    expected = 1 - (inner + floor) / np.sqrt((energy + floor) * (predicted + floor))
+    found = dissimilarity(image, prediction, weight, scale=1, sigma=sigma)[0].numpy()
+    near = ndimage.binary_dilation(weight[0].numpy() > 0, iterations=1)
+    np.testing.assert_allclose(found[near], expected[near], atol=2e-3)
+
+
+@unhurried
+@given(seeds, scales, st.sampled_from([1, 3]), st.integers(32, 50), st.integers(32, 50))
+def test_an_image_is_not_unlike_itself_and_the_map_is_shrunk_rounding_up(seed, scale, channels, height, width):
+    image = drawn(channels, height, width, seed=seed)
+    unlike = dissimilarity(image, image.clone(), everything(image), scale=scale, sigma=2.0)
+    assert unlike.shape == (1, math.ceil(height / scale), math.ceil(width / scale))
+    assert float(unlike.abs().max()) < 1e-5
+
+
+@unhurried
+@given(seeds, scales, st.floats(-20, 20), st.booleans())
+def test_the_dissimilarity_lies_between_zero_and_two(seed, scale, mix, masked):
+    image = drawn(1, 40, 44, seed=seed)
+    valid = everything(image)
+    if masked:
+        valid[:, 5:30, 8:40] = 0
+    unlike = dissimilarity(image, mix * image + drawn(1, 40, 44, seed=seed + 1), valid, scale=scale, sigma=1.5)
+    assert float(unlike.min()) > -1e-4
+    assert float(unlike.max()) < 2 + 1e-4
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_a_wrong_prediction_is_unlike_where_it_is_wrong(scale):
+    smoothed = ndimage.gaussian_filter(drawn(1, 96, 96).numpy(), (0, 1, 1))
+    image = torch.from_numpy(smoothed / smoothed.std())
+    prediction = image + 0.05 * drawn(1, 96, 96, seed=1)
+    prediction[:, 40:64, 56:80] = image.flip(2)[:, 40:64, 56:80]
+    unlike = dissimilarity(image, prediction, everything(image), scale=scale, sigma=6 / scale)[0]
+    row, column = divmod(int(unlike.argmax()), unlike.shape[1])
+    assert 40 <= (row + 0.5) * scale < 64
+    assert 56 <= (column + 0.5) * scale < 80
+    assert float(unlike.max()) > 5 * float(unlike.median())
+
+
+def test_brightness_alone_is_no_dissimilarity():
+    image = drawn(3, 48, 48)
+    assert float(dissimilarity(image, image + 3.0, everything(image), scale=1, sigma=2.0).max()) < 1e-3
+
+
+def test_flat_places_have_no_random_directions():
+    # Left: faint noise, predicted as other faint noise. Right: texture, predicted as other texture.
+    strength = torch.ones(1, 64, 128)
+    strength[:, :, :48] = 0.02
+    image, prediction = strength * drawn(1, 64, 128, seed=1), strength * drawn(1, 64, 128, seed=2)
+    unlike = dissimilarity(image, prediction, everything(image), scale=1, sigma=2.0)[0]
+    assert float(unlike[:, :36].max()) < 0.05
+    assert float(unlike[:, 60:].mean()) > 0.5
+
+
+def test_the_opposite_is_more_unlike_than_something_unrelated():
+    image = drawn(1, 64, 64)
+    opposite, unrelated = (
+        float(dissimilarity(image, each, everything(image), scale=1, sigma=2.0).mean())
+        for each in (-image, drawn(1, 64, 64, seed=1))
+    )
+    assert opposite > 1.3 > 1.0 > unrelated > 0.5
