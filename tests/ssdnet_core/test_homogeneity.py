@@ -150,6 +150,13 @@ def test_a_working_image_leaves_out_the_frame_where_asked(dtype):
     assert bool((whole.valid == 1).all())
 
 
+def test_values_below_zero_have_no_black_to_tell_a_frame_by():
+    image = framed(surface(), (5, 0, 0, 4), 0.0)[0].numpy()
+    assert any(prepare(image, None, working_size=256, leave_out_frame=True).frame)
+    image[30, 30] = -0.1
+    assert prepare(image, None, working_size=256, leave_out_frame=True).frame == (0, 0, 0, 0)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_a_frame_is_found_in_an_image_that_is_shrunk(dtype):
     image = np.random.default_rng(0).uniform(100, 160, (128, 192)).astype(dtype)

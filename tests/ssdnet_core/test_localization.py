@@ -1,4 +1,3 @@
-import contextlib
 import math
 
 import numpy as np
@@ -109,9 +108,10 @@ def test_regions_lie_inside_the_image_and_are_the_places_of_the_highest_scores()
 def test_regions_below_the_least_area_are_left_out():
     image = textile("weave", "hole", seed=1).pixels
     every = light(image, verdict__expected_false_alarms=100.0).regions
-    least = max(region.area for region in every)
-    large = light(image, verdict__expected_false_alarms=100.0, verdict__min_area=least).regions
-    assert large == tuple(region for region in every if region.area >= least)
+    largest = max(region.area for region in every)
+    for least in (largest, largest + 1):
+        large = light(image, verdict__expected_false_alarms=100.0, verdict__min_area=least).regions
+        assert large == tuple(region for region in every if region.area >= least)
 
 
 def test_the_fused_map_is_the_highest_of_the_moments(monkeypatch):
@@ -133,6 +133,22 @@ def test_the_same_image_gives_the_same_bytes_twice():
     torch.manual_seed(2)
     np.random.seed(3)
     assert everything_of(light(image)) == everything_of(once)
+
+
+def test_the_chances_of_a_false_alarm_are_those_of_the_working_pixels_that_count(monkeypatch):
+    areas = []
+    for name in ("significance", "alarm_level"):
+        plain = getattr(localization, name)
+
+        def noted(value, *, area, plain=plain):
+            areas.append(area)
+            return plain(value, area=area)
+
+        monkeypatch.setattr(localization, name, noted)
+    mask = np.zeros((128, 160), dtype=bool)
+    mask[:64] = True
+    light(textile(size=(128, 160)).pixels, mask, working_size=64)
+    assert areas == [32 * 80, 32 * 80]
 
 
 def test_another_seed_gives_another_map():

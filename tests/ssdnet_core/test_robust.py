@@ -261,6 +261,14 @@ def test_an_anomalous_minority_does_not_tilt_the_plane():
     assert float((found - plain)[0][~rest].min()) > 19.5
 
 
+def test_the_plane_of_a_large_image_does_not_see_pixels_that_do_not_count():
+    # Large enough for the averages over squares, of which some count in part.
+    values, valid = drawn(1, 140, 200) + plane(140, 200, 2, 3), punched(140, 200, seed=1)
+    changed = torch.where(valid > 0, values, 1e4)
+    one, other = (without_plane(each, valid)[0][valid[0] > 0] for each in (values, changed))
+    assert torch.equal(one, other)
+
+
 def test_each_channel_has_its_own_plane():
     valid = torch.ones(1, 64, 64)
     values = torch.cat([plane(64, 64, 5, 0), plane(64, 64, 0, -7), plane(64, 64, 0, 0, 3)])

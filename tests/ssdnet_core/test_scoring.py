@@ -391,6 +391,18 @@ def test_a_stain_that_changes_nothing_but_the_brightness_is_found_by_the_mean():
     assert 57 <= column < 87
 
 
+def test_a_soft_stain_is_found_by_the_map_even_when_it_is_predicted():
+    # Too soft for the derivatives, and no residual tells it from the rest.
+    image, window = texture(128, 128), torch.hann_window(48)
+    stained = image.clone()
+    stained[:, 40:88, 40:88] += 1.2 * window[:, None] * window
+    good, bad = (
+        scored(each, each + 0.4 * texture(128, 128, seed=100), config=alone("local_energy"))
+        for each in (image, stained)
+    )
+    assert float(bad[56:72, 56:72].mean()) > 1.5 * float(good[56:72, 56:72].mean())
+
+
 @pytest.mark.parametrize("score", [local_energy, local_mean, residual_pattern])
 def test_light_that_falls_off_is_no_defect(score):
     # As on most photographs: everything is scaled, and lies higher, towards one side.
