@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssdnet_core.config import Config
 from ssdnet_core.devices import resolve_device, resolve_precision
+from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.filters import enlarge
 from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES, unlikeness_of_parts
@@ -38,9 +39,10 @@ class Localization:
         -log10 of the number of false alarms expected at the image's highest peak: 1 means that one in ten images
         without a defect scores as high, 2 one in a hundred.
     defective
-        Whether the score reaches ``-log10(verdict.expected_false_alarms)``.
+        Whether there is a region: a score of at least ``-log10(verdict.expected_false_alarms)``, over an area of at
+        least ``verdict.min_area``.
     regions
-        The defects, highest peak first; empty if not defective.
+        The defects, highest peak first.
     original_shape
         (H, W) of the image.
     seconds
@@ -99,6 +101,8 @@ def localize(
     ------
     InvalidImageError
         If the image or the mask cannot be inspected.
+    InvalidConfigError
+        If a masked block would fill the image.
     DeviceUnavailableError
         If ``config.device`` does not exist.
 
@@ -121,24 +125,25 @@ def localize(
         border=config.border,
         leave_out_frame=config.leave_out_frame,
     )
+    _check_block(config, working)
     if working.constant:
         scores, background = torch.zeros_like(working.valid[0]), torch.zeros_like(working.pixels)
     else:
         scores, background = _fit_and_score(working, config, device=device, dtype=dtype)
     judged = verdict_map(scores, working.valid)
     area = float(working.valid.sum())
-    score = significance(float(judged.max()), area=area)
-    threshold = alarm_level(config.verdict.expected_false_alarms, area=area)
+    regions = find_regions(
+        judged.numpy(),
+        alarm_level(config.verdict.expected_false_alarms, area=area),
+        original_shape=working.original_shape,
+        min_area=config.verdict.min_area,
+    )
     return Localization(
         working_map=scores.numpy(),
         working_background=_in_original_units(background, working),
-        score=score,
-        defective=(defective := float(judged.max()) >= threshold),
-        regions=find_regions(
-            judged.numpy(), threshold, original_shape=working.original_shape, min_area=config.verdict.min_area
-        )
-        if defective
-        else (),
+        score=significance(float(judged.max()), area=area),
+        defective=bool(regions),
+        regions=regions,
         original_shape=working.original_shape,
         seconds=time.process_time() - started,
         warnings=_warnings(working),
@@ -165,6 +170,16 @@ def enlarge_map(working_map: npt.NDArray[np.floating], original_shape: tuple[int
     working = torch.from_numpy(np.ascontiguousarray(working_map, dtype=np.float32))
     enlarged: npt.NDArray[np.float32] = enlarge(working[None], original_shape)[0].numpy()
     return enlarged
+
+
+def _check_block(config: Config, working: WorkingImage) -> None:
+    height, width = working.valid.shape[-2:]
+    block = config.reconstruction.block
+    if 2 * block > min(height, width):
+        raise InvalidConfigError(
+            f"a masked block of {block} leaves no context in {height} x {width} working pixels: "
+            f"set reconstruction.block <= {min(height, width) // 2}"
+        )
 
 
 def _fit_and_score(

@@ -138,7 +138,7 @@ def _standardise(
     if int(valid.sum()) < MIN_COUNTED:
         raise InvalidImageError(
             f"{int(valid.sum())} pixels count at the working size of {valid.shape[-2]} x {valid.shape[-1]}, "
-            f"fewer than {MIN_COUNTED}: mask less"
+            f"fewer than {MIN_COUNTED}: mask less, or set a smaller border"
         )
     count = valid.sum()
     mean = (colour * valid).sum((-2, -1), keepdim=True) / count

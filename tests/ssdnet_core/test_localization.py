@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ssdnet_core import Config, DeviceUnavailableError, InvalidImageError, localization, localize
+from ssdnet_core import Config, DeviceUnavailableError, InvalidConfigError, InvalidImageError, localization, localize
 from ssdnet_core.localization import Localization, enlarge_map
 from ssdnet_core.metrics import pixel_auroc
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
@@ -489,3 +489,18 @@ def test_the_paper_preset_finds_a_hole():
 def test_with_the_default_settings_the_same_bytes_come_twice():
     image = sample("leather", "cut", size=(160, 160), seed=0).pixels
     assert everything_of(localize(image)) == everything_of(localize(image))
+
+
+def test_a_region_too_small_to_count_makes_no_defect():
+    image = sample("weave", "hole", size=(96, 96), seed=1)
+    found = light(image.pixels)
+    assert found.defective
+    largest = max(region.area for region in found.regions)
+    stricter = light(image.pixels, verdict__min_area=largest + 1)
+    assert not stricter.defective
+    assert stricter.score == found.score
+
+
+def test_a_block_that_would_hide_the_whole_image_is_refused_with_both_sizes():
+    with pytest.raises(InvalidConfigError, match=r"block of 64 .* 48 x 96 .* reconstruction\.block <= 24"):
+        light(np.random.default_rng(0).integers(0, 255, (48, 96), dtype=np.uint8), reconstruction__block=64)
