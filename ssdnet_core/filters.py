@@ -68,7 +68,7 @@ def effective_samples(weight: Tensor, sigma: float) -> Tensor:
 
 
 def gaussian_derivatives(values: Tensor) -> Tensor:
-    """Return five Gaussian derivatives of each channel (-x, -y, xx, xy, yy; sigma 1): (5 C, H, W); replicated borders."""
+    """Return five Gaussian derivatives (-x, -y, xx, xy, yy; sigma 1): (5 C, H, W). Borders are replicated."""
     kernels = _derivative_kernels(values)
     radius = kernels.shape[-1] // 2
     padded = functional.pad(values[:, None], (radius,) * 4, mode="replicate")
