@@ -32,7 +32,7 @@ from flows.settings import settings_from
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
 from ssdnet_core.metrics import PixelMetrics
-from tasks.batch import MANIFEST, Manifest, open_batch
+from tasks.batch import MANIFEST, Manifest, open_batch, read_manifest
 from tasks.cluster import Workers, available_cores
 from tasks.discovery import NothingToInspectError, discover, list_images
 from tasks.dispatch import chunks, collect_chunk, submit_chunk
@@ -138,8 +138,8 @@ def _inspected(crew: Workers, options: argparse.Namespace, config: Config) -> Ba
         )
     wanted = [image for image in listed if category_of(image.key, source) in (options.categories or here)]
     found = Manifest(batch="product", input=source.address, pattern=IMAGES_PATTERN, config=config)
-    folder, stored = open_batch(Storage(str(options.out)), found)
-    manifest = stored.merged(discover(source, wanted))
+    folder = open_batch(Storage(str(options.out)), found)
+    manifest = read_manifest(folder).merged(discover(source, wanted))
     folder.write(MANIFEST, manifest.to_json())
     prepare_maps(folder, manifest)
     inspection = Inspection(source=source, folder=folder, config=config, fingerprint=manifest.fingerprint)

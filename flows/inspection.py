@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.aggregation import Summary, summarise, write_region_table
-from tasks.batch import MANIFEST, ImageEntry, Manifest, batch_name, check_batch_name, open_batch
+from tasks.batch import MANIFEST, ImageEntry, Manifest, batch_name, check_batch_name, open_batch, read_manifest
 from tasks.cluster import Workers
 from tasks.discovery import discover, list_images, list_masks, split_input
 from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk
@@ -112,14 +112,15 @@ def run_batch(
         masks=masks.address if masks else "",
     )
     discovered = discover_images(source, pattern, results, masks=masks)
-    folder, stored = open_batch(results, wanted)
+    folder = open_batch(results, wanted)
     with hold_batch(folder) as lease:
-        manifest = replace(stored.merged(discovered), masks=wanted.masks)
+        stored = read_manifest(folder)
+        manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         records = read_records(folder, manifest.entries)
         todo = _unsettled(manifest, records, retry_failed=retry_failed)
         observer().begin(images=_present(manifest), settled=_present(manifest) - len(todo))
         seal = read_seal(folder)
-        if manifest == stored and not todo and seal is not None:
+        if manifest.entries == stored.entries and not todo and seal is not None:
             return _outcome(folder, manifest, records, seal=seal, fitted=0)
         break_seal(folder)
         folder.write(MANIFEST, manifest.to_json())

@@ -155,8 +155,13 @@ def check_batch_name(name: str) -> str:
     return name
 
 
-def open_batch(results: Storage, manifest: Manifest) -> tuple[Storage, Manifest]:
-    """Find or found the batch's folder; return it and the manifest as stored there.
+def read_manifest(folder: Storage) -> Manifest:
+    """Return the manifest as it is stored in a batch's folder."""
+    return Manifest.from_json(folder.read(MANIFEST))
+
+
+def open_batch(results: Storage, manifest: Manifest) -> Storage:
+    """Find or found the batch's folder.
 
     The plain name belongs to the configuration that came first. Another configuration gets ``NAME~FINGERPRINT``
     beside it, so that changed settings never overwrite earlier results.
@@ -168,10 +173,9 @@ def open_batch(results: Storage, manifest: Manifest) -> tuple[Storage, Manifest]
     """
     for name in (manifest.batch, f"{manifest.batch}~{manifest.fingerprint[:8]}"):
         folder = results.below(name)
-        candidate = replace(manifest, batch=name)
-        if folder.create(MANIFEST, candidate.to_json()):
-            return folder, candidate
-        stored = Manifest.from_json(folder.read(MANIFEST))
+        if folder.create(MANIFEST, replace(manifest, batch=name).to_json()):
+            return folder
+        stored = read_manifest(folder)
         if (stored.input, stored.pattern) != (manifest.input, manifest.pattern):
             raise BatchConflictError(
                 f"batch {name!r} in {results.address} was made from {stored.input} {stored.pattern}".rstrip()
@@ -179,7 +183,7 @@ def open_batch(results: Storage, manifest: Manifest) -> tuple[Storage, Manifest]
                 + ": give this one another name with --batch"
             )
         if stored.fingerprint == manifest.fingerprint:
-            return folder, stored
+            return folder
     raise BatchConflictError(
         f"batch {manifest.batch!r} exists with other settings: give this one another name with --batch"
     )

@@ -40,13 +40,8 @@ def chunks(entries: Sequence[ImageEntry]) -> Iterator[tuple[ImageEntry, ...]]:
 def submit_chunk(client: Client, entries: Iterable[ImageEntry], inspection: Inspection) -> SubmittedChunk:
     """Queue the images of a chunk; returns at once."""
     entries = tuple(entries)
-    shared = client.scatter(inspection, broadcast=False, hash=False) if entries else None
-    futures = {
-        client.submit(
-            inspect_image, entry, shared, pure=False, retries=0, key=f"inspect-{inspection.folder.url}-{entry.index}"
-        ): entry
-        for entry in entries
-    }
+    # The inspection goes along with every image: scattered data would be lost with the one worker that holds them.
+    futures = {client.submit(inspect_image, entry, inspection, pure=False, retries=0): entry for entry in entries}
     return SubmittedChunk(entries=entries, futures=futures)
 
 

@@ -1,7 +1,7 @@
 """Reading a finished batch back."""
 
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import MANIFEST, Manifest
+from tasks.batch import MANIFEST, Manifest, read_manifest
 from tasks.records import ImageRecord, read_records
 from tasks.seal import read_seal
 from tasks.storage import Storage
@@ -24,5 +24,5 @@ def read_sealed(address: str) -> tuple[Storage, Manifest, dict[int, ImageRecord]
         raise NotSealedError(f"{folder.address} holds no batch: give the folder of one batch, RESULTS/BATCH")
     if read_seal(folder) is None:
         raise NotSealedError(f"{folder.address} is not finished: run its `ssdnet inspect` again first")
-    manifest = Manifest.from_json(folder.read(MANIFEST))
+    manifest = read_manifest(folder)
     return folder, manifest, read_records(folder, manifest.entries)

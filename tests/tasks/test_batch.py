@@ -12,6 +12,7 @@ from tasks.batch import (
     batch_name,
     check_batch_name,
     open_batch,
+    read_manifest,
 )
 from tasks.storage import Storage
 
@@ -73,8 +74,8 @@ def test_a_name_that_cannot_be_a_folders_is_refused(name):
 
 def test_the_same_batch_is_found_again(tmp_path):
     results = Storage(str(tmp_path))
-    first, _ = open_batch(results, manifest())
-    again, _ = open_batch(results, manifest())
+    first = open_batch(results, manifest())
+    again = open_batch(results, manifest())
     assert first.address == again.address == str(tmp_path / "n")
 
 
@@ -82,10 +83,11 @@ def test_other_settings_get_a_folder_of_their_own_and_find_it_again(tmp_path):
     results = Storage(str(tmp_path))
     open_batch(results, manifest())
     other = manifest(config=Config().updated({"seed": 1}))
-    folder, stored = open_batch(results, other)
+    folder = open_batch(results, other)
     assert folder.address == str(tmp_path / f"n~{other.fingerprint[:8]}")
-    assert open_batch(results, other) == (folder, stored)
-    assert open_batch(results, manifest())[0].address == str(tmp_path / "n")
+    assert open_batch(results, other) == folder
+    assert read_manifest(folder).config == other.config
+    assert open_batch(results, manifest()).address == str(tmp_path / "n")
 
 
 def test_another_input_of_the_same_name_is_refused_with_both_inputs(tmp_path):
