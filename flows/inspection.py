@@ -124,8 +124,8 @@ def run_batch(
             return _outcome(folder, manifest, records, seal=seal, fitted=0)
         break_seal(folder)
         folder.write(MANIFEST, manifest.to_json())
+        prepare_maps(folder, manifest)
         if todo:
-            prepare_maps(folder, manifest)
             records |= inspect_all(source, folder, manifest, todo, crew=crew, lease=lease)
         observer().stage("drawing the report")
         write_figures_and_regions(folder, manifest, records)
@@ -187,7 +187,6 @@ def inspect_chunk(
 @task(name="aggregate", cache_policy=NO_CACHE, persist_result=False)
 def write_figures_and_regions(folder: Storage, manifest: Manifest, records: Records) -> None:
     """Write the per-image figures and the table of regions."""
-    prepare_maps(folder, manifest)
     write_figures(folder, manifest, records)
     write_region_table(folder, (records[entry.index] for entry in manifest.entries if entry.present))
 
