@@ -20,7 +20,7 @@ from ssdnet_core.preparation import WorkingImage, prepare
 from ssdnet_core.reconstruction import reconstruct_blind
 from ssdnet_core.regions import Region, find_regions
 from ssdnet_core.scoring import anomaly_map, settled_map, verdict_map
-from ssdnet_core.significance import alarm_level, significance
+from ssdnet_core.significance import alarm_level, restlessness, significance
 
 SIDES = ("top", "bottom", "left", "right")
 
@@ -130,18 +130,18 @@ def localize(
         scores, background = torch.zeros_like(working.valid[0]), torch.zeros_like(working.pixels)
     else:
         scores, background = _fit_and_score(working, config, device=device, dtype=dtype)
-    judged = verdict_map(scores, working.valid)
-    area = float(working.valid.sum())
+    judged, counted = verdict_map(scores, working.valid).numpy(), working.valid[0].numpy() > 0
+    area, restless = float(counted.sum()), restlessness(judged, counted)
     regions = find_regions(
-        judged.numpy(),
-        alarm_level(config.verdict.expected_false_alarms, area=area),
+        judged,
+        alarm_level(config.verdict.expected_false_alarms, area=area, restless=restless),
         original_shape=working.original_shape,
         min_area=config.verdict.min_area,
     )
     return Localization(
         working_map=scores.numpy(),
         working_background=_in_original_units(background, working),
-        score=significance(float(judged.max()), area=area),
+        score=significance(float(judged.max()), area=area, restless=restless),
         defective=bool(regions),
         regions=regions,
         original_shape=working.original_shape,

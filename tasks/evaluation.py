@@ -246,7 +246,7 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
 
     from ssdnet_core.preparation import prepare
     from ssdnet_core.scoring import verdict_map
-    from ssdnet_core.significance import alarm_level
+    from ssdnet_core.significance import alarm_level, restlessness
 
     config = inspection.config
     valid = prepare(
@@ -256,9 +256,13 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
         border=config.border,
         leave_out_frame=config.leave_out_frame,
     ).valid
-    scores = torch.from_numpy(read_map(inspection.folder, record))
-    level = alarm_level(config.verdict.expected_false_alarms, area=float(valid.sum()))
-    labels, _ = ndimage.label(verdict_map(scores, valid).numpy() >= level, structure=EIGHT_CONNECTED)
+    judged = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid).numpy()
+    level = alarm_level(
+        config.verdict.expected_false_alarms,
+        area=float(valid.sum()),
+        restless=restlessness(judged, valid[0].numpy() > 0),
+    )
+    labels, _ = ndimage.label(judged >= level, structure=EIGHT_CONNECTED)
     areas = np.bincount(labels.ravel()) * (record.height * record.width / labels.size)
     labels[(np.round(areas) < config.verdict.min_area)[labels]] = 0
     working = torch.from_numpy(labels).float()[None, None]

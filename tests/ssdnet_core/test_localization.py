@@ -140,9 +140,9 @@ def test_the_chances_of_a_false_alarm_are_those_of_the_working_pixels_that_count
     for name in ("significance", "alarm_level"):
         plain = getattr(localization, name)
 
-        def noted(value, *, area, plain=plain):
+        def noted(value, *, area, restless, plain=plain):
             areas.append(area)
-            return plain(value, area=area)
+            return plain(value, area=area, restless=restless)
 
         monkeypatch.setattr(localization, name, noted)
     mask = np.zeros((128, 160), dtype=bool)

@@ -1,0 +1,102 @@
+"""What each part of the method is worth: the benchmark with one setting changed at a time.
+
+    python bench/ablation.py DATA --out OUT [--every 2] [--only shuffling,noise]
+
+DATA is a folder of categories in MVTec-AD layout. OUT gets ablation.json (all figures of all images) and ablation.md
+(the table). A variant that OUT has already for the same settings is not run again.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from about import about, markdown_table
+from labelled import Finding, accuracy, findings, listed
+
+from ssdnet_core.config import Config
+from ssdnet_core.errors import SsdnetError
+from tasks.cluster import Workers, available_cores
+from tasks.storage import Storage
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "as built": {},
+    "another seed": {"seed": 1},
+    "small masked blocks only": {"corruption.block_sizes": (8,)},
+    "large masked blocks only": {"corruption.block_sizes": (32,)},
+    "next to no masking": {"corruption.mask_ratio": 0.02},
+    "without patch shuffling": {"corruption.shuffle_ratio": 0.0},
+    "without noise": {"corruption.noise": 0.0},
+    "with the inner-product loss": {"loss.perceptual_weight": 0.5},
+    "without A, local energy": {"score.local_energy": 0.0},
+    "without B, residual pattern": {"score.residual_pattern": 0.0},
+    "without C, inner-product similarity": {"score.inner_product": 0.0},
+    "A alone": {"score.residual_pattern": 0.0, "score.inner_product": 0.0},
+    "B alone": {"score.local_energy": 0.0, "score.inner_product": 0.0},
+    "C alone": {"score.local_energy": 0.0, "score.residual_pattern": 0.0},
+    "half the steps": {"fit.steps": Config().fit.steps // 2},
+    "twice the steps": {"fit.steps": Config().fit.steps * 2},
+    "moments 0.3 and 1 fused": {"reconstruction.moments": (0.3, 1.0)},
+    "each pixel predicted once": {"reconstruction.shifts": 1},
+    "working size 192": {"working_size": 192},
+    "working size 384": {"working_size": 384},
+    "preview: no network": {"fit.steps": 0},
+}
+
+
+def main() -> None:
+    """Run the variants; a mistake of the caller's ends it with a message."""
+    options = _options()
+    try:
+        _run(options)
+    except SsdnetError as error:
+        sys.exit(f"ablation.py: {error}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure what each part of the method is worth.")
+    parser.add_argument("data", type=Path, help="folder of categories in MVTec-AD layout")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th image of a category")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(VARIANTS), help="names, by comma")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="processes; by default one a core")
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(VARIANTS):
+        parser.error(f"no variant {', '.join(sorted(unknown))}: choose of {', '.join(VARIANTS)}")
+    return options
+
+
+def _run(options: argparse.Namespace) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    source, store = Storage(str(options.data)), options.out / "ablation.json"
+    known = json.loads(store.read_text())["variants"] if store.exists() else {}
+    keys = [key for key in listed(source, every=options.every) if "/good/" not in key]
+    with Workers(workers=options.workers) as crew:
+        for name in options.only:
+            config = Config().updated(VARIANTS[name])
+            stamp = f"{config.fingerprint()} of {len(keys)} images"
+            if known.get(name, {}).get("settings") != stamp:
+                found = findings(crew.client, source, keys, config, title=name)
+                known[name] = {"settings": stamp, "images": [asdict(one) for one in found]}
+                store.write_text(json.dumps({**about(), "variants": known}, indent=1) + "\n")
+    (options.out / "ablation.md").write_text(table(known))
+    print(table(known))
+
+
+def table(variants: dict[str, dict]) -> str:
+    """Return a row for each variant: the metrics, their difference to the method as built, and CPU seconds."""
+    rows, base = [], None
+    for name, variant in variants.items():
+        found = [Finding(**image) for image in variant["images"]]
+        auroc, precision = accuracy(found)
+        base = base or (auroc, precision)
+        difference = f"{auroc - base[0]:+.4f} / {precision - base[1]:+.4f}" if name != "as built" else ""
+        seconds = f"{np.mean([one.seconds for one in found]):.2f}"
+        rows.append([name, f"{auroc:.4f} / {precision:.4f}", difference, seconds, str(len(found))])
+    return markdown_table(["", "AUROC / AUPRC", "difference", "CPU-s", "images"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""What a night brings: the benchmark on degraded images.
+
+    python bench/stress.py DATA --out OUT [--every 3] [--only noise,missing]
+
+DATA is a folder of categories in MVTec-AD layout. Each condition is put on every image, from a generator of the
+image's own. OUT gets stress.json (all figures of all images), stress.md (the table) and stress.png (what the
+conditions look like). A condition that OUT has already for the same settings is not run again.
+"""
+
+import argparse
+import io
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from about import about, markdown_table
+from labelled import Change, Finding, Photograph, accuracy, findings, listed, photograph
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy import ndimage
+
+from ssdnet_core.config import Config
+from ssdnet_core.errors import SsdnetError
+from tasks.cluster import Workers, available_cores
+from tasks.storage import Storage
+
+REFERENCE = 256
+"""Widths of borders, blurs and holes are given for an image of this short side."""
+
+
+def gradient(shown: Photograph, rng: np.random.Generator) -> Photograph:
+    """Light that falls off by 30 % from one side to the other."""
+    down, right = _coordinates(shown)
+    angle = rng.uniform(0, 2 * np.pi)
+    slope = np.cos(angle) * right + np.sin(angle) * down
+    return _lit(shown, 0.85 + 0.15 * slope / np.abs(slope).max())
+
+
+def vignette(shown: Photograph, _: np.random.Generator) -> Photograph:
+    """Light that falls off by 30 % towards the corners."""
+    down, right = _coordinates(shown)
+    return _lit(shown, 1 - 0.15 * (down**2 + right**2))
+
+
+def highlight(shown: Photograph, rng: np.random.Generator) -> Photograph:
+    """Add a lamp's reflection: a broad spot, a third brighter."""
+    down, right = _coordinates(shown)
+    y, x = rng.uniform(-0.5, 0.5, 2)
+    return _lit(shown, 0.75 * (1 + 0.33 * np.exp(-((down - y) ** 2 + (right - x) ** 2) / 0.5)))
+
+
+def dark_border(shown: Photograph, rng: np.random.Generator) -> Photograph:
+    """Make a border of 8 pixels along two sides a quarter as bright."""
+    height, width = shown.truth.shape
+    depth = np.minimum(np.arange(height)[:, None], np.arange(width)[None])
+    if rng.integers(2):
+        depth = depth[::-1, ::-1]
+    unit = _unit(shown)
+    light = 0.25 + 0.75 / (1 + np.exp(-(depth - 8 * unit) / unit))
+    # What lies in the dark cannot be seen, and is not asked for.
+    return replace(_lit(shown, light), truth=shown.truth & (light > 0.5))
+
+
+def noise(shown: Photograph, rng: np.random.Generator) -> Photograph:
+    """Gaussian noise of sigma 0.1 of the range."""
+    return _clipped(shown, shown.pixels + 25.5 * rng.standard_normal(shown.pixels.shape))
+
+
+def missing(shown: Photograph, rng: np.random.Generator) -> Photograph:
+    """30 % of the pixels missing."""
+    unit, (height, width) = _unit(shown), shown.truth.shape
+    holes = rng.random((-(-height // unit), -(-width // unit))) < 0.3
+    return replace(shown, missing=np.kron(holes, np.ones((unit, unit), dtype=bool))[:height, :width])
+
+
+def jpeg(shown: Photograph, _: np.random.Generator) -> Photograph:
+    """JPEG at quality 60."""
+    buffer = io.BytesIO()
+    Image.fromarray(_bytes(shown)).save(buffer, "JPEG", quality=60)
+    return replace(shown, pixels=np.asarray(Image.open(buffer)))
+
+
+def rotation(shown: Photograph, _: np.random.Generator) -> Photograph:
+    """Turn by 3 degrees; the corners that come in are cut off."""
+    cut = int(0.055 * max(shown.truth.shape))
+    inside = np.s_[cut : shown.truth.shape[0] - cut, cut : shown.truth.shape[1] - cut]
+    pixels = ndimage.rotate(_bytes(shown).astype(float), 3, reshape=False, order=3, mode="reflect")[inside]
+    truth = ndimage.rotate(shown.truth.astype(float), 3, reshape=False, order=1)[inside] > 0.5
+    return _clipped(replace(shown, truth=truth), pixels)
+
+
+def half(shown: Photograph, _: np.random.Generator) -> Photograph:
+    """Half as large, as from a coarser camera."""
+    return _scaled(shown, 0.5)
+
+
+def double(shown: Photograph, _: np.random.Generator) -> Photograph:
+    """Twice as large, as from a finer camera."""
+    return _scaled(shown, 2.0)
+
+
+CONDITIONS: dict[str, Change | None] = {
+    "clean": None,
+    "light falling off by 30 % to one side": gradient,
+    "vignette of 30 %": vignette,
+    "a lamp's reflection of 33 %": highlight,
+    "dark border": dark_border,
+    "noise of sigma 0.1": noise,
+    "30 % of the pixels missing": missing,
+    "JPEG at quality 60": jpeg,
+    "turned by 3 degrees": rotation,
+    "half scale": half,
+    "double scale": double,
+}
+
+
+def main() -> None:
+    """Run the conditions; a mistake of the caller's ends it with a message."""
+    options = _options()
+    try:
+        _run(options)
+    except SsdnetError as error:
+        sys.exit(f"stress.py: {error}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the accuracy on degraded images.")
+    parser.add_argument("data", type=Path, help="folder of categories in MVTec-AD layout")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th image of a category")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(CONDITIONS), help="names, by comma")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="processes; by default one a core")
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(CONDITIONS):
+        parser.error(f"no condition {', '.join(sorted(unknown))}: choose of {', '.join(CONDITIONS)}")
+    return options
+
+
+def _run(options: argparse.Namespace) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    source, store, config = Storage(str(options.data)), options.out / "stress.json", Config()
+    known = json.loads(store.read_text())["conditions"] if store.exists() else {}
+    keys = listed(source, every=options.every)
+    draw_conditions(photograph(source, keys[0]), options.out / "stress.png")
+    with Workers(workers=options.workers) as crew:
+        for name in options.only:
+            stamp = f"{config.fingerprint()} of {len(keys)} images"
+            if known.get(name, {}).get("settings") != stamp:
+                found = findings(crew.client, source, keys, config, title=name, change=CONDITIONS[name])
+                known[name] = {"settings": stamp, "images": [asdict(one) for one in found]}
+                store.write_text(json.dumps({**about(), "conditions": known}, indent=1) + "\n")
+    (options.out / "stress.md").write_text(table(known))
+    print(table(known))
+
+
+def table(conditions: dict[str, dict]) -> str:
+    """Return a row for each condition: the metrics, their difference to the clean images, and the verdicts."""
+    rows, clean = [], None
+    for name, condition in conditions.items():
+        found = [Finding(**image) for image in condition["images"]]
+        auroc, precision = accuracy(found)
+        clean = clean or (auroc, precision)
+        good, bad = ([one for one in found if one.truly_defective == defective] for defective in (False, True))
+        rows.append(
+            [
+                name,
+                f"{auroc:.4f} / {precision:.4f}",
+                f"{auroc - clean[0]:+.4f} / {precision - clean[1]:+.4f}" if name != "clean" else "",
+                f"{sum(one.defective for one in good)} of {len(good)}",
+                f"{sum(one.warned for one in good)}",
+                f"{sum(one.defective for one in bad)} of {len(bad)}",
+            ]
+        )
+    header = ["", "AUROC / AUPRC", "difference", "alarms on good images", "warned", "alarms on defective ones"]
+    return markdown_table(header, rows)
+
+
+def draw_conditions(shown: Photograph, path: Path) -> None:
+    """Draw one image under every condition."""
+    figure = Figure(figsize=(13, 2.6 * -(-len(CONDITIONS) // 6)), layout="constrained")
+    panels = figure.subplots(-(-len(CONDITIONS) // 6), 6).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, (name, change) in zip(panels, CONDITIONS.items(), strict=False):
+        changed = change(shown, np.random.default_rng(0)) if change else shown
+        pixels = np.array(changed.pixels)
+        if changed.missing is not None:
+            pixels[changed.missing] = 255
+        axes.imshow(pixels, cmap="gray")
+        axes.set_title(name, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _coordinates(shown: Photograph) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels' places, -1 to 1, down and to the right."""
+    height, width = shown.truth.shape
+    down, right = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    return down, right
+
+
+def _unit(shown: Photograph) -> int:
+    return max(1, round(min(shown.truth.shape) / REFERENCE))
+
+
+def _bytes(shown: Photograph) -> np.ndarray:
+    pixels = np.asarray(shown.pixels)
+    return pixels if pixels.dtype == np.uint8 else (pixels / np.iinfo(pixels.dtype).max * 255).astype(np.uint8)
+
+
+def _lit(shown: Photograph, light: np.ndarray) -> Photograph:
+    pixels = _bytes(shown)
+    return _clipped(shown, pixels * (light[:, :, None] if pixels.ndim == 3 else light))
+
+
+def _clipped(shown: Photograph, pixels: np.ndarray) -> Photograph:
+    return replace(shown, pixels=np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
+
+
+def _scaled(shown: Photograph, factor: float) -> Photograph:
+    height, width = shown.truth.shape
+    size = round(factor * width), round(factor * height)
+    truth = np.asarray(Image.fromarray(shown.truth.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 127
+    pixels = np.asarray(Image.fromarray(_bytes(shown)).resize(size, Image.Resampling.LANCZOS))
+    return Photograph(pixels, truth, None)
+
+
+if __name__ == "__main__":
+    main()
