@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ssdnet_core.errors import InvalidConfigError
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
 PresetName = Literal["default", "paper"]

@@ -1,5 +1,7 @@
 """Whether an image shows one texture: the one assumption of the method, checked before its verdict is believed."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,8 +18,10 @@ SEVERAL_TEXTURES = 7.5
 JPEG, holes, dark borders) under 7.5; 10 composites, a quarter to a half another texture, lie between 7.9 and 17."""
 
 FRAME_CONTRAST = 0.25
-FRAME_SIGMAS = 6.0
 FRAME_MARGIN = 3
+"""Lines that the blurred edge of a frame may take."""
+
+FRAME_SURROUNDINGS = 8
 NO_FRAME = (0, 0, 0, 0)
 
 
@@ -56,9 +60,10 @@ def unlikeness_of_parts(image: Tensor, valid: Tensor) -> float:
 def find_frame(colour: Tensor, valid: Tensor) -> tuple[int, int, int, int]:
     """Return the widths in pixels of strips along the border that are no part of the surface: top, bottom, left, right.
 
-    A strip's lines all have a median brightness that no inner line has, and that is a quarter off that of the inner
-    lines and further off than six of these lines' own robust standard deviations; at most an eighth of the short
-    side is a strip. Three pixels are added for its edge.
+    At the strip's inner edge the brightness jumps by a quarter, and further than between any two such lines of the
+    inside; somewhere the strip is twice as far off. So light that falls off is none, since it does not jump, nor are
+    a texture's own stripes, since the inside has them too. All lines of the strip lie off, and at most an eighth of the
+    short side is a strip. Three lines are added for the edge.
 
     Parameters
     ----------
@@ -80,15 +85,29 @@ def without_frame(valid: Tensor, strips: tuple[int, int, int, int]) -> Tensor:
 
 
 def _strips(lines: Tensor, deepest: int) -> tuple[int, int]:
-    inner = lines[deepest : len(lines) - deepest]
-    level = inner.nanmedian()
-    sigma = MAD_TO_SIGMA * (inner - level).abs().nanmedian()
-    inside = inner[~inner.isnan()]
-    if not len(inside):
-        return 0, 0
-    unseen_inside = (lines < inside.min()) | (lines > inside.max())
-    off = unseen_inside & ((lines - level).abs() > torch.maximum(FRAME_SIGMAS * sigma, FRAME_CONTRAST * level.abs()))
-    widths = [int(side.long().cumprod(0).sum()) for side in (off, off.flip(0))]
-    # Wider, it is no frame but a gradient or a second surface.
-    first, last = (width + FRAME_MARGIN if 0 < width <= deepest else 0 for width in widths)
+    logs = (lines + 1e-3).log()
+    inside = logs[deepest : len(logs) - deepest]
+    widths = [_width(*sides, deepest=deepest) for sides in ((logs, inside), (logs.flip(0), inside.flip(0)))]
+    first, last = (width + FRAME_MARGIN if width else 0 for width in widths)
     return first, last
+
+
+def _width(lines: Tensor, inside: Tensor, *, deepest: int) -> int:
+    """Return how many lines, from the first on, are a strip."""
+    reach = FRAME_MARGIN + FRAME_SURROUNDINGS
+    if len(inside) <= reach:
+        return 0
+    farthest = float((inside[:-reach] - _surroundings(inside)).abs().nan_to_num(0.0).max())
+    around = _surroundings(lines)
+    found = 0
+    for width in range(1, deepest + 1):
+        # The strip's last line is compared with what lies behind its edge, and so are all lines further out.
+        off = (lines[:width] - around[width - 1]).abs()
+        if bool((off > max(-math.log(1 - FRAME_CONTRAST), farthest)).all()) and float(off.max()) > 2 * farthest:
+            found = width
+    return found
+
+
+def _surroundings(lines: Tensor) -> Tensor:
+    """Return the median of the eight lines that begin four after each line; shorter than ``lines`` by the reach."""
+    return lines[1 + FRAME_MARGIN :].unfold(0, FRAME_SURROUNDINGS, 1).nanmedian(dim=1).values

@@ -11,8 +11,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-LOG_NFA_AT_ZERO = 7.55
-LOG_NFA_SLOPE = 1.184
+LOG_NFA_AT_ZERO = 7.06
+LOG_NFA_SLOPE = 1.164
 REFERENCE_AREA = 256 * 256
 MOST_SIGNIFICANT = 100.0
 LOWEST_ALARM = 1.0
@@ -21,15 +21,17 @@ LOWEST_ALARM = 1.0
 TYPICAL_SPREAD = 0.5
 """Median over the good photographs of the distance from the 10 % quantile of the verdict's map to its median."""
 
-LEAST_RESTLESS, MOST_RESTLESS = 0.75, 2.0
+RESTLESS_POWER = 0.75
+MOST_RESTLESS = 2.0
 
 
 def restlessness(judged: npt.NDArray[np.float32], counted: npt.NDArray[np.bool_]) -> float:
     """Return how restless an image's normal surface is, relative to the photographs that the law was measured on.
 
-    The square root of the spread of the lower half of the verdict's map, which defects on less than half of the
-    surface do not reach. On leather with folds or wood with curved grain a peak means less than on a plain weave. The
-    root, since the lower half tells only part of how heavy the upper tail is.
+    From the spread of the lower half of the verdict's map, which defects on less than half of the surface do not
+    reach. On leather with folds or metal in uneven light a peak means less than on a plain weave. To the power of
+    0.75, since the lower half tells only part of how heavy the upper tail is; a calmer surface than the typical one is
+    given no lower level (docs/METHOD.md has the variants).
 
     Parameters
     ----------
@@ -41,10 +43,10 @@ def restlessness(judged: npt.NDArray[np.float32], counted: npt.NDArray[np.bool_]
     Returns
     -------
     float
-        1 on the typical image, within 0.75 to 2.
+        1 on the typical image, at most 2.
     """
     low, middle = np.quantile(judged[counted], (0.1, 0.5))
-    return float(np.clip(math.sqrt((middle - low) / TYPICAL_SPREAD), LEAST_RESTLESS, MOST_RESTLESS))
+    return float(np.clip(((middle - low) / TYPICAL_SPREAD) ** RESTLESS_POWER, 1.0, MOST_RESTLESS))
 
 
 def significance(level: float, *, area: float, restless: float = 1.0) -> float:

@@ -90,10 +90,18 @@ def test_dark_and_bright_strips_along_the_border_are_found_to_the_pixel(strips, 
 
 
 @unhurried
-@given(seeds, st.floats(0, 0.2))
-def test_a_surface_has_no_frame_even_when_the_light_falls_off(seed, slope):
+@given(seeds, st.floats(0, 1.2))
+def test_a_surface_has_no_frame_however_far_the_light_falls_off(seed, slope):
     light = torch.linspace(1 - slope / 2, 1 + slope / 2, SHAPE[1])
     assert frame_of(surface(seed) * light) == (0, 0, 0, 0)
+
+
+@unhurried
+@given(seeds, st.floats(0, 0.8), widths)
+def test_a_frame_is_found_where_the_light_falls_off(seed, slope, strips):
+    light = torch.linspace(1 - slope / 2, 1 + slope / 2, SHAPE[1])
+    found = frame_of(framed(surface(seed) * light, strips, 0.05))
+    assert found == tuple(width + FRAME_MARGIN if width else 0 for width in strips)
 
 
 def test_what_is_wider_than_an_eighth_is_a_second_surface_and_no_frame():
