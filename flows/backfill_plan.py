@@ -14,7 +14,7 @@ from ssdnet_core.errors import SsdnetError
 from tasks.nights import Night
 from tasks.seal import Seal
 
-KEY_PARTS = 5
+KEY_PREFIX = "backfill|"
 
 
 class BackfillError(SsdnetError, ValueError):
@@ -210,13 +210,13 @@ def interleaved(plans: Iterable[Sequence[PlannedNight]]) -> list[PlannedNight]:
 
 def attempt_key(deployment: str, day: date, fingerprint: str, attempt: int) -> str:
     """Return the idempotency key of an attempt: of two backfills that start it at once, one does."""
-    return f"backfill|{deployment}|{day.isoformat()}|{fingerprint}|{attempt}"
+    return f"{KEY_PREFIX}{deployment}|{day.isoformat()}|{fingerprint}|{attempt}"
 
 
 def attempt_of(key: str | None) -> int:
     """Return the attempt that an idempotency key is of; 0 if it is no backfill's."""
-    parts = (key or "").rsplit("|", KEY_PARTS - 1)
-    return int(parts[-1]) if len(parts) == KEY_PARTS and parts[0] == "backfill" and parts[-1].isdigit() else 0
+    head, _, attempt = (key or "").rpartition("|")
+    return int(attempt) if head.startswith(KEY_PREFIX) and attempt.isdecimal() else 0
 
 
 def _plan(night: PlannedNight, stored: StoredNight, runs: Collection[NightRun], *, force: bool) -> PlannedNight:
