@@ -127,7 +127,7 @@ def backfill(
     plan = plan_backfill(start, end, lines=lines, deployments=deployments, force=force, config=config, changes=changes)
     if dry_run:
         _leave_table([planned_row(night) for night in plan.nights], what="plan")
-        return tuple(NightOutcome(night, night.state) for night in plan.nights)
+        return tuple(NightOutcome(night, night.state, night.seal) for night in plan.nights)
     _refuse_to_wait_for_itself(plan.lines.values())
     outcomes = carry_out(plan, at_most=at_most, force=force)
     _leave_table([outcome_row(outcome) for outcome in outcomes], what="outcome")
@@ -184,7 +184,7 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
     limits = {name: line.limit for name, line in plan.lines.items() if line.limit is not None}
     todo = [night for night in plan.nights if night.attempt]
     active = {night.run: night for night in plan.nights if night.run is not None}
-    outcomes = {night: NightOutcome(night, night.state) for night in plan.nights if not night.waits}
+    outcomes = {night: NightOutcome(night, night.state, night.seal) for night in plan.nights if not night.waits}
     answered = time.monotonic()
     while todo or active:
         try:

@@ -102,6 +102,8 @@ class PlannedNight:
         Number of the attempt to start; 0 if none is started.
     run
         The run to wait for, if one is under way.
+    seal
+        Of its batch, if it was sealed with these settings before.
     """
 
     deployment: str
@@ -111,6 +113,7 @@ class PlannedNight:
     state: NightState
     attempt: int = 0
     run: UUID | None = None
+    seal: Seal | None = None
 
     @property
     def waits(self) -> bool:
@@ -173,9 +176,13 @@ def plan_nights(
         if run.fingerprint == fingerprint:
             by_day.setdefault(run.day, []).append(run)
     return tuple(
-        _plan(PlannedNight(deployment, night, fingerprint, there.images, NightState.TO_DO), there, runs, force=force)
+        _plan(
+            PlannedNight(deployment, night, fingerprint, there.images, NightState.TO_DO, seal=there.seal),
+            by_day.get(night.day, []),
+            force=force,
+            problem=there.problem,
+        )
         for night, there in stored.items()
-        for runs in [by_day.get(night.day, [])]
     )
 
 
@@ -219,20 +226,20 @@ def attempt_of(key: str | None) -> int:
     return int(attempt) if head.startswith(KEY_PREFIX) and attempt.isdecimal() else 0
 
 
-def _plan(night: PlannedNight, stored: StoredNight, runs: Collection[NightRun], *, force: bool) -> PlannedNight:
+def _plan(night: PlannedNight, runs: Collection[NightRun], *, force: bool, problem: str) -> PlannedNight:
     running = next((run for run in runs if run.state is RunState.RUNNING), None)
     if running:
         return replace(night, state=NightState.RUNNING, run=running.id)
     if any(run.state is RunState.SCHEDULED for run in runs):
         return replace(night, state=NightState.SCHEDULED)
-    new = stored.seal is not None and stored.images > stored.seal.images
-    if stored.seal and not new and not (force and stored.images):
+    new = night.seal is not None and night.images > night.seal.images
+    if night.seal and not new and not (force and night.images):
         return replace(night, state=NightState.SEALED)
-    if not stored.images and not stored.problem:
+    if not night.images and not problem:
         return replace(night, state=NightState.NO_IMAGES)
     # Old runs are deleted from the server in time; the number in a key that is left is never given twice.
     attempt = max([len(runs), *(run.attempt for run in runs)]) + 1
-    if stored.seal:
+    if night.seal:
         state = NightState.NEW_IMAGES if new else NightState.SEALED
     else:
         state = NightState.FAILED if any(run.state is RunState.FAILED for run in runs) else NightState.TO_DO

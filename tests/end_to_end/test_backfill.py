@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.backfill_plan import BackfillError
+from flows.night_runs import find_lines
 from ssdnet_core.synthetic import sample
 from tests.conftest import QUICK, wait_for
 from tests.prefect_server import PREFECT, ask, prefect, prefect_server
@@ -141,6 +144,7 @@ def test_the_same_backfill_again_starts_nothing(site):
     status, nights = site.backfill()
     assert (status, site.runs_by_night()) == (3, before)
     assert Counter(night["before"] for night in nights.values()) == {"sealed": 5, "no images": 3}
+    assert nights["line-1", "02"]["seal"]["failed"] == 1
 
 
 def test_changed_settings_go_beside_the_old_results(site):
@@ -152,8 +156,14 @@ def test_changed_settings_go_beside_the_old_results(site):
     assert site.seal(f"line-1-2026-11-01~{new['fingerprint'][:8]}") == new
     assert new["digest"] != old["digest"]
     assert site.seal("line-1-2026-11-01") == old
-    _, nights = site.backfill("--dry-run", "--line", "line-1", last=1, settings=other)
-    assert nights["line-1", "01"]["state"] == "sealed"
+
+
+def test_a_dry_run_shows_each_night_and_starts_none(site):
+    before = site.runs_by_night()
+    status, nights = site.backfill("--dry-run", "--line", "line-1", settings=[*QUICK, "--set", "seed=1"])
+    assert (status, site.runs_by_night()) == (0, before)
+    assert [night["state"] for night in nights.values()] == ["sealed", "to do", "no images", "to do"]
+    assert [night["attempt"] for night in nights.values()] == [0, 1, 0, 1]
 
 
 def test_force_inspects_a_sealed_night_again_with_equal_results(site):
@@ -204,15 +214,11 @@ def test_a_backfill_from_the_form_takes_no_place_of_the_nights_it_waits_for(site
 
 
 def test_a_schedule_that_misses_its_line_fails_and_a_line_that_stood_still_does_not(site):
-    [deployment] = ask(site.environment, "deployments/filter", {"deployments": {"name": {"any_": ["line-1"]}}})
-    created = {
-        line: ask(
-            site.environment,
-            f"deployments/{deployment['id']}/create_flow_run",
-            {"parameters": {"line": line, "day": "2026-11-03"}},
-        )["id"]
-        for line in ("line-1", "lime-1")
-    }
+    created = {}
+    for deployment, line in (("line-1", "line-1"), ("line-2", "lime-1")):
+        [found] = ask(site.environment, "deployments/filter", {"deployments": {"name": {"any_": [deployment]}}})
+        parameters = {"parameters": {"line": line, "day": "2026-11-03"}}
+        created[line] = ask(site.environment, f"deployments/{found['id']}/create_flow_run", parameters)["id"]
 
     def states() -> dict[str, dict[str, Any]]:
         found = ask(site.environment, "flow_runs/filter", {"flow_runs": {"id": {"any_": list(created.values())}}})
@@ -225,24 +231,26 @@ def test_a_schedule_that_misses_its_line_fails_and_a_line_that_stood_still_does_
     assert not (site.results / "line-1-2026-11-03").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "days", "named"),
-    [
-        (["--line", "line-9"], {}, "line-1, line-2"),
-        (["--deployment", "nightly/line-9"], {}, "nightly/line-1, nightly/line-2"),
-        ([], {"first": 5, "last": 4}, "2026-11-05 is after the end 2026-11-04"),
-    ],
-)
-def test_a_backfill_that_cannot_be_meant_says_what_there_is(site, arguments, days, named):
-    finished = subprocess.run(site.command(*arguments, **days), env=site.environment, capture_output=True, text=True)
+def test_a_line_that_is_not_deployed_is_wrong_usage_and_says_which_are(site):
+    finished = subprocess.run(site.command("--line", "line-9"), env=site.environment, capture_output=True, text=True)
     assert finished.returncode == 2
-    assert named in finished.stderr
+    assert "there are line-1, line-2" in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
+def test_lines_are_found_by_their_own_or_their_deployments_name(site):
+    with temporary_settings({PREFECT_API_URL: site.environment["PREFECT_API_URL"]}):
+        assert [line.name for line in find_lines()] == ["line-1", "line-2"]
+        assert find_lines(["line-2"]) == find_lines((), ["line-2"]) == find_lines(["line-2"], ["nightly/line-2"])
+        [line] = find_lines(["line-2"])
+        assert (line.images, line.timezone, line.limit) == (str(site.folder / "images"), "Europe/Madrid", 1)
+        with pytest.raises(BackfillError, match="there are nightly/line-1, nightly/line-2"):
+            find_lines((), ["line-9"])
+
+
 def most_at_once(runs: list[dict[str, Any]]) -> int:
-    """Return how many runs were under way at the same time, at most."""
-    moments = [(datetime.fromisoformat(run["start_time"]), 1) for run in runs]
+    """Return how many runs were started and not ended at the same time, at most."""
+    moments = [(datetime.fromisoformat(run["created"]), 1) for run in runs]
     moments += [(datetime.fromisoformat(run["end_time"]), -1) for run in runs]
     running = [0]
     for _, change in sorted(moments):

@@ -36,11 +36,15 @@ def test_a_deployed_schedule_makes_scheduled_runs(server):
     assert run["expected_start_time"].endswith(("02:00:00Z", "01:00:00Z")), "03:00 in Madrid"
 
 
-def test_the_form_of_the_settings_is_typed_and_described(server):
-    [deployment] = ask(server, "deployments/filter", {"deployments": {"name": {"any_": ["line-1"]}}})
-    schema = deployment["parameter_openapi_schema"]
-    assert schema["properties"]["line"]["description"]
-    assert schema["definitions"]["FitConfig"]["properties"]["steps"]["description"]
+def test_the_forms_of_all_deployments_are_typed_and_described(server):
+    deployments = ask(server, "deployments/filter", {})
+    assert len(deployments) == 5
+    for deployment in deployments:
+        schema = deployment["parameter_openapi_schema"]
+        for name, field in schema["properties"].items():
+            assert field.get("description"), f"{deployment['name']}: {name}"
+            assert {"type", "anyOf", "allOf", "$ref"} & field.keys(), f"{deployment['name']}: {name}"
+        assert schema["definitions"]["FitConfig"]["properties"]["steps"]["description"]
 
 
 def test_a_command_reports_to_the_server_it_is_given(server, tmp_path):
