@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import FlowRun
+from pydantic import Field
 
 from flows.backfill_plan import (
     BackfillError,
@@ -26,7 +27,7 @@ from flows.backfill_plan import (
     plan_nights,
     startable,
 )
-from flows.night_runs import Line, NoPrefectApiError, check_api, find_lines, look_up, pool_of, read_runs, start_run
+from flows.night_runs import Line, NoPrefectApiError, find_lines, look_up, pool_of, read_runs, start_run
 from flows.nightly import NO_IMAGES, day_before
 from flows.progress import observer
 from ssdnet_core.config import Config
@@ -102,7 +103,7 @@ def backfill(
     end: date,
     lines: list[str] | None = None,
     deployments: list[str] | None = None,
-    at_most: int = 2,
+    at_most: Annotated[int, Field(ge=1)] = 2,
     force: bool = False,
     dry_run: bool = False,
     config: Config | None = None,
@@ -162,7 +163,6 @@ def plan_backfill(
     StorageError
         If a line has no images at all, or they cannot be listed.
     """
-    check_api()
     observer().stage("looking at the nights")
     found = find_lines(lines or (), deployments or ())
     configs = {line.deployment: (config or line.config).updated(dict(changes or {})) for line in found}
@@ -179,8 +179,6 @@ def plan_backfill(
 
 def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOutcome, ...]:
     """Start the nights of a plan, at most so many at once, and wait for them."""
-    if at_most < 1:
-        raise BackfillError(f"at_most is {at_most}: at least one night must run at once")
     limits = {name: line.limit for name, line in plan.lines.items() if line.limit is not None}
     todo = [night for night in plan.nights if night.attempt]
     active = {night.run: night for night in plan.nights if night.run is not None}
@@ -201,6 +199,7 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
         except NoPrefectApiError:
             if time.monotonic() - answered > PATIENCE_SECONDS:
                 raise
+            time.sleep(POLL_SECONDS)
             continue
         answered = time.monotonic()
         for run, night in list(active.items()):

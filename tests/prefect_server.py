@@ -60,7 +60,7 @@ def ask(environment: dict[str, str], path: str, body: dict[str, Any], *, method:
         headers={"Content-Type": "application/json"},
         method=method,
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return json.loads(answer.read() or b"null")
 
 

@@ -12,17 +12,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.backfill_plan import BackfillError
 from flows.night_runs import find_lines
+from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
 from tests.conftest import QUICK, wait_for
 from tests.prefect_server import PREFECT, ask, prefect, prefect_server
 
 pytestmark = pytest.mark.slow
+
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 @dataclass
@@ -55,6 +59,10 @@ class Site:
 
     def runs_by_night(self) -> Counter[str]:
         return Counter(run["name"] for run in self.runs())
+
+    def state(self, run: dict[str, Any]) -> str:
+        [found] = ask(self.environment, "flow_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+        return found["state_type"]
 
     def seal(self, batch: str) -> dict[str, Any]:
         return json.loads((self.results / batch / "seal.json").read_text())
@@ -195,6 +203,34 @@ def test_a_night_that_failed_gets_another_attempt_and_a_grown_one_its_new_images
     ]
 
 
+def test_a_night_whose_truth_is_known_in_part_is_measured_in_part(site):
+    day = "line-2/2026-11-01"
+    for kind in ("masks", "truth"):
+        (site.folder / kind / day).mkdir(parents=True)
+    keep = np.full((96, 96), 255, dtype=np.uint8)
+    keep[:8] = 0
+    Image.fromarray(keep).save(site.folder / "masks" / day / "001.png")
+    Image.fromarray(sample("weave", "hole", size=(96, 96), seed=11).truth).save(site.folder / "truth" / day / "001.png")
+    [deployment] = ask(site.environment, "deployments/filter", {"deployments": {"name": {"any_": ["line-2"]}}})
+    config = Config().updated({"fit.steps": 8, "working_size": 64, "fit.crop": 64, "seed": 3})
+    parameters = {
+        "day": "2026-11-01",
+        "config": config.model_dump(mode="json"),
+        "masks": str(site.folder / "masks"),
+        "truth": str(site.folder / "truth"),
+    }
+    run = ask(site.environment, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
+    wait_for(lambda: site.state(run) in ENDED, what="the night", timeout=120)
+    assert site.state(run) == "COMPLETED"
+    batch = site.results / f"line-2-2026-11-01~{config.fingerprint()[:8]}"
+    measured = json.loads((batch / "evaluation.json").read_text())
+    assert [(image["key"], image["truly_defective"]) for image in measured["images"]] == [("001.png", True)]
+    assert [image["key"] for image in measured["unmeasured"]] == ["000.png"]
+    assert measured["mean"]["auroc"] is not None
+    [masked] = [e for e in json.loads((batch / "manifest.json").read_text())["entries"] if e["mask"]]
+    assert masked["key"] == "001.png"
+
+
 def test_a_backfill_from_the_form_takes_no_place_of_the_nights_it_waits_for(site):
     ask(site.environment, "work_pools/inspection", {"concurrency_limit": 1}, method="PATCH")
     [deployment] = ask(site.environment, "deployments/filter", {"flows": {"name": {"any_": ["backfill"]}}})
@@ -202,13 +238,10 @@ def test_a_backfill_from_the_form_takes_no_place_of_the_nights_it_waits_for(site
     parameters = {"start": "2026-11-01", "end": "2026-11-01", "at_most": 2, "changes": changes}
     run = ask(site.environment, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
 
-    def state() -> str:
-        [found] = ask(site.environment, "flow_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
-        return found["state_type"]
-
-    wait_for(lambda: state() in {"COMPLETED", "FAILED", "CRASHED"}, what="the backfill", timeout=120)
-    assert state() == "COMPLETED"
-    assert len(list(site.results.glob("line-?-2026-11-01~*"))) == 3
+    wait_for(lambda: site.state(run) in ENDED, what="the backfill", timeout=120)
+    assert site.state(run) == "COMPLETED"
+    fingerprint = Config().updated(changes).fingerprint()[:8]
+    assert len(list(site.results.glob(f"line-?-2026-11-01~{fingerprint}/seal.json"))) == 2
     [artifact] = ask(site.environment, "artifacts/filter", {"artifacts": {"key": {"any_": ["backfill-outcome"]}}})[-1:]
     assert "sealed" in artifact["data"]
 
@@ -222,6 +255,7 @@ def test_a_schedule_that_misses_its_line_fails_and_a_line_that_stood_still_does_
 
     def states() -> dict[str, dict[str, Any]]:
         found = ask(site.environment, "flow_runs/filter", {"flow_runs": {"id": {"any_": list(created.values())}}})
+        assert {run["name"] for run in found if run["run_count"]} <= {f"nightly {line} 2026-11-03" for line in created}
         return {run["parameters"]["line"]: run["state"] for run in found}
 
     wait_for(lambda: {"COMPLETED", "FAILED"} >= {s["type"] for s in states().values()}, what="both runs", timeout=120)
