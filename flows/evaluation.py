@@ -15,6 +15,7 @@ from tasks.evaluation import (
     IMAGES_PATTERN,
     Evaluation,
     MeasuredImage,
+    TruthSource,
     UnmeasuredImage,
     evaluate_image,
     summarise_metrics,
@@ -58,7 +59,7 @@ def evaluate(
     source, pattern = split_input(input)
     if pattern:
         raise NothingToInspectError(f"{input}: evaluate takes the folder of a category or of several, not a pattern")
-    with Workers(scheduler, workers=workers) as crew:
+    with Workers(scheduler or None, workers=workers) as crew:
         outcome = run_batch(
             source,
             Storage(results),
@@ -73,12 +74,26 @@ def evaluate(
 
 
 @task(name="measure", cache_policy=NO_CACHE, persist_result=False)
-def measure(crew: Workers, outcome: Outcome, *, source: Storage) -> Evaluation:
-    """Compare the maps with the truth masks on the workers, and write the metrics beside the maps."""
+def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: TruthSource | None = None) -> Evaluation:
+    """Compare the maps with the truth masks on the workers, and write the metrics beside the maps.
+
+    The truth lies in MVTec-AD layout, unless ``truth`` finds it elsewhere.
+    """
     folder, manifest = Storage(outcome.folder), outcome.manifest
-    inspection = Inspection(source=source, folder=folder, config=manifest.config, fingerprint=manifest.fingerprint)
-    records = [outcome.records[entry.index] for entry in manifest.entries if entry.present]
-    futures = [crew.client.submit(evaluate_image, record, inspection, pure=False) for record in records]
+    inspection = Inspection(
+        source=source,
+        folder=folder,
+        config=manifest.config,
+        fingerprint=manifest.fingerprint,
+        masks=Storage(manifest.masks) if manifest.masks else None,
+    )
+    futures = [
+        crew.client.submit(
+            evaluate_image, outcome.records[entry.index], inspection, mask=entry.mask, truth=truth, pure=False
+        )
+        for entry in manifest.entries
+        if entry.present
+    ]
     results = [future.result() for future in as_completed(futures)]
     evaluation = summarise_metrics(
         sorted((image for image in results if isinstance(image, MeasuredImage)), key=lambda image: image.metrics.key),

@@ -63,6 +63,7 @@ def inspect(
     scheduler: str | None = None,
     workers: int | None = None,
     retry_failed: bool = False,
+    refit: bool = False,
 ) -> Outcome:
     """Inspect a folder of images, or go on with a batch that was interrupted.
 
@@ -75,9 +76,11 @@ def inspect(
         scheduler: Address of a Dask scheduler, tcp://host:8786; by default workers are started on this machine.
         workers: Number of workers started on this machine; by default one for each core.
         retry_failed: Try images again that cannot be inspected for a reason of their own, too.
+        refit: Inspect every image again, those that are done as well: the results are equal, unless what is stored was
+            damaged or the program has changed.
     """
     source, pattern = split_input(input)
-    with Workers(scheduler, workers=workers) as crew:
+    with Workers(scheduler or None, workers=workers) as crew:
         return run_batch(
             source,
             Storage(results),
@@ -87,6 +90,7 @@ def inspect(
             config=config,
             crew=crew,
             retry_failed=retry_failed,
+            refit=refit,
         )
 
 
@@ -99,6 +103,7 @@ def run_batch(
     config: Config,
     crew: Workers,
     retry_failed: bool,
+    refit: bool = False,
     masks: Storage | None = None,
 ) -> Outcome:
     """Bring one batch to its seal, inspecting only what is not inspected yet."""
@@ -117,7 +122,7 @@ def run_batch(
         stored = read_manifest(folder)
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         records = read_records(folder, manifest.entries)
-        todo = _unsettled(manifest, records, retry_failed=retry_failed)
+        todo = _unsettled(manifest, {} if refit else records, retry_failed=retry_failed)
         observer().begin(images=_present(manifest), settled=_present(manifest) - len(todo))
         seal = read_seal(folder)
         if manifest.entries == stored.entries and not todo and seal is not None:

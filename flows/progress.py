@@ -1,6 +1,6 @@
 """Who is told how a run comes along: the command line's bar, or nobody."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -20,6 +20,9 @@ class Observer(Protocol):
     def stage(self, name: str) -> None:
         """Tell that the run has come to another of its stages."""
 
+    def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
+        """Tell which nights of a backfill are running, and how many of all need no more waiting."""
+
 
 class _Nobody:
     def begin(self, *, images: int, settled: int) -> None:
@@ -29,6 +32,9 @@ class _Nobody:
         """Do nothing."""
 
     def stage(self, name: str) -> None:
+        """Do nothing."""
+
+    def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
         """Do nothing."""
 
 

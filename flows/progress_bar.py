@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -38,6 +39,7 @@ class ProgressBar:
         self._bar = self._progress.add_task("starting", total=None, figures="")
         self._todo = self._done = self._defective = self._failed = 0
         self._begun = self._last_line = time.monotonic()
+        self._waited_for: tuple[int | str, ...] = ()
 
     def __enter__(self) -> "ProgressBar":
         self._progress.start()
@@ -68,6 +70,14 @@ class ProgressBar:
         if time.monotonic() - self._last_line > LOG_EVERY:
             self._last_line = time.monotonic()
             self._line(f"{self._done} of {self._todo}, {self._figures()}")
+
+    def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
+        """Show the nights of a backfill."""
+        text = f"running: {', '.join(running)}" if running else "starting"
+        self._progress.update(self._bar, total=nights, completed=done, description="nights", figures=text)
+        if (done, *running) != self._waited_for:
+            self._waited_for = (done, *running)
+            self._line(f"{done} of {nights} nights done, {text}")
 
     def _figures(self) -> str:
         seconds = time.monotonic() - self._begun

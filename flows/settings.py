@@ -30,7 +30,18 @@ def settings_from(preset: str, config_file: Path | None, changes: list[str]) -> 
     if config_file is not None and preset != "default":
         raise InvalidConfigError(f"--preset {preset} and --config {config_file} exclude each other: give one of them")
     start = _read_file(config_file) if config_file else Config.preset(preset)
-    return start.updated(dict(_split(change) for change in changes))
+    return start.updated(changes_from(changes))
+
+
+def changes_from(changes: list[str]) -> dict[str, Any]:
+    """Return single changes, as ``fit.steps=50``, by the names of their settings.
+
+    Raises
+    ------
+    InvalidConfigError
+        If one is not of that form.
+    """
+    return dict(_split(change) for change in changes)
 
 
 def settings_as_yaml(config: Config) -> str:

@@ -155,6 +155,11 @@ def check_batch_name(name: str) -> str:
     return name
 
 
+def folder_names(batch: str, fingerprint: str) -> tuple[str, str]:
+    """Return where a batch of these settings may lie: the plain name if it was the first, else beside it."""
+    return batch, f"{batch}~{fingerprint[:8]}"
+
+
 def read_manifest(folder: Storage) -> Manifest:
     """Return the manifest as it is stored in a batch's folder."""
     return Manifest.from_json(folder.read(MANIFEST))
@@ -171,7 +176,7 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
     BatchConflictError
         If the name is taken by a batch of another input.
     """
-    for name in (manifest.batch, f"{manifest.batch}~{manifest.fingerprint[:8]}"):
+    for name in folder_names(manifest.batch, manifest.fingerprint):
         folder = results.below(name)
         if folder.create(MANIFEST, replace(manifest, batch=name).to_json()):
             return folder

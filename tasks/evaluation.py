@@ -3,9 +3,9 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from ssdnet_core.metrics import PixelCounts, PixelMetrics
 from ssdnet_core.regions import EIGHT_CONNECTED
 from tasks.batch import Manifest
 from tasks.decoding import DecodedImage, DecodeError, decode
-from tasks.inspection import Inspection
+from tasks.inspection import Inspection, MaskError, left_out
 from tasks.maps import read_map
 from tasks.records import ImageRecord
 from tasks.storage import Storage, StorageError
@@ -43,6 +43,16 @@ MEANINGS = {
 
 class TruthError(SsdnetError, ValueError):
     """An image's truth is of no use: it is not of the layout, or does not fit the image."""
+
+
+class TruthSource(Protocol):
+    """Where the truth of images lies that are not in MVTec-AD layout."""
+
+    def category(self, key: str) -> str:
+        """Return what the image's metrics are averaged with."""
+
+    def read(self, key: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Read the truth of an image, as :func:`read_truth` does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,35 +152,38 @@ def category_of(key: str, source: Storage) -> str:
     return "/".join(PurePosixPath(key).parts[:-3]) or PurePosixPath(source.root).name
 
 
-def evaluate_image(record: ImageRecord, inspection: Inspection) -> MeasuredImage | UnmeasuredImage:
+def evaluate_image(
+    record: ImageRecord, inspection: Inspection, *, mask: str = "", truth: TruthSource | None = None
+) -> MeasuredImage | UnmeasuredImage:
     """Compare one image's stored map and verdict with its truth, or tell why not; runs on a worker.
 
     The verdict's pixels are found again in the stored map (float16) with the inspection's settings. Pixels that the
-    image's alpha channel leaves out count nowhere.
+    image's alpha channel or its mask (``mask`` is its key) leaves out count nowhere.
     """
-    category = category_of(record.key, inspection.source)
+    category = truth.category(record.key) if truth else category_of(record.key, inspection.source)
     if record.status == "failed":
         return UnmeasuredImage(record.key, category, f"not inspected: {record.error}")
     try:
         image = decode(inspection.source.read(record.key))
+        image = replace(image, mask=left_out(image, mask, inspection))
         valid = np.ones(image.pixels.shape[:2], dtype=bool) if image.mask is None else ~image.mask
         if valid.shape != (record.height, record.width):
             return UnmeasuredImage(record.key, category, "replaced since it was inspected: run again")
-        truth = read_truth(record.key, valid, source=inspection.source)
-    except (TruthError, StorageError, DecodeError) as error:
+        pixels = truth.read(record.key, valid) if truth else read_truth(record.key, valid, source=inspection.source)
+    except (TruthError, StorageError, DecodeError, MaskError) as error:
         return UnmeasuredImage(record.key, category, str(error))
     alarms = _alarms(record, inspection, image=image)
     return measure_map(
         read_map(inspection.folder, record, original_size=True),
-        truth,
+        pixels,
         valid=valid,
         key=record.key,
         category=category,
-        truly_defective=bool(truth.any()),
-        iou=pixel.intersection_over_union(alarms > 0, truth, valid=valid) if truth.any() else math.nan,
+        truly_defective=bool(pixels.any()),
+        iou=pixel.intersection_over_union(alarms > 0, pixels, valid=valid) if pixels.any() else math.nan,
         defective=record.defective,
         regions=np.unique(alarms[alarms > 0]).size,
-        touching=np.unique(alarms[truth & (alarms > 0)]).size,
+        touching=np.unique(alarms[pixels & (alarms > 0)]).size,
         score=record.score,
         seconds=record.seconds,
     )
@@ -195,17 +208,23 @@ def read_truth(key: str, valid: npt.NDArray[np.bool_], *, source: Storage) -> np
     where = truth_key(key)
     if where is None:
         return np.zeros_like(valid)
-    mask = decode(source.read(where)).pixels
+    truth = truth_pixels(source.read(where), valid, where=where)
+    if not truth.any():
+        raise TruthError(f"the truth {where} marks no pixel that counts: mark defects in white (255)")
+    return truth
+
+
+def truth_pixels(content: bytes, valid: npt.NDArray[np.bool_], *, where: str) -> npt.NDArray[np.bool_]:
+    """Decode a truth mask: (H, W) bool as ``valid``, True at white pixels that count; ``where`` is for messages."""
+    mask = decode(content).pixels
     if mask.shape[:2] != valid.shape or not np.issubdtype(mask.dtype, np.integer):
         raise TruthError(
             f"the truth {where} has {mask.shape[0]} x {mask.shape[1]} pixels of {mask.dtype}, its image "
             f"{valid.shape[0]} x {valid.shape[1]}: make it an 8-bit mask of the image's own size"
         )
     grey: npt.NDArray[Any] = mask if mask.ndim == 2 else mask.max(axis=2)
-    truth: npt.NDArray[np.bool_] = (grey > np.iinfo(grey.dtype).max // 2) & valid
-    if not truth.any():
-        raise TruthError(f"the truth {where} marks no pixel that counts: mark defects in white (255)")
-    return truth
+    white: npt.NDArray[np.bool_] = grey > np.iinfo(grey.dtype).max // 2
+    return white & valid
 
 
 def summarise_metrics(images: Sequence[MeasuredImage], unmeasured: Sequence[UnmeasuredImage] = ()) -> Evaluation:

@@ -66,7 +66,7 @@ def _inspected(entry: ImageEntry, inspection: Inspection) -> ImageRecord:
     from ssdnet_core.localization import localize
 
     image = decode(inspection.source.read(entry.key))
-    result = localize(image.pixels, _mask(image, entry, inspection), inspection.config)
+    result = localize(image.pixels, left_out(image, entry.mask, inspection), inspection.config)
     height, width = result.original_shape
     if (height, width) != (entry.height, entry.width):
         raise StorageError(
@@ -94,14 +94,25 @@ def _inspected(entry: ImageEntry, inspection: Inspection) -> ImageRecord:
     )
 
 
-def _mask(image: DecodedImage, entry: ImageEntry, inspection: Inspection) -> npt.NDArray[np.bool_] | None:
-    """Return where pixels do not count: transparent ones, and those that the mask beside the image leaves black."""
-    if not entry.mask or inspection.masks is None:
+def left_out(image: DecodedImage, mask_key: str, inspection: Inspection) -> npt.NDArray[np.bool_] | None:
+    """Return where pixels do not count: transparent ones, and those that the mask beside the image leaves black.
+
+    Parameters
+    ----------
+    mask_key
+        Of the image's mask, empty if it has none.
+
+    Raises
+    ------
+    MaskError
+        If the mask is not of the image's size.
+    """
+    if not mask_key or inspection.masks is None:
         return image.mask
-    mask = decode(inspection.masks.read(entry.mask)).pixels
+    mask = decode(inspection.masks.read(mask_key)).pixels
     if mask.shape[:2] != image.pixels.shape[:2]:
         raise MaskError(
-            f"its mask {entry.mask} has {mask.shape[0]} x {mask.shape[1]} pixels, the image {image.pixels.shape[0]} x "
+            f"its mask {mask_key} has {mask.shape[0]} x {mask.shape[1]} pixels, the image {image.pixels.shape[0]} x "
             f"{image.pixels.shape[1]}: make the mask of the image's own size, white where it is to be inspected"
         )
     grey = mask if mask.ndim == 2 else mask.max(axis=2)

@@ -55,6 +55,9 @@ class Storage:
     url: str
 
     def __post_init__(self) -> None:
+        if not self.url.strip():
+            # As a path it would be the folder that the process happens to run in.
+            raise StorageError("an address is empty: give a folder or s3://bucket/prefix")
         protocol = self.url.split("://", 1)[0] if "://" in self.url else "file"
         if protocol not in PROTOCOLS:
             raise StorageError(f"{self.url!r}: cannot read {protocol}://, use a local path or s3://bucket/prefix")
@@ -114,6 +117,22 @@ class Storage:
             if path != self.root and info["type"] == "file"
         ]
         return sorted(objects, key=lambda entry: entry.key)
+
+    def folders(self) -> tuple[str, ...]:
+        """Return the names of the folders directly below the root, sorted; what lies in them is not listed.
+
+        Raises
+        ------
+        StorageError
+            If the folder or bucket does not exist or cannot be listed.
+        """
+        try:
+            found: list[dict[str, Any]] = self.filesystem.ls(self.root, detail=True)
+        except (OSError, ValueError) as error:
+            raise StorageError(f"cannot list {self.address}: {_reason(error)}") from error
+        return tuple(
+            sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
+        )
 
     def exists(self, key: str = "") -> bool:
         """Whether there is such an object, or anything below it."""

@@ -4,78 +4,27 @@ Some combinations of prefect, fastapi and sqlalchemy install cleanly and then fa
 scheduler never creates a run.
 """
 
-import json
-import os
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, free_port, wait_for
+from tests.conftest import wait_for
+from tests.prefect_server import ask, prefect, prefect_server
 
 pytestmark = pytest.mark.slow
-
-PREFECT = [sys.executable, "-m", "prefect"]
 
 
 @pytest.fixture(scope="module")
 def server(prefect_home: Path):
-    port = free_port()
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_HOME": str(prefect_home / "server"),
-        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
-        "SSDNET_HOME": str(ROOT),
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
-    log = (prefect_home / "server.log").open("w")
-    process = subprocess.Popen(
-        [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        env=environment,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        wait_for(lambda: healthy(port), what="the Prefect server", timeout=120)
+    with prefect_server(prefect_home / "server", PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="2") as environment:
         yield environment
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        log.close()
-
-
-def healthy(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def ask(environment: dict[str, str], path: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(
-        f"{environment['PREFECT_API_URL']}/{path}",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
-
-
-def prefect(environment: dict[str, str], *arguments: str) -> str:
-    finished = subprocess.run([*PREFECT, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    return finished.stdout
 
 
 def test_a_deployed_schedule_makes_scheduled_runs(server):
-    prefect(server, "work-pool", "create", "inspection", "--type", "process")
+    for pool in ("inspection", "backfills"):
+        prefect(server, "work-pool", "create", pool, "--type", "process")
     prefect(server, "--no-prompt", "deploy", "--all")
     assert not ask(server, "flow_runs/filter", {})
     [deployment] = ask(server, "deployments/filter", {"deployments": {"name": {"any_": ["line-1"]}}})
@@ -87,11 +36,15 @@ def test_a_deployed_schedule_makes_scheduled_runs(server):
     assert run["expected_start_time"].endswith(("02:00:00Z", "01:00:00Z")), "03:00 in Madrid"
 
 
-def test_the_form_of_the_settings_is_typed_and_described(server):
-    [deployment] = ask(server, "deployments/filter", {"deployments": {"name": {"any_": ["line-1"]}}})
-    schema = deployment["parameter_openapi_schema"]
-    assert schema["properties"]["line"]["description"]
-    assert schema["definitions"]["FitConfig"]["properties"]["steps"]["description"]
+def test_the_forms_of_all_deployments_are_typed_and_described(server):
+    deployments = ask(server, "deployments/filter", {})
+    assert len(deployments) == 5
+    for deployment in deployments:
+        schema = deployment["parameter_openapi_schema"]
+        for name, field in schema["properties"].items():
+            assert field.get("description"), f"{deployment['name']}: {name}"
+            assert {"type", "anyOf", "allOf", "$ref"} & field.keys(), f"{deployment['name']}: {name}"
+        assert schema["definitions"]["FitConfig"]["properties"]["steps"]["description"]
 
 
 def test_a_command_reports_to_the_server_it_is_given(server, tmp_path):

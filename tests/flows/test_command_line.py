@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ import pytest
 from flows.settings import settings_as_yaml, settings_from
 from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError
+from tests.conftest import free_port
 
 
 def test_help_needs_neither_torch_nor_prefect():
@@ -87,3 +89,33 @@ def test_sample_writes_without_further_settings(ssdnet, tmp_path):
     assert "2 images, 1 of them with a defect" in finished.stdout
     assert len(list((tmp_path / "night").rglob("*.png"))) == 3
     assert time.monotonic() - started < 60
+
+
+def test_a_backfill_without_a_server_says_how_to_get_one(ssdnet):
+    finished = ssdnet("backfill", "--start", "2026-11-01", "--end", "2026-11-02")
+    assert finished.returncode == 1
+    assert "PREFECT_API_URL" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_backfill_of_a_server_that_is_away_names_its_address(ssdnet, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
+    finished = ssdnet("backfill", "--start", "2026-11-01", "--end", "2026-11-02", "--dry-run")
+    assert finished.returncode == 1
+    assert os.environ["PREFECT_API_URL"] in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--start", "yesterday"], "yesterday"),
+        (["--start", "2026-11-01", "--at-most", "0"], "--at-most"),
+        (["--start", "2026-11-01", "--preset", "fast"], "default, paper"),
+    ],
+)
+def test_a_backfill_used_wrongly_ends_with_status_2(ssdnet, arguments, named):
+    finished = ssdnet("backfill", "--end", "2026-11-02", *arguments)
+    assert finished.returncode == 2
+    assert named in finished.stderr

@@ -28,6 +28,7 @@ from tasks.inspection import Inspection
 from tasks.maps import prepare_maps, write_map
 from tasks.records import ImageRecord
 from tasks.storage import Storage
+from tasks.truth import NightTruth
 
 
 @pytest.mark.parametrize(
@@ -341,3 +342,32 @@ def test_unmeasured_images_are_counted_and_listed_and_nothing_else(tmp_path):
     explained = {name for names in tree["meanings"] for name in names.split(", ")}
     counts = {"category", "defective", "good", "unmeasured", "regions"}
     assert set(tree["mean"]) - explained == counts
+
+
+def test_what_the_mask_beside_an_image_leaves_out_counts_nowhere(tmp_path):
+    record, inspection, _ = scene(tmp_path, bumps=[(10, 30), (50, 5)])
+    keep = np.full(SHAPE, 255, dtype=np.uint8)
+    keep[90:] = 0
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(keep).save(tmp_path / "masks" / "a.png")
+    masked = replace(inspection, masks=Storage(str(tmp_path / "masks")))
+    whole, part = evaluate_image(record, masked), evaluate_image(record, masked, mask="a.png")
+    assert part.metrics.average_precision > whole.metrics.average_precision
+    assert (whole.metrics.regions, part.metrics.regions) == (2, 1)
+
+
+def test_the_truth_of_a_night_is_measured_as_that_of_a_labelled_folder(tmp_path):
+    record, inspection, _ = scene(tmp_path)
+    mask = Storage(str(tmp_path / "in" / "ground_truth" / "hole")).read("a_mask.png")
+    night = Storage(str(tmp_path / "truth"))
+    night.write("test/hole/a.png", mask)
+    labelled = evaluate_image(record, inspection)
+    of_night = evaluate_image(record, inspection, truth=NightTruth(night, "line-1"))
+    assert of_night.metrics == replace(labelled.metrics, category="line-1")
+
+
+def test_an_image_of_a_night_without_truth_is_unmeasured(tmp_path):
+    record, inspection, _ = scene(tmp_path)
+    missed = evaluate_image(record, inspection, truth=NightTruth(Storage(str(tmp_path / "truth")), "line-1"))
+    assert isinstance(missed, UnmeasuredImage)
+    assert "no truth" in missed.reason

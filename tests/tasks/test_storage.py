@@ -85,3 +85,19 @@ def test_a_file_in_the_folders_place_is_an_error_that_names_it(tmp_path):
 
 def test_deleting_what_is_not_there_is_no_error(tmp_path):
     Storage(str(tmp_path)).delete("nothing")
+
+
+@pytest.mark.parametrize("url", ["", " "])
+def test_an_empty_address_is_refused_rather_than_taken_for_the_working_directory(url):
+    with pytest.raises(StorageError, match="empty"):
+        Storage(url)
+
+
+def test_folders_are_named_without_what_lies_in_them(tmp_path):
+    storage = Storage(str(tmp_path))
+    for key in ("line-2/2026-11-01/a.png", "line-1/2026-11-01/a.png", "notes.txt"):
+        storage.write(key, b"x")
+    assert storage.folders() == ("line-1", "line-2")
+    assert storage.below("line-1").folders() == ("2026-11-01",)
+    with pytest.raises(StorageError, match=r"cannot list .*line-3"):
+        storage.below("line-3").folders()

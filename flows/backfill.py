@@ -1,0 +1,279 @@
+"""Nights over a range of days, each through the deployment of its line.
+
+The nights are runs of their own on the server: a backfill only plans, starts and watches. One that is stopped or
+killed leaves nothing half done; the next sees what is sealed and what is still running, and goes on.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from prefect import flow, get_run_logger, runtime
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import FlowRun
+from pydantic import Field
+
+from flows.backfill_plan import (
+    BackfillError,
+    NightState,
+    PlannedNight,
+    StoredNight,
+    days_between,
+    interleaved,
+    plan_nights,
+    startable,
+)
+from flows.night_runs import Line, NoPrefectApiError, find_lines, look_up, pool_of, read_runs, start_run
+from flows.nightly import NO_IMAGES, day_before
+from flows.progress import observer
+from ssdnet_core.config import Config
+from ssdnet_core.errors import SsdnetError
+from tasks.discovery import NothingToInspectError
+from tasks.nights import Night, count_images, days_on_storage
+from tasks.seal import Seal
+from tasks.sealed import find_seal
+from tasks.storage import Storage
+
+POLL_SECONDS = 2.0
+PATIENCE_SECONDS = 600.0
+"""How long the server may be away, as for its own restart, before a backfill gives up watching."""
+LISTINGS = 8
+"""Nights listed side by side."""
+
+
+class NightsFailedError(SsdnetError):
+    """Some nights of a backfill were not sealed; ``outcomes`` has all of them."""
+
+    def __init__(self, outcomes: "tuple[NightOutcome, ...]") -> None:
+        failed = [outcome for outcome in outcomes if outcome.state is NightState.FAILED]
+        first = f"{failed[0].planned.night}: {failed[0].reason}"
+        super().__init__(f"{len(failed)} of {len(outcomes)} nights failed; the first is {first}")
+        self.outcomes = outcomes
+
+
+@dataclass(frozen=True)
+class BackfillPlan:
+    """What a backfill has to do.
+
+    Attributes
+    ----------
+    lines
+        By the name of their deployment.
+    configs
+        What each inspects the nights with: its own settings, or those asked for instead.
+    nights
+        By day, then by line.
+    """
+
+    lines: Mapping[str, Line]
+    configs: Mapping[str, Config]
+    nights: tuple[PlannedNight, ...]
+
+
+@dataclass(frozen=True)
+class NightOutcome:
+    """What became of a planned night.
+
+    Attributes
+    ----------
+    state
+        How it stands at the end.
+    seal
+        Of its batch, if it is sealed.
+    run
+        That was waited for, if any.
+    reason
+        Why it failed, else empty.
+    """
+
+    planned: PlannedNight
+    state: NightState
+    seal: Seal | None = None
+    run: UUID | None = None
+    reason: str = ""
+
+
+@flow(name="backfill", flow_run_name="backfill {start} to {end}", persist_result=False)
+def backfill(
+    start: date,
+    end: date,
+    lines: list[str] | None = None,
+    deployments: list[str] | None = None,
+    at_most: Annotated[int, Field(ge=1)] = 2,
+    force: bool = False,
+    dry_run: bool = False,
+    config: Config | None = None,
+    changes: dict[str, Any] | None = None,
+) -> tuple[NightOutcome, ...]:
+    """Inspect the nights of a range of days that are not sealed yet, each through the deployment of its line.
+
+    A night that runs already is waited for; one that failed gets another attempt. Nights inspected with other settings
+    stay as they are, beside the new results.
+
+    Args:
+        start: The first day.
+        end: The last day, which must be over.
+        lines: Names of the lines (cameras); by default all that are deployed.
+        deployments: Names of the deployments, as nightly/line-1, where a line has several.
+        at_most: Most nights at once. A line's own limit, one night at a time, holds besides.
+        force: Inspect every image again, of nights that are sealed as well.
+        dry_run: Start nothing; the plan is among the run's artifacts.
+        config: Settings of the method instead of the deployment's own.
+        changes: Single settings on top of those, by dotted names, as {"fit.steps": 50}.
+    """
+    plan = plan_backfill(start, end, lines=lines, deployments=deployments, force=force, config=config, changes=changes)
+    if dry_run:
+        _leave_table([planned_row(night) for night in plan.nights], what="plan")
+        return tuple(NightOutcome(night, night.state, night.seal) for night in plan.nights)
+    _refuse_to_wait_for_itself(plan.lines.values())
+    outcomes = carry_out(plan, at_most=at_most, force=force)
+    _leave_table([outcome_row(outcome) for outcome in outcomes], what="outcome")
+    if any(outcome.state is NightState.FAILED for outcome in outcomes):
+        raise NightsFailedError(outcomes)
+    return outcomes
+
+
+def plan_backfill(
+    start: date,
+    end: date,
+    *,
+    lines: Sequence[str] | None = None,
+    deployments: Sequence[str] | None = None,
+    force: bool = False,
+    config: Config | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> BackfillPlan:
+    """Look at the lines' deployments, runs and storage, and plan what to do; changes nothing.
+
+    Parameters
+    ----------
+    start, end, lines, deployments, force, config, changes
+        As of :func:`backfill`.
+
+    Raises
+    ------
+    BackfillError
+        If the days or lines make no sense.
+    NoPrefectApiError
+        If there is no Prefect server.
+    StorageError
+        If a line has no images at all, or they cannot be listed.
+    """
+    observer().stage("looking at the nights")
+    found = find_lines(lines or (), deployments or ())
+    configs = {line.deployment: (config or line.config).updated(dict(changes or {})) for line in found}
+    plans = []
+    for line in found:
+        days = days_between(start, end, last=day_before(datetime.now(UTC), line.timezone))
+        # The runs come first: one that ends meanwhile is waited for in vain, but its seal is not overlooked.
+        runs = read_runs(line, start=start)
+        fingerprint = configs[line.deployment].fingerprint()
+        stored = _look_at_storage(line, days, fingerprint=fingerprint)
+        plans.append(plan_nights(line.deployment, stored, runs, fingerprint=fingerprint, force=force))
+    return BackfillPlan({line.deployment: line for line in found}, configs, tuple(interleaved(plans)))
+
+
+def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOutcome, ...]:
+    """Start the nights of a plan, at most so many at once, and wait for them."""
+    limits = {name: line.limit for name, line in plan.lines.items() if line.limit is not None}
+    todo = [night for night in plan.nights if night.attempt]
+    active = {night.run: night for night in plan.nights if night.run is not None}
+    outcomes = {night: NightOutcome(night, night.state, night.seal) for night in plan.nights if not night.waits}
+    answered = time.monotonic()
+    while todo or active:
+        try:
+            for night in startable(todo, active.values(), at_most=at_most, limits=limits):
+                line, config = plan.lines[night.deployment], plan.configs[night.deployment]
+                active[start_run(line, night, config=config, refit=force)] = night
+                todo.remove(night)
+                get_run_logger().info("%s: attempt %d started", night.night, night.attempt)
+            observer().waiting(
+                done=len(outcomes), nights=len(plan.nights), running=[str(night.night) for night in active.values()]
+            )
+            time.sleep(POLL_SECONDS)
+            runs = look_up(active)
+        except NoPrefectApiError:
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
+            time.sleep(POLL_SECONDS)
+            continue
+        answered = time.monotonic()
+        for run, night in list(active.items()):
+            seen = runs.get(run)
+            if seen is None or seen.state is None or seen.state.is_final():
+                del active[run]
+                outcomes[night] = outcome = _outcome(plan, night, run, seen)
+                get_run_logger().info("%s: %s %s", night.night, outcome.state, outcome.reason)
+    return tuple(outcomes[night] for night in plan.nights)
+
+
+def planned_row(planned: PlannedNight) -> dict[str, str]:
+    """Return a planned night as a row of a table."""
+    return {
+        "night": str(planned.night),
+        "state": planned.state,
+        "images": str(planned.images),
+        "to do": planned.action,
+    }
+
+
+def outcome_row(outcome: NightOutcome) -> dict[str, str]:
+    """Return an outcome as a row of a table."""
+    seal = outcome.seal
+    return {
+        "night": str(outcome.planned.night),
+        "before": outcome.planned.state,
+        "now": outcome.state,
+        "images": str(seal.images if seal else outcome.planned.images),
+        "defective": str(seal.defective) if seal else "",
+        "not inspected": str(seal.failed) if seal else "",
+        "reason": outcome.reason,
+    }
+
+
+def _look_at_storage(line: Line, days: Sequence[date], *, fingerprint: str) -> dict[Night, StoredNight]:
+    there, results = days_on_storage(line.images, line.name), Storage(line.results)
+
+    def look(night: Night) -> StoredNight:
+        try:
+            images, problem = count_images(line.images, night, days=there), ""
+        except NothingToInspectError as error:
+            images, problem = 0, str(error)
+        return StoredNight(images, find_seal(results, night.batch, fingerprint=fingerprint), problem)
+
+    nights = [Night(line.name, day) for day in days]
+    with ThreadPoolExecutor(LISTINGS) as threads:
+        return dict(zip(nights, threads.map(look, nights), strict=True))
+
+
+def _outcome(plan: BackfillPlan, night: PlannedNight, run: UUID, seen: FlowRun | None) -> NightOutcome:
+    results = Storage(plan.lines[night.deployment].results)
+    failed = NightOutcome(night, NightState.FAILED, run=run)
+    if seen is None or seen.state is None:
+        return replace(failed, reason="its run was deleted")
+    if not seen.state.is_completed():
+        return replace(failed, reason=f"{seen.state.name}: {seen.state.message or 'no reason given'}")
+    if seen.state.name == NO_IMAGES:
+        return NightOutcome(night, NightState.NO_IMAGES, run=run)
+    seal = find_seal(results, night.night.batch, fingerprint=night.fingerprint)
+    if seal is None:
+        return replace(failed, reason="its run completed, but left no seal: was the batch changed or deleted?")
+    return NightOutcome(night, NightState.SEALED, seal=seal, run=run)
+
+
+def _refuse_to_wait_for_itself(lines: Iterable[Line]) -> None:
+    own = pool_of(UUID(str(runtime.flow_run.id)))
+    shared = [line.deployment for line in lines if own is not None and line.pool == own]
+    if shared:
+        raise BackfillError(
+            f"this backfill takes a place of the work pool {own!r} that the nights of {', '.join(shared)} need, and "
+            "would wait for them for ever once it is full: deploy it to a work pool of its own"
+        )
+
+
+def _leave_table(rows: list[dict[str, str]], *, what: str) -> None:
+    create_table_artifact(key=f"backfill-{what}", table=rows, description=f"{len(rows)} nights")

@@ -1,0 +1,43 @@
+"""The body of ``ssdnet backfill``: the flow with a progress bar, and tables of what came of it."""
+
+import os
+import sys
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flows.backfill import NightOutcome
+
+
+def backfill_nights(
+    start: date, end: date, *, at_most: int, dry_run: bool, as_json: bool, **asked: Any
+) -> "tuple[NightOutcome, ...]":
+    """Run the backfill as a flow of this process, or only plan it; print what came of it.
+
+    Parameters
+    ----------
+    asked
+        As for :func:`flows.backfill.plan_backfill`.
+    """
+    # The run's log goes to the server alone: on the terminal there is the bar, and the table tells what failed.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    from flows.backfill import NightsFailedError, backfill, plan_backfill
+    from flows.backfill_summary import print_outcomes, print_plan
+    from flows.night_runs import check_api
+    from flows.progress import observed_by
+    from flows.progress_bar import ProgressBar
+
+    check_api()
+    if dry_run:
+        print_plan(plan_backfill(start, end, **asked), as_json=as_json)
+        return ()
+    with ProgressBar(shown=not as_json) as bar, observed_by(bar):
+        try:
+            outcomes = backfill(start, end, at_most=at_most, **asked)
+        except NightsFailedError as error:
+            outcomes = error.outcomes
+        except KeyboardInterrupt:
+            sys.stderr.write("ssdnet: nights that were started go on by themselves\n")
+            raise
+    print_outcomes(outcomes, as_json=as_json)
+    return outcomes

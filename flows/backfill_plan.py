@@ -1,0 +1,246 @@
+"""What a backfill has to do, from what lies on the storage and what ran before: pure functions.
+
+A night is inspected once for each configuration: what is sealed stays, what is running is waited for, what failed gets
+another attempt.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from ssdnet_core.errors import SsdnetError
+from tasks.nights import Night
+from tasks.seal import Seal
+
+KEY_PREFIX = "backfill|"
+
+
+class BackfillError(SsdnetError, ValueError):
+    """A backfill that cannot be meant as it was asked for."""
+
+
+class NightState(StrEnum):
+    """How a night stands."""
+
+    SEALED = "sealed"
+    NEW_IMAGES = "new images"
+    NO_IMAGES = "no images"
+    TO_DO = "to do"
+    FAILED = "failed"
+    RUNNING = "running"
+    SCHEDULED = "scheduled"
+
+
+class RunState(StrEnum):
+    """How a run of a night stands; a scheduled one has its time still to come."""
+
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class NightRun:
+    """A run that a night had before.
+
+    Attributes
+    ----------
+    id
+        Of the flow run.
+    day, fingerprint
+        Of the night, and of the configuration that the run was given.
+    state
+        How it stands.
+    attempt
+        Its number among the attempts of backfills, 0 for a run that another started.
+    """
+
+    id: UUID
+    day: date
+    fingerprint: str
+    state: RunState
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class StoredNight:
+    """What the storage knows of a night: its images, and its seal if it is finished.
+
+    Attributes
+    ----------
+    images
+        Number of images it has now.
+    seal
+        Of the configuration asked for; None if there is none.
+    problem
+        Why its images cannot be inspected, else empty.
+    """
+
+    images: int
+    seal: Seal | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedNight:
+    """A night, how it stands, and what is done about it.
+
+    Attributes
+    ----------
+    deployment
+        Through which it is inspected, as ``nightly/line-1``.
+    fingerprint
+        Of the configuration that it is inspected with.
+    images
+        Number of images it has.
+    state
+        How it stands before.
+    attempt
+        Number of the attempt to start; 0 if none is started.
+    run
+        The run to wait for, if one is under way.
+    seal
+        Of its batch, if it was sealed with these settings before.
+    """
+
+    deployment: str
+    night: Night
+    fingerprint: str
+    images: int
+    state: NightState
+    attempt: int = 0
+    run: UUID | None = None
+    seal: Seal | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a run is started or waited for."""
+        return self.attempt > 0 or self.run is not None
+
+    @property
+    def action(self) -> str:
+        """What is done about it, in words."""
+        if self.run is not None:
+            return "wait for it"
+        if self.attempt:
+            return "start" if self.attempt == 1 else f"start attempt {self.attempt}"
+        return "wait for its schedule" if self.state is NightState.SCHEDULED else "nothing"
+
+
+def days_between(start: date, end: date, *, last: date) -> tuple[date, ...]:
+    """Return the days from start to end, both included.
+
+    Parameters
+    ----------
+    last
+        The last day that is over.
+
+    Raises
+    ------
+    BackfillError
+        If the end is before the start, or a day is not over.
+    """
+    if start > end:
+        raise BackfillError(f"the start {start} is after the end {end}: swap them")
+    if end > last:
+        raise BackfillError(f"{end} is not over yet: the last night is {last}")
+    return tuple(start + timedelta(days=offset) for offset in range((end - start).days + 1))
+
+
+def plan_nights(
+    deployment: str,
+    stored: Mapping[Night, StoredNight],
+    runs: Iterable[NightRun],
+    *,
+    fingerprint: str,
+    force: bool = False,
+) -> tuple[PlannedNight, ...]:
+    """Plan the nights of one line, in their order.
+
+    Parameters
+    ----------
+    stored
+        Every night asked for.
+    runs
+        That the line had before; those of other days and other configurations are passed over.
+    fingerprint
+        Of the configuration that the nights are inspected with.
+    force
+        Inspect what is sealed as well.
+    """
+    by_day: dict[date, list[NightRun]] = {}
+    for run in runs:
+        if run.fingerprint == fingerprint:
+            by_day.setdefault(run.day, []).append(run)
+    return tuple(
+        _plan(
+            PlannedNight(deployment, night, fingerprint, there.images, NightState.TO_DO, seal=there.seal),
+            by_day.get(night.day, []),
+            force=force,
+            problem=there.problem,
+        )
+        for night, there in stored.items()
+    )
+
+
+def startable(
+    todo: Iterable[PlannedNight],
+    active: Iterable[PlannedNight],
+    *,
+    at_most: int,
+    limits: Mapping[str, int],
+) -> list[PlannedNight]:
+    """Return which nights to start now: at most ``at_most`` at once, of a deployment at most its own limit.
+
+    More than a deployment's limit would only stand in its queue, before the run that its schedule starts.
+    """
+    running = [night.deployment for night in active]
+    chosen: list[PlannedNight] = []
+    for night in todo:
+        if len(running) >= at_most:
+            break
+        if running.count(night.deployment) < limits.get(night.deployment, at_most):
+            running.append(night.deployment)
+            chosen.append(night)
+    return chosen
+
+
+def interleaved(plans: Iterable[Sequence[PlannedNight]]) -> list[PlannedNight]:
+    """Put the plans of several lines together: by day, so that the lines come along side by side."""
+    return sorted(
+        (planned for plan in plans for planned in plan), key=lambda planned: (planned.night.day, planned.deployment)
+    )
+
+
+def attempt_key(deployment: str, day: date, fingerprint: str, attempt: int) -> str:
+    """Return the idempotency key of an attempt: of two backfills that start it at once, one does."""
+    return f"{KEY_PREFIX}{deployment}|{day.isoformat()}|{fingerprint}|{attempt}"
+
+
+def attempt_of(key: str | None) -> int:
+    """Return the attempt that an idempotency key is of; 0 if it is no backfill's."""
+    head, _, attempt = (key or "").rpartition("|")
+    return int(attempt) if head.startswith(KEY_PREFIX) and attempt.isdecimal() else 0
+
+
+def _plan(night: PlannedNight, runs: Collection[NightRun], *, force: bool, problem: str) -> PlannedNight:
+    running = next((run for run in runs if run.state is RunState.RUNNING), None)
+    if running:
+        return replace(night, state=NightState.RUNNING, run=running.id)
+    if any(run.state is RunState.SCHEDULED for run in runs):
+        return replace(night, state=NightState.SCHEDULED)
+    new = night.seal is not None and night.images > night.seal.images
+    if night.seal and not new and not (force and night.images):
+        return replace(night, state=NightState.SEALED)
+    if not night.images and not problem:
+        return replace(night, state=NightState.NO_IMAGES)
+    # Old runs are deleted from the server in time; the number in a key that is left is never given twice.
+    attempt = max([len(runs), *(run.attempt for run in runs)]) + 1
+    if night.seal:
+        state = NightState.NEW_IMAGES if new else NightState.SEALED
+    else:
+        state = NightState.FAILED if any(run.state is RunState.FAILED for run in runs) else NightState.TO_DO
+    return replace(night, state=state, attempt=attempt)

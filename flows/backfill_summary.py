@@ -1,0 +1,85 @@
+"""What ``ssdnet backfill`` prints: the plan, and what became of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.backfill import BackfillPlan, NightOutcome, outcome_row, planned_row
+from flows.backfill_plan import NightState, PlannedNight
+
+STYLES: dict[str, str] = {
+    NightState.SEALED: "green",
+    NightState.FAILED: "red",
+    NightState.RUNNING: "cyan",
+    NightState.SCHEDULED: "cyan",
+    NightState.NO_IMAGES: "yellow",
+    NightState.NEW_IMAGES: "bold",
+    NightState.TO_DO: "bold",
+}
+NUMBERS = {"images", "defective", "not inspected"}
+
+
+def print_plan(plan: BackfillPlan, *, as_json: bool) -> None:
+    """Print what a backfill would do."""
+    if as_json:
+        _print_json([planned_tree(night) for night in plan.nights])
+        return
+    starts = sum(night.attempt > 0 for night in plan.nights)
+    title = f"{len(plan.nights)} nights, {starts} of them to start"
+    _print_table([planned_row(night) for night in plan.nights], title=title)
+
+
+def print_outcomes(outcomes: Sequence[NightOutcome], *, as_json: bool) -> None:
+    """Print what became of the nights."""
+    if as_json:
+        _print_json([outcome_tree(outcome) for outcome in outcomes])
+        return
+    sealed = sum(outcome.state is NightState.SEALED for outcome in outcomes)
+    title = f"{len(outcomes)} nights, {sealed} of them sealed"
+    _print_table([outcome_row(outcome) for outcome in outcomes], title=title)
+
+
+def planned_tree(planned: PlannedNight) -> dict[str, Any]:
+    """Return a planned night as plain data."""
+    return {
+        "deployment": planned.deployment,
+        "line": planned.night.line,
+        "day": planned.night.day.isoformat(),
+        "batch": planned.night.batch,
+        "fingerprint": planned.fingerprint,
+        "images": planned.images,
+        "state": planned.state,
+        "attempt": planned.attempt,
+        "run": str(planned.run) if planned.run else None,
+    }
+
+
+def outcome_tree(outcome: NightOutcome) -> dict[str, Any]:
+    """Return an outcome as plain data."""
+    return {
+        **planned_tree(outcome.planned),
+        "before": outcome.planned.state,
+        "state": outcome.state,
+        "run": str(outcome.run) if outcome.run else None,
+        "reason": outcome.reason,
+        "seal": asdict(outcome.seal) if outcome.seal else None,
+    }
+
+
+def _print_json(nights: list[dict[str, Any]]) -> None:
+    print(json.dumps({"nights": nights}, indent=1))
+
+
+def _print_table(rows: Sequence[Mapping[str, str]], *, title: str) -> None:
+    table = Table(title=title)
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
+    for row in rows:
+        # Text, not markup: a reason may hold brackets.
+        table.add_row(*(Text(value, style=STYLES.get(value, "")) for value in row.values()))
+    Console().print(table)

@@ -1,0 +1,211 @@
+import uuid
+from collections import Counter
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.backfill_plan import (
+    BackfillError,
+    NightRun,
+    NightState,
+    PlannedNight,
+    RunState,
+    StoredNight,
+    attempt_key,
+    attempt_of,
+    days_between,
+    interleaved,
+    plan_nights,
+    startable,
+)
+from tasks.nights import Night
+from tasks.seal import Seal
+
+MINE, OTHER = "a" * 12, "b" * 12
+DAYS = [date(2026, 11, 1) + timedelta(days=offset) for offset in range(5)]
+LINE = "nightly/line-1"
+
+
+def seal(images):
+    return Seal("n", MINE, images=images, inspected=images, failed=0, defective=0, digest="")
+
+
+def run(state, *, day=DAYS[0], fingerprint=MINE, attempt=0):
+    return NightRun(uuid.uuid4(), day, fingerprint, state, attempt)
+
+
+def plan(stored, *runs, force=False):
+    [night] = plan_nights(LINE, {Night("line-1", DAYS[0]): stored}, runs, fingerprint=MINE, force=force)
+    return night
+
+
+stored_nights = st.builds(
+    StoredNight,
+    images=st.integers(0, 3),
+    seal=st.none() | st.integers(0, 3).map(seal),
+    problem=st.just(""),
+)
+histories = st.lists(
+    st.builds(
+        run,
+        st.sampled_from(RunState),
+        day=st.sampled_from(DAYS),
+        fingerprint=st.sampled_from([MINE, OTHER]),
+        attempt=st.integers(0, 5),
+    ),
+    max_size=20,
+)
+storages = st.fixed_dictionaries({Night("line-1", day): stored_nights for day in DAYS})
+
+
+@given(storages, histories, st.booleans())
+def test_every_night_is_planned_once_and_under_way_at_most_once(stored, runs, force):
+    nights = plan_nights(LINE, stored, runs, fingerprint=MINE, force=force)
+    assert [night.night for night in nights] == list(stored)
+    for night in nights:
+        under_way = [r for r in runs if (r.day, r.fingerprint) == (night.night.day, MINE) and not ended(r)]
+        assert not (under_way and night.attempt)
+        assert night.run in {None, *(r.id for r in under_way)}
+
+
+@given(storages, histories)
+def test_nothing_sealed_is_inspected_again_unless_it_has_new_images_or_is_forced(stored, runs):
+    for night in plan_nights(LINE, stored, runs, fingerprint=MINE):
+        there = stored[night.night]
+        if there.seal and there.images <= there.seal.images:
+            assert not night.attempt
+
+
+@given(storages, histories)
+def test_a_backfill_that_was_killed_right_after_starting_its_nights_starts_none_of_them_again(stored, runs):
+    before = plan_nights(LINE, stored, runs, fingerprint=MINE)
+    started = [run(RunState.RUNNING, day=n.night.day, attempt=n.attempt) for n in before if n.attempt]
+    again = plan_nights(LINE, stored, [*runs, *started], fingerprint=MINE)
+    assert not any(night.attempt for night in again)
+    assert {night.run for night in again} >= {r.id for r in started}
+
+
+@given(storages, histories)
+def test_a_backfill_after_one_that_sealed_everything_starts_nothing(stored, runs):
+    done = plan_nights(LINE, stored, runs, fingerprint=MINE)
+    ended_runs = [replace(r, state=RunState.COMPLETED) for r in runs]
+    sealed = {
+        n.night: replace(stored[n.night], seal=seal(stored[n.night].images)) if n.waits else stored[n.night]
+        for n in done
+    }
+    again = plan_nights(LINE, sealed, ended_runs, fingerprint=MINE)
+    assert not [n for n in again if n.waits and next(d for d in done if d.night == n.night).waits]
+
+
+@given(storages, histories, st.booleans())
+def test_an_attempt_has_a_number_that_no_run_of_its_night_had(stored, runs, force):
+    # The server answers a key that it knows with the run of old, failed or not.
+    for night in plan_nights(LINE, stored, runs, fingerprint=MINE, force=force):
+        if night.attempt:
+            numbers = {r.attempt for r in runs if (r.day, r.fingerprint) == (night.night.day, MINE)}
+            assert night.attempt > max(numbers, default=0)
+
+
+@pytest.mark.parametrize(
+    ("stored", "runs", "state", "action"),
+    [
+        (StoredNight(3), [], NightState.TO_DO, "start"),
+        (StoredNight(0), [], NightState.NO_IMAGES, "nothing"),
+        (StoredNight(0, problem="2 other files"), [], NightState.TO_DO, "start"),
+        (StoredNight(3, seal(3)), [], NightState.SEALED, "nothing"),
+        (StoredNight(3, seal(2)), [run(RunState.COMPLETED)], NightState.NEW_IMAGES, "start attempt 2"),
+        (StoredNight(0, seal(3)), [], NightState.SEALED, "nothing"),
+        (StoredNight(3), [run(RunState.FAILED)], NightState.FAILED, "start attempt 2"),
+        (StoredNight(3), [run(RunState.FAILED, fingerprint=OTHER)], NightState.TO_DO, "start"),
+        (StoredNight(3), [run(RunState.FAILED), run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
+        (StoredNight(3, seal(3)), [run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
+        (StoredNight(3), [run(RunState.SCHEDULED)], NightState.SCHEDULED, "wait for its schedule"),
+    ],
+)
+def test_what_is_done_follows_from_storage_and_runs(stored, runs, state, action):
+    night = plan(stored, *runs)
+    assert (night.state, night.action) == (state, action)
+
+
+def test_force_inspects_a_sealed_night_again_but_not_one_whose_images_are_gone():
+    assert plan(StoredNight(3, seal(3)), run(RunState.COMPLETED), force=True).action == "start attempt 2"
+    assert plan(StoredNight(0, seal(3)), force=True).action == "nothing"
+
+
+nights = st.lists(
+    st.builds(
+        PlannedNight,
+        deployment=st.sampled_from(["a", "b", "c"]),
+        night=st.builds(Night, line=st.just("l"), day=st.sampled_from(DAYS)),
+        fingerprint=st.just(MINE),
+        images=st.just(1),
+        state=st.just(NightState.TO_DO),
+        attempt=st.just(1),
+    ),
+    max_size=12,
+)
+
+
+@given(nights, nights, st.integers(1, 6), st.dictionaries(st.sampled_from("abc"), st.integers(1, 3)))
+def test_never_more_nights_at_once_than_allowed_in_all_and_of_a_deployment(todo, active, at_most, limits):
+    chosen = startable(todo, active, at_most=at_most, limits=limits)
+    counts = Counter(night.deployment for night in [*active, *chosen])
+    assert not chosen or len(active) + len(chosen) <= at_most
+    for night in chosen:
+        assert counts[night.deployment] <= limits.get(night.deployment, at_most)
+    if not active and todo:
+        assert chosen, "where nothing runs, something starts"
+
+
+def test_lines_come_along_side_by_side():
+    def planned(line, day):
+        return PlannedNight(f"nightly/{line}", Night(line, day), MINE, 1, NightState.TO_DO, 1)
+
+    plans = [[planned(line, day) for day in DAYS[:2]] for line in ("line-2", "line-1")]
+    assert [str(night.night) for night in interleaved(plans)] == [
+        "line-1 2026-11-01",
+        "line-2 2026-11-01",
+        "line-1 2026-11-02",
+        "line-2 2026-11-02",
+    ]
+
+
+@given(st.text(), st.sampled_from(DAYS), st.integers(1, 10**6))
+def test_the_attempt_is_read_back_from_its_key(deployment, day, attempt):
+    key = attempt_key(deployment, day, MINE, attempt)
+    assert attempt_of(key) == attempt
+
+
+@pytest.mark.parametrize("key", [None, "", "another", "a|b|c|d|e", "scheduled 5e4f 2026-11-01T02:00:00"])
+def test_a_key_that_is_no_backfills_has_no_attempt(key):
+    assert attempt_of(key) == 0
+
+
+def test_keys_of_other_nights_lines_and_settings_differ():
+    keys = {
+        attempt_key(LINE, DAYS[0], MINE, 1),
+        attempt_key(LINE, DAYS[1], MINE, 1),
+        attempt_key(LINE, DAYS[0], OTHER, 1),
+        attempt_key("nightly/line-2", DAYS[0], MINE, 1),
+        attempt_key(LINE, DAYS[0], MINE, 2),
+    }
+    assert len(keys) == 5
+
+
+def test_both_days_are_included():
+    assert days_between(DAYS[0], DAYS[2], last=DAYS[4]) == tuple(DAYS[:3])
+    assert days_between(DAYS[0], DAYS[0], last=DAYS[0]) == (DAYS[0],)
+
+
+def test_days_in_the_wrong_order_or_not_over_are_refused():
+    with pytest.raises(BackfillError, match=r"2026-11-02 is after the end 2026-11-01"):
+        days_between(DAYS[1], DAYS[0], last=DAYS[4])
+    with pytest.raises(BackfillError, match=r"2026-11-05 is not over yet: the last night is 2026-11-04"):
+        days_between(DAYS[0], DAYS[4], last=DAYS[3])
+
+
+def ended(run):
+    return run.state in {RunState.COMPLETED, RunState.FAILED}

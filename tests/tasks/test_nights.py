@@ -1,0 +1,52 @@
+from datetime import date
+
+import pytest
+
+from tasks.discovery import NothingToInspectError
+from tasks.nights import Night, NoSuchLineError, count_images, days_on_storage
+from tasks.storage import StorageError
+
+NIGHT = Night("line-1", date(2026, 11, 1))
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Two lines; the first has an ordinary night, one that was begun, and one of another format."""
+    for path in ("line-1/2026-11-01/a.png", "line-1/2026-11-01/b.PNG", "line-1/2026-11-03/a.raw", "line-2/x/a.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"x")
+    (tmp_path / "line-1" / "2026-11-02").mkdir()
+    return str(tmp_path)
+
+
+def counted(images, day):
+    return count_images(images, Night("line-1", date(2026, 11, day)), days=days_on_storage(images, "line-1"))
+
+
+def test_a_night_lies_below_its_line_and_names_its_batch():
+    assert NIGHT.below("s3://images/").address == "s3://images/line-1/2026-11-01"
+    assert (NIGHT.batch, str(NIGHT)) == ("line-1-2026-11-01", "line-1 2026-11-01")
+
+
+def test_the_images_of_a_night_are_counted(images):
+    assert counted(images, 1) == 2
+
+
+@pytest.mark.parametrize("day", [2, 4])
+def test_a_night_without_a_file_has_no_images(images, day):
+    assert counted(images, day) == 0
+
+
+def test_a_night_with_other_files_only_is_not_taken_for_a_quiet_one(images):
+    with pytest.raises(NothingToInspectError, match="1 other files"):
+        counted(images, 3)
+
+
+def test_a_misspelt_line_is_not_taken_for_a_quiet_one(images):
+    with pytest.raises(NoSuchLineError, match=r"no line 'lime-1' in .*: there are line-1, line-2"):
+        days_on_storage(images, "lime-1")
+
+
+def test_misspelt_images_are_not_taken_for_quiet_lines(images):
+    with pytest.raises(StorageError, match="images-of-old"):
+        days_on_storage(f"{images}/images-of-old", "line-1")

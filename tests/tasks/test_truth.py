@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.evaluation import TruthError
+from tasks.storage import Storage
+from tasks.truth import NightTruth
+
+SHAPE = (6, 8)
+
+
+@pytest.fixture
+def truth(tmp_path):
+    return NightTruth(Storage(str(tmp_path / "2026-11-01")), "line-1")
+
+
+def write(truth, name, *, shape=SHAPE, white=()):
+    pixels = np.zeros(shape, dtype=np.uint8)
+    for place in white:
+        pixels[place] = 255
+    path = f"{truth.folder.root}/{name}"
+    truth.folder.write("camera/.keep", b"")
+    Image.fromarray(pixels).save(path)
+
+
+def test_white_is_defect_where_a_pixel_counts(truth):
+    write(truth, "a.png", white=[(1, 2), (3, 4)])
+    valid = np.ones(SHAPE, dtype=bool)
+    valid[3, 4] = False
+    found = truth.read("a.jpg", valid)
+    assert list(zip(*np.nonzero(found), strict=True)) == [(1, 2)]
+    assert (found.shape, found.dtype) == (SHAPE, bool)
+
+
+def test_folders_below_the_night_are_kept(truth):
+    write(truth, "camera/a.png", white=[(0, 0)])
+    assert truth.read("camera/a.tiff", np.ones(SHAPE, dtype=bool)).any()
+
+
+def test_a_black_mask_says_that_the_image_is_good(truth):
+    write(truth, "a.png")
+    assert not truth.read("a.png", np.ones(SHAPE, dtype=bool)).any()
+
+
+def test_an_image_nobody_looked_at_has_no_truth(truth):
+    write(truth, "a.png")
+    with pytest.raises(TruthError, match=r"no truth b\.png in .*2026-11-01"):
+        truth.read("b.png", np.ones(SHAPE, dtype=bool))
+
+
+def test_a_mask_of_another_size_is_refused_with_both_sizes(truth):
+    write(truth, "a.png", shape=(6, 9))
+    with pytest.raises(TruthError, match=r"6 x 9 .* its image 6 x 8"):
+        truth.read("a.png", np.ones(SHAPE, dtype=bool))
+
+
+def test_a_night_without_masks_is_told_from_one_with_some(truth):
+    assert not truth.exists()
+    write(truth, "a.png")
+    assert truth.exists()
+
+
+def test_all_images_are_of_the_lines_category(truth):
+    assert truth.category("camera/a.png") == "line-1"
