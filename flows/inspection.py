@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.monitoring import tell_of_batch, watched
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.aggregation import Summary, summarise, write_region_table
@@ -118,7 +119,7 @@ def run_batch(
     )
     discovered = discover_images(source, pattern, results, masks=masks)
     folder = open_batch(results, wanted)
-    with hold_batch(folder) as lease:
+    with hold_batch(folder) as lease, watched(folder.name):
         stored = read_manifest(folder)
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         records = read_records(folder, manifest.entries)
@@ -126,7 +127,9 @@ def run_batch(
         observer().begin(images=_present(manifest), settled=_present(manifest) - len(todo))
         seal = read_seal(folder)
         if manifest.entries == stored.entries and not todo and seal is not None:
-            return _outcome(folder, manifest, records, seal=seal, fitted=0)
+            outcome = _outcome(folder, manifest, records, seal=seal, fitted=0)
+            tell_of_batch(outcome, sealed=False)
+            return outcome
         break_seal(folder)
         folder.write(MANIFEST, manifest.to_json())
         prepare_maps(folder, manifest)
@@ -136,7 +139,9 @@ def run_batch(
         write_figures_and_regions(folder, manifest, records)
         draw_report(folder, manifest, records)
         seal = seal_batch(folder, manifest, records, lease=lease)
-        return _outcome(folder, manifest, records, seal=seal, fitted=len(todo))
+        outcome = _outcome(folder, manifest, records, seal=seal, fitted=len(todo))
+        tell_of_batch(outcome, sealed=True)
+        return outcome
 
 
 def inspect_all(

@@ -1,4 +1,4 @@
-"""Who is told how a run comes along: the command line's bar, or nobody."""
+"""Who is told how a run comes along: the bar of the command line, the page of the run, or nobody."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,34 +24,45 @@ class Observer(Protocol):
         """Tell which nights of a backfill are running, and how many of all need no more waiting."""
 
 
-class _Nobody:
+class _Everyone:
+    """Passes on to all who watch; there may be none."""
+
+    def __init__(self, watchers: tuple[Observer, ...]) -> None:
+        self._watchers = watchers
+
     def begin(self, *, images: int, settled: int) -> None:
-        """Do nothing."""
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.begin(images=images, settled=settled)
 
     def inspected(self, record: ImageRecord) -> None:
-        """Do nothing."""
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.inspected(record)
 
     def stage(self, name: str) -> None:
-        """Do nothing."""
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.stage(name)
 
     def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
         """Do nothing."""
 
 
-# A flow's parameters must be data, for the server and the UI: its observer reaches it by context.
-_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
+# A flow's parameters must be data, for the server and the UI: its observers reach it by context.
+_observers: ContextVar[tuple[Observer, ...]] = ContextVar("observers", default=())
 
 
 def observer() -> Observer:
-    """Return who watches this run."""
-    return _observer.get() or _Nobody()
+    """Return who watches this run, as one."""
+    return _Everyone(_observers.get())
 
 
 @contextmanager
 def observed_by(watcher: Observer) -> Iterator[None]:
-    """Tell ``watcher`` of the runs inside the block."""
-    token = _observer.set(watcher)
+    """Tell ``watcher``, too, of the runs inside the block."""
+    token = _observers.set((*_observers.get(), watcher))
     try:
         yield
     finally:
-        _observer.reset(token)
+        _observers.reset(token)

@@ -19,6 +19,7 @@ RECORDS = "records"
 REGIONS = "regions.parquet"
 SEAL = "seal.json"
 REPORT = "report"
+TREND = "trend.json"
 NAME_PARTS = 3
 
 

@@ -137,6 +137,12 @@ def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, Ima
         zarr.consolidate_metadata(group.store)
 
 
+def read_figures(folder: Storage) -> dict[str, npt.NDArray[Any]]:
+    """Read the per-image figures of a batch: arrays (image,) by their names in `FIGURES`."""
+    group = _open(folder, "r")
+    return {name: np.asarray(group[name]) for name in FIGURES if name != "error"}
+
+
 def _figures(record: ImageRecord | None, *, present: bool) -> dict[str, Any]:
     if record is None or not present:
         status = STATUSES.index("absent" if not present else "pending")

@@ -1,16 +1,20 @@
 """Pictures that people look at: the photograph, and the anomaly map as a transparent layer over it."""
 
 import io
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
-from PIL import Image
+from PIL import Image, ImageDraw
 
 LONG_SIDE = 1024
 JPEG_QUALITY = 85
 COLOUR_MAP = "inferno"
 OPACITY = 0.85
+BOX_COLOUR = "#00e5ff"
+
+Box = tuple[float, float, float, float]
 
 
 def photograph(pixels: npt.NDArray[np.generic]) -> bytes:
@@ -36,6 +40,24 @@ def heat_layer(anomaly_map: npt.NDArray[np.float32], *, lowest: float, highest: 
     picture = Image.fromarray(colours)
     picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BILINEAR)
     return _encoded(picture, "PNG", optimize=True)
+
+
+def overlay(photo: bytes, heat: bytes, boxes: Iterable[Box]) -> bytes:
+    """Return what :func:`photograph` and :func:`heat_layer` made as one JPEG, with the regions drawn.
+
+    Parameters
+    ----------
+    boxes
+        Left, top, right, bottom of each region, as shares of the image's width and height.
+    """
+    with Image.open(io.BytesIO(photo)) as shown, Image.open(io.BytesIO(heat)) as layer:
+        picture = shown.convert("RGBA")
+        picture.alpha_composite(layer.convert("RGBA").resize(picture.size, Image.Resampling.BILINEAR))
+    pen = ImageDraw.Draw(picture)
+    width, height = picture.size
+    for left, top, right, bottom in boxes:
+        pen.rectangle((left * width, top * height, right * width, bottom * height), outline=BOX_COLOUR, width=2)
+    return _encoded(picture.convert("RGB"), "JPEG", quality=JPEG_QUALITY)
 
 
 def colour_bar(steps: int = 9) -> list[str]:

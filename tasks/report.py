@@ -1,6 +1,6 @@
 """The gallery of a batch: one static page, worst first, that opens from any folder without a network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +12,13 @@ from tasks.aggregation import Summary
 from tasks.batch import REPORT, Manifest
 from tasks.decoding import DecodeError, decode
 from tasks.maps import read_map
-from tasks.pictures import colour_bar, heat_layer, photograph
+from tasks.pictures import colour_bar, heat_layer, overlay, photograph
 from tasks.records import ImageRecord
 from tasks.storage import Storage, StorageError
 
 PAGE = f"{REPORT}/index.html"
 MOST_PICTURES = 200
+MOST_OVERLAYS = 5
 DRAWING_THREADS = 4
 
 
@@ -46,11 +47,13 @@ def write_report(
         The gallery shows so many images, those of the highest scores; the failures are all listed.
     """
     present = [records[entry.index] for entry in manifest.entries if entry.present]
-    inspected = sorted((r for r in present if r.status == "inspected"), key=lambda r: (-r.score, r.key))
+    inspected = worst_first(present)
     lowest, highest = colour_range(manifest)
     draw = partial(_draw, folder, Storage(manifest.input), lowest=lowest, highest=highest)
     with ThreadPoolExecutor(DRAWING_THREADS) as pool:
         pictures = [picture for picture in pool.map(draw, inspected[:most_pictures]) if picture]
+    for picture in pictures[:MOST_OVERLAYS]:
+        _draw_overlay(folder, picture)
     page = _page(
         manifest,
         summary,
@@ -60,6 +63,16 @@ def write_report(
     )
     folder.write(PAGE, page.encode())
     return report_address(folder)
+
+
+def worst_first(records: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """Return the inspected images among the records, highest scores first."""
+    return sorted((r for r in records if r.status == "inspected"), key=lambda r: (-r.score, r.key))
+
+
+def overlay_key(record: ImageRecord) -> str:
+    """Return where one of the worst images lies with its map and regions drawn into it: one file."""
+    return f"{REPORT}/worst/{record.index:07d}.jpg"
 
 
 def report_address(folder: Storage) -> str:
@@ -87,6 +100,21 @@ def _draw(folder: Storage, source: Storage, record: ImageRecord, *, lowest: floa
     heat = heat_layer(read_map(folder, record), lowest=lowest, highest=highest)
     folder.write(f"{REPORT}/{picture.heat}", heat)
     return picture
+
+
+def _draw_overlay(folder: Storage, picture: Picture) -> None:
+    record = picture.record
+    boxes = [
+        (
+            region.left / record.width,
+            region.top / record.height,
+            region.right / record.width,
+            region.bottom / record.height,
+        )
+        for region in record.regions
+    ]
+    photo, heat = (folder.read(f"{REPORT}/{name}") for name in (picture.photograph, picture.heat))
+    folder.write(overlay_key(record), overlay(photo, heat, boxes))
 
 
 def _page(

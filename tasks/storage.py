@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
@@ -85,6 +85,11 @@ class Storage:
         """The URL in the form that every library takes: an absolute path, or ``s3://...``."""
         return self.root if self.is_local else f"s3://{self.root}"
 
+    @property
+    def name(self) -> str:
+        """The last part of the address: the name of a batch's folder is that of the batch."""
+        return PurePosixPath(self.root).name
+
     def path(self, key: str) -> str:
         """Return the full path of a key."""
         return f"{self.root}/{key}" if key else self.root
@@ -92,6 +97,20 @@ class Storage:
     def below(self, key: str) -> "Storage":
         """Return the storage of a folder or prefix below this one."""
         return Storage(f"{self.address}/{key}")
+
+    def folders(self) -> list[str]:
+        """List the names of the folders, or prefixes, directly below the root.
+
+        Raises
+        ------
+        StorageError
+            If the folder or bucket does not exist or cannot be listed.
+        """
+        try:
+            found = self.filesystem.ls(self.root, detail=True)
+        except OSError as error:
+            raise StorageError(f"cannot list {self.address}: {_reason(error)}") from error
+        return sorted(PurePosixPath(info["name"]).name for info in found if info["type"] == "directory")
 
     def list(self, pattern: str = "") -> list[StoredObject]:
         """List the objects below the root, sorted by key: all, or those that match a glob.

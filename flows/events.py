@@ -1,0 +1,89 @@
+"""What the flows tell Prefect's event system, for automations to act on: `infra/automations.py` has some.
+
+Resources are ``ssdnet.batch.NAME`` and, where the batch is a night of a line, the related ``ssdnet.line.LINE``. An
+event is never worth a batch: where none can be sent, the run goes on.
+"""
+
+from typing import Any
+
+from prefect.events import emit_event
+
+from tasks.nights import night_of
+from tasks.records import ImageRecord
+from tasks.seal import Seal
+from tasks.trends import TrendRow
+
+BATCH_SEALED = "ssdnet.batch.sealed"
+IMAGE_FAILED = "ssdnet.image.failed"
+IMAGES_FAILED = "ssdnet.images.failed"
+DEFECT_RATE = "ssdnet.batch.defect-rate"
+DEFECT_RATE_JUMP = "ssdnet.batch.defect-rate-jump"
+SCORE_DRIFT = "ssdnet.batch.score-drift"
+UP_TO_DATE = "ssdnet.line.up-to-date"
+"""The newest night of a line is sealed; backfilling an older one does not tell this."""
+
+WATCHED = "ssdnet.line.watched"
+"""From now on a line is expected to become up to date."""
+
+LONGEST_REASON = 500
+
+
+def batch_sealed(seal: Seal, *, folder: str, report: str) -> None:
+    """Tell that a batch is finished."""
+    figures = {name: getattr(seal, name) for name in ("images", "inspected", "failed", "defective")}
+    _emit(BATCH_SEALED, seal.batch, {**figures, "digest": seal.digest, "folder": folder, "report": report})
+
+
+def image_failed(batch: str, record: ImageRecord) -> None:
+    """Tell that an image could not be inspected."""
+    _emit(IMAGE_FAILED, batch, {"image": record.key, "reason": record.error[:LONGEST_REASON]})
+
+
+def images_failed(batch: str, *, failed: int, told: int) -> None:
+    """Tell how many images could not be inspected, where not all of them had an event of their own."""
+    _emit(IMAGES_FAILED, batch, {"failed": failed, "told": told})
+
+
+def night_compared(row: TrendRow) -> None:
+    """Tell a night's defect rate, and whether it or the scores are out of the ordinary."""
+    night = row.figures
+    rate = {"defect_rate": night.defect_rate, "defective": night.defective, "inspected": night.inspected}
+    if row.rate:
+        rate |= {"lowest": row.rate.lowest, "usual": row.rate.middle, "highest": row.rate.highest}
+    _emit(DEFECT_RATE, night.batch, {**rate, "alarm": row.jump})
+    if row.jump:
+        _emit(DEFECT_RATE_JUMP, night.batch, rate)
+    if row.drift:
+        drifted = {
+            name: {
+                "value": getattr(night, name),
+                "lowest": departure.lowest,
+                "usual": departure.middle,
+                "highest": departure.highest,
+            }
+            for name, departure in row.scores.items()
+            if departure.flagged
+        }
+        _emit(SCORE_DRIFT, night.batch, drifted)
+
+
+def line_up_to_date(line: str, *, batch: str) -> None:
+    """Tell that the newest night of a line is sealed."""
+    emit_event(UP_TO_DATE, resource=line_resource(line), payload={"batch": batch})
+
+
+def line_watched(line: str) -> None:
+    """Tell that a line is to become up to date from now on."""
+    emit_event(WATCHED, resource=line_resource(line))
+
+
+def line_resource(line: str) -> dict[str, str]:
+    """Return the resource of a line."""
+    return {"prefect.resource.id": f"ssdnet.line.{line}", "prefect.resource.name": line}
+
+
+def _emit(event: str, batch: str, payload: dict[str, Any]) -> None:
+    night = night_of(batch)
+    resource = {"prefect.resource.id": f"ssdnet.batch.{batch}", "prefect.resource.name": batch}
+    related = [{**line_resource(night.line), "prefect.resource.role": "line"}] if night else []
+    emit_event(event, resource=resource, related=related, payload=payload)

@@ -1,0 +1,75 @@
+"""How a run is watched from outside: its page in the Prefect UI, its log, and the events that automations act on.
+
+None of it is worth a batch: what the Prefect server does not take is missing there, and the run goes on.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from prefect.context import FlowRunContext
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+
+from flows import events
+from flows.progress import observed_by
+from flows.progress_artifact import ProgressArtifact
+from flows.run_log import RunLog
+from flows.run_page import show_batch, show_trends
+from tasks.trend_page import Trends
+from tasks.trends import remarks
+
+if TYPE_CHECKING:
+    from flows.inspection import Outcome
+
+
+@contextmanager
+def watched(batch: str) -> Iterator[None]:
+    """Show and tell how a batch comes along, if it does so in a flow run."""
+    if FlowRunContext.get() is None:
+        yield
+        return
+    log = RunLog(batch, get_run_logger())
+    with ProgressArtifact(batch) as bar, observed_by(bar), observed_by(log):
+        yield
+    log.end()
+
+
+def tell_of_batch(outcome: "Outcome", *, sealed: bool) -> None:
+    """Put a finished batch on its run's page; if this run ``sealed`` it, tell that too."""
+    if FlowRunContext.get() is None:
+        return
+    logger, seal = get_run_logger(), outcome.seal
+    logger.info(
+        "batch %s: sealed with %d images, %d defective, %d not inspected: %s",
+        *(seal.batch, seal.images, seal.defective, seal.failed, outcome.report),
+    )
+    with _harmless():
+        if sealed:
+            events.batch_sealed(seal, folder=outcome.folder, report=outcome.report)
+        show_batch(outcome)
+
+
+def tell_of_night(line: str, batch: str, trends: Trends) -> None:
+    """Tell what is out of the ordinary about a night, and that the line is up to date if it is the newest."""
+    if FlowRunContext.get() is None:
+        return
+    row = next((row for row in trends.rows if row.figures.batch == batch), None)
+    if row is None:
+        return  # Another run broke its seal meanwhile, and will tell.
+    for remark in remarks(row):
+        get_run_logger().warning("line %s, batch %s: %s", line, batch, remark)
+    with _harmless():
+        events.night_compared(row)
+        if row.figures.day == trends.rows[-1].figures.day:
+            events.line_up_to_date(line, batch=batch)
+        show_trends(line, row, trends)
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - whatever ails the server, the batch is sealed
+        with suppress(MissingContextError):
+            get_run_logger().warning("the Prefect server did not take all of this run's artifacts", exc_info=True)

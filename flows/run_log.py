@@ -1,0 +1,76 @@
+"""The log of a run: what an operator reads at three in the morning, a few lines a batch and not one for each image."""
+
+import logging
+
+from flows import events
+from tasks.nights import night_of
+from tasks.records import ImageRecord
+
+MOST_FAILURES = 50
+MOST_WARNINGS = 50
+MOST_FAILURE_EVENTS = 20
+"""Of a batch; a summary follows. The server's queue drops events beyond some ten thousand."""
+
+PARTS, LEAST_STEP = 10, 25
+"""Counts are written after each tenth of the images, but not for fewer than 25."""
+
+
+class RunLog:
+    """An observer that writes to a run's log, and tells failed images as events.
+
+    Parameters
+    ----------
+    batch
+        Name of the batch.
+    logger
+        Of the run.
+    """
+
+    def __init__(self, batch: str, logger: "logging.Logger | logging.LoggerAdapter[logging.Logger]") -> None:
+        night = night_of(batch)
+        self._batch = batch
+        self._name = f"line {night.line}, batch {batch}" if night else f"batch {batch}"
+        self._logger = logger
+        self._todo = self._done = self._defective = self._failed = self._warned = 0
+
+    def stage(self, name: str) -> None:
+        """Write down that another stage begins."""
+        self._logger.info("%s: %s", self._name, name)
+
+    def begin(self, *, images: int, settled: int) -> None:
+        """Write down how much there is to do."""
+        self._todo = images - settled
+        self._logger.info("%s: %d images, %d of them done before", self._name, images, settled)
+
+    def inspected(self, record: ImageRecord) -> None:
+        """Count an image; write down what is wrong with it, and the counts now and then."""
+        self._done += 1
+        self._defective += record.defective
+        if record.status == "failed":
+            self._failed += 1
+            self._told_failure(record)
+        elif record.warnings:
+            self._warned += 1
+            self._bounded(logging.WARNING, self._warned, MOST_WARNINGS, record.key, "; ".join(record.warnings))
+        step = max(LEAST_STEP, self._todo // PARTS)
+        if self._done % step == 0 or self._done == self._todo:
+            self._logger.info(
+                "%s: %d of %d inspected, %d defective, %d failed",
+                *(self._name, self._done, self._todo, self._defective, self._failed),
+            )
+
+    def end(self) -> None:
+        """Tell how many failed, if not each was told."""
+        if self._failed > MOST_FAILURE_EVENTS:
+            events.images_failed(self._batch, failed=self._failed, told=MOST_FAILURE_EVENTS)
+
+    def _told_failure(self, record: ImageRecord) -> None:
+        self._bounded(logging.ERROR, self._failed, MOST_FAILURES, record.key, f"not inspected: {record.error}")
+        if self._failed <= MOST_FAILURE_EVENTS:
+            events.image_failed(self._batch, record)
+
+    def _bounded(self, level: int, count: int, most: int, key: str, text: str) -> None:
+        if count <= most:
+            self._logger.log(level, "%s, image %s: %s", self._name, key, text)
+        elif count == most + 1:
+            self._logger.log(level, "%s: further images of this kind are counted and not listed here", self._name)

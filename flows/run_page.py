@@ -1,0 +1,127 @@
+"""What stands on a run's page in the Prefect UI when a batch is finished: figures, worst images, failures, pictures.
+
+Where ``SSDNET_GALLERY_URL`` tells under which address a browser reaches the results (``ssdnet up`` serves them), the
+page links to the gallery and shows pictures; without it, it names the addresses.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+
+from tasks.nights import night_of
+from tasks.records import ImageRecord
+from tasks.report import PAGE, overlay_key, worst_first
+from tasks.storage import Storage
+from tasks.trend_page import Trends
+from tasks.trends import TrendRow, remarks
+
+if TYPE_CHECKING:
+    from flows.inspection import Outcome
+
+GALLERY_URL = "SSDNET_GALLERY_URL"
+WORST = 20
+MOST_FAILURES = 50
+PICTURES = 5
+
+
+def show_batch(outcome: "Outcome") -> None:
+    """Write the artifacts of a finished batch; those of a line's nights are versions of one another."""
+    batch, folder = outcome.manifest.batch, Storage(outcome.folder)
+    key = artifact_key(batch)
+    present = [outcome.records[entry.index] for entry in outcome.manifest.entries if entry.present]
+    worst = worst_first(present)[:WORST]
+    failed = sorted((record for record in present if record.status == "failed"), key=lambda record: record.key)
+    create_markdown_artifact(markdown=summary_of(outcome, present), key=f"{key}-summary", description=batch)
+    if worst:
+        rows = [_worst_row(folder, record) for record in worst]
+        description = f"{batch}: the {len(worst)} highest scores of {outcome.summary.inspected}"
+        create_table_artifact(table=rows, key=f"{key}-worst", description=description)
+    if failed:
+        rows = [{"image": plain(record.key), "reason": plain(record.error)} for record in failed[:MOST_FAILURES]]
+        shown = f", the first {MOST_FAILURES} of them" if len(failed) > MOST_FAILURES else ""
+        create_table_artifact(
+            table=rows, key=f"{key}-failures", description=f"{batch}: {len(failed)} images not inspected{shown}"
+        )
+    for rank, (record, url) in enumerate(_pictures(folder, worst), start=1):
+        description = f"{batch}: {plain(record.key)}, score {record.score:.1f}"
+        create_image_artifact(image_url=url, key=f"{key}-worst-{rank}", description=description)
+
+
+def show_trends(line: str, row: TrendRow, trends: Trends) -> None:
+    """Write what the line's trends say of a night."""
+    said = [f"- **{plain(remark)}**" for remark in remarks(row)] or ["Nothing out of the ordinary."]
+    if row.rate is None:
+        said = ["Too few nights under these settings to compare this one with."]
+    folder, page = trends.page.rsplit("/", 1)
+    url = url_of(Storage(folder), page)
+    heading = f"# {plain(line)}, {row.figures.day}"
+    lines = [heading, "", *said, "", f"[All nights]({url})" if url else f"All nights: `{trends.page}`"]
+    create_markdown_artifact(
+        markdown="\n".join(lines), key=f"{artifact_key(line)}-trends", description=row.figures.batch
+    )
+
+
+def summary_of(outcome: "Outcome", present: Iterable[ImageRecord]) -> str:
+    """Return a batch in figures, as Markdown."""
+    summary, folder = outcome.summary, Storage(outcome.folder)
+    inspected = [record for record in present if record.status == "inspected"]
+    on_gpu = sum(record.device.startswith("cuda") for record in inspected)
+    gallery = url_of(folder, PAGE)
+    rate = f" ({100 * summary.defect_rate:.1f} %)" if summary.inspected else ""
+    each = f", {summary.fit_seconds / summary.inspected:.2f} s an image" if summary.inspected else ""
+    share = f"{100 * on_gpu / len(inspected):.0f} %" if inspected else "-"
+    figures = {
+        "images": f"{summary.images}, {outcome.fitted} of them inspected by this run",
+        "defective": f"**{summary.defective}**{rate}, {summary.regions} regions",
+        "not inspected": f"**{summary.failed}**" if summary.failed else "0",
+        "warnings": str(sum(bool(record.warnings) for record in inspected)),
+        "fitting": f"{summary.fit_seconds:.1f} s{each}",
+        "on a GPU": share,
+        "gallery": f"[{plain(outcome.manifest.batch)}]({gallery})" if gallery else f"`{outcome.report}`",
+        "results": f"`{outcome.folder}`",
+        "input": f"`{outcome.manifest.input}`",
+        "settings": f"`{outcome.seal.fingerprint}`",
+    }
+    rows = [f"| {name} | {value} |" for name, value in figures.items()]
+    return "\n".join([f"# {plain(outcome.manifest.batch)}", "", "| | |", "| --- | --- |", *rows])
+
+
+def url_of(folder: Storage, key: str) -> str | None:
+    """Return the address at which a browser finds an object of a folder of the results, None if nobody said."""
+    served = os.environ.get(GALLERY_URL, "").rstrip("/")
+    return f"{served}/{quote(folder.name)}/{quote(key)}" if served else None
+
+
+def artifact_key(name: str) -> str:
+    """Return the beginning of artifact keys: the line of a night, or a batch's own name, in Prefect's alphabet."""
+    night = night_of(name)
+    return re.sub(r"[^a-z0-9]+", "-", (night.line if night else name).lower()).strip("-") or "batch"
+
+
+def plain(text: str) -> str:
+    """Return a text that Markdown shows as it is: a file's name may hold anything."""
+    one_line = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]()#+!|~>])", r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def _worst_row(folder: Storage, record: ImageRecord) -> dict[str, Any]:
+    page = url_of(folder, PAGE)
+    return {
+        "image": f"[{plain(record.key)}]({page}#image-{record.index})" if page else plain(record.key),
+        "score": round(record.score, 2),
+        "verdict": "defective" if record.defective else "good",
+        "regions": len(record.regions),
+        "area": record.area,
+        "largest at x, y": "{1:.0f}, {0:.0f}".format(*record.regions[0].centroid) if record.regions else "",
+    }
+
+
+def _pictures(folder: Storage, worst: Iterable[ImageRecord]) -> Iterator[tuple[ImageRecord, str]]:
+    for record in [record for record in worst if record.defective][:PICTURES]:
+        url = url_of(folder, overlay_key(record))
+        if url and folder.exists(overlay_key(record)):
+            yield record, url

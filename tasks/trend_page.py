@@ -1,0 +1,114 @@
+"""The trends of a line: its table, and a page of plots that opens from any folder without a network."""
+
+import base64
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ssdnet_core.errors import SsdnetError
+from tasks import trend_plots
+from tasks.departure import LEAST, TRAILING
+from tasks.report import PAGE as GALLERY
+from tasks.storage import Storage
+from tasks.trends import MEASURED, TRENDS, TrendRow, compare_nights, lines, read_nights, remarks, write_table
+
+MOST_NIGHTS = 366
+"""The plots show so many; the table has all."""
+
+LISTED = 28
+ROUNDS = 5
+
+
+class NoNightsError(SsdnetError, ValueError):
+    """The results hold no sealed night of the line."""
+
+
+@dataclass(frozen=True)
+class Trends:
+    """What is known of a line's nights, and where it is written."""
+
+    rows: list[TrendRow]
+    table: str
+    page: str
+
+
+def write_trends(results: Storage, line: str, *, anew: Collection[str] | Literal["all"] = ()) -> Trends:
+    """Write the table and the page of a line from all its sealed nights.
+
+    Two nights that finish at once both write; whoever writes last looks again whether it knew all.
+
+    Parameters
+    ----------
+    results
+        Folder or prefix of the batches.
+    anew
+        As for :func:`tasks.trends.read_nights`.
+
+    Raises
+    ------
+    NoNightsError
+        If there is no sealed night.
+    """
+    nights = read_nights(results, line, anew=anew)
+    if not nights:
+        raise NoNightsError(
+            f"{results.address} holds no sealed night of line {line!r}: batches of a line are named {line}-YYYY-MM-DD"
+        )
+    for _ in range(ROUNDS):
+        rows = compare_nights(nights)
+        write_table(results, line, rows)
+        results.write(f"{TRENDS}/{line}.html", draw_page(line, rows).encode())
+        written, nights = nights, read_nights(results, line)
+        if nights == written:
+            break
+    return Trends(
+        rows, table=f"{results.address}/{TRENDS}/{line}.parquet", page=f"{results.address}/{TRENDS}/{line}.html"
+    )
+
+
+def write_all_trends(results: Storage, only: Collection[str] = (), *, anew: bool = False) -> list[Trends]:
+    """Write the trends of all lines, or ``only`` of some.
+
+    Raises
+    ------
+    NoNightsError
+        If there is no night, or none of a line that was asked for.
+    """
+    wanted = sorted(only) or lines(results)
+    if not wanted:
+        raise NoNightsError(f"{results.address} holds no night: batches of a line are named LINE-YYYY-MM-DD")
+    return [write_trends(results, line, anew="all" if anew else ()) for line in wanted]
+
+
+def draw_page(line: str, rows: Sequence[TrendRow]) -> str:
+    """Return the page of a line's nights, at least one, as HTML."""
+    shown = rows[-MOST_NIGHTS:]
+    half = [("Images", trend_plots.counts(shown))]
+    half.append(("Defective area", trend_plots.figure(shown, "area_share", label="share of the area, %", factor=100)))
+    half.append(("Effort", trend_plots.figure(shown, "seconds_per_image", label="CPU seconds an image")))
+    if any(row.figures.auroc is not None for row in shown):
+        half.append(("Against the truth", trend_plots.metrics(shown, MEASURED)))
+    environment = Environment(loader=PackageLoader("tasks"), autoescape=True, undefined=StrictUndefined)
+    settings = trend_plots.settings_in_use(shown)
+    return environment.get_template("trends.html.j2").render(
+        line=line,
+        rows=rows,
+        latest=rows[-1],
+        shown=len(shown),
+        remarks=remarks,
+        settings=list(zip(settings, trend_plots.COLOURS * len(settings), strict=False)),
+        rate_plot=_address(trend_plots.defect_rates(shown)),
+        score_plot=_address(trend_plots.scores(shown)),
+        half_plots=[(name, _address(plot)) for name, plot in half],
+        flagged=[row for row in reversed(rows[-LISTED:]) if remarks(row)],
+        listed=list(reversed(rows[-LISTED:])),
+        gallery=GALLERY,
+        least=LEAST,
+        trailing=TRAILING,
+    )
+
+
+def _address(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
