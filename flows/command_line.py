@@ -1,10 +1,11 @@
-"""The command line: ``ssdnet inspect``, ``evaluate``, ``report``, ``trends``, ``sample``, ``settings``.
+"""The command line: ``ssdnet inspect``, ``evaluate``, ``backfill``, ``report``, ``trends``, ``sample``, ``settings``.
 
 Nothing heavy is imported before a command needs it: ``ssdnet --help`` answers at once.
 """
 
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -14,6 +15,7 @@ import typer
 from ssdnet_core.errors import SsdnetError
 
 if TYPE_CHECKING:
+    from flows.backfill import NightOutcome
     from ssdnet_core.config import Config
 
 app = typer.Typer(
@@ -53,6 +55,18 @@ Changes = Annotated[list[str] | None, typer.Option("--set", help="A single setti
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, tcp://host:8786. [default: workers here]")]
 WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help="Workers here. [default: one a core]")]
 RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
+FirstDay = Annotated[datetime, typer.Option("--start", formats=["%Y-%m-%d"], help="The first day.")]
+LastDay = Annotated[datetime, typer.Option("--end", formats=["%Y-%m-%d"], help="The last day.")]
+Lines = Annotated[list[str] | None, typer.Option("--line", help="A line. Repeatable. [default: all deployed]")]
+Deployments = Annotated[
+    list[str] | None, typer.Option("--deployment", help="A deployment, as nightly/line-1. Repeatable.")
+]
+AtMost = Annotated[int, typer.Option(min=1, help="Most nights at once; of one line as its deployment allows.")]
+Force = Annotated[bool, typer.Option("--force", help="Inspect every image again, of sealed nights as well.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and start nothing.")]
+NightPreset = Annotated[
+    str | None, typer.Option("--preset", help="Settings instead of the deployment's own: default or paper.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, for machines; no progress bar.")]
 
 
@@ -117,6 +131,52 @@ def evaluate(
 
     print_measured(measured, as_json=as_json)
     raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if measured.outcome.summary.failed else ExitCode.SEALED)
+
+
+@app.command()
+def backfill(
+    start: FirstDay,
+    end: LastDay,
+    lines: Lines = None,
+    deployments: Deployments = None,
+    at_most: AtMost = 2,
+    force: Force = False,
+    dry_run: DryRun = False,
+    preset: NightPreset = None,
+    config_file: ConfigFile = None,
+    changes: Changes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Inspect the nights of a range of days that are not sealed yet, through the deployments of their lines.
+
+    Needs a Prefect server. Stopped or killed, it is simply run again: nights that were started go on by themselves.
+    Exit status: 0 all sealed or without images, 3 some with images that could not be inspected, 2 wrong usage, 1 a
+    night failed or anything else.
+    """
+    own = preset is None and config_file is None
+    config = None if own else read_config(preset or "default", config_file, [])
+
+    def run() -> "tuple[NightOutcome, ...]":
+        from flows.backfill_command import backfill_nights
+        from flows.settings import changes_from
+
+        return backfill_nights(
+            *(start.date(), end.date()),
+            lines=lines,
+            deployments=deployments,
+            at_most=at_most,
+            force=force,
+            dry_run=dry_run,
+            config=config,
+            changes=changes_from(changes or []),
+            as_json=as_json,
+        )
+
+    outcomes = _told(run)
+    if any(outcome.state == "failed" for outcome in outcomes):
+        raise typer.Exit(ExitCode.ERROR)
+    incomplete = any(outcome.seal and outcome.seal.failed for outcome in outcomes)
+    raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if incomplete else ExitCode.SEALED)
 
 
 @app.command()
@@ -220,9 +280,10 @@ def _told(work: Callable[[], Result]) -> Result:
     try:
         return work()
     except SsdnetError as error:
+        from flows.backfill_plan import BackfillError
         from ssdnet_core.errors import InvalidConfigError
 
-        usage = isinstance(error, InvalidConfigError | NothingToInspectError)
+        usage = isinstance(error, InvalidConfigError | NothingToInspectError | BackfillError)
         _fail(str(error), ExitCode.USAGE if usage else ExitCode.ERROR)
     except KeyboardInterrupt:
         _fail("stopped. What is done is kept: run the same command again to go on.", ExitCode.ERROR)

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect.events import emit_event
 
-from tasks.nights import night_of
+from tasks.nights import Night, night_of
 from tasks.records import ImageRecord
 from tasks.seal import Seal
 from tasks.trends import TrendRow
@@ -22,6 +22,7 @@ SCORE_DRIFT = "ssdnet.batch.score-drift"
 UP_TO_DATE = "ssdnet.line.up-to-date"
 """The newest night of a line is sealed; backfilling an older one does not tell this."""
 
+STOOD_STILL = "ssdnet.line.stood-still"
 WATCHED = "ssdnet.line.watched"
 """From now on a line is expected to become up to date."""
 
@@ -67,9 +68,14 @@ def night_compared(row: TrendRow) -> None:
         _emit(SCORE_DRIFT, night.batch, drifted)
 
 
-def line_up_to_date(line: str, *, batch: str) -> None:
+def line_up_to_date(night: Night) -> None:
     """Tell that the newest night of a line is sealed."""
-    emit_event(UP_TO_DATE, resource=line_resource(line), payload={"batch": batch})
+    emit_event(UP_TO_DATE, resource=line_resource(night.line), payload={"day": night.day.isoformat()})
+
+
+def line_stood_still(night: Night) -> None:
+    """Tell that a line took no images in a night: nothing is missing, but somebody may wonder."""
+    emit_event(STOOD_STILL, resource=line_resource(night.line), payload={"day": night.day.isoformat()})
 
 
 def line_watched(line: str) -> None:

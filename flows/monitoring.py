@@ -16,6 +16,7 @@ from flows.progress import observed_by
 from flows.progress_artifact import ProgressArtifact
 from flows.run_log import RunLog
 from flows.run_page import show_batch, show_trends
+from tasks.nights import Night
 from tasks.trend_page import Trends
 from tasks.trends import remarks
 
@@ -50,7 +51,13 @@ def tell_of_batch(outcome: "Outcome", *, sealed: bool) -> None:
         show_batch(outcome)
 
 
-def tell_of_night(line: str, batch: str, trends: Trends) -> None:
+def tell_of_standstill(night: Night) -> None:
+    """Tell that a line has no images of a night."""
+    with _harmless():
+        events.line_stood_still(night)
+
+
+def tell_of_night(night: Night, batch: str, trends: Trends) -> None:
     """Tell what is out of the ordinary about a night, and that the line is up to date if it is the newest."""
     if FlowRunContext.get() is None:
         return
@@ -58,12 +65,12 @@ def tell_of_night(line: str, batch: str, trends: Trends) -> None:
     if row is None:
         return  # Another run broke its seal meanwhile, and will tell.
     for remark in remarks(row):
-        get_run_logger().warning("line %s, batch %s: %s", line, batch, remark)
+        get_run_logger().warning("line %s, batch %s: %s", night.line, batch, remark)
     with _harmless():
         events.night_compared(row)
-        if row.figures.day == trends.rows[-1].figures.day:
-            events.line_up_to_date(line, batch=batch)
-        show_trends(line, row, trends)
+        if night.day == trends.rows[-1].figures.day:
+            events.line_up_to_date(night)
+        show_trends(night.line, row, trends)
 
 
 @contextmanager

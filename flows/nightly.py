@@ -3,30 +3,50 @@
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from prefect import flow, runtime
+from prefect import flow, get_run_logger, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
+from flows.evaluation import measure
 from flows.inspection import Outcome, run_batch
-from flows.monitoring import tell_of_night
+from flows.monitoring import tell_of_night, tell_of_standstill
+from flows.progress import observer
 from flows.trends import update_trends
 from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError
 from tasks.cluster import Workers
-from tasks.discovery import split_input
+from tasks.nights import Night, count_images, days_on_storage
 from tasks.storage import Storage
+from tasks.truth import NightTruth
+
+NO_IMAGES = "NoImages"
+"""Name of the completed state of a night in which the line stood still."""
 
 
-@flow(name="nightly", flow_run_name="nightly {line}", persist_result=False)
+def _run_name() -> str:
+    parameters = runtime.flow_run.parameters
+    day = parameters.get("day") or day_before(runtime.flow_run.scheduled_start_time, parameters["timezone"])
+    return f"nightly {Night(parameters['line'], date.fromisoformat(str(day)))}"
+
+
+@flow(name="nightly", flow_run_name=_run_name, persist_result=False)
 def nightly(
     line: str,
     images: str,
     results: str,
     timezone: str = "UTC",
     day: date | None = None,
+    masks: str | None = None,
+    truth: str | None = None,
     config: Config = Config(),  # noqa: B008 - frozen, and the UI shows it as the form's defaults
     scheduler: str | None = None,
     workers: int | None = None,
-) -> Outcome:
-    """Inspect the images that a line took in one day: ``IMAGES/LINE/YYYY-MM-DD``.
+    refit: bool = False,
+) -> Outcome | State[None]:
+    """Inspect the images that a line took in one day: `IMAGES/LINE/YYYY-MM-DD`.
+
+    A day without images ends as completed, in a state named NoImages, and leaves no batch; a line without a folder
+    below the images fails.
 
     Args:
         line: Name of the line (camera): the folder below images.
@@ -34,24 +54,39 @@ def nightly(
         results: Folder or s3://bucket/prefix; the batch is named LINE-YYYY-MM-DD.
         timezone: The site's time zone, as Europe/Madrid.
         day: The day to inspect; by default the one before this run's scheduled start, in the site's time zone.
+        masks: Folder or s3://bucket/prefix of all lines' masks, MASKS/LINE/YYYY-MM-DD/NAME: black is not inspected.
+        truth: Folder or s3://bucket/prefix of all lines' truth, TRUTH/LINE/YYYY-MM-DD/NAME.png, white where defective.
+            Images that have one are measured; those without are inspected as ever.
         config: Settings of the method.
         scheduler: Address of a Dask scheduler, tcp://host:8786; by default workers are started on this machine.
         workers: Number of workers started on this machine; by default one for each core.
+        refit: Inspect every image again, those that are done as well.
     """
-    night = day or day_before(runtime.flow_run.scheduled_start_time or datetime.now(UTC), timezone)
-    source, pattern = split_input(f"{images.rstrip('/')}/{line}/{night.isoformat()}")
-    # Not the inspect flow: one run a night, with everything on its page.
-    with Workers(scheduler, workers=workers) as crew:
+    night = Night(line, day or day_before(runtime.flow_run.scheduled_start_time or datetime.now(UTC), timezone))
+    source = night.below(images)
+    if not count_images(images, night, days=days_on_storage(images, line)):
+        message = f"no images at {source.address}: the line stood still"
+        get_run_logger().warning(message)
+        tell_of_standstill(night)
+        return Completed(name=NO_IMAGES, message=message)
+    with Workers(scheduler or None, workers=workers) as crew:
         outcome = run_batch(
             source,
             Storage(results),
-            pattern=pattern,
-            batch=f"{line}-{night.isoformat()}",
+            pattern="",
+            batch=night.batch,
+            masks=night.below(masks) if masks else None,
             config=config,
             crew=crew,
             retry_failed=False,
+            refit=refit,
         )
-    tell_of_night(line, outcome.manifest.batch, update_trends(Storage(results), line))
+        known = NightTruth(night.below(truth), line) if truth else None
+        if known and known.exists():
+            observer().stage("measuring")
+            measure(crew, outcome, source=source, truth=known)
+    batch = outcome.manifest.batch
+    tell_of_night(night, batch, update_trends(Storage(results), line, anew={batch}))
     return outcome
 
 
@@ -63,8 +98,18 @@ def day_before(start: datetime, timezone: str) -> date:
     InvalidConfigError
         If there is no such time zone.
     """
+    return start.astimezone(site_zone(timezone)).date() - timedelta(days=1)
+
+
+def site_zone(timezone: str) -> ZoneInfo:
+    """Return a time zone by its name.
+
+    Raises
+    ------
+    InvalidConfigError
+        If there is no such time zone.
+    """
     try:
-        zone = ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+        return ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidConfigError(f"there is no time zone {timezone!r}: use a name as Europe/Madrid") from error
-    return start.astimezone(zone).date() - timedelta(days=1)

@@ -1,6 +1,7 @@
 """The progress of a run on its page in the Prefect UI."""
 
 import threading
+from collections.abc import Sequence
 from contextvars import copy_context
 from typing import cast
 from uuid import UUID
@@ -47,6 +48,9 @@ class ProgressArtifact:
     def begin(self, *, images: int, settled: int) -> None:
         """Set how much there is to do."""
         self._images, self._done = images, settled
+
+    def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
+        """Do nothing: nights have a page each."""
 
     def inspected(self, record: ImageRecord) -> None:
         """Count one more image."""

@@ -1,6 +1,7 @@
 """The log of a run: what an operator reads at three in the morning, a few lines a batch and not one for each image."""
 
 import logging
+from collections.abc import Sequence
 
 from flows import events
 from tasks.nights import night_of
@@ -41,6 +42,9 @@ class RunLog:
         """Write down how much there is to do."""
         self._todo = images - settled
         self._logger.info("%s: %d images, %d of them done before", self._name, images, settled)
+
+    def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
+        """Do nothing: nights have a log each."""
 
     def inspected(self, record: ImageRecord) -> None:
         """Count an image; write down what is wrong with it, and the counts now and then."""

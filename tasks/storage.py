@@ -98,20 +98,6 @@ class Storage:
         """Return the storage of a folder or prefix below this one."""
         return Storage(f"{self.address}/{key}")
 
-    def folders(self) -> list[str]:
-        """List the names of the folders, or prefixes, directly below the root.
-
-        Raises
-        ------
-        StorageError
-            If the folder or bucket does not exist or cannot be listed.
-        """
-        try:
-            found = self.filesystem.ls(self.root, detail=True)
-        except OSError as error:
-            raise StorageError(f"cannot list {self.address}: {_reason(error)}") from error
-        return sorted(PurePosixPath(info["name"]).name for info in found if info["type"] == "directory")
-
     def list(self, pattern: str = "") -> list[StoredObject]:
         """List the objects below the root, sorted by key: all, or those that match a glob.
 
