@@ -8,7 +8,7 @@ removes its row.
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from typing import Any, Literal
 
@@ -154,31 +154,35 @@ def read_nights(results: Storage, line: str, *, anew: Collection[str] | Literal[
 
 def compare_nights(nights: Sequence[NightFigures]) -> list[TrendRow]:
     """Set each night beside the at most 28 before it that were inspected with the same settings."""
-    rows = []
-    for place, night in enumerate(nights):
-        before = [
-            earlier
-            for earlier in nights[:place]
-            if earlier.inspected and earlier.fingerprint == night.fingerprint and earlier.day < night.day
-        ][-TRAILING:]
-        if len(before) < LEAST or not night.inspected:
-            rows.append(TrendRow(night, rate=None, scores={}))
-            continue
-        rate = rate_departure(
-            (night.defective, night.inspected), [(earlier.defective, earlier.inspected) for earlier in before]
-        )
-        width = float(np.median([_number(earlier, "score_q75") - _number(earlier, "score_q25") for earlier in before]))
-        scores = {
-            name: quantile_departure(
-                _number(night, name),
-                [_number(earlier, name) for earlier in before],
-                images=night.inspected,
-                width=width,
-            )
-            for name in COMPARED
-        }
-        rows.append(TrendRow(night, rate=rate, scores=scores))
-    return rows
+    return [TrendRow(night, rate=_rate(night, nights), scores=_scores(night, nights)) for night in nights]
+
+
+def _rate(night: NightFigures, nights: Sequence[NightFigures]) -> Departure | None:
+    before = _before(night, nights, needed="defect_rate")
+    counts = [(earlier.defective, earlier.inspected) for earlier in before]
+    return rate_departure((night.defective, night.inspected), counts) if before else None
+
+
+def _scores(night: NightFigures, nights: Sequence[NightFigures]) -> dict[str, Departure]:
+    before = _before(night, nights, needed="score_q50")
+    if not before:
+        return {}
+    quantiles = {name: [_number(earlier, name) for earlier in before] for name in COMPARED}
+    width = float(np.median(np.subtract(quantiles["score_q75"], quantiles["score_q25"])))
+    return {
+        name: quantile_departure(_number(night, name), trailing, images=night.inspected, width=width)
+        for name, trailing in quantiles.items()
+    }
+
+
+def _before(night: NightFigures, nights: Sequence[NightFigures], *, needed: str) -> list[NightFigures]:
+    """Return the nights to compare one with, none of them if they are too few or it has nothing to compare."""
+    before = [
+        earlier
+        for earlier in nights
+        if earlier.day < night.day and earlier.fingerprint == night.fingerprint and getattr(earlier, needed) is not None
+    ][-TRAILING:]
+    return before if len(before) >= LEAST and getattr(night, needed) is not None else []
 
 
 def remarks(row: TrendRow) -> list[str]:
@@ -211,26 +215,28 @@ def write_table(results: Storage, line: str, rows: Iterable[TrendRow]) -> None:
 
 
 def _kept(folder: Storage, night: Night, seal: Seal) -> NightFigures:
-    figures = _figures(folder, night, seal)
+    rate = seal.defective / seal.inspected if seal.inspected else None
+    known = NightFigures(day=night.day, defect_rate=rate, **asdict(seal))
+    try:
+        figures = replace(known, **_measured_by_image(folder), **_measured(folder))
+    except (OSError, KeyError, ValueError):
+        return known  # The store is gone or cannot be read: the seal still has the counts. Not kept, it may come back.
     folder.write(TREND, figures.to_json())
     return figures
 
 
-def _figures(folder: Storage, night: Night, seal: Seal) -> NightFigures:
+def _measured_by_image(folder: Storage) -> dict[str, Any]:
     images = read_figures(folder)
     done = images["status"] == STATUSES.index("inspected")
-    known: dict[str, Any] = {"day": night.day, **asdict(seal)}
     if not done.any():
-        return NightFigures(**known)
+        return {}
     scores = images["score"][done].astype(np.float64)
-    quantiles = {name: float(np.quantile(scores, probability)) for name, probability in SCORE_PROBABILITIES.items()}
     pixels = images["height"][done].astype(np.int64) * images["width"][done]
-    known |= {
-        "defect_rate": seal.defective / seal.inspected,
+    return {
+        **{name: float(np.quantile(scores, probability)) for name, probability in SCORE_PROBABILITIES.items()},
         "area_share": float(images["area"][done].sum() / pixels.sum()),
         "seconds_per_image": float(images["seconds"][done].mean(dtype=np.float64)),
     }
-    return NightFigures(**{**known, **quantiles, **_measured(folder)})
 
 
 def _measured(folder: Storage) -> dict[str, Any]:

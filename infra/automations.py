@@ -1,0 +1,199 @@
+"""Automations at a Prefect server: crashed runs are marked, and what is late, missing or out of the ordinary alarms.
+
+    python infra/automations.py --line line-1 --line line-2 --notify slack-webhook/plant
+
+Registering again changes what is there and adds nothing. An alarm without ``--notify`` stands in the server's event
+feed and on the automation's page; with it, it goes through a block that you made in the UI: a Webhook, or any
+notification block (Slack, e-mail, Teams, ...).
+
+A run is taken for dead on the assumption that it sends a heartbeat every 30 seconds, Prefect's shortest interval. The
+deployments in `prefect.yaml` and the command line see to it; Prefect's default is 180.
+"""
+
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, DoNothing, SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # A script of the checkout, not of the installed packages.
+
+from flows import events
+
+HEARTBEAT = "prefect.flow-run.heartbeat"
+FLOWS = ("inspect", "evaluate", "nightly", "backfill")
+STATES = [f"prefect.flow-run.{state}" for state in ("Completed", "NoImages", "Failed", "Cancelled", "Crashed")]
+"""In which a run sends no heartbeat because it has ended."""
+
+SILENCE = timedelta(seconds=45)
+"""After a heartbeat; with one every 30 s and a look every 5 s, a run is marked 20 to 55 s after its death."""
+
+MESSAGE = "{{ automation.name }}: {{ event.resource['prefect.resource.name'] }} {{ event.payload | tojson }}"
+
+
+class UnknownBlockError(ValueError):
+    """There is no such notification block at the server."""
+
+
+def automations(*, hours: float, alarm: Sequence[ActionTypes] = ()) -> list[AutomationCore]:
+    """Return the automations.
+
+    Parameters
+    ----------
+    hours
+        After the newest night of a line was sealed; by then the next one must be.
+    alarm
+        What an alarm does, beside standing in the event feed.
+    """
+    actions = list(alarm) or [DoNothing()]
+    crashed = ChangeFlowRunState(
+        state=StateType.CRASHED,
+        message="No heartbeat: the process died, or its machine. Run it again to go on where it stopped.",
+    )
+    return [
+        AutomationCore(
+            name="SSDnet: crashed run",
+            description="Marks a run as crashed that sends no heartbeat: its process died with its worker.",
+            trigger=_absence(
+                {HEARTBEAT, *STATES}, of="prefect.flow-run.*", after={HEARTBEAT}, within=SILENCE, flows=FLOWS
+            ),
+            actions=[crashed],
+        ),
+        AutomationCore(
+            name="SSDnet: missing night",
+            description=f"Alarms if a line has no sealed night {hours:g} hours after the one before.",
+            # Not the seal of any batch: backfilling old nights must not hide that a new one is missing.
+            trigger=_absence(
+                {events.UP_TO_DATE, events.STOOD_STILL},
+                of="ssdnet.line.*",
+                after={events.UP_TO_DATE, events.STOOD_STILL, events.WATCHED},
+                within=timedelta(hours=hours),
+            ),
+            actions=actions,
+        ),
+        AutomationCore(
+            name="SSDnet: late night",
+            description="Alarms if no worker takes a nightly run.",
+            trigger=_presence({"prefect.flow-run.Late"}, of="prefect.flow-run.*", flows=["nightly"]),
+            actions=actions,
+        ),
+        AutomationCore(
+            name="SSDnet: failed night",
+            description="Alarms if a nightly run fails or crashes.",
+            trigger=_presence(
+                {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}, of="prefect.flow-run.*", flows=["nightly"]
+            ),
+            actions=actions,
+        ),
+        AutomationCore(
+            name="SSDnet: defect rate",
+            description="Alarms if the defect rate of a night is not what the nights before it let expect.",
+            trigger=_presence({events.DEFECT_RATE_JUMP}, of="ssdnet.batch.*"),
+            actions=actions,
+        ),
+        AutomationCore(
+            name="SSDnet: drift",
+            description="Alarms if the scores of a night are not what the nights before them let expect.",
+            trigger=_presence({events.SCORE_DRIFT}, of="ssdnet.batch.*"),
+            actions=actions,
+        ),
+    ]
+
+
+def _presence(expect: set[str], *, of: str, flows: Sequence[str] = ()) -> EventTrigger:
+    return EventTrigger(
+        expect=expect,
+        match={"prefect.resource.id": of},
+        match_related=_of_flows(flows),
+        for_each={"prefect.resource.id"},
+        posture=Posture.Reactive,
+    )
+
+
+def _absence(
+    expect: set[str], *, of: str, after: set[str], within: timedelta, flows: Sequence[str] = ()
+) -> EventTrigger:
+    return EventTrigger(
+        after=after,
+        expect=expect,
+        match={"prefect.resource.id": of},
+        match_related=_of_flows(flows),
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        within=within,
+    )
+
+
+def _of_flows(names: Sequence[str]) -> dict[str, str | list[str]]:
+    return {"prefect.resource.role": "flow", "prefect.resource.name": list(names)} if names else {}
+
+
+def register(client: SyncPrefectClient, wanted: Sequence[AutomationCore]) -> None:
+    """Create the automations, or change those of the same names; a second of one name is deleted."""
+    for automation in wanted:
+        there = client.read_automations_by_name(automation.name)
+        for surplus in there[1:]:
+            client.delete_automation(surplus.id)
+        if there:
+            client.update_automation(there[0].id, automation)
+        else:
+            client.create_automation(automation)
+
+
+def notification(client: SyncPrefectClient, block: str) -> ActionTypes:
+    """Return the action that sends an alarm through a block.
+
+    Parameters
+    ----------
+    block
+        Type and name, as ``slack-webhook/plant`` or ``webhook/plant``.
+
+    Raises
+    ------
+    UnknownBlockError
+        If the server has no such block.
+    """
+    kind, _, name = block.partition("/")
+    try:
+        document = client.read_block_document_by_name(name, kind)
+    except ObjectNotFound as error:
+        raise UnknownBlockError(
+            f"the Prefect server has no block {block!r}: make one in its UI under Blocks, and give its TYPE/NAME"
+        ) from error
+    if kind == "webhook":
+        return CallWebhook(block_document_id=document.id, payload=MESSAGE)
+    return SendNotification(block_document_id=document.id, subject="{{ automation.name }}", body=MESSAGE)
+
+
+def main(
+    line: Annotated[
+        list[str] | None, typer.Option(help="Line whose first night is awaited from now on. Repeatable.")
+    ] = None,
+    hours: Annotated[float, typer.Option(min=1, help="A night is missing so long after the one before.")] = 26,
+    notify: Annotated[
+        list[str] | None, typer.Option(help="Block that alarms go through, as webhook/plant. Repeatable.")
+    ] = None,
+) -> None:
+    """Register the automations at the server that PREFECT_API_URL names."""
+    with get_client(sync_client=True) as client:
+        try:
+            alarm = [notification(client, block) for block in notify or []]
+        except UnknownBlockError as error:
+            raise typer.BadParameter(str(error)) from error
+        wanted = automations(hours=hours, alarm=alarm)
+        register(client, wanted)
+    for name in line or []:
+        events.line_watched(name)
+    for automation in wanted:
+        typer.echo(f"{automation.name}: {automation.description}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
