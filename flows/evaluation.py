@@ -7,6 +7,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.inspection import Outcome, run_batch
+from flows.monitoring import tell_of_metrics
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.cluster import Workers
@@ -100,4 +101,5 @@ def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: TruthSou
         sorted((image for image in results if isinstance(image, UnmeasuredImage)), key=lambda image: image.key),
     )
     write_evaluation(folder, manifest, evaluation)
+    tell_of_metrics(manifest.batch, evaluation)
     return evaluation

@@ -15,7 +15,8 @@ from flows import events
 from flows.progress import observed_by
 from flows.progress_artifact import ProgressArtifact
 from flows.run_log import RunLog
-from flows.run_page import show_batch, show_trends
+from flows.run_page import show_batch, show_metrics, show_trends
+from tasks.evaluation import Evaluation
 from tasks.nights import Night
 from tasks.trend_page import Trends
 from tasks.trends import remarks
@@ -49,6 +50,14 @@ def tell_of_batch(outcome: "Outcome", *, sealed: bool) -> None:
         if sealed:
             events.batch_sealed(seal, folder=outcome.folder, report=outcome.report)
         show_batch(outcome)
+
+
+def tell_of_metrics(batch: str, evaluation: Evaluation) -> None:
+    """Put the metrics of a batch on its run's page."""
+    if FlowRunContext.get() is None:
+        return
+    with _harmless():
+        show_metrics(batch, evaluation)
 
 
 def tell_of_standstill(night: Night) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
+from tasks.evaluation import CategoryMetrics, Evaluation
 from tasks.nights import night_of
 from tasks.records import ImageRecord
 from tasks.report import PAGE, overlay_key, worst_first
@@ -49,6 +50,21 @@ def show_batch(outcome: "Outcome") -> None:
     for rank, (record, url) in enumerate(_pictures(folder, worst), start=1):
         description = f"{batch}: {plain(record.key)}, score {record.score:.1f}"
         create_image_artifact(image_url=url, key=f"{key}-worst-{rank}", description=description)
+
+
+def show_metrics(batch: str, evaluation: Evaluation) -> None:
+    """Write the metrics of a batch whose truth is known, a row for each category and their mean."""
+    rows = [
+        {
+            "category": plain(row.category),
+            "defective": row.defective,
+            "good": row.good,
+            "unmeasured": row.unmeasured,
+            **{name: round(value, 3) for name, value in _named(row).items()},
+        }
+        for row in (*evaluation.categories, evaluation.mean)
+    ]
+    create_table_artifact(table=rows, key=f"{artifact_key(batch)}-metrics", description=batch)
 
 
 def show_trends(line: str, row: TrendRow, trends: Trends) -> None:
@@ -106,6 +122,16 @@ def plain(text: str) -> str:
     """Return a text that Markdown shows as it is: a file's name may hold anything."""
     one_line = " ".join(text.split())
     return re.sub(r"([\\`*_{}\[\]()#+!|~>])", r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def _named(row: CategoryMetrics) -> dict[str, float]:
+    return {
+        "AUROC": row.auroc,
+        "AUPRC": row.average_precision,
+        "AUPRO": row.aupro,
+        "hits": row.hit_rate,
+        "false alarms": row.false_alarm_rate,
+    }
 
 
 def _worst_row(folder: Storage, record: ImageRecord) -> dict[str, Any]:

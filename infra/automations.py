@@ -176,7 +176,7 @@ def main(
     line: Annotated[
         list[str] | None, typer.Option(help="Line whose first night is awaited from now on. Repeatable.")
     ] = None,
-    hours: Annotated[float, typer.Option(min=1, help="A night is missing so long after the one before.")] = 26,
+    hours: Annotated[float, typer.Option(help="A night is missing so long after the one before.")] = 26,
     notify: Annotated[
         list[str] | None, typer.Option(help="Block that alarms go through, as webhook/plant. Repeatable.")
     ] = None,

@@ -1,12 +1,16 @@
 from datetime import date
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tasks.batch import folder_names
 from tasks.discovery import NothingToInspectError
-from tasks.nights import Night, NoSuchLineError, count_images, days_on_storage
+from tasks.nights import Night, NoSuchLineError, count_images, days_on_storage, night_of
 from tasks.storage import StorageError
 
 NIGHT = Night("line-1", date(2026, 11, 1))
+LINES = st.from_regex(r"[A-Za-z0-9_=][A-Za-z0-9._=~-]{0,20}", fullmatch=True)
 
 
 @pytest.fixture
@@ -50,3 +54,14 @@ def test_a_misspelt_line_is_not_taken_for_a_quiet_one(images):
 def test_misspelt_images_are_not_taken_for_quiet_lines(images):
     with pytest.raises(StorageError, match="images-of-old"):
         days_on_storage(f"{images}/images-of-old", "line-1")
+
+
+@given(LINES, st.dates(date(1000, 1, 1)))
+def test_a_batch_tells_its_night_under_all_settings(line, day):
+    night = Night(line, day)
+    assert [night_of(name) for name in folder_names(night.batch, "0123456789ab")] == [night, night]
+
+
+@pytest.mark.parametrize("name", ["carpet", "2026-11-22", "-2026-11-22", "line-1-2026-13-40", "line-1-2026-11-22-b"])
+def test_other_batches_are_no_night(name):
+    assert night_of(name) in (None, Night("", date(2026, 11, 22)))

@@ -15,7 +15,7 @@ from tasks.discovery import discover, list_images
 from tasks.maps import prepare_maps, write_map
 from tasks.pictures import heat_layer, photograph
 from tasks.records import ImageRecord, failure
-from tasks.report import colour_range, write_report
+from tasks.report import colour_range, overlay_key, write_report
 from tasks.storage import Storage
 
 EVIL = "<img src=x onerror=alert(1)>&\"'.png"
@@ -115,3 +115,16 @@ def test_sixteen_bit_photographs_are_shown_in_their_own_contrast():
 def test_a_long_strip_is_shown_at_a_readable_size():
     with Image.open(io.BytesIO(photograph(np.zeros((256, 4096, 3), dtype=np.uint8)))) as picture:
         assert picture.size == (1024, 64)
+
+
+def test_the_worst_stand_as_one_file_each_with_map_and_regions_drawn(drawn):
+    folder, page, _ = drawn
+    [evil, good] = (figure["id"].removeprefix("image-") for figure in page.of("figure"))
+    record = ImageRecord(int(evil), "", "", "", "inspected")
+    with Image.open(io.BytesIO(folder.read(overlay_key(record)))) as shown:
+        pixels = np.asarray(shown.convert("RGB")).astype(int)
+    assert pixels.shape == (64, 96, 3)
+    box, plain = pixels[1, 10:35].mean(axis=0), pixels[45, 50:75].mean(axis=0)
+    assert box[2] - box[0] > 60, "the region's edge is cyan"
+    assert plain[0] > plain[2] + 50, "the map's highest colour is yellow"
+    assert folder.exists(f"report/worst/{int(good):07d}.jpg")

@@ -1,0 +1,208 @@
+"""Runs as a Prefect server shows them, and the automations that act on them; with a real webhook as the alarm."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ssdnet_core.config import Config
+from ssdnet_core.synthetic import sample
+from tasks.nights import Night
+from tasks.seal import Seal, set_seal
+from tasks.storage import Storage
+from tasks.trends import NightFigures
+from tests.conftest import QUICK, ROOT, wait_for
+from tests.prefect_server import ask, prefect_server
+
+pytestmark = pytest.mark.slow
+
+LAST = date(2026, 11, 22)
+QUICK_CONFIG = {"fit.steps": 3, "working_size": 64, "fit.crop": 64}
+
+
+@pytest.fixture(scope="module")
+def alarms():
+    """A webhook: its address, and what it was sent."""
+    received: list[str] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", received
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, alarms):
+    """A server with the automations registered, twice, whose alarms go to the webhook."""
+    home = tmp_path_factory.mktemp("monitoring")
+    with prefect_server(home, SSDNET_GALLERY_URL="http://gallery", DASK_LOGGING__DISTRIBUTED="error") as environment:
+        block = "from prefect.blocks.webhook import Webhook; import sys; Webhook(url=sys.argv[1]).save('plant')"
+        subprocess.run([sys.executable, "-c", block, alarms[0]], env=environment, check=True)
+        register(environment, "--hours", "26")
+        # A missing night is awaited for the shortest time there is.
+        register(environment, "--hours", "0.003", "--notify", "webhook/plant", "--line", "line-9")
+        yield environment
+
+
+def register(environment, *arguments):
+    command = [sys.executable, ROOT / "infra" / "automations.py", *arguments]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def run_night(environment, folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import json, sys, datetime\n"
+        "from flows.nightly import nightly\n"
+        "from ssdnet_core.config import Config\n"
+        "images, results, line, changes = sys.argv[1:]\n"
+        f"nightly(line, images, results, day=datetime.date.fromisoformat('{LAST}'), workers=1,\n"
+        "        config=Config().updated(json.loads(changes)))\n"
+    )
+    arguments = [folder / "images", folder / "results", line, json.dumps(QUICK_CONFIG)]
+    return subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True)
+
+
+def write_earlier_nights(results: Storage, line: str, fingerprint: str) -> None:
+    """Write nine nights as trends read them: one defect in fifty images each, or two."""
+    for number in range(1, 10):
+        day = LAST - timedelta(days=number)
+        seal = Seal(
+            batch=Night(line, day).batch,
+            fingerprint=fingerprint,
+            **{"images": 50, "inspected": 50, "failed": 0, "defective": 1 + number % 2, "digest": "d"},
+        )
+        folder = results.below(seal.batch)
+        night = NightFigures(day=day, defect_rate=seal.defective / 50, **asdict(seal))
+        quantiles = {f"score_q{q}": q / 100 - 0.8 for q in (10, 25, 50, 75, 90, 99)}
+        folder.write("trend.json", replace(night, **quantiles).to_json())
+        set_seal(folder, seal)
+
+
+def artifacts_of(environment, run) -> dict[str | None, dict]:
+    found = ask(environment, "artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+    return {artifact["key"]: artifact for artifact in found}
+
+
+def events_named(environment, name):
+    return ask(environment, "events/filter", {"filter": {"event": {"name": [name]}}, "limit": 50})["events"]
+
+
+def test_registering_twice_gives_one_of_each(server):
+    names = [automation["name"] for automation in ask(server, "automations/filter", {})]
+    assert sorted(names) == sorted(set(names))
+    assert {"SSDnet: crashed run", "SSDnet: missing night", "SSDnet: defect rate"} <= set(names)
+    [missing] = [a for a in ask(server, "automations/filter", {}) if a["name"] == "SSDnet: missing night"]
+    assert missing["actions"][0]["type"] == "call-webhook", "the second registration changed the first"
+
+
+def test_a_block_that_is_not_there_is_named(server):
+    command = [sys.executable, ROOT / "infra" / "automations.py", "--notify", "slack-webhook/nowhere"]
+    finished = subprocess.run(command, env=server, capture_output=True, text=True)
+    assert finished.returncode == 2
+    assert "slack-webhook/nowhere" in finished.stderr
+
+
+def test_a_line_that_was_never_heard_of_again_alarms(server, alarms):
+    wait_for(
+        lambda: any("missing night" in text and "line-9" in text for text in alarms[1]),
+        what="an alarm that line-9 has no night",
+    )
+
+
+def test_a_night_stands_on_its_runs_page_and_a_jump_of_its_defect_rate_alarms(server, alarms, tmp_path):
+    folder = tmp_path / "images" / "line-1" / LAST.isoformat()
+    folder.mkdir(parents=True)
+    for number in range(12):
+        made = sample("weave", "hole", size=(96, 96), seed=number)
+        Image.fromarray(made.pixels).save(folder / f"{number:02d}.png")
+    (folder / "zz|broken.png").write_bytes(b"broken")
+    results = Storage(str(tmp_path / "results"))
+    write_earlier_nights(results, "line-1", Config().updated(QUICK_CONFIG).fingerprint())
+
+    finished = run_night(server, tmp_path, "line-1")
+    assert finished.returncode == 0, finished.stderr
+
+    [run] = ask(server, "flow_runs/filter", {"flow_runs": {"name": {"like_": "nightly line-1"}}})
+    shown = artifacts_of(server, run)
+    assert shown[None]["type"] == "progress"
+    assert shown[None]["data"] == 100
+    assert "[line\\-1\\-2026" in shown["line-1-summary"]["data"] or "line-1-2026" in shown["line-1-summary"]["data"]
+    assert "(http://gallery/line-1-2026-11-22/report/index.html)" in shown["line-1-summary"]["data"]
+    worst = json.loads(shown["line-1-worst"]["data"])
+    assert len(worst) == 12
+    assert [row["score"] for row in worst] == sorted((row["score"] for row in worst), reverse=True)
+    [failure] = json.loads(shown["line-1-failures"]["data"])
+    assert failure["image"] == "zz\\|broken.png"
+    picture = shown["line-1-worst-1"]["data"].removeprefix("http://gallery/")
+    assert results.read(picture)[:2] == b"\xff\xd8", "the picture is where the page says"
+    assert "defect rate" in shown["line-1-trends"]["data"]
+
+    wait_for(lambda: events_named(server, "ssdnet.batch.sealed"), what="the event of the seal")
+    [rate] = events_named(server, "ssdnet.batch.defect-rate")
+    assert rate["payload"]["alarm"] is True
+    assert {"ssdnet.line.line-1"} <= {related["prefect.resource.id"] for related in rate["related"]}
+    wait_for(lambda: any("SSDnet: defect rate" in text for text in alarms[1]), what="an alarm of the defect rate")
+
+
+def test_a_night_that_fails_alarms(server, alarms, tmp_path):
+    (tmp_path / "images" / "line-2").mkdir(parents=True)
+    assert run_night(server, tmp_path, "line-3").returncode != 0
+    wait_for(lambda: any("SSDnet: failed night" in text for text in alarms[1]), what="an alarm of the failed night")
+
+
+def test_a_run_killed_with_all_its_processes_is_marked_within_a_minute(server, tmp_path):
+    (tmp_path / "night").mkdir()
+    Image.fromarray(sample("weave", "none", size=(96, 96), seed=0).pixels).save(tmp_path / "night" / "0.png")
+    command = [sys.executable, "-m", "flows", "inspect", tmp_path / "night", "--results", tmp_path / "results"]
+    running = subprocess.Popen(
+        [*command, *QUICK, "--set", "fit.steps=10000"],
+        env=server,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        alive = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}, "limit": 50}
+        name = f"inspect {tmp_path / 'night'}"
+
+        def state():
+            runs = ask(server, "flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}})
+            return runs[0] if runs else {"id": "", "state_type": ""}
+
+        wait_for(
+            lambda: any(
+                event["resource"]["prefect.resource.id"].endswith(state()["id"] or "none")
+                for event in ask(server, "events/filter", alive)["events"]
+            ),
+            what="a heartbeat",
+            timeout=120,
+        )
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    killed = time.monotonic()
+    wait_for(lambda: state()["state_type"] == "CRASHED", what="the run marked as crashed", timeout=60)
+    print(f"marked {time.monotonic() - killed:.1f} s after its death")
