@@ -16,7 +16,7 @@ from ssdnet_core.errors import SsdnetError
 START_TIMEOUT = 90.0
 _servers: list["subprocess.Popen[bytes]"] = []
 """Keeps the pipe open whose end tells the server to stop."""
-HEARTBEAT = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
+HEARTBEAT = 30
 """Seconds; what `infra/automations.py` expects of a run that is alive."""
 
 QUIET = {
@@ -40,7 +40,7 @@ def start_prefect_server() -> None:
     Returns at once: the server comes up beside the imports, and :func:`wait_until_ready` waits for it. It ends after
     this process, however that ends; not before, since Prefect reports the last events while Python shuts down.
     """
-    os.environ.setdefault(*HEARTBEAT)
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT))
     if os.environ.get("PREFECT_API_URL"):
         return
     for name, value in QUIET.items():

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
+from prefect.settings import get_current_settings
 
 from flows import events
+from flows.embedded import HEARTBEAT
 from flows.progress import observed_by
 from flows.progress_artifact import ProgressArtifact
 from flows.run_log import RunLog
@@ -31,7 +33,14 @@ def watched(batch: str) -> Iterator[None]:
     if FlowRunContext.get() is None:
         yield
         return
-    log = RunLog(batch, get_run_logger())
+    logger = get_run_logger()
+    heartbeat = get_current_settings().flows.heartbeat_frequency
+    if heartbeat is None or heartbeat > HEARTBEAT:
+        logger.info(
+            "a heartbeat every %s s: infra/automations.py would take this run for dead, set %s=%d",
+            *(heartbeat, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT),
+        )
+    log = RunLog(batch, logger)
     with ProgressArtifact(batch) as bar, observed_by(bar), observed_by(log):
         yield
     log.end()

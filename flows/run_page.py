@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
+from flows.events import LONGEST_REASON
 from tasks.evaluation import CategoryMetrics, Evaluation
 from tasks.nights import night_of
 from tasks.records import ImageRecord
-from tasks.report import PAGE, overlay_key, worst_first
+from tasks.report import MOST_OVERLAYS, PAGE, overlay_key, worst_first
 from tasks.storage import Storage
 from tasks.trend_page import Trends
 from tasks.trends import TrendRow, remarks
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 GALLERY_URL = "SSDNET_GALLERY_URL"
 WORST = 20
 MOST_FAILURES = 50
-PICTURES = 5
 
 
 def show_batch(outcome: "Outcome") -> None:
@@ -42,7 +42,7 @@ def show_batch(outcome: "Outcome") -> None:
         description = f"{batch}: the {len(worst)} highest scores of {outcome.summary.inspected}"
         create_table_artifact(table=rows, key=f"{key}-worst", description=description)
     if failed:
-        rows = [{"image": plain(record.key), "reason": plain(record.error)} for record in failed[:MOST_FAILURES]]
+        rows = [_failure_row(record) for record in failed[:MOST_FAILURES]]
         shown = f", the first {MOST_FAILURES} of them" if len(failed) > MOST_FAILURES else ""
         create_table_artifact(
             table=rows, key=f"{key}-failures", description=f"{batch}: {len(failed)} images not inspected{shown}"
@@ -146,8 +146,12 @@ def _worst_row(folder: Storage, record: ImageRecord) -> dict[str, Any]:
     }
 
 
+def _failure_row(record: ImageRecord) -> dict[str, str]:
+    return {"image": plain(record.key), "reason": plain(record.error[:LONGEST_REASON])}
+
+
 def _pictures(folder: Storage, worst: Iterable[ImageRecord]) -> Iterator[tuple[ImageRecord, str]]:
-    for record in [record for record in worst if record.defective][:PICTURES]:
+    for record in [record for record in worst if record.defective][:MOST_OVERLAYS]:
         url = url_of(folder, overlay_key(record))
         if url and folder.exists(overlay_key(record)):
             yield record, url
