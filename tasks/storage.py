@@ -212,8 +212,8 @@ class Storage:
         except FileExistsError:
             return False
         except FAILURES as error:
-            # radosgw's refusal reaches us as a plain OSError: 412 Precondition Failed.
-            if "PreconditionFailed" in str(error) or "412" in str(error):
+            # moto's refusal reaches us as a FileExistsError, radosgw's as an OSError without a word.
+            if _answer(error).get("Code") in ("PreconditionFailed", "412"):
                 return False
             raise StorageError(f"cannot write {self.address}/{key}: {_reason(error)}") from error
         return True
@@ -252,8 +252,7 @@ def _reason(error: Exception) -> str:
         return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     if isinstance(error, EndpointConnectionError):
         return f"{error}: check AWS_ENDPOINT_URL"
-    # S3's own answer is the cause of the file error that s3fs makes of it, whose text may be empty.
-    answer = error.__cause__.response.get("Error", {}) if isinstance(error.__cause__, ClientError) else {}
+    answer = _answer(error)
     code = answer.get("Code", "")
     if isinstance(error, PermissionError) and code:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
@@ -262,3 +261,8 @@ def _reason(error: Exception) -> str:
             "AWS_ENDPOINT_URL is theirs, and what their policy allows"
         )
     return answer.get("Message") or code or str(error) or type(error).__name__
+
+
+def _answer(error: Exception) -> dict[str, str]:
+    # The cause of the file error that s3fs makes of it, whose own text may be empty.
+    return error.__cause__.response.get("Error", {}) if isinstance(error.__cause__, ClientError) else {}
