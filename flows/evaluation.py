@@ -53,7 +53,7 @@ def evaluate(
         results: Folder or s3://bucket/prefix; the batch gets a folder of its own below it.
         batch: Name of the batch; by default after the input.
         config: Settings of the method.
-        scheduler: Address of a Dask scheduler, tcp://host:8786; by default workers are started on this machine.
+        scheduler: Dask scheduler, tcp://host:8786 or tls://host:8786; by default workers are started on this machine.
         workers: Number of workers started on this machine; by default one for each core.
         retry_failed: Try images again that cannot be inspected for a reason of their own, too.
     """

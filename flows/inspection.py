@@ -74,7 +74,7 @@ def inspect(
         batch: Name of the batch; by default after the input.
         masks: Folder or s3://bucket/prefix of masks, named as their images: white where to inspect, black where not.
         config: Settings of the method.
-        scheduler: Address of a Dask scheduler, tcp://host:8786; by default workers are started on this machine.
+        scheduler: Dask scheduler, tcp://host:8786 or tls://host:8786; by default workers are started on this machine.
         workers: Number of workers started on this machine; by default one for each core.
         retry_failed: Try images again that cannot be inspected for a reason of their own, too.
         refit: Inspect every image again, those that are done as well: the results are equal, unless what is stored was

@@ -58,7 +58,7 @@ def nightly(
         truth: Folder or s3://bucket/prefix of all lines' truth, TRUTH/LINE/YYYY-MM-DD/NAME.png, white where defective.
             Images that have one are measured; those without are inspected as ever.
         config: Settings of the method.
-        scheduler: Address of a Dask scheduler, tcp://host:8786; by default workers are started on this machine.
+        scheduler: Dask scheduler, tcp://host:8786 or tls://host:8786; by default workers are started on this machine.
         workers: Number of workers started on this machine; by default one for each core.
         refit: Inspect every image again, those that are done as well.
     """

@@ -9,6 +9,7 @@ import psutil
 from distributed import Client, LocalCluster
 
 from ssdnet_core.errors import SsdnetError
+from tasks.certificates import check_certificates
 
 # Dask's own MALLOC_TRIM_THRESHOLD_ of 64 KiB gives every tensor's memory back to the system at once: a fit faults a
 # million pages in and takes 5.5 CPU-seconds where 3.1 would do.
@@ -73,7 +74,8 @@ def dask_client(scheduler: str | None = None, *, workers: int | None = None, tim
     Parameters
     ----------
     scheduler
-        Address as ``tcp://host:8786``; None makes a cluster of processes on this machine and takes it down again.
+        Address as ``tcp://host:8786``, or ``tls://host:8786`` with Dask's settings for certificates; None makes a
+        cluster of processes on this machine and takes it down again.
     workers
         Processes of the local cluster, each with one thread and one core; None makes one for each core.
     timeout
@@ -83,6 +85,8 @@ def dask_client(scheduler: str | None = None, *, workers: int | None = None, tim
     ------
     ClusterError
         If the scheduler does not answer, or no worker joins it.
+    CertificateError
+        If the scheduler's address and Dask's settings for encryption do not fit each other.
     """
     if scheduler is None:
         with (
@@ -92,10 +96,13 @@ def dask_client(scheduler: str | None = None, *, workers: int | None = None, tim
         ):
             yield client
         return
+    check_certificates(scheduler)
     try:
         client = Client(scheduler, timeout=timeout)
     except OSError as error:
-        raise ClusterError(f"no Dask scheduler answers at {scheduler} within {timeout:.0f} s: {error}") from error
+        raise ClusterError(
+            f"no Dask scheduler answers at {scheduler} within {timeout:.0f} s (is it tcp:// or tls://?): {error}"
+        ) from error
     with client:
         try:
             client.wait_for_workers(1, timeout=timeout)

@@ -13,10 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 
 from ssdnet_core.errors import SsdnetError
 
 PROTOCOLS = ("file", "s3")
+
+# A connection or credentials that are missing reach us as botocore's own errors, all else as those of files.
+FAILURES = (OSError, ValueError, BotoCoreError)
 
 
 class StorageError(SsdnetError, OSError):
@@ -114,7 +118,7 @@ class Storage:
             )
             if not found and not self.exists():
                 raise FileNotFoundError(self.root)
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             raise StorageError(f"cannot list {self.address}: {_reason(error)}") from error
         objects = [
             StoredObject(key=path[len(self.root) + 1 :], size=int(info["size"]), etag=_etag(info))
@@ -140,8 +144,17 @@ class Storage:
         )
 
     def exists(self, key: str = "") -> bool:
-        """Whether there is such an object, or anything below it."""
-        return bool(self.filesystem.exists(self.path(key)))
+        """Whether there is such an object, or anything below it.
+
+        Raises
+        ------
+        StorageError
+            If the store does not answer, or will not tell.
+        """
+        try:
+            return bool(self.filesystem.exists(self.path(key)))
+        except FAILURES as error:
+            raise StorageError(f"cannot look for {self.address}/{key}".rstrip("/") + f": {_reason(error)}") from error
 
     def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
         """Read an object, or the bytes ``start`` to ``end`` of it.
@@ -153,7 +166,7 @@ class Storage:
         """
         try:
             return bytes(self.filesystem.cat_file(self.path(key), start=start, end=end))
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             raise StorageError(f"cannot read {self.address}/{key}: {_reason(error)}") from error
 
     def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
@@ -163,7 +176,7 @@ class Storage:
             return {}
         try:
             contents = self.filesystem.cat_ranges(list(paths), [0] * len(paths), [end] * len(paths), on_error="return")
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             raise StorageError(f"cannot read from {self.address}: {_reason(error)}") from error
         return {
             key: StorageError(f"cannot read {key}: {_reason(content)}") if isinstance(content, Exception) else content
@@ -183,7 +196,7 @@ class Storage:
                 _written_beside(self.path(key), content).replace(self.path(key))
             else:
                 self.filesystem.pipe_file(self.path(key), content)
-        except OSError as error:
+        except FAILURES as error:
             raise StorageError(f"cannot write {self.address}/{key}: {_reason(error)}") from error
 
     def create(self, key: str, content: bytes) -> bool:
@@ -203,9 +216,9 @@ class Storage:
                 self.filesystem.pipe_file(path, content, mode="create")
         except FileExistsError:
             return False
-        except OSError as error:
-            # radosgw's refusal reaches us as a plain OSError: 412 Precondition Failed.
-            if "PreconditionFailed" in str(error) or "412" in str(error):
+        except FAILURES as error:
+            # moto's refusal reaches us as a FileExistsError, radosgw's as an OSError without a word.
+            if _answer(error).get("Code") in ("PreconditionFailed", "412"):
                 return False
             raise StorageError(f"cannot write {self.address}/{key}: {_reason(error)}") from error
         return True
@@ -216,7 +229,7 @@ class Storage:
             self.filesystem.rm_file(self.path(key))
         except FileNotFoundError:
             return
-        except OSError as error:
+        except FAILURES as error:
             raise StorageError(f"cannot delete {self.address}/{key}: {_reason(error)}") from error
 
 
@@ -240,4 +253,21 @@ def _etag(info: dict[str, Any]) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file, folder or bucket"
-    return str(error) or type(error).__name__
+    if isinstance(error, NoCredentialsError):
+        return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    if isinstance(error, EndpointConnectionError):
+        return f"{error}: check AWS_ENDPOINT_URL"
+    answer = _answer(error)
+    code = answer.get("Code", "")
+    if isinstance(error, PermissionError) and code:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+        return (
+            f"{endpoint} refuses access ({code}): check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, that "
+            "AWS_ENDPOINT_URL is theirs, and what their policy allows"
+        )
+    return answer.get("Message") or code or str(error) or type(error).__name__
+
+
+def _answer(error: Exception) -> dict[str, str]:
+    # The cause of the file error that s3fs makes of it, whose own text may be empty.
+    return error.__cause__.response.get("Error", {}) if isinstance(error.__cause__, ClientError) else {}

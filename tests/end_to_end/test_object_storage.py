@@ -1,6 +1,7 @@
 """The same command against an S3 server in a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,25 @@ def test_a_bucket_that_is_not_there_is_named(bucket, ssdnet, tmp_path):
     assert finished.returncode in (1, 2)
     assert "s3://nowhere/at-all" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "check AWS_ENDPOINT_URL"),
+        ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "no credentials: set AWS_ACCESS_KEY_ID"),
+    ],
+    ids=["server", "credentials"],
+)
+def test_what_is_missing_is_named(s3_server, changes, advice):
+    elsewhere = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    environment = {**os.environ, **elsewhere, **changes}
+    finished = subprocess.run(
+        [sys.executable, "-c", "from tasks.storage import Storage; Storage('s3://line-1/night').list()"],
+        env={name: value for name, value in environment.items() if value is not None},
+        capture_output=True,
+        text=True,
+    )
+    message = finished.stderr.splitlines()[-1]
+    assert message.startswith("tasks.storage.StorageError: cannot list s3://line-1/night: ")
+    assert advice in message
