@@ -24,7 +24,7 @@ def encrypted(plain, infra):
             **old,
             **changed,
             "environment": {**old.get("environment", {}), **changed["environment"]},
-            "secrets": [*old.get("secrets", []), *changed["secrets"]],
+            "secrets": [*old.get("secrets", []), *changed.get("secrets", [])],
         }
     return {**plain, "services": services, "secrets": {**plain["secrets"], **overlay["secrets"]}}
 
@@ -148,7 +148,7 @@ def test_encrypted_dask_is_addressed_as_such_everywhere(encrypted):
     for role, names in {
         "SCHEDULER": ["dask-scheduler"],
         "WORKER": ["dask-worker", "dask-worker-gpu"],
-        "CLIENT": ["prefect-worker"],
+        "CLIENT": ["prefect-worker", "prefect-worker-backfills"],
     }.items():
         for name in names:
             environment = services[name]["environment"]

@@ -228,10 +228,20 @@ def test_every_placeholder_of_the_job_template_has_its_variable(infra):
     assert used == set(template["variables"]["properties"])
 
 
-def test_the_worker_polls_the_pool_of_the_deployments(infra):
-    values = yaml.safe_load((infra / "kubernetes" / "prefect-worker.values.yaml").read_text())
-    pool = values["worker"]["config"]["workPool"]
-    deployments = yaml.safe_load((infra.parent / "prefect.yaml").read_text())
-    assert {deployment["work_pool"]["name"] for deployment in deployments["deployments"]} == {pool}
-    assert f"work-pool create {pool} --type kubernetes" in (infra / "kubernetes" / "deployments.yaml").read_text()
-    assert f"work-pool create {pool} --type process" in (infra / "compose" / "compose.yaml").read_text()
+def test_every_pool_of_the_deployments_is_made_and_polled(infra):
+    deployments = yaml.safe_load((infra.parent / "prefect.yaml").read_text())["deployments"]
+    compose = (infra / "compose" / "compose.yaml").read_text()
+    for pool in {deployment["work_pool"]["name"] for deployment in deployments}:
+        assert f"work-pool create {pool} --type kubernetes" in (infra / "kubernetes" / "deployments.yaml").read_text()
+        assert f"work-pool create {pool} --type process" in compose
+        assert f"worker start --pool {pool} " in compose
+
+
+def test_every_variable_that_the_deployments_name_is_set_where_they_are_made(infra, pods, manifests):
+    named = set(re.findall(r"{{ \$(\w+) }}", (infra.parent / "prefect.yaml").read_text())) - {"SSDNET_HOME"}
+    assert named
+    compose = yaml.safe_load((infra / "compose" / "compose.yaml").read_text())["services"]["deployments"]
+    assert named <= set(compose["environment"])
+    [container] = pods["ssdnet-deployments"][1]["containers"]
+    given = {variable["name"] for variable in container["env"]}
+    assert named <= given | set(data_of(manifests, "ssdnet-flow"))
