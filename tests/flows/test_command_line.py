@@ -119,3 +119,10 @@ def test_a_backfill_used_wrongly_ends_with_status_2(ssdnet, arguments, named):
     finished = ssdnet("backfill", "--end", "2026-11-02", *arguments)
     assert finished.returncode == 2
     assert named in finished.stderr
+
+
+def test_trends_of_nothing_are_refused(ssdnet, tmp_path):
+    (tmp_path / "carpet").mkdir()
+    finished = ssdnet("trends", tmp_path)
+    assert finished.returncode == 1
+    assert "LINE-YYYY-MM-DD" in finished.stderr
