@@ -4,14 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import ROOT, free_port, wait_for
 
+RETRIES = 20
 PREFECT = [sys.executable, "-m", "prefect"]
 
 
@@ -60,8 +66,16 @@ def ask(environment: dict[str, str], path: str, body: dict[str, Any], *, method:
         headers={"Content-Type": "application/json"},
         method=method,
     )
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.loads(answer.read() or b"null")
+    for _ in range(RETRIES):
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            # SQLite was busy: nothing has changed, and Prefect's own clients ask again as well.
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            time.sleep(1)
+    pytest.fail(f"the Prefect server is unavailable: {path}")
 
 
 def prefect(environment: dict[str, str], *arguments: str) -> str:
