@@ -42,6 +42,8 @@ class Part:
         What it finds in its environment beside what all parts do.
     state_in_memory
         It must not be started again after it died: what the others rely on went with it.
+    ends_children
+        Its children end well if they are asked to before it is; it would kill them.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Part:
     answers: Callable[[], bool]
     environment: Mapping[str, str] = field(default_factory=dict)
     state_in_memory: bool = False
+    ends_children: bool = False
 
 
 class Supervisor:
@@ -151,9 +154,10 @@ class Supervisor:
             if process is None:
                 continue
             family = descendants(process.pid)
+            if part.ends_children:
+                end_all(family)
             end_all([psutil.Process(process.pid)] if process.poll() is None else [])
             process.wait()
-            # A flow run reports its end to the server, which runs still.
             end_all(family)
 
     def log(self, part: Part) -> Path:

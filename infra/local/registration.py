@@ -32,6 +32,19 @@ def register(api: str, supervisor: Supervisor) -> None:
             ask(f"{api}/deployments/{deployment}/schedules/{schedule}", {"active": switched[name][2]}, method="PATCH")
 
 
+def crash_lost_runs(api: str) -> None:
+    """Mark the flow runs as crashed that were at work when an earlier stack was killed.
+
+    The server does not notice for itself, and a deployment that allows one run at a time would wait for them for ever.
+    Runs that a shell started report for themselves, and are left alone.
+    """
+    at_work = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}}
+    crashed = {"type": "CRASHED", "name": "Crashed", "message": "The system was stopped while this run was at work."}
+    for run in ask(f"{api}/flow_runs/filter", at_work):
+        if run["work_pool_name"] == WORK_POOL or run["parent_task_run_id"]:
+            ask(f"{api}/flow_runs/{run['id']}/set_state", {"state": crashed})
+
+
 def nightly_parameters(project: Path) -> dict[str, Any]:
     """Return the parameters of the first nightly deployment in a project's ``prefect.yaml``.
 

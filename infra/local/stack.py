@@ -3,7 +3,6 @@
 import os
 import shlex
 import signal
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from infra.local.endpoints import LOOPBACK, Endpoints
 from infra.local.errors import LocalStackError
 from infra.local.home import held
 from infra.local.processes import Part, Supervisor, end_all, marked, python
-from infra.local.registration import WORK_POOL, ask, last_night, nightly_parameters, register
+from infra.local.registration import WORK_POOL, ask, crash_lost_runs, last_night, nightly_parameters, register
 from infra.local.trial_storage import ENVIRONMENT as TRIAL_CREDENTIALS
 from infra.local.trial_storage import create_buckets, provide_night, restore_buckets, save_buckets
 from tasks.cluster import PRELOAD, SCHEDULER_VARIABLE, SETTINGS, WORKER_ENVIRONMENT, LocalWorker, local_workers
@@ -90,7 +89,7 @@ def up(settings: StackSettings) -> None:
         If it cannot start or go on.
     """
     console = Console(stderr=True, highlight=False)
-    tell = partial(console.print, markup=False)
+    tell = partial(console.print, markup=False, soft_wrap=True)
     home = settings.home.resolve()
     with held(home), interruptible():
         left = marked(home)
@@ -107,7 +106,7 @@ def up(settings: StackSettings) -> None:
         supervisor = Supervisor(home, folder=PROJECT, environment={**clean_environment(), **own}, tell=tell)
         restored = False
         try:
-            console.print(f"starting, with all state in {home} ...", markup=False)
+            tell(f"starting, with all state in {home} ...")
             for part in (stack.storage, stack.server, *stack.cluster, stack.gallery):
                 if part:
                     supervisor.start(part)
@@ -118,6 +117,7 @@ def up(settings: StackSettings) -> None:
                 provide_trial(nightly)
             supervisor.wait_for(stack.server)
             register(own["PREFECT_API_URL"], supervisor)
+            crash_lost_runs(own["PREFECT_API_URL"])
             supervisor.start(stack.runner)
             supervisor.wait_for(*stack.cluster, stack.gallery, stack.runner)
             show(console, endpoints, home, nightly, settings=settings)
@@ -202,6 +202,8 @@ def parts(
                 "prefect", "worker", "start", *("--pool", WORK_POOL), *("--name", "local"), *("--type", "process")
             ),
             answers=partial(_is_online, api),
+            # Flow runs tell the server that they were stopped.
+            ends_children=True,
         ),
     )
 
@@ -316,8 +318,6 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True
-    except urllib.error.HTTPError:
-        return False
     except OSError:
         return False
 
