@@ -261,6 +261,12 @@ def up(
     dashboard_port: Annotated[int, typer.Option(help="Dask's UI.")] = 8787,
     s3_port: Annotated[int, typer.Option(help="The S3 server for trying things.")] = 9000,
     gallery_port: Annotated[int, typer.Option(help="The galleries.")] = 8790,
+    images: Annotated[
+        str, typer.Option(envvar="SSDNET_IMAGES", help="Images: IMAGES/LINE/YYYY-MM-DD.")
+    ] = "s3://images",
+    results: Annotated[
+        str, typer.Option(envvar="SSDNET_RESULTS", help="Results, whose galleries are served.")
+    ] = "s3://results",
     workers: WorkerCount = None,
     s3: Annotated[bool, typer.Option(help="Start an S3 server with a night to try, or use the one of AWS_*.")] = True,
 ) -> None:
@@ -268,7 +274,7 @@ def up(
 
     def start() -> None:
         from infra.local.endpoints import Endpoints
-        from infra.local.stack import StackSettings
+        from infra.local.parts import StackSettings
         from infra.local.stack import up as start_stack
 
         endpoints = Endpoints(
@@ -279,7 +285,11 @@ def up(
             s3=s3_port,
             gallery=gallery_port,
         )
-        start_stack(StackSettings(home=home, endpoints=endpoints, workers=workers, trial_storage=s3))
+        start_stack(
+            StackSettings(
+                home=home, endpoints=endpoints, images=images, results=results, workers=workers, trial_storage=s3
+            )
+        )
 
     _told(start)
 

@@ -1,7 +1,7 @@
 """The galleries of a results folder or bucket over HTTP: ``python -m infra.gallery_server RESULTS``.
 
-A browser opens neither ``s3://`` nor, from a page of the Prefect UI, a file. Of the results only the reports are
-served, and nothing is ever changed.
+A browser opens neither ``s3://`` nor, from a page of the Prefect UI, a file. Of the results only pages and
+pictures are served, and nothing is ever changed.
 """
 
 import argparse
@@ -13,26 +13,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from tasks.batch import REPORT
 from tasks.report import PAGE
 from tasks.storage import Storage, StorageError
 
+SUFFIXES = (".html", ".jpg", ".png", ".svg")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def report_key(path: str) -> str | None:
-    """Return the key of a report's file below the results that a URL's path names; None if it names anything else.
+def page_key(path: str) -> str | None:
+    """Return the key of the page or picture below the results that a URL's path names; None if it names anything else.
 
-    >>> report_key("/line-1-2026-11-22/report/index.html")
+    >>> page_key("/line-1-2026-11-22/report/index.html")
     'line-1-2026-11-22/report/index.html'
     """
     parts = unquote(path).split("/")[1:]
     plain = all(part and not part.startswith(".") and part.isprintable() and "\\" not in part for part in parts)
-    return "/".join(parts) if plain and REPORT in parts[1:-1] else None
+    return "/".join(parts) if plain and parts[-1].endswith(SUFFIXES) else None
 
 
-def read_report_file(results: Storage, key: str) -> bytes:
-    """Read a file of a report.
+def read_page(results: Storage, key: str) -> bytes:
+    """Read a page or picture.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def list_page(results: Storage) -> str:
 
 
 class GalleryHandler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD for reports, and for the list of batches at ``/``."""
+    """Answers GET and HEAD for pages and pictures, and for the list of batches at ``/``."""
 
     protocol_version = "HTTP/1.1"
 
@@ -73,13 +73,13 @@ class GalleryHandler(BaseHTTPRequestHandler):
         super().__init__(*connection)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        """Answer with a file of a report."""
+        """Answer with a page or a picture."""
         path = urlsplit(self.path).path
         # A page elsewhere could name this server by a host of its own and so read what only this machine should.
         if self._hosts and urlsplit(f"//{self.headers.get('Host', '')}").hostname not in self._hosts:
             self.send_error(HTTPStatus.FORBIDDEN)
             return
-        key = report_key(path)
+        key = page_key(path)
         try:
             if path == "/":
                 self._answer(list_page(self._results).encode(), "text/html")
@@ -87,7 +87,7 @@ class GalleryHandler(BaseHTTPRequestHandler):
                 self.send_error(HTTPStatus.NOT_FOUND)
             else:
                 kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
-                self._answer(read_report_file(self._results, key), kind)
+                self._answer(read_page(self._results, key), kind)
         except OSError as error:
             self.log_error("%s", error)
             self.send_error(HTTPStatus.NOT_FOUND)

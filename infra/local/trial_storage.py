@@ -25,12 +25,13 @@ GROUP = 64
 """Objects read side by side."""
 
 
-def create_buckets(names: Iterable[str]) -> None:
-    """Create the buckets that are not there."""
+def create_buckets(addresses: Iterable[str]) -> None:
+    """Create the buckets of addresses, where they are buckets' and not there."""
     filesystem = _filesystem()
-    for name in names:
-        if not filesystem.exists(name):
-            filesystem.mkdir(name)
+    for storage in map(Storage, addresses):
+        bucket = storage.root.split("/", 1)[0]
+        if not storage.is_local and not filesystem.exists(bucket):
+            filesystem.mkdir(bucket)
 
 
 def save_buckets(archive: Path) -> None:
@@ -56,19 +57,18 @@ def restore_buckets(archive: Path) -> None:
         return
     with zipfile.ZipFile(archive) as source:
         names = source.namelist()
-        create_buckets(dict.fromkeys(name.split("/", 1)[0] for name in names))
+        create_buckets(f"s3://{name}" for name in names if name.endswith("/") and name.count("/") == 1)
         for name in names:
             bucket, key = name.split("/", 1)
             if key:
                 Storage(f"s3://{bucket}").write(key, source.read(name))
 
 
-def provide_night(images: str, line: str, day: date) -> str:
-    """Make a night of a line to inspect, unless there is one of that day; return its address."""
-    night = Storage(f"{images.rstrip('/')}/{line}/{day.isoformat()}")
+def provide_night(images: str, line: str, day: date) -> None:
+    """Make a night of a line to inspect, unless there is one of that day."""
+    night = Storage(images).below(f"{line}/{day.isoformat()}")
     if not night.exists():
         write_line_night(night, images=SAMPLE_IMAGES, seed=day.toordinal())
-    return night.address
 
 
 def _filesystem() -> fsspec.AbstractFileSystem:
