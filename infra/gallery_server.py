@@ -50,7 +50,8 @@ def batches(results: Storage) -> list[str]:
         names = [path.rsplit("/", 1)[-1] for path in results.filesystem.ls(results.root, detail=False)]
     except FileNotFoundError:
         return []
-    return sorted((name for name in names if results.exists(f"{name}/{PAGE}")), reverse=True)
+    found = (name for name in names if page_key(f"/{quote(name)}/{PAGE}") and results.exists(f"{name}/{PAGE}"))
+    return sorted(found, reverse=True)
 
 
 def list_page(results: Storage) -> str:

@@ -49,6 +49,9 @@ SETTINGS = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
 }
 
+# No dashboard, since nobody is told its address; the server that it is part of would listen everywhere.
+LOOPBACK_ONLY = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+
 MEMORY_SHARE = 0.8
 """Of the machine's memory, for all workers together."""
 
@@ -241,8 +244,8 @@ def available_cores() -> int:
 
 
 def _local_cluster(workers: tuple[LocalWorker, ...]) -> SpecCluster:
-    # LocalCluster's workers are all alike; these own different GPUs. No dashboard: nobody is told its address.
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    # LocalCluster's workers are all alike; these own different GPUs.
+    scheduler = {"cls": Scheduler, "options": {"port": 0, **LOOPBACK_ONLY}}
     return SpecCluster(
         scheduler=scheduler,
         workers={number: {"cls": Nanny, "options": _nanny_options(worker)} for number, worker in enumerate(workers)},
@@ -252,12 +255,11 @@ def _local_cluster(workers: tuple[LocalWorker, ...]) -> SpecCluster:
 
 def _nanny_options(worker: LocalWorker) -> dict[str, Any]:
     return {
-        "host": "127.0.0.1",
         "nthreads": 1,
         "memory_limit": worker.memory_limit,
         "resources": worker.resources,
         "env": worker.environment,
-        "dashboard": False,
         "preload": [PRELOAD],
         "silence_logs": logging.WARN,
+        **LOOPBACK_ONLY,
     }

@@ -28,19 +28,17 @@ def write_sample_night(folder: Storage, *, images: int, seed: int = 0) -> int:
     return defective
 
 
-def write_line_night(folder: Storage, *, images: int, seed: int = 0) -> int:
-    """Write what one line's camera takes in a night: images of one texture side by side; return how many are defective.
+def write_line_night(folder: Storage, *, images: int, seed: int = 0) -> None:
+    """Write what one line's camera takes in a night: images of one texture side by side, named after their defects.
 
     Parameters
     ----------
     images, seed
-        As for :func:`write_sample_night`; an image's name tells its defect.
+        As for :func:`write_sample_night`.
     """
-    defects = [_defect(number) for number in range(images)]
-    for number, defect in enumerate(defects):
-        made = sample("weave", defect, seed=seed + number)
+    for number in range(images):
+        made = sample("weave", _defect(number), seed=seed + number)
         folder.write(f"{number:03d}-{_kind(made)}.png", _png(Image.fromarray(made.pixels)))
-    return images - defects.count("none")
 
 
 def _defect(number: int) -> DefectKind:

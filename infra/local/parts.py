@@ -174,7 +174,9 @@ def _dask_workers(
         "distributed.cli.dask_worker",
         endpoints.scheduler_url,
         *("--host", endpoints.host, "--nthreads", "1", "--memory-limit", str(workers[0].memory_limit)),
-        *("--local-directory", str(home / "dask"), "--preload", PRELOAD, "--no-dashboard"),
+        *("--local-directory", str(home / "dask"), "--preload", PRELOAD),
+        # Without an address of its own, the server of a worker's figures listens everywhere.
+        *("--no-dashboard", "--dashboard-address", f"{endpoints.host}:0"),
     )
     environment = {**_dask_settings(SETTINGS), **WORKER_ENVIRONMENT}
     if workers[0].gpu is None:

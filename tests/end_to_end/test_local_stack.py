@@ -150,7 +150,7 @@ def test_the_prefect_ui_and_the_gallery_show_the_night_in_a_browser(stack, night
     gallery = f"{stack.environment['SSDNET_GALLERY_URL']}/line-1-{night['parameters']['day']}/report/index.html"
     with browser(tmp_path / "profile") as devtools:
         with opened(devtools, f"{ui}/runs/flow-run/{night['id']}") as page:
-            page.wait_for_text(night["name"], "Completed")
+            page.wait_for_text(night["name"], "Completed", "Beginning flow run", timeout=120)
             page.screenshot(tmp_path / "run.png")
         with opened(devtools, gallery) as page:
             page.wait_for_text("001-")
