@@ -1,4 +1,4 @@
-"""Imports run one way: flows, infra, tasks, ssdnet_core; and the core knows neither files nor schedulers."""
+"""Imports run one way: flows, tasks, ssdnet_core; and the core knows neither files nor schedulers."""
 
 import ast
 from pathlib import Path
@@ -29,6 +29,6 @@ def test_tasks_know_nothing_of_flows_nor_prefect(path):
     assert not imported(path) & {"flows", "infra", "prefect"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "infra").rglob("*.py")), ids=lambda path: path.name)
-def test_infra_starts_flows_but_imports_none(path):
+@pytest.mark.parametrize("path", sorted((ROOT / "infra" / "local").rglob("*.py")), ids=lambda path: path.name)
+def test_the_local_stack_starts_flows_but_imports_none(path):
     assert not imported(path) & {"flows", "prefect"}

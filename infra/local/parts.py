@@ -76,6 +76,7 @@ class Stack:
 def stack_environment(settings: StackSettings) -> dict[str, str]:
     """Return what the parts, and a user's shell, need to find each other."""
     endpoints = settings.endpoints
+    direct = ",".join(filter(None, (os.environ.get("NO_PROXY", ""), endpoints.name, LOOPBACK, "localhost")))
     environment = {
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_API_URL": f"{endpoints.prefect_url}/api",
@@ -88,7 +89,8 @@ def stack_environment(settings: StackSettings) -> dict[str, str]:
         "SSDNET_RESULTS": Storage(settings.results).address,
         "SSDNET_GALLERY_URL": endpoints.gallery_url,
         SCHEDULER_VARIABLE: endpoints.scheduler_url,
-        "NO_PROXY": ",".join(filter(None, (os.environ.get("NO_PROXY", ""), endpoints.name, LOOPBACK, "localhost"))),
+        "NO_PROXY": direct,
+        "no_proxy": direct,
     }
     if settings.trial_storage:
         environment |= {"AWS_ENDPOINT_URL": endpoints.s3_url, **TRIAL_CREDENTIALS}

@@ -19,7 +19,7 @@ from infra.local.errors import LocalStackError
 MARK = "SSDNET_UP"
 """Environment variable that marks the processes of one stack, with its home folder."""
 
-START_TIMEOUT = 180.0
+START_TIMEOUT = 300.0
 END_TIMEOUT = 15.0
 MOST_DEATHS = 3
 DEATHS_COUNT_FOR = 600.0

@@ -71,8 +71,8 @@ def register(project: Project, api: str, supervisor: Supervisor) -> None:
     """Register all that flow runs need with the server whose API is at ``api``."""
     for pool in project.pools:
         if not _exists(f"{api}/work_pools/{pool}"):
-            create = python("prefect", "work-pool", "create", pool, "--type", "process")
-            supervisor.run(f"making the work pool {pool}", *create)
+            # Its job template comes from the pool's first worker.
+            ask(f"{api}/work_pools/", {"name": pool, "type": "process"})
     switched = _schedules(api)
     supervisor.run("registering the deployments", *python("prefect", "--no-prompt", "deploy", "--all"))
     for name, (address, active) in _schedules(api).items():

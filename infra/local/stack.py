@@ -83,10 +83,12 @@ def up(settings: StackSettings) -> None:
         finally:
             with uninterrupted():
                 supervisor.end(*stack.runners, stack.gallery, *reversed(stack.cluster))
-                if stack.storage and restored and supervisor.runs(stack.storage):
-                    save_buckets(home / ARCHIVE)
-                supervisor.end()
-                end_all(marked(home))
+                try:
+                    if stack.storage and restored and supervisor.runs(stack.storage):
+                        save_buckets(home / ARCHIVE)
+                finally:
+                    supervisor.end()
+                    end_all(marked(home))
         tell("stopped")
 
 
