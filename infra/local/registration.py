@@ -4,6 +4,7 @@ Registering again is harmless: a schedule that was switched on or off in the UI 
 """
 
 import json
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import yaml
 from infra.local.errors import LocalStackError
 from infra.local.processes import Supervisor, python
 
+BUSY_TIMEOUT = 60.0
 AT_WORK = ("PENDING", "RUNNING", "CANCELLING")
 
 
@@ -101,8 +103,16 @@ def ask(url: str, body: Any = None, *, method: str | None = None) -> Any:
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read() or b"null")
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            # The database was busy and nothing has happened; Prefect's own client asks again, too.
+            if error.code != 503 or time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
 
 
 def _schedules(api: str) -> dict[tuple[str, str, str], tuple[str, bool]]:

@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from infra.local.processes import marked
+from infra.local.registration import ask
 from tests.browser import CHROMIUM, browser, opened
 from tests.conftest import ROOT, accepts, wait_for
 
@@ -56,14 +57,8 @@ class Stack:
     def ports(self) -> set[int]:
         return {int(port) for port in re.findall(r"(?:http|tcp)://127\.0\.0\.1:(\d+)", self.told())}
 
-    def ask(self, path: str, body: Any = None) -> Any:
-        request = urllib.request.Request(
-            f"{self.environment['PREFECT_API_URL']}/{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+    def ask(self, path: str, body: Any = None, *, method: str | None = None) -> Any:
+        return ask(f"{self.environment['PREFECT_API_URL']}/{path}", body, method=method)
 
 
 @pytest.fixture(scope="module")
@@ -185,12 +180,9 @@ def test_nothing_listens_beyond_loopback(stack):
 
 
 def test_ctrl_c_stops_everything_and_the_next_start_has_runs_galleries_and_switches_again(stack, night, ssdnet):
-    schedule = nightly(stack)["schedules"][0]["id"]
-    address = f"{stack.environment['PREFECT_API_URL']}/deployments/{nightly(stack)['id']}/schedules/{schedule}"
-    switch = urllib.request.Request(
-        address, data=b'{"active": true}', headers={"Content-Type": "application/json"}, method="PATCH"
-    )
-    urllib.request.urlopen(switch, timeout=30).close()
+    deployment = nightly(stack)
+    schedule = f"deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
+    stack.ask(schedule, {"active": True}, method="PATCH")
 
     ports = stack.ports
     assert len(ports) == 5
