@@ -1,4 +1,4 @@
-# make demo: set up, make a small night of images, inspect it. make test: set up, run the fast tests.
+# make up: set up, start the whole system on this machine. make demo: set up, make a small night of images, inspect it. make test: set up, run the fast tests.
 PYTHON ?= python3
 VENV := .venv
 MOTO := .venv-moto
@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 MOTO_READY := $(MOTO)/.ready
 PIP := pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo test test-slow test-all lint format clean
+.PHONY: help setup demo up down test test-slow test-all lint format clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -34,6 +34,12 @@ $(MOTO_READY): infra/moto-requirements.txt
 demo: $(READY)  ## Inspect a small made night with known defects, and measure the result
 	$(BIN)/ssdnet sample demo/night
 	$(BIN)/ssdnet evaluate demo/night --results demo/results
+
+up: $(READY) $(MOTO_READY)  ## Start the whole system on this machine; make up UP="--prefect-port 4300" passes options
+	$(BIN)/ssdnet up $(UP)
+
+down: $(READY)  ## Stop it from another shell
+	$(BIN)/ssdnet down
 
 test: $(READY)  ## Run the fast tests
 	$(BIN)/python -m pytest -m 'not slow'

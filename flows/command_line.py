@@ -67,6 +67,14 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and start
 NightPreset = Annotated[
     str | None, typer.Option("--preset", help="Settings instead of the deployment's own: default or paper.")
 ]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Dask scheduler, tcp://host:8786. [default: $SSDNET_SCHEDULER, or workers here]")
+]
+WorkerCount = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Workers here. [default: one a GPU, else one a core]")
+]
+RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
+Home = Annotated[Path, typer.Option(help="Folder of all state of the local stack.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, for machines; no progress bar.")]
 
 
@@ -240,6 +248,62 @@ def settings(preset: Preset = "default", config_file: ConfigFile = None, changes
     from flows.settings import settings_as_yaml
 
     typer.echo(settings_as_yaml(read_config(preset, config_file, changes or [])))
+
+
+@app.command()
+def up(
+    home: Home = Path("ssdnet-home"),
+    host: Annotated[str, typer.Option(help="Address to listen on. There is no authentication.")] = "127.0.0.1",
+    prefect_port: Annotated[
+        int, typer.Option(help="Prefect's UI and API; 0 takes a free port, here and below.")
+    ] = 4200,
+    scheduler_port: Annotated[int, typer.Option(help="Dask's scheduler.")] = 8786,
+    dashboard_port: Annotated[int, typer.Option(help="Dask's UI.")] = 8787,
+    s3_port: Annotated[int, typer.Option(help="The S3 server for trying things.")] = 9000,
+    gallery_port: Annotated[int, typer.Option(help="The galleries.")] = 8790,
+    images: Annotated[
+        str, typer.Option(envvar="SSDNET_IMAGES", help="Images: IMAGES/LINE/YYYY-MM-DD.")
+    ] = "s3://images",
+    results: Annotated[
+        str, typer.Option(envvar="SSDNET_RESULTS", help="Results, whose galleries are served.")
+    ] = "s3://results",
+    workers: WorkerCount = None,
+    s3: Annotated[bool, typer.Option(help="Start an S3 server with a night to try, or use the one of AWS_*.")] = True,
+) -> None:
+    """Start the whole system on this machine, and stay until Ctrl-C stops it."""
+
+    def start() -> None:
+        from infra.local.endpoints import Endpoints
+        from infra.local.parts import StackSettings
+        from infra.local.stack import up as start_stack
+
+        endpoints = Endpoints(
+            host=host,
+            prefect=prefect_port,
+            scheduler=scheduler_port,
+            dashboard=dashboard_port,
+            s3=s3_port,
+            gallery=gallery_port,
+        )
+        start_stack(
+            StackSettings(
+                home=home, endpoints=endpoints, images=images, results=results, workers=workers, trial_storage=s3
+            )
+        )
+
+    _told(start)
+
+
+@app.command()
+def down(home: Home = Path("ssdnet-home")) -> None:
+    """Stop what `ssdnet up` started, and what a killed one left behind."""
+
+    def stop() -> bool:
+        from infra.local.home import stop as stop_stack
+
+        return stop_stack(home.resolve())
+
+    typer.echo("stopped" if _told(stop) else f"nothing was up in {home}")
 
 
 def read_config(preset: str, config_file: Path | None, changes: list[str]) -> "Config":

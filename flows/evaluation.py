@@ -53,14 +53,14 @@ def evaluate(
         results: Folder or s3://bucket/prefix; the batch gets a folder of its own below it.
         batch: Name of the batch; by default after the input.
         config: Settings of the method.
-        scheduler: Dask scheduler, tcp://host:8786 or tls://host:8786; by default workers are started on this machine.
-        workers: Number of workers started on this machine; by default one for each core.
+        scheduler: Address of a Dask scheduler, tcp://host:8786; by default $SSDNET_SCHEDULER, or else workers here.
+        workers: Number of workers started here; by default one for each GPU, else for each core.
         retry_failed: Try images again that cannot be inspected for a reason of their own, too.
     """
     source, pattern = split_input(input)
     if pattern:
         raise NothingToInspectError(f"{input}: evaluate takes the folder of a category or of several, not a pattern")
-    with Workers(scheduler or None, workers=workers) as crew:
+    with Workers(scheduler, workers=workers, device=config.device) as crew:
         outcome = run_batch(
             source,
             Storage(results),

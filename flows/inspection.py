@@ -7,7 +7,7 @@ A flow's parameters are described as "Args:", the one form that Prefect shows in
 
 from dataclasses import dataclass, replace
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.monitoring import tell_of_batch, watched
@@ -15,7 +15,7 @@ from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.aggregation import Summary, summarise, write_region_table
 from tasks.batch import MANIFEST, ImageEntry, Manifest, batch_name, check_batch_name, open_batch, read_manifest
-from tasks.cluster import Workers
+from tasks.cluster import Workers, fit_resources
 from tasks.discovery import discover, list_images, list_masks, split_input
 from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk
 from tasks.inspection import Inspection
@@ -74,14 +74,14 @@ def inspect(
         batch: Name of the batch; by default after the input.
         masks: Folder or s3://bucket/prefix of masks, named as their images: white where to inspect, black where not.
         config: Settings of the method.
-        scheduler: Dask scheduler, tcp://host:8786 or tls://host:8786; by default workers are started on this machine.
-        workers: Number of workers started on this machine; by default one for each core.
+        scheduler: Address of a Dask scheduler, tcp://host:8786; by default $SSDNET_SCHEDULER, or else workers here.
+        workers: Number of workers started here; by default one for each GPU, else for each core.
         retry_failed: Try images again that cannot be inspected for a reason of their own, too.
         refit: Inspect every image again, those that are done as well: the results are equal, unless what is stored was
             damaged or the program has changed.
     """
     source, pattern = split_input(input)
-    with Workers(scheduler or None, workers=workers) as crew:
+    with Workers(scheduler, workers=workers, device=config.device) as crew:
         return run_batch(
             source,
             Storage(results),
@@ -164,12 +164,16 @@ def inspect_all(
     )
     records: Records = {}
     parts = list(chunks(todo))
-    ahead = submit_chunk(crew.client, parts[0], inspection)
+    resources = fit_resources(crew.client, manifest.config.device)
+    fitting = "the workers that own a GPU fit" if resources else "all workers fit, on what each of them has"
+    get_run_logger().info("device %s: %s", manifest.config.device, fitting)
+    ahead = submit_chunk(crew.client, parts[0], inspection, resources=resources)
     observer().stage("inspecting")
     for number in range(len(parts)):
         current = ahead
         # The next chunk is queued before this one is waited for, so that no worker idles between chunks.
-        ahead = submit_chunk(crew.client, parts[number + 1] if number + 1 < len(parts) else (), inspection)
+        following = parts[number + 1] if number + 1 < len(parts) else ()
+        ahead = submit_chunk(crew.client, following, inspection, resources=resources)
         lease.check()
         done = inspect_chunk(crew, current, inspection, first=current.entries[0].key, last=current.entries[-1].key)
         records |= {record.index: record for record in done}

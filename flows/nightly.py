@@ -58,8 +58,8 @@ def nightly(
         truth: Folder or s3://bucket/prefix of all lines' truth, TRUTH/LINE/YYYY-MM-DD/NAME.png, white where defective.
             Images that have one are measured; those without are inspected as ever.
         config: Settings of the method.
-        scheduler: Dask scheduler, tcp://host:8786 or tls://host:8786; by default workers are started on this machine.
-        workers: Number of workers started on this machine; by default one for each core.
+        scheduler: Address of a Dask scheduler, tcp://host:8786; by default $SSDNET_SCHEDULER, or else workers here.
+        workers: Number of workers started here; by default one for each GPU, else for each core.
         refit: Inspect every image again, those that are done as well.
     """
     night = Night(line, day or day_before(runtime.flow_run.scheduled_start_time or datetime.now(UTC), timezone))
@@ -69,7 +69,7 @@ def nightly(
         get_run_logger().warning(message)
         tell_of_standstill(night)
         return Completed(name=NO_IMAGES, message=message)
-    with Workers(scheduler or None, workers=workers) as crew:
+    with Workers(scheduler, workers=workers, device=config.device) as crew:
         outcome = run_batch(
             source,
             Storage(results),

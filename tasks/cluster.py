@@ -1,15 +1,33 @@
-"""The Dask workers that fit: a cluster that is there, or one made on this machine for the length of a run."""
+"""The Dask workers that fit: a cluster that is there, or one made on this machine for the length of a run.
 
+A worker that owns a GPU declares the resource ``GPU=1`` and has one thread, so that one fit at a time has the GPU.
+"""
+
+import logging
 import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import dask
 import psutil
-from distributed import Client, LocalCluster
+from distributed import Client, Nanny, Scheduler, SpecCluster
 
-from ssdnet_core.errors import SsdnetError
+from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from tasks.certificates import check_certificates
+
+SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
+"""Environment variable with the address of the scheduler to use where none is given."""
+
+GPU = "GPU"
+"""Dask resource of the workers that own a GPU."""
+
+PRELOAD = "tasks.worker_preload"
 
 # Dask's own MALLOC_TRIM_THRESHOLD_ of 64 KiB gives every tensor's memory back to the system at once: a fit faults a
 # million pages in and takes 5.5 CPU-seconds where 3.1 would do.
@@ -31,6 +49,9 @@ SETTINGS = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
 }
 
+# No dashboard, since nobody is told its address; the server that it is part of would listen everywhere.
+LOOPBACK_ONLY = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+
 MEMORY_SHARE = 0.8
 """Of the machine's memory, for all workers together."""
 
@@ -44,12 +65,12 @@ class Workers:
 
     Parameters
     ----------
-    scheduler, workers
+    scheduler, workers, device
         As for :func:`dask_client`.
     """
 
-    def __init__(self, scheduler: str | None = None, *, workers: int | None = None) -> None:
-        self._connection = dask_client(scheduler, workers=workers)
+    def __init__(self, scheduler: str | None = None, *, workers: int | None = None, device: str = "auto") -> None:
+        self._connection = dask_client(scheduler, workers=workers, device=device)
         self._stack = ExitStack()
         self._client: Client | None = None
 
@@ -68,16 +89,18 @@ class Workers:
 
 
 @contextmanager
-def dask_client(scheduler: str | None = None, *, workers: int | None = None, timeout: float = 60.0) -> Iterator[Client]:
+def dask_client(
+    scheduler: str | None = None, *, workers: int | None = None, device: str = "auto", timeout: float = 60.0
+) -> Iterator[Client]:
     """Connect to the workers.
 
     Parameters
     ----------
     scheduler
-        Address as ``tcp://host:8786``, or ``tls://host:8786`` with Dask's settings for certificates; None makes a
-        cluster of processes on this machine and takes it down again.
-    workers
-        Processes of the local cluster, each with one thread and one core; None makes one for each core.
+        Address as ``tcp://host:8786``, or ``tls://host:8786`` with Dask's settings for certificates; None takes the one
+        that ``SSDNET_SCHEDULER`` names, or else makes a cluster of processes on this machine and takes it down again.
+    workers, device
+        For the cluster on this machine, as for :func:`local_workers`.
     timeout
         Seconds to wait for the scheduler and its first worker.
 
@@ -88,10 +111,11 @@ def dask_client(scheduler: str | None = None, *, workers: int | None = None, tim
     CertificateError
         If the scheduler's address and Dask's settings for encryption do not fit each other.
     """
-    if scheduler is None:
+    scheduler = scheduler or os.environ.get(SCHEDULER_VARIABLE)
+    if not scheduler:
         with (
             dask.config.set(SETTINGS),
-            _local_cluster(workers or available_cores()) as cluster,
+            _local_cluster(local_workers(workers, device=device)) as cluster,
             Client(cluster) as client,
         ):
             yield client
@@ -114,18 +138,128 @@ def dask_client(scheduler: str | None = None, *, workers: int | None = None, tim
         yield client
 
 
+def fit_resources(client: Client, device: str) -> dict[str, float]:
+    """Return the Dask resources that a fit asks for: a GPU, or none.
+
+    Parameters
+    ----------
+    device
+        The settings' device. ``cuda`` wants workers that own a GPU; ``auto`` takes them if there are any now, and
+        otherwise all workers.
+
+    Raises
+    ------
+    ClusterError
+        If the device is ``cuda`` and no worker declares a GPU.
+    InvalidConfigError
+        If the device is ``cuda:1`` or higher, which no worker has.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cuda"):
+        return {}
+    if number not in ("", "0"):
+        raise InvalidConfigError(
+            f"device {device!r}: a worker owns one GPU, which is its first; set device to cuda, and choose among a "
+            "machine's GPUs with CUDA_VISIBLE_DEVICES where its workers start"
+        )
+    wanted = {GPU: 1.0}
+    if able_workers(client, wanted):
+        return wanted
+    if kind == "auto":
+        return {}
+    raise ClusterError(
+        f"device {device!r}: none of the {able_workers(client, {})} Dask workers declares a GPU; start one for each "
+        f"GPU, as `dask worker {scheduler_address(client)} --nthreads 1 --resources GPU=1`, or set device=auto or cpu"
+    )
+
+
+def able_workers(client: Client, resources: Mapping[str, float]) -> int:
+    """Return how many workers there are now that declare these resources, free or not."""
+    workers = client.scheduler_info()["workers"].values()
+    return sum(all(worker["resources"].get(name, 0) >= need for name, need in resources.items()) for worker in workers)
+
+
+def scheduler_address(client: Client) -> str:
+    """Return the address of a client's scheduler, as error messages name it."""
+    return str(client.scheduler.address) if client.scheduler else "its address"
+
+
+@dataclass(frozen=True)
+class LocalWorker:
+    """One worker process of this machine, with one thread.
+
+    Attributes
+    ----------
+    memory_limit
+        In bytes; a worker that comes near it is ended before the machine swaps.
+    gpu
+        The GPU it owns, as ``CUDA_VISIBLE_DEVICES`` names it; None for a core.
+    """
+
+    memory_limit: int
+    gpu: str | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the process finds in its environment."""
+        return {} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu}
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """The Dask resources it declares."""
+        return {} if self.gpu is None else {GPU: 1.0}
+
+
+def local_workers(count: int | None = None, *, device: str = "auto") -> tuple[LocalWorker, ...]:
+    """Return the workers that this machine should have: one for each GPU if the device may be one, else for each core.
+
+    Parameters
+    ----------
+    count
+        Of workers, at most one for each GPU; None makes as many as there are GPUs or cores.
+    device
+        The settings' device.
+    """
+    gpus = visible_gpus() if device.partition(":")[0] in ("auto", "cuda") else ()
+    owned: tuple[str | None, ...] = gpus[:count] if gpus else (None,) * (count or available_cores())
+    memory_limit = int(MEMORY_SHARE * psutil.virtual_memory().total / len(owned))
+    return tuple(LocalWorker(memory_limit=memory_limit, gpu=gpu) for gpu in owned)
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the GPUs that torch can use here, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    if not (shutil.which("nvidia-smi") or Path("/dev/nvidiactl").exists()):
+        return ()
+    # In a process of its own: torch takes seconds, and this one does without it.
+    count = "import torch; print(torch.cuda.device_count())"
+    asked = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
+    found = int(asked.stdout)
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(chosen.split(",") if chosen else map(str, range(found)))[:found]
+
+
 def available_cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _local_cluster(workers: int) -> LocalCluster:
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=int(MEMORY_SHARE * psutil.virtual_memory().total / workers),
-        # An address of its own choice: two runs on one machine must not fight for the dashboard's port.
-        dashboard_address=":0",
-        preload=["tasks.worker_preload"],
+def _local_cluster(workers: tuple[LocalWorker, ...]) -> SpecCluster:
+    # LocalCluster's workers are all alike; these own different GPUs.
+    scheduler = {"cls": Scheduler, "options": {"port": 0, **LOOPBACK_ONLY}}
+    return SpecCluster(
+        scheduler=scheduler,
+        workers={number: {"cls": Nanny, "options": _nanny_options(worker)} for number, worker in enumerate(workers)},
+        silence_logs=logging.WARN,
     )
+
+
+def _nanny_options(worker: LocalWorker) -> dict[str, Any]:
+    return {
+        "nthreads": 1,
+        "memory_limit": worker.memory_limit,
+        "resources": worker.resources,
+        "env": worker.environment,
+        "preload": [PRELOAD],
+        "silence_logs": logging.WARN,
+        **LOOPBACK_ONLY,
+    }

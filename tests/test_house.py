@@ -26,4 +26,9 @@ def test_the_core_knows_arrays_only(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tasks").rglob("*.py")), ids=lambda path: path.name)
 def test_tasks_know_nothing_of_flows_nor_prefect(path):
+    assert not imported(path) & {"flows", "infra", "prefect"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "infra" / "local").rglob("*.py")), ids=lambda path: path.name)
+def test_the_local_stack_starts_flows_but_imports_none(path):
     assert not imported(path) & {"flows", "prefect"}

@@ -2,24 +2,17 @@
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from ssdnet_core.config import Config
-from ssdnet_core.synthetic import sample
-from tasks.batch import ImageEntry, Manifest
+from tasks.batch import ImageEntry
 from tasks.cluster import ClusterError, dask_client
-from tasks.discovery import discover, list_images
 from tasks.dispatch import MAX_CHUNKS, chunks, collect_chunk, submit_chunk
-from tasks.inspection import Inspection
-from tasks.maps import prepare_maps, read_map
+from tasks.maps import read_map
 from tasks.storage import Storage
-
-QUICK = Config().updated({"fit.steps": 3, "working_size": 64, "fit.crop": 32})
+from tests.tasks.prepared import prepared
 
 
 @given(st.integers(0, 20_000))
@@ -38,18 +31,6 @@ class DeadlyStorage(Storage):
         if key == "deadly.png":
             os._exit(1)
         return super().read(key, start=start, end=end)
-
-
-def prepared(tmp_path: Path, *names: str) -> tuple[Inspection, tuple[ImageEntry, ...]]:
-    source = Storage(str(tmp_path / "night"))
-    (tmp_path / "night").mkdir()
-    for seed, name in enumerate(names):
-        Image.fromarray(sample("leather", "hole", size=(64, 64), seed=seed).pixels).save(tmp_path / "night" / name)
-    entries = discover(source, list_images(source))
-    manifest = Manifest(batch="n", input=source.address, pattern="", config=QUICK, entries=entries)
-    folder = Storage(str(tmp_path / "results"))
-    prepare_maps(folder, manifest)
-    return Inspection(source=source, folder=folder, config=QUICK, fingerprint=manifest.fingerprint), entries
 
 
 @pytest.mark.slow

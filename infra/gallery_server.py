@@ -1,0 +1,130 @@
+"""The galleries of a results folder or bucket over HTTP: ``python -m infra.gallery_server RESULTS``.
+
+A browser opens neither ``s3://`` nor, from a page of the Prefect UI, a file. Of the results only pages and
+pictures are served, and nothing is ever changed.
+"""
+
+import argparse
+import html
+import mimetypes
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from tasks.report import PAGE
+from tasks.storage import Storage, StorageError
+
+SUFFIXES = (".html", ".jpg", ".png", ".svg")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def page_key(path: str) -> str | None:
+    """Return the key of the page or picture below the results that a URL's path names; None if it names anything else.
+
+    >>> page_key("/line-1-2026-11-22/report/index.html")
+    'line-1-2026-11-22/report/index.html'
+    """
+    parts = unquote(path).split("/")[1:]
+    plain = all(part and not part.startswith(".") and part.isprintable() and "\\" not in part for part in parts)
+    return "/".join(parts) if plain and parts[-1].endswith(SUFFIXES) else None
+
+
+def read_page(results: Storage, key: str) -> bytes:
+    """Read a page or picture.
+
+    Raises
+    ------
+    StorageError
+        If there is none, or it is a link that leads out of the results.
+    """
+    if results.is_local and not Path(results.path(key)).resolve().is_relative_to(Path(results.root).resolve()):
+        raise StorageError(f"{key} leads out of {results.address}")
+    return results.read(key)
+
+
+def batches(results: Storage) -> list[str]:
+    """Return the names of the batches that have a gallery, the last by name first."""
+    try:
+        names = [path.rsplit("/", 1)[-1] for path in results.filesystem.ls(results.root, detail=False)]
+    except FileNotFoundError:
+        return []
+    found = (name for name in names if page_key(f"/{quote(name)}/{PAGE}") and results.exists(f"{name}/{PAGE}"))
+    return sorted(found, reverse=True)
+
+
+def list_page(results: Storage) -> str:
+    """Return the page that links to all galleries."""
+    links = "\n".join(f'<li><a href="/{quote(name)}/{PAGE}">{html.escape(name)}</a></li>' for name in batches(results))
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Galleries</title>'
+        f"<h1>Galleries in {html.escape(results.address)}</h1>\n"
+        f"{f'<ul>{links}</ul>' if links else '<p>None yet.</p>'}</html>\n"
+    )
+
+
+class GalleryHandler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD for pages and pictures, and for the list of batches at ``/``."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, *connection: object, results: Storage, hosts: tuple[str, ...]) -> None:
+        self._results, self._hosts = results, hosts
+        super().__init__(*connection)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        """Answer with a page or a picture."""
+        path = urlsplit(self.path).path
+        # A page elsewhere could name this server by a host of its own and so read what only this machine should.
+        if self._hosts and urlsplit(f"//{self.headers.get('Host', '')}").hostname not in self._hosts:
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
+        key = page_key(path)
+        try:
+            if path == "/":
+                self._answer(list_page(self._results).encode(), "text/html")
+            elif key is None:
+                self.send_error(HTTPStatus.NOT_FOUND)
+            else:
+                kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+                self._answer(read_page(self._results, key), kind)
+        except OSError as error:
+            self.log_error("%s", error)
+            self.send_error(HTTPStatus.NOT_FOUND)
+
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
+
+    def _answer(self, content: bytes, kind: str) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8" if kind == "text/html" else kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cache-Control", "no-cache")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+def gallery_server(results: Storage, *, host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
+    """Return a server of the galleries, bound but not yet serving.
+
+    Parameters
+    ----------
+    host
+        Address to listen on; on a loopback address only requests that name the server so are answered.
+    port
+        0 takes a free one.
+    """
+    handler = partial(GalleryHandler, results=results, hosts=LOOPBACK if host in LOOPBACK else ())
+    return ThreadingHTTPServer((host, port), handler)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", help="folder or s3://bucket/prefix that holds the batches")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; there is no authentication")
+    parser.add_argument("--port", type=int, default=8790)
+    options = parser.parse_args()
+    with gallery_server(Storage(options.results), host=options.host, port=options.port) as server:
+        server.serve_forever()

@@ -1,0 +1,86 @@
+"""Where the parts of the local stack listen."""
+
+import socket
+from dataclasses import dataclass, fields
+
+from infra.local.errors import LocalStackError
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Ports of the stack, and the address they are on; port 0 is a free one.
+
+    Attributes
+    ----------
+    host
+        Address to listen on.
+    prefect, scheduler, dashboard, s3, gallery
+        Ports of Prefect's API and UI, of the Dask scheduler and its dashboard, of the S3 server and of the galleries.
+    """
+
+    host: str = LOOPBACK
+    prefect: int = 4200
+    scheduler: int = 8786
+    dashboard: int = 8787
+    s3: int = 9000
+    gallery: int = 8790
+
+    @property
+    def name(self) -> str:
+        """The host as others reach it."""
+        return socket.getfqdn() if self.host in ("0.0.0.0", "::") else self.host
+
+    @property
+    def prefect_url(self) -> str:
+        """Prefect's UI; its API is below it."""
+        return f"http://{self.name}:{self.prefect}"
+
+    @property
+    def scheduler_url(self) -> str:
+        """The Dask scheduler."""
+        return f"tcp://{self.name}:{self.scheduler}"
+
+    @property
+    def dashboard_url(self) -> str:
+        """Dask's UI."""
+        return f"http://{self.name}:{self.dashboard}"
+
+    @property
+    def s3_url(self) -> str:
+        """The S3 server."""
+        return f"http://{self.name}:{self.s3}"
+
+    @property
+    def gallery_url(self) -> str:
+        """The galleries."""
+        return f"http://{self.name}:{self.gallery}"
+
+    def resolved(self) -> "Endpoints":
+        """Return the endpoints with free ports for those that are 0.
+
+        Raises
+        ------
+        LocalStackError
+            If a port is taken, naming the option that chooses another.
+        """
+        names = [field.name for field in fields(self) if field.name != "host"]
+        probes: list[socket.socket] = []
+        try:
+            # All are held until all are found, so that no free one is found twice.
+            probes.extend(_bound(self.host, getattr(self, name), option=f"--{name}-port") for name in names)
+            ports = {name: probe.getsockname()[1] for name, probe in zip(names, probes, strict=True)}
+        finally:
+            for probe in probes:
+                probe.close()
+        return Endpoints(host=self.host, **ports)
+
+
+def _bound(host: str, port: int, *, option: str) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise LocalStackError(
+            f"cannot listen on {host}:{port} ({error.strerror}): choose another port with {option}, 0 takes a free one"
+        ) from error

@@ -1,0 +1,77 @@
+"""The folder that holds a stack's whole state, and who is at work in it."""
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from infra.local.errors import LocalStackError
+from infra.local.processes import end_all, marked
+
+STOP_TIMEOUT = 180.0
+
+
+@contextmanager
+def held(home: Path) -> Iterator[None]:
+    """Hold a home for the length of a ``with`` block; a killed holder loses it at once.
+
+    Raises
+    ------
+    LocalStackError
+        If it is held.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with _pid_file(home).open("a+") as file:
+        if not _locked(file):
+            raise LocalStackError(
+                f"{home} is up, by process {_pid_file(home).read_text()}: `ssdnet down --home {home}` stops it; "
+                "another --home, with other ports, is another stack"
+            )
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def stop(home: Path) -> bool:
+    """Stop the stack of a home, and what a killed one left behind; return whether anything ran.
+
+    Raises
+    ------
+    LocalStackError
+        If it does not stop.
+    """
+    holder = _holder(home)
+    if holder:
+        os.kill(holder, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while _holder(home):
+            if time.monotonic() > deadline:
+                raise LocalStackError(f"process {holder} has not stopped {home} after {STOP_TIMEOUT:.0f} s: kill it")
+            time.sleep(0.1)
+    left = marked(home)
+    end_all(left)
+    return bool(holder or left)
+
+
+def _holder(home: Path) -> int | None:
+    if not _pid_file(home).exists():
+        return None
+    with _pid_file(home).open() as file:
+        return None if _locked(file) else int(file.read())
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _pid_file(home: Path) -> Path:
+    return home / "up.pid"

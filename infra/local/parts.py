@@ -1,0 +1,226 @@
+"""The parts of the local stack: their commands, their environment, and how they show that they work."""
+
+import os
+import shlex
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from infra.local.endpoints import LOOPBACK, Endpoints
+from infra.local.errors import LocalStackError
+from infra.local.processes import Part, python
+from infra.local.registration import Project, ask
+from infra.local.trial_storage import ENVIRONMENT as TRIAL_CREDENTIALS
+from tasks.cluster import PRELOAD, SCHEDULER_VARIABLE, SETTINGS, WORKER_ENVIRONMENT, LocalWorker, local_workers
+from tasks.storage import Storage
+
+PROJECT = Path(__file__).parent.parent.parent
+MOTO_SERVER = PROJECT / ".venv-moto" / "bin" / "moto_server"
+ALLOWED_FAILURES = 2
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """What the user chose.
+
+    Attributes
+    ----------
+    home
+        Folder of all state.
+    endpoints
+        Where the parts listen.
+    images, results
+        Folder or s3://bucket/prefix of the images of all lines, and of the batches.
+    workers
+        Number of Dask workers; None takes one for each GPU, else one for each core.
+    trial_storage
+        Whether to start an S3 server for trying things, with a night to inspect in it.
+    """
+
+    home: Path
+    endpoints: Endpoints
+    images: str
+    results: str
+    workers: int | None = None
+    trial_storage: bool = True
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The parts, in the order in which they start.
+
+    Attributes
+    ----------
+    storage
+        The S3 server for trying things, if it is wanted.
+    server
+        Prefect's.
+    cluster
+        Dask's scheduler and workers.
+    gallery
+        Serves the galleries.
+    runners
+        Prefect's workers, one for each work pool, which start flow runs; last, since these need all others.
+    """
+
+    storage: Part | None
+    server: Part
+    cluster: tuple[Part, ...]
+    gallery: Part
+    runners: tuple[Part, ...]
+
+
+def stack_environment(settings: StackSettings) -> dict[str, str]:
+    """Return what the parts, and a user's shell, need to find each other."""
+    endpoints = settings.endpoints
+    direct = ",".join(filter(None, (os.environ.get("NO_PROXY", ""), endpoints.name, LOOPBACK, "localhost")))
+    environment = {
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_API_URL": f"{endpoints.prefect_url}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # Tells a run whose machine went away from one that is at work.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "SSDNET_HOME": str(PROJECT),
+        "SSDNET_IMAGES": Storage(settings.images).address,
+        "SSDNET_RESULTS": Storage(settings.results).address,
+        "SSDNET_GALLERY_URL": endpoints.gallery_url,
+        SCHEDULER_VARIABLE: endpoints.scheduler_url,
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+    }
+    if settings.trial_storage:
+        environment |= {"AWS_ENDPOINT_URL": endpoints.s3_url, **TRIAL_CREDENTIALS}
+    return environment
+
+
+def foreign_environment(settings: StackSettings) -> dict[str, str]:
+    """Return this process' environment without what would lead the stack elsewhere: the user's own servers."""
+    elsewhere = ("PREFECT_", "DASK_", *(("AWS_",) if settings.trial_storage else ()))
+    return {name: value for name, value in os.environ.items() if not name.startswith(elsewhere)}
+
+
+def write_shell_environment(path: Path, environment: Mapping[str, str]) -> None:
+    """Write a file for a shell to source, so that its commands use this stack."""
+    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()))
+
+
+def parts(settings: StackSettings, project: Project) -> Stack:
+    """Return the parts of the stack."""
+    endpoints, results = settings.endpoints, Storage(settings.results).address
+    host, api = endpoints.host, f"{endpoints.prefect_url}/api"
+    workers = local_workers(settings.workers)
+    count = partial(_field, f"{endpoints.dashboard_url}/json/counts.json", "workers")
+    return Stack(
+        storage=_storage(endpoints) if settings.trial_storage else None,
+        server=Part(
+            name="Prefect server",
+            command=python("prefect", "server", "start", "--host", host, "--port", str(endpoints.prefect)),
+            answers=partial(_answers, f"{api}/health"),
+            environment={"PREFECT_SERVER_UI_API_URL": api},
+        ),
+        cluster=(
+            Part(
+                name="Dask scheduler",
+                command=python(
+                    "distributed.cli.dask_scheduler",
+                    *("--host", host, "--port", str(endpoints.scheduler)),
+                    *("--dashboard-address", f"{host}:{endpoints.dashboard}"),
+                ),
+                answers=partial(_answers, f"{endpoints.dashboard_url}/health"),
+                environment=_dask_settings({**SETTINGS, "distributed.scheduler.allowed-failures": ALLOWED_FAILURES}),
+            ),
+            *_dask_workers(settings.home, endpoints, workers, all_there=lambda: (count() or 0) >= len(workers)),
+        ),
+        gallery=Part(
+            name="gallery server",
+            command=python("infra.gallery_server", results, "--host", host, "--port", str(endpoints.gallery)),
+            answers=partial(_answers, endpoints.gallery_url),
+        ),
+        runners=tuple(_runner(pool, api) for pool in project.pools),
+    )
+
+
+def _storage(endpoints: Endpoints) -> Part:
+    if not MOTO_SERVER.exists():
+        raise LocalStackError(
+            f"the S3 server for trying things is not installed ({MOTO_SERVER}): `make up` installs it, --no-s3 does "
+            "without; the storage is then the one that your AWS environment variables name"
+        )
+    return Part(
+        name="S3 server",
+        command=(str(MOTO_SERVER), "--host", endpoints.host, "--port", str(endpoints.s3)),
+        answers=partial(_answers, endpoints.s3_url),
+        state_in_memory=True,
+    )
+
+
+def _runner(pool: str, api: str) -> Part:
+    start = python("prefect", "worker", "start", "--pool", pool, "--name", "local", "--type", "process")
+    return Part(
+        name=f"Prefect worker of {pool}",
+        command=start,
+        answers=partial(_is_online, f"{api}/work_pools/{pool}"),
+        # Flow runs tell the server that they were stopped.
+        ends_children=True,
+    )
+
+
+def _dask_workers(
+    home: Path, endpoints: Endpoints, workers: tuple[LocalWorker, ...], *, all_there: Callable[[], bool]
+) -> Iterator[Part]:
+    command = python(
+        "distributed.cli.dask_worker",
+        endpoints.scheduler_url,
+        *("--host", endpoints.host, "--nthreads", "1", "--memory-limit", str(workers[0].memory_limit)),
+        *("--local-directory", str(home / "dask"), "--preload", PRELOAD),
+        # Without an address of its own, the server of a worker's figures listens everywhere.
+        *("--no-dashboard", "--dashboard-address", f"{endpoints.host}:0"),
+    )
+    environment = {**_dask_settings(SETTINGS), **WORKER_ENVIRONMENT}
+    if workers[0].gpu is None:
+        counted = (*command, "--nworkers", str(len(workers)))
+        yield Part(name="Dask workers", command=counted, answers=all_there, environment=environment)
+        return
+    for worker in workers:
+        resources = ",".join(f"{name}={amount:g}" for name, amount in worker.resources.items())
+        yield Part(
+            name=f"Dask worker of GPU {worker.gpu}",
+            command=(*command, "--resources", resources),
+            answers=all_there,
+            environment=environment | worker.environment,
+        )
+
+
+def _dask_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": str(value)
+        for name, value in settings.items()
+        if not isinstance(value, Mapping)
+    }
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _field(url: str, name: str) -> Any:
+    try:
+        return ask(url)[name]
+    except OSError:
+        return None
+
+
+def _is_online(pool: str) -> bool:
+    try:
+        found = ask(f"{pool}/workers/filter", {})
+    except OSError:
+        return False
+    return any(worker["status"] == "ONLINE" for worker in found)

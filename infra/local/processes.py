@@ -1,0 +1,231 @@
+"""Processes that belong together: started, waited for, watched, and ended without a trace.
+
+Every process carries a mark in its environment that its children inherit, flow runs and Dask workers included. So all
+of them are found again, even by another command after their supervisor was killed.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from infra.local.errors import LocalStackError
+
+MARK = "SSDNET_UP"
+"""Environment variable that marks the processes of one stack, with its home folder."""
+
+START_TIMEOUT = 300.0
+END_TIMEOUT = 15.0
+MOST_DEATHS = 3
+DEATHS_COUNT_FOR = 600.0
+TAIL_LINES = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One process of the stack.
+
+    Attributes
+    ----------
+    name
+        As the user is told it; its log is named so.
+    command
+        Program and arguments.
+    answers
+        Whether the part does its work; asked until it says so.
+    environment
+        What it finds in its environment beside what all parts do.
+    state_in_memory
+        It must not be started again after it died: what the others rely on went with it.
+    ends_children
+        Its children end well if they are asked to before it is; it would kill them.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    answers: Callable[[], bool]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    state_in_memory: bool = False
+    ends_children: bool = False
+
+
+class Supervisor:
+    """Starts parts, starts again what dies, and ends them in the reverse order.
+
+    Parameters
+    ----------
+    home
+        Folder of the stack; logs go to ``logs`` below it, and its path is the processes' mark.
+    folder
+        Working directory of the parts.
+    environment
+        Of all parts.
+    tell
+        Called with what the user should know.
+    """
+
+    def __init__(
+        self, home: Path, *, folder: Path, environment: Mapping[str, str], tell: Callable[[str], None]
+    ) -> None:
+        self._home = home
+        self._folder = folder
+        self._environment = {**environment, MARK: str(home)}
+        self._tell = tell
+        self._running: dict[Part, subprocess.Popen[bytes]] = {}
+        self._deaths: list[float] = []
+
+    def start(self, part: Part) -> None:
+        """Start a part; returns at once."""
+        log = self.log(part)
+        log.parent.mkdir(exist_ok=True)
+        if log.exists() and part not in self._running:
+            log.replace(log.with_suffix(".log.1"))
+        with log.open("ab") as output:
+            self._running[part] = subprocess.Popen(
+                part.command,
+                cwd=self._folder,
+                env={**self._environment, **part.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # A session of its own: Ctrl-C is for the supervisor, which ends the parts in their order.
+                start_new_session=True,
+            )
+
+    def run(self, name: str, *command: str) -> None:
+        """Run a command of the stack to its end.
+
+        Raises
+        ------
+        LocalStackError
+            If it fails, with what it wrote.
+        """
+        finished = subprocess.run(command, cwd=self._folder, env=self._environment, capture_output=True, text=True)
+        if finished.returncode:
+            raise LocalStackError(f"{name} failed:\n{(finished.stdout + finished.stderr).strip()}")
+
+    def wait_for(self, *parts: Part) -> None:
+        """Wait until parts do their work.
+
+        Raises
+        ------
+        LocalStackError
+            If one ends, or does not answer in time; with the end of its log.
+        """
+        deadline = time.monotonic() + START_TIMEOUT
+        for part in parts:
+            while not part.answers():
+                for started, process in self._running.items():
+                    if process.poll() is not None:
+                        raise LocalStackError(self._death(started, process))
+                if time.monotonic() > deadline:
+                    raise LocalStackError(
+                        f"the {part.name} does not answer after {START_TIMEOUT:.0f} s; {self._log_tail(part)}"
+                    )
+                time.sleep(0.2)
+
+    def watch(self) -> None:
+        """Watch the parts for ever, and start again what dies.
+
+        Raises
+        ------
+        LocalStackError
+            If a part died that must not be started again, or more than three died within ten minutes.
+        """
+        while True:
+            time.sleep(0.5)
+            for part, process in list(self._running.items()):
+                if process.poll() is not None:
+                    self._revive(part, process)
+
+    def runs(self, part: Part) -> bool:
+        """Whether a part was started and has not ended."""
+        return part in self._running and self._running[part].poll() is None
+
+    def end(self, *parts: Part) -> None:
+        """End parts with their descendants, one after the other; without parts, all that run, last started first."""
+        for part in parts or tuple(reversed(self._running)):
+            process = self._running.pop(part, None)
+            if process is None:
+                continue
+            family = descendants(process.pid)
+            if part.ends_children:
+                end_all(family)
+            end_all([psutil.Process(process.pid)] if process.poll() is None else [])
+            process.wait()
+            end_all(family)
+
+    def log(self, part: Part) -> Path:
+        """Return where a part's output goes."""
+        return self._home / "logs" / f"{part.name.replace(' ', '-')}.log"
+
+    def _revive(self, part: Part, process: "subprocess.Popen[bytes]") -> None:
+        now = time.monotonic()
+        self._deaths = [death for death in self._deaths if now - death < DEATHS_COUNT_FOR] + [now]
+        if part.state_in_memory or len(self._deaths) > MOST_DEATHS:
+            raise LocalStackError(self._death(part, process))
+        self._tell(f"{self._death(part, process)}\nstarting the {part.name} again")
+        self.start(part)
+
+    def _death(self, part: Part, process: "subprocess.Popen[bytes]") -> str:
+        return f"the {part.name} ended by itself (status {process.returncode}); {self._log_tail(part)}"
+
+    def _log_tail(self, part: Part) -> str:
+        log = self.log(part)
+        lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        return f"{log} ends:\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def marked(home: Path) -> list[psutil.Process]:
+    """Return the processes of the stack with this home, whoever started them; not the one that asks."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(home) and process.pid != os.getpid():
+                found.append(process)
+        except psutil.Error:
+            continue  # Ended meanwhile, or somebody else's.
+    return found
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """Return a process' children, their children, and so on."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end_all(processes: Iterable[psutil.Process]) -> None:
+    """Ask processes to end, and kill those that have not after a while."""
+    left = [process for process in processes if _runs(process)]
+    for stop in (psutil.Process.terminate, psutil.Process.kill):
+        for process in left:
+            try:
+                stop(process)
+            except psutil.NoSuchProcess:
+                continue
+        deadline = time.monotonic() + END_TIMEOUT
+        while left and time.monotonic() < deadline:
+            time.sleep(0.05)
+            left = [process for process in left if _runs(process)]
+    if left:
+        raise LocalStackError(f"processes {', '.join(str(process.pid) for process in left)} cannot be ended")
+
+
+def _runs(process: psutil.Process) -> bool:
+    # A zombie has ended; only its parent has not taken notice, which is init's affair once that has ended too.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def python(module: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command that runs a module of this environment's Python."""
+    return (sys.executable, "-m", module, *arguments)

@@ -1,0 +1,145 @@
+"""The whole system on one machine: ``ssdnet up``."""
+
+import os
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infra.local.endpoints import LOOPBACK
+from infra.local.home import held
+from infra.local.parts import (
+    PROJECT,
+    StackSettings,
+    foreign_environment,
+    parts,
+    stack_environment,
+    write_shell_environment,
+)
+from infra.local.processes import Supervisor, end_all, marked
+from infra.local.registration import Project, crash_lost_runs, read_project, register
+from infra.local.trial_storage import create_buckets, provide_night, restore_buckets, save_buckets
+from tasks.report import PAGE
+
+ARCHIVE = "buckets.zip"
+SHELL_ENVIRONMENT = "environment.sh"
+
+
+def up(settings: StackSettings) -> None:
+    """Start the stack, and stay until a signal or a fault ends it; then stop all of it.
+
+    Raises
+    ------
+    LocalStackError
+        If it cannot start or go on.
+    """
+    console = Console(stderr=True, highlight=False)
+    tell = partial(console.print, markup=False, soft_wrap=True)
+    home = settings.home.resolve()
+    with held(home), interruptible():
+        left = marked(home)
+        if left:
+            tell(f"an earlier run left {len(left)} processes behind: ending them")
+            end_all(left)
+        project = read_project(PROJECT)
+        settings = replace(settings, home=home, endpoints=settings.endpoints.resolved())
+        own = stack_environment(settings)
+        write_shell_environment(home / SHELL_ENVIRONMENT, own)
+        environment = {**foreign_environment(settings), **own}
+        # This process reads and writes objects, too.
+        os.environ.clear()
+        os.environ.update(environment)
+        stack = parts(settings, project)
+        supervisor = Supervisor(home, folder=PROJECT, environment=environment, tell=tell)
+        restored = False
+        try:
+            tell(f"starting, with all state in {home} ...")
+            for part in (stack.storage, stack.server, *stack.cluster, stack.gallery):
+                if part:
+                    supervisor.start(part)
+            if stack.storage:
+                supervisor.wait_for(stack.storage)
+                restore_buckets(home / ARCHIVE)
+                restored = True
+                create_buckets((settings.images, settings.results))
+                provide_night(settings.images, project.line, project.last_night)
+            supervisor.wait_for(stack.server)
+            register(project, own["PREFECT_API_URL"], supervisor)
+            crash_lost_runs(own["PREFECT_API_URL"])
+            for runner in stack.runners:
+                supervisor.start(runner)
+            supervisor.wait_for(*stack.cluster, stack.gallery, *stack.runners)
+            show(console, settings, project)
+            supervisor.watch()
+        except KeyboardInterrupt:
+            tell("stopping ...")
+        finally:
+            with uninterrupted():
+                supervisor.end(*stack.runners, stack.gallery, *reversed(stack.cluster))
+                try:
+                    if stack.storage and restored and supervisor.runs(stack.storage):
+                        save_buckets(home / ARCHIVE)
+                finally:
+                    supervisor.end()
+                    end_all(marked(home))
+        tell("stopped")
+
+
+def show(console: Console, settings: StackSettings, project: Project) -> None:
+    """Print the addresses, and how to start a first night."""
+    home, endpoints = settings.home, settings.endpoints
+    table = Table(title="SSDnet Inspect is up", show_header=False)
+    for name, value in (
+        ("Prefect UI", endpoints.prefect_url),
+        ("Dask UI", f"{endpoints.dashboard_url}/status"),
+        ("galleries", endpoints.gallery_url),
+        *((("S3, for trying", endpoints.s3_url),) if settings.trial_storage else ()),
+        ("Dask scheduler", endpoints.scheduler_url),
+        ("state and logs", str(home)),
+    ):
+        table.add_row(name, Text(value, overflow="fold"))
+    console.print(table)
+    if endpoints.host not in (LOOPBACK, "localhost", "::1"):
+        console.print("Everybody who reaches this machine can use all of it: there is no authentication.", style="red")
+    day = project.last_night
+    console.print(
+        f"A first night: in the Prefect UI, Deployments > {project.nightly} > Run > Custom run, day {day}.\n"
+        "Or in another shell:\n"
+        f"    . {shlex.quote(str(home / SHELL_ENVIRONMENT))}\n"
+        f"    prefect deployment run nightly/{project.nightly} --param day={day} --watch\n"
+        f"Its gallery, worst image first: {endpoints.gallery_url}/{project.line}-{day}/{PAGE}\n"
+        "Ctrl-C here, or `ssdnet down` elsewhere, stops all of it.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make a request to end, from whomever, what Ctrl-C is: KeyboardInterrupt."""
+    with _handling(signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep further requests to end from disturbing the first; what runs inside ends by itself."""
+    with _handling(signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handling(handler: Any) -> Iterator[None]:
+    earlier = {name: signal.signal(name, handler) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for name, former in earlier.items():
+            signal.signal(name, former)

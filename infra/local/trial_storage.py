@@ -1,0 +1,75 @@
+"""The buckets of the S3 server for trying things: kept over a stop, and filled with a night to inspect.
+
+The server keeps its objects in memory. A clean stop writes them to one archive, and the next start puts them back.
+"""
+
+import zipfile
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+
+import fsspec
+
+from tasks.sample_night import write_line_night
+from tasks.storage import Storage
+
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "ssdnet",
+    "AWS_SECRET_ACCESS_KEY": "ssdnet-trial",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+"""The server takes any credentials; these keep others out of its log, and out of its way."""
+
+SAMPLE_IMAGES = 16
+GROUP = 64
+"""Objects read side by side."""
+
+
+def create_buckets(addresses: Iterable[str]) -> None:
+    """Create the buckets of addresses, where they are buckets' and not there."""
+    filesystem = _filesystem()
+    for storage in map(Storage, addresses):
+        bucket = storage.root.split("/", 1)[0]
+        if not storage.is_local and not filesystem.exists(bucket):
+            filesystem.mkdir(bucket)
+
+
+def save_buckets(archive: Path) -> None:
+    """Write all buckets to an archive, which replaces an earlier one."""
+    filesystem = _filesystem()
+    partial = archive.with_suffix(".partial")
+    with zipfile.ZipFile(partial, "w") as target:
+        for bucket in filesystem.ls("", detail=False):
+            storage = Storage(f"s3://{bucket}")
+            target.mkdir(bucket)
+            keys = [stored.key for stored in storage.list()]
+            for start in range(0, len(keys), GROUP):
+                for key, content in storage.read_many(keys[start : start + GROUP]).items():
+                    if isinstance(content, Exception):
+                        raise content
+                    target.writestr(f"{bucket}/{key}", content)
+    partial.replace(archive)
+
+
+def restore_buckets(archive: Path) -> None:
+    """Put the buckets of an archive back; without one, nothing happens."""
+    if not archive.exists():
+        return
+    with zipfile.ZipFile(archive) as source:
+        names = source.namelist()
+        create_buckets(f"s3://{name}" for name in names if name.endswith("/") and name.count("/") == 1)
+        for name in names:
+            bucket, key = name.split("/", 1)
+            if key:
+                Storage(f"s3://{bucket}").write(key, source.read(name))
+
+
+def provide_night(images: str, line: str, day: date) -> None:
+    """Make a night of a line to inspect, unless there is one of that day."""
+    night = Storage(images).below(f"{line}/{day.isoformat()}")
+    if not night.exists():
+        write_line_night(night, images=SAMPLE_IMAGES, seed=day.toordinal())
+
+
+def _filesystem() -> fsspec.AbstractFileSystem:
+    return fsspec.filesystem("s3", use_listings_cache=False)

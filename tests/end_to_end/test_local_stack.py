@@ -1,0 +1,209 @@
+"""``ssdnet up`` as a user meets it: servers, a night through the UI's API, the pages in a browser, and the stop.
+
+One stack serves all tests of this module; the last ones stop it.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from infra.local.processes import marked
+from infra.local.registration import ask
+from tests.browser import CHROMIUM, browser, opened
+from tests.conftest import ROOT, accepts, wait_for
+
+pytestmark = pytest.mark.slow
+
+QUICK = {"fit": {"steps": 8, "crop": 64}, "working_size": 64}
+FREE_PORTS = [f"--{part}-port=0" for part in ("prefect", "scheduler", "dashboard", "s3", "gallery")]
+
+
+@dataclass
+class Stack:
+    home: Path
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        with (self.home.parent / "up.log").open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "flows", "up", "--home", self.home, "--workers", "2", *FREE_PORTS],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        wait_for(lambda: "Ctrl-C here" in self.told() or self.process.poll() is not None, what="ssdnet up", timeout=300)
+        assert self.process.poll() is None, self.told()
+
+    def told(self) -> str:
+        return (self.home.parent / "up.log").read_text()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", (self.home / "environment.sh").read_text(), re.M))
+
+    @property
+    def ports(self) -> set[int]:
+        return {int(port) for port in re.findall(r"(?:http|tcp)://127\.0\.0\.1:(\d+)", self.told())}
+
+    def ask(self, path: str, body: Any = None, *, method: str | None = None) -> Any:
+        return ask(f"{self.environment['PREFECT_API_URL']}/{path}", body, method=method)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    if not (ROOT / ".venv-moto" / "bin" / "moto_server").exists():
+        if os.environ.get("SSDNET_REQUIRE_SERVERS"):
+            pytest.fail("no S3 server: run `make test-slow`")
+        pytest.skip("no S3 server: `make test-slow` installs one")
+    stack = Stack(tmp_path_factory.mktemp("up") / "home")
+    stack.start()
+    yield stack
+    stack.process.terminate()
+    stack.process.wait(timeout=120)
+    left = marked(stack.home)
+    for process in left:
+        process.kill()
+    assert not left
+
+
+def nightly(stack: Stack) -> dict[str, Any]:
+    return stack.ask("deployments/name/nightly/line-1")
+
+
+def start_night(stack: Stack) -> str:
+    """Start a night as the UI does, and return its run."""
+    day = re.search(r"--param day=(\S+)", stack.told())[1]
+    parameters = {**nightly(stack)["parameters"], "day": day, "config": QUICK}
+    return stack.ask(f"deployments/{nightly(stack)['id']}/create_flow_run", {"parameters": parameters})["id"]
+
+
+def wait_until(stack: Stack, run: str, *states: str) -> dict[str, Any]:
+    wait_for(
+        lambda: stack.ask(f"flow_runs/{run}")["state_name"] in (*states, "Failed", "Crashed"),
+        what=f"run {states}",
+        timeout=240,
+    )
+    found = stack.ask(f"flow_runs/{run}")
+    assert found["state_name"] in states, found["state"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def night(stack: Stack) -> dict[str, Any]:
+    return wait_until(stack, start_night(stack), "Completed")
+
+
+def fetched(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return answer.read()
+
+
+def test_a_night_started_as_the_ui_does_is_sealed_in_s3_by_the_clusters_workers(stack, night):
+    batch = f"line-1-{night['parameters']['day']}"
+    code = f"from tasks.storage import Storage; print(Storage('s3://results/{batch}').read('seal.json').decode())"
+    seal = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **stack.environment}, capture_output=True, text=True
+    )
+    assert json.loads(seal.stdout)["inspected"] == 16, seal.stderr
+    [subflow] = stack.ask("flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [night["id"]]}}})
+    logs = stack.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [subflow["id"]]}}})
+    assert any("all workers fit" in entry["message"] for entry in logs)
+    dashboard = re.search(r"(http://\S+)/status", stack.told())[1]
+    assert json.loads(fetched(f"{dashboard}/json/counts.json"))["workers"] == 2
+    assert b"bokeh" in fetched(f"{dashboard}/status").lower()
+
+
+def test_the_gallery_of_the_night_opens_over_http_with_its_pictures(stack, night):
+    served = stack.environment["SSDNET_GALLERY_URL"]
+    [page] = re.findall(r'href="(/[^"]*)"', fetched(served).decode())
+    gallery = fetched(served + page).decode()
+    assert "001-" in gallery
+    picture = re.search(r"images/\d+\.jpg", gallery)[0]
+    assert fetched(f"{served}{page.rsplit('/', 1)[0]}/{picture}").startswith(b"\xff\xd8")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        fetched(f"{served}/line-1-{night['parameters']['day']}/seal.json")
+
+
+def test_the_prefect_ui_and_the_gallery_show_the_night_in_a_browser(stack, night, tmp_path):
+    if not CHROMIUM:
+        if os.environ.get("SSDNET_REQUIRE_SERVERS"):
+            pytest.fail("no browser: install chromium")
+        pytest.skip("no browser: install chromium")
+    ui = stack.environment["PREFECT_API_URL"].removesuffix("/api")
+    gallery = f"{stack.environment['SSDNET_GALLERY_URL']}/line-1-{night['parameters']['day']}/report/index.html"
+    with browser(tmp_path / "profile") as devtools:
+        with opened(devtools, f"{ui}/runs/flow-run/{night['id']}") as page:
+            page.wait_for_text(night["name"], "Completed", "Beginning flow run", timeout=120)
+            page.screenshot(tmp_path / "run.png")
+        with opened(devtools, gallery) as page:
+            page.wait_for_text("001-")
+            loaded = "[...document.images].filter(image => image.complete && image.naturalWidth).length"
+            wait_for(lambda: page.value(loaded) >= 2, what="the gallery's pictures")
+            page.screenshot(tmp_path / "gallery.png")
+
+
+def test_a_second_up_of_the_same_home_says_who_runs(stack, ssdnet):
+    second = ssdnet("up", "--home", stack.home, *FREE_PORTS)
+    assert second.returncode == 1
+    assert f"process {stack.process.pid}" in second.stderr
+
+
+def test_a_taken_port_is_named_with_the_option_that_changes_it(stack, ssdnet, tmp_path):
+    taken = max(stack.ports)
+    refused = ssdnet("up", "--home", tmp_path / "other", *FREE_PORTS, "--gallery-port", taken)
+    assert refused.returncode == 1
+    assert f"127.0.0.1:{taken}" in refused.stderr
+    assert "--gallery-port" in refused.stderr
+    assert not marked(tmp_path / "other")
+
+
+def test_nothing_listens_beyond_loopback(stack):
+    listening = {
+        connection.laddr.ip
+        for process in marked(stack.home)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening <= {"127.0.0.1", "::1"}
+
+
+def test_ctrl_c_stops_everything_and_the_next_start_has_runs_galleries_and_switches_again(stack, night, ssdnet):
+    deployment = nightly(stack)
+    schedule = f"deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
+    stack.ask(schedule, {"active": True}, method="PATCH")
+
+    ports = stack.ports
+    assert len(ports) == 5
+    stack.process.send_signal(signal.SIGINT)
+    stack.process.wait(timeout=120)
+    assert "Traceback" not in stack.told()
+    assert not marked(stack.home)
+    assert not [port for port in ports if accepts(port)]
+
+    stack.start()
+    assert stack.ask(f"flow_runs/{night['id']}")["state_name"] == "Completed"
+    assert nightly(stack)["schedules"][0]["active"]
+    assert f"line-1-{night['parameters']['day']}" in fetched(stack.environment["SSDNET_GALLERY_URL"]).decode()
+
+    running = start_night(stack)
+    wait_until(stack, running, "Running", "Completed")
+    ports = stack.ports
+    stack.process.kill()
+    stack.process.wait()
+    assert marked(stack.home)
+    assert ssdnet("down", "--home", stack.home).returncode == 0
+    assert not marked(stack.home)
+    assert not [port for port in ports if accepts(port)]
+    assert "nothing was up" in ssdnet("down", "--home", stack.home).stdout

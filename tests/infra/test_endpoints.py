@@ -1,0 +1,28 @@
+import socket
+
+import pytest
+
+from infra.local.endpoints import Endpoints
+from infra.local.errors import LocalStackError
+
+FREE = Endpoints(prefect=0, scheduler=0, dashboard=0, s3=0, gallery=0)
+
+
+def test_free_ports_are_found_and_all_differ():
+    found = FREE.resolved()
+    ports = {found.prefect, found.scheduler, found.dashboard, found.s3, found.gallery}
+    assert len(ports) == 5
+    assert 0 not in ports
+    assert found.scheduler_url == f"tcp://127.0.0.1:{found.scheduler}"
+
+
+def test_a_taken_port_is_named_with_its_option():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(LocalStackError, match=rf"127\.0\.0\.1:{port} .*--s3-port"):
+            Endpoints(prefect=0, scheduler=0, dashboard=0, s3=port, gallery=0).resolved()
+
+
+def test_an_address_of_another_machine_is_refused():
+    with pytest.raises(LocalStackError, match=r"192\.0\.2\.1"):
+        Endpoints(host="192.0.2.1").resolved()

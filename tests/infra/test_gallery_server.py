@@ -1,0 +1,119 @@
+"""What the gallery server hands out, and what it does not, over real HTTP connections."""
+
+import http.client
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.gallery_server import gallery_server, page_key
+from tasks.storage import Storage
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """A folder of results beside a secret, and the port at which it is served."""
+    root = tmp_path_factory.mktemp("served")
+    for name, content in {
+        "secret.html": "secret",
+        "results/night <1>/report/index.html": "<p>worst first</p>",
+        "results/night <1>/report/images/0000000.jpg": "a photograph",
+        "results/night <1>/seal.json": "{}",
+        "results/unfinished/manifest.json": "{}",
+        "results/.hidden/report/index.html": "hidden",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    (root / "results" / "night <1>" / "report" / "link.html").symlink_to(root / "secret.html")
+    server = gallery_server(Storage(str(root / "results")))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield root, server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def asked(port: int, path: str, *, method: str = "GET", host: str | None = None) -> tuple[int, str, str]:
+    """Return status, kind and text; the path goes out as it is, which a browser or urllib would not let it."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.putrequest(method, path, skip_host=host is not None)
+    if host:
+        connection.putheader("Host", host)
+    connection.endheaders()
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, answer.headers.get("Content-Type", ""), text
+
+
+def test_pages_and_pictures_come_as_what_they_are(served):
+    _, port = served
+    assert asked(port, "/night%20%3C1%3E/report/index.html") == (200, "text/html; charset=utf-8", "<p>worst first</p>")
+    assert asked(port, "/night%20%3C1%3E/report/images/0000000.jpg") == (200, "image/jpeg", "a photograph")
+    assert asked(port, "/night%20%3C1%3E/report/index.html?day=1")[0] == 200
+    assert asked(port, "/night%20%3C1%3E/report/index.html", method="HEAD")[::2] == (200, "")
+
+
+def test_the_front_page_links_to_the_finished_batches_only_with_names_escaped(served):
+    _, port = served
+    status, _, page = asked(port, "/")
+    assert status == 200
+    assert '<a href="/night%20%3C1%3E/report/index.html">night &lt;1&gt;</a>' in page
+    assert page.count("<li>") == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.html",
+        "/%2e%2e/secret.html",
+        "/..%2fsecret.html",
+        "/night%20%3C1%3E/report/../../../secret.html",
+        "/night%20%3C1%3E/report/..%5c..%5c..%5csecret.html",
+        "//secret.html",
+        "/night%20%3C1%3E/report/link.html",
+        "/night%20%3C1%3E/report/index.html%00.html",
+        "/night%20%3C1%3E/seal.json",
+        "/night%20%3C1%3E/report",
+        "/night%20%3C1%3E/report/none.html",
+        "/.hidden/report/index.html",
+        "http://127.0.0.1/../secret.html",
+    ],
+)
+def test_nothing_else_is_handed_out(served, path):
+    _, port = served
+    status, _, text = asked(port, path)
+    assert status == 404
+    assert "secret" not in text
+
+
+def test_an_absolute_path_finds_nothing_outside(served):
+    root, port = served
+    assert asked(port, f"/{root}/secret.html")[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_nothing_can_be_changed(served, method):
+    _, port = served
+    assert asked(port, "/night%20%3C1%3E/report/index.html", method=method)[0] == 501
+
+
+def test_a_page_elsewhere_cannot_read_by_giving_the_server_a_name_of_its_own(served):
+    _, port = served
+    assert asked(port, "/", host=f"elsewhere.example:{port}")[0] == 403
+    assert asked(port, "/", host=f"localhost:{port}")[0] == 200
+
+
+@given(
+    st.lists(st.sampled_from(["..", ".", "", "a", "%2e", "%2e%2e", "%2f", "/", "\\", "%5c", ".html", "%00", "b.html"]))
+)
+def test_no_path_leaves_the_results(pieces):
+    key = page_key("/" + "".join(pieces))
+    if key is not None:
+        parts = key.split("/")
+        assert not {"..", ".", ""} & set(parts)
+        assert Path("/results", key).resolve().is_relative_to("/results")

@@ -1,0 +1,50 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from infra.local.errors import LocalStackError
+from infra.local.home import held, stop
+from tests.conftest import wait_for
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from infra.local.home import held
+with held(Path(sys.argv[1])):
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)])
+    wait_for(lambda: (tmp_path / "up.pid").exists() and (tmp_path / "up.pid").read_text(), what="the holder")
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_of_two_one_holds_a_home_and_the_other_is_told_who(holder, tmp_path):
+    with pytest.raises(LocalStackError, match=f"process {holder.pid}.*ssdnet down"), held(tmp_path):
+        pass
+
+
+def test_a_killed_holder_loses_its_home_at_once(holder, tmp_path):
+    holder.kill()
+    holder.wait()
+    with held(tmp_path):
+        assert (tmp_path / "up.pid").read_text() == str(os.getpid())
+    assert not stop(tmp_path)
+
+
+def test_stopping_asks_the_holder_and_waits_until_it_is_gone(holder, tmp_path):
+    assert stop(tmp_path)
+    assert holder.wait(timeout=10) != 0
+    assert not stop(tmp_path)
+
+
+def test_a_home_that_never_was_has_nothing_to_stop(tmp_path):
+    assert not stop(tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,63 @@
+from dataclasses import replace
+
+import pytest
+
+import tasks.cluster
+from infra.local.endpoints import Endpoints
+from infra.local.errors import LocalStackError
+from infra.local.parts import StackSettings, foreign_environment, parts, stack_environment
+from infra.local.registration import Project
+
+PROJECT = Project(pools=("inspection", "backfills"), nightly="line-1", line="line-1", timezone="UTC")
+
+
+@pytest.fixture
+def settings(tmp_path):
+    endpoints = Endpoints(prefect=1, scheduler=2, dashboard=3, s3=4, gallery=5)
+    return StackSettings(
+        home=tmp_path, endpoints=endpoints, images="s3://images", results=str(tmp_path / "results"), trial_storage=False
+    )
+
+
+def test_each_gpu_has_a_worker_of_its_own_that_declares_it(settings, monkeypatch):
+    monkeypatch.setattr(tasks.cluster, "visible_gpus", lambda: ("0", "3"))
+    _, *workers = parts(settings, PROJECT).cluster
+    assert [worker.environment["CUDA_VISIBLE_DEVICES"] for worker in workers] == ["0", "3"]
+    for worker in workers:
+        assert worker.command[worker.command.index("--resources") + 1] == "GPU=1"
+        assert worker.command[worker.command.index("--nthreads") + 1] == "1"
+
+
+def test_cores_share_one_command_that_declares_nothing(settings, monkeypatch):
+    monkeypatch.setattr(tasks.cluster, "visible_gpus", lambda: ())
+    _, workers = parts(replace(settings, workers=3), PROJECT).cluster
+    assert workers.command[workers.command.index("--nworkers") + 1] == "3"
+    assert "--resources" not in workers.command
+
+
+def test_each_work_pool_has_a_worker(settings):
+    assert [runner.name for runner in parts(settings, PROJECT).runners] == [
+        "Prefect worker of inspection",
+        "Prefect worker of backfills",
+    ]
+
+
+def test_the_users_own_servers_play_no_part(settings, monkeypatch):
+    for name in ("PREFECT_API_URL", "DASK_SCHEDULER_ADDRESS", "AWS_PROFILE"):
+        monkeypatch.setenv(name, "elsewhere")
+    own = foreign_environment(settings)
+    assert not {"PREFECT_API_URL", "DASK_SCHEDULER_ADDRESS"} & set(own)
+    assert own["AWS_PROFILE"] == "elsewhere", "without the S3 server for trying, the user's storage is used"
+    assert "AWS_PROFILE" not in foreign_environment(replace(settings, trial_storage=True))
+    assert "AWS_ENDPOINT_URL" not in stack_environment(settings)
+
+
+def test_a_relative_folder_of_results_is_the_one_where_the_user_is(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert stack_environment(replace(settings, results="here"))["SSDNET_RESULTS"] == str(tmp_path / "here")
+
+
+def test_a_missing_s3_server_is_named_with_both_ways_out(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("infra.local.parts.MOTO_SERVER", tmp_path / "none")
+    with pytest.raises(LocalStackError, match=r"make up.*--no-s3"):
+        parts(replace(settings, trial_storage=True), PROJECT)

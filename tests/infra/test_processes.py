@@ -1,0 +1,122 @@
+"""Supervising real processes: small Python programs instead of servers."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+import infra.local.processes
+from infra.local.errors import LocalStackError
+from infra.local.processes import Part, Supervisor, end_all, marked
+from tests.conftest import wait_for
+
+SLEEPS = "import time; time.sleep(600)"
+HAS_CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPS!r}], start_new_session=True)"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); {SLEEPS}"
+
+
+def program(name: str, code: str, **options: bool) -> Part:
+    return Part(name=name, command=(sys.executable, "-c", code), answers=lambda: True, **options)
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def supervisor(tmp_path, told):
+    supervisor = Supervisor(tmp_path, folder=tmp_path, environment=dict(os.environ), tell=told.append)
+    yield supervisor
+    end_all(marked(tmp_path))
+
+
+def test_parts_end_with_their_childrens_children_even_in_sessions_of_their_own(supervisor, tmp_path):
+    supervisor.start(program("parent", HAS_CHILD))
+    wait_for(lambda: len(marked(tmp_path)) == 2, what="parent and child")
+    supervisor.end()
+    assert not marked(tmp_path)
+
+
+def test_what_does_not_end_when_asked_is_killed(supervisor, tmp_path, monkeypatch):
+    monkeypatch.setattr(infra.local.processes, "END_TIMEOUT", 0.5)
+    part = program("stubborn", STUBBORN)
+    supervisor.start(part)
+    wait_for(lambda: "deaf" in supervisor.log(part).read_text(), what="the signal's handler")
+    supervisor.end(part)
+    assert not marked(tmp_path)
+
+
+def test_parts_are_found_by_their_mark_when_their_supervisor_knows_nothing_of_them(supervisor, tmp_path):
+    supervisor.start(program("parent", HAS_CHILD))
+    wait_for(lambda: len(marked(tmp_path)) == 2, what="parent and child")
+    assert not marked(tmp_path / "elsewhere")
+    end_all(marked(tmp_path))
+    assert not marked(tmp_path)
+
+
+def test_a_part_that_dies_before_it_answers_is_named_with_the_end_of_its_log(supervisor):
+    part = Part(
+        name="Prefect server",
+        command=(sys.executable, "-c", "raise SystemExit('the database is locked')"),
+        answers=lambda: False,
+    )
+    supervisor.start(part)
+    with pytest.raises(
+        LocalStackError, match=r"the Prefect server ended by itself \(status 1\)[^$]*database is locked"
+    ):
+        supervisor.wait_for(part)
+
+
+def test_a_part_that_never_answers_is_named(supervisor, monkeypatch):
+    monkeypatch.setattr(infra.local.processes, "START_TIMEOUT", 0.3)
+    part = Part(name="mute", command=(sys.executable, "-c", SLEEPS), answers=lambda: False)
+    supervisor.start(part)
+    with pytest.raises(LocalStackError, match="the mute does not answer"):
+        supervisor.wait_for(part)
+
+
+def test_a_part_that_died_is_started_again_and_said(supervisor, told, tmp_path):
+    part = program("restless", SLEEPS)
+    supervisor.start(part)
+    [first] = marked(tmp_path)
+    watcher = threading.Thread(target=ends_with_an_error, args=(supervisor,))
+    watcher.start()
+    first.kill()
+    wait_for(lambda: told and marked(tmp_path), what="its restart")
+    assert "the restless ended by itself (status -9)" in told[0]
+    for _ in range(infra.local.processes.MOST_DEATHS):
+        [current] = wait_for_one(tmp_path)
+        current.kill()
+        current.wait()
+    watcher.join(timeout=30)
+    assert not watcher.is_alive(), "after more than three deaths the watch ends"
+    assert len(told) == infra.local.processes.MOST_DEATHS
+
+
+def ends_with_an_error(supervisor: Supervisor) -> None:
+    with pytest.raises(LocalStackError, match="restless"):
+        supervisor.watch()
+
+
+def wait_for_one(home: Path) -> list[psutil.Process]:
+    wait_for(lambda: len(marked(home)) == 1, what="the process")
+    return marked(home)
+
+
+def test_a_part_whose_memory_others_rely_on_is_not_started_again(supervisor, told, tmp_path):
+    supervisor.start(program("S3 server", SLEEPS, state_in_memory=True))
+    [process] = marked(tmp_path)
+    process.send_signal(signal.SIGKILL)
+    with pytest.raises(LocalStackError, match="the S3 server ended by itself"):
+        supervisor.watch()
+    assert not told
+
+
+def test_a_command_that_fails_is_reported_with_what_it_wrote(supervisor):
+    with pytest.raises(LocalStackError, match=r"registering failed:\nno such pool"):
+        supervisor.run("registering", sys.executable, "-c", "raise SystemExit('no such pool')")

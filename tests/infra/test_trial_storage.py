@@ -1,0 +1,57 @@
+"""The buckets for trying things, over a stop of their server."""
+
+from datetime import date
+
+import fsspec
+import pytest
+
+from infra.local.trial_storage import SAMPLE_IMAGES, create_buckets, provide_night, restore_buckets, save_buckets
+from tasks.storage import Storage
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def empty(s3_server):
+    def clear() -> None:
+        filesystem = fsspec.filesystem("s3", use_listings_cache=False)
+        for bucket in filesystem.ls("", detail=False):
+            filesystem.rm(bucket, recursive=True)
+
+    clear()
+    yield clear
+    clear()
+
+
+def test_saved_buckets_come_back_as_they_were(empty, tmp_path):
+    create_buckets(("s3://one/prefix", "s3://empty", str(tmp_path / "folder")))
+    objects = {f"a/{number}": bytes([number]) * number for number in range(100)}
+    # An object and others below its name: a folder could not hold both.
+    objects["a"] = b"beside its prefix"
+    objects["strange/ü %2e#?.png"] = b"name"
+    for key, content in objects.items():
+        Storage("s3://one").write(key, content)
+    etags = {stored.key: stored.etag for stored in Storage("s3://one").list()}
+    save_buckets(tmp_path / "buckets.zip")
+
+    empty()
+    restore_buckets(tmp_path / "buckets.zip")
+    assert Storage("s3://empty").list() == []
+    assert {stored.key: stored.etag for stored in Storage("s3://one").list()} == etags
+    assert {key: Storage("s3://one").read(key) for key in objects} == objects
+
+
+def test_without_an_archive_nothing_is_restored(empty, tmp_path):
+    restore_buckets(tmp_path / "none.zip")
+    assert fsspec.filesystem("s3", use_listings_cache=False).ls("", detail=False) == []
+
+
+def test_a_night_is_made_once_for_its_day(empty):
+    create_buckets(["s3://images"])
+    provide_night("s3://images", "line-1", date(2026, 11, 22))
+    night = Storage("s3://images/line-1/2026-11-22")
+    made = night.list()
+    assert len(made) == SAMPLE_IMAGES
+    night.delete(made[0].key)
+    provide_night("s3://images", "line-1", date(2026, 11, 22))
+    assert len(night.list()) == SAMPLE_IMAGES - 1

@@ -1,0 +1,27 @@
+"""A small batch that is ready to be inspected."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from ssdnet_core.config import Config
+from ssdnet_core.synthetic import sample
+from tasks.batch import ImageEntry, Manifest
+from tasks.discovery import discover, list_images
+from tasks.inspection import Inspection
+from tasks.maps import prepare_maps
+from tasks.storage import Storage
+
+QUICK = Config().updated({"fit.steps": 3, "working_size": 64, "fit.crop": 32})
+
+
+def prepared(tmp_path: Path, *names: str) -> tuple[Inspection, tuple[ImageEntry, ...]]:
+    source = Storage(str(tmp_path / "night"))
+    (tmp_path / "night").mkdir()
+    for seed, name in enumerate(names):
+        Image.fromarray(sample("leather", "hole", size=(64, 64), seed=seed).pixels).save(tmp_path / "night" / name)
+    entries = discover(source, list_images(source))
+    manifest = Manifest(batch="n", input=source.address, pattern="", config=QUICK, entries=entries)
+    folder = Storage(str(tmp_path / "results"))
+    prepare_maps(folder, manifest)
+    return Inspection(source=source, folder=folder, config=QUICK, fingerprint=manifest.fingerprint), entries

@@ -1,0 +1,140 @@
+"""Which workers fit: real schedulers and worker processes, with GPUs that are declared only."""
+
+import os
+import stat
+
+import pytest
+from distributed import Client
+
+import tasks.cluster
+import tasks.dispatch
+from ssdnet_core.errors import InvalidConfigError
+from tasks.cluster import ClusterError, available_cores, dask_client, fit_resources, local_workers, visible_gpus
+from tasks.dispatch import collect_chunk, submit_chunk
+from tests.dask_processes import dask_processes
+from tests.tasks.prepared import prepared
+
+OWNS_A_GPU = ("--resources", "GPU=1")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Two workers that fit on the processor, and one that says it owns a GPU."""
+    with dask_processes(tmp_path_factory.mktemp("dask")) as cluster:
+        cluster.add_worker("core-1")
+        cluster.add_worker("core-2")
+        cluster.add_worker("gpu", *OWNS_A_GPU)
+        yield cluster
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_fits_go_only_to_workers_that_own_a_gpu(mixed, tmp_path, device):
+    inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
+    with Client(mixed.address) as client:
+        submitted = submit_chunk(client, entries, inspection, resources=fit_resources(client, device))
+        records = collect_chunk(client, submitted, inspection, announce=lambda record: None)
+        holders = {address for held in client.who_has(list(submitted.futures)).values() for address in held}
+        assert holders == {mixed.names(client)["gpu"]}
+    assert [record.status for record in records] == ["inspected"] * 6
+
+
+@pytest.mark.slow
+def test_fits_on_the_processor_go_anywhere(mixed):
+    with Client(mixed.address) as client:
+        assert fit_resources(client, "cpu") == {}
+
+
+@pytest.mark.slow
+def test_a_gpu_that_no_worker_has_as_its_first_is_refused(mixed):
+    with Client(mixed.address) as client, pytest.raises(InvalidConfigError, match=r"'cuda:1'.*CUDA_VISIBLE_DEVICES"):
+        fit_resources(client, "cuda:1")
+
+
+@pytest.mark.slow
+def test_without_gpu_workers_auto_takes_all_and_cuda_says_what_to_start(tmp_path):
+    with dask_processes(tmp_path) as cluster:
+        cluster.add_worker("core")
+        with Client(cluster.address) as client:
+            assert fit_resources(client, "auto") == {}
+            with pytest.raises(ClusterError, match=r"none of the 1 Dask workers.*--resources GPU=1.*device=auto"):
+                fit_resources(client, "cuda")
+
+
+@pytest.mark.slow
+def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks.dispatch, "PATIENCE", 1.0)
+    monkeypatch.setattr(tasks.dispatch, "LOOKED_AFTER", 0.2)
+    inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(40)))
+    with dask_processes(tmp_path / "dask") as cluster:
+        cluster.add_worker("core")
+        owner = cluster.add_worker("gpu", *OWNS_A_GPU)
+        with Client(cluster.address) as client:
+            submitted = submit_chunk(client, entries, inspection, resources=fit_resources(client, "auto"))
+            cluster.kill(owner)
+            with pytest.raises(ClusterError, match=r"images of this chunk wait.*no worker with a GPU.*run again"):
+                collect_chunk(client, submitted, inspection, announce=lambda record: None)
+
+
+@pytest.mark.slow
+def test_gpu_workers_that_come_back_in_time_finish_the_chunk(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks.dispatch, "LOOKED_AFTER", 0.2)
+    inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(20)))
+    with dask_processes(tmp_path / "dask") as cluster:
+        owner = cluster.add_worker("gpu", *OWNS_A_GPU)
+        with Client(cluster.address) as client:
+            submitted = submit_chunk(client, entries, inspection, resources=fit_resources(client, "auto"))
+            cluster.kill(owner)
+            cluster.add_worker("another", *OWNS_A_GPU)
+            records = collect_chunk(client, submitted, inspection, announce=lambda record: None)
+    assert [record.status for record in records] == ["inspected"] * 20
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_goes_away_ends_the_run_and_blames_no_image(tmp_path):
+    inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(40)))
+    with dask_processes(tmp_path / "dask") as cluster:
+        cluster.add_worker("core")
+        with Client(cluster.address) as client:
+            submitted = submit_chunk(client, entries, inspection)
+            cluster.kill(cluster.scheduler)
+            with pytest.raises(ClusterError, match=f"{cluster.address} went away.*run again"):
+                collect_chunk(client, submitted, inspection, announce=lambda record: None)
+
+
+@pytest.mark.slow
+def test_a_machine_with_gpus_gets_a_worker_for_each_that_sees_no_other(monkeypatch):
+    monkeypatch.setattr(tasks.cluster, "visible_gpus", lambda: ("2", "GPU-5f3a"))
+    with dask_client() as client:
+        workers = client.scheduler_info()["workers"].values()
+        assert [worker["resources"] for worker in workers] == [{"GPU": 1.0}] * 2
+        assert [worker["nthreads"] for worker in workers] == [1, 1]
+        assert sorted(client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()) == ["2", "GPU-5f3a"]
+        assert fit_resources(client, "cuda") == {"GPU": 1.0}
+
+
+def test_workers_of_this_machine_own_what_the_device_may_use(monkeypatch):
+    monkeypatch.setattr(tasks.cluster, "visible_gpus", lambda: ("0", "1"))
+    assert [worker.gpu for worker in local_workers(device="auto")] == ["0", "1"]
+    assert [worker.gpu for worker in local_workers(1, device="cuda")] == ["0"]
+    assert [worker.gpu for worker in local_workers(5, device="cuda")] == ["0", "1"]
+    assert [worker.gpu for worker in local_workers(device="cpu")] == [None] * available_cores()
+    assert [worker.gpu for worker in local_workers(3, device="cpu")] == [None] * 3
+
+
+def test_gpus_are_those_that_torch_can_use_by_the_names_they_were_chosen_by(tmp_path, monkeypatch):
+    for program, says in (("nvidia-smi", ""), ("python", "2")):
+        (tmp_path / program).write_text(f"#!/bin/sh\necho {says}\n")
+        (tmp_path / program).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == ("0", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5f3a,7,9")
+    assert visible_gpus() == ("GPU-5f3a", "7")
+
+
+def test_a_scheduler_named_by_the_environment_is_used_where_none_is_given(monkeypatch):
+    monkeypatch.setenv("SSDNET_SCHEDULER", "tcp://127.0.0.1:1")
+    with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:1"), dask_client(timeout=1):
+        pass
