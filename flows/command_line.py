@@ -5,13 +5,35 @@ Nothing heavy is imported before a command needs it: ``ssdnet --help`` answers a
 
 import sys
 from collections.abc import Callable
-from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from flows.options import (
+    AsJson,
+    AtMost,
+    Batch,
+    Changes,
+    ConfigFile,
+    Deployments,
+    DryRun,
+    FirstDay,
+    Force,
+    Home,
+    Input,
+    Labelled,
+    LastDay,
+    Lines,
+    Masks,
+    NightPreset,
+    Preset,
+    Results,
+    RetryFailed,
+    Scheduler,
+    WorkerCount,
+)
 from ssdnet_core.errors import SsdnetError
 
 if TYPE_CHECKING:
@@ -36,46 +58,6 @@ class ExitCode(IntEnum):
     ERROR = 1
     USAGE = 2
     SEALED_WITH_FAILURES = 3
-
-
-Input = Annotated[str, typer.Argument(help="Folder, glob or s3://bucket/prefix of images.")]
-Labelled = Annotated[str, typer.Argument(help="Folder in MVTec-AD layout: one category, or several.")]
-Results = Annotated[
-    str, typer.Option("--results", "-r", help="Folder or s3://bucket/prefix; a batch gets its own below.")
-]
-Batch = Annotated[str | None, typer.Option(help="Name of the batch. [default: after the input]")]
-Masks = Annotated[
-    str | None, typer.Option(help="Folder or s3:// prefix of masks named as their images; black is not inspected.")
-]
-Preset = Annotated[str, typer.Option(help="Settings to start from: default or paper.")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="YAML file of settings, as `ssdnet settings` prints.")
-]
-Changes = Annotated[list[str] | None, typer.Option("--set", help="A single setting, as fit.steps=50. Repeatable.")]
-Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler: tcp:// or tls://host:8786. [default: none]")]
-WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help="Workers here. [default: one a core]")]
-RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
-FirstDay = Annotated[datetime, typer.Option("--start", formats=["%Y-%m-%d"], help="The first day.")]
-LastDay = Annotated[datetime, typer.Option("--end", formats=["%Y-%m-%d"], help="The last day.")]
-Lines = Annotated[list[str] | None, typer.Option("--line", help="A line. Repeatable. [default: all deployed]")]
-Deployments = Annotated[
-    list[str] | None, typer.Option("--deployment", help="A deployment, as nightly/line-1. Repeatable.")
-]
-AtMost = Annotated[int, typer.Option(min=1, help="Most nights at once; of one line as its deployment allows.")]
-Force = Annotated[bool, typer.Option("--force", help="Inspect every image again, of sealed nights as well.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and start nothing.")]
-NightPreset = Annotated[
-    str | None, typer.Option("--preset", help="Settings instead of the deployment's own: default or paper.")
-]
-Scheduler = Annotated[
-    str | None, typer.Option(help="Dask scheduler, tcp://host:8786. [default: $SSDNET_SCHEDULER, or workers here]")
-]
-WorkerCount = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Workers here. [default: one a GPU, else one a core]")
-]
-RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
-Home = Annotated[Path, typer.Option(help="Folder of all state of the local stack.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, for machines; no progress bar.")]
 
 
 @app.command()

@@ -1,0 +1,44 @@
+"""The command line's arguments and options, each described once."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Input = Annotated[str, typer.Argument(help="Folder, glob or s3://bucket/prefix of images.")]
+Labelled = Annotated[str, typer.Argument(help="Folder in MVTec-AD layout: one category, or several.")]
+Results = Annotated[
+    str, typer.Option("--results", "-r", help="Folder or s3://bucket/prefix; a batch gets its own below.")
+]
+Batch = Annotated[str | None, typer.Option(help="Name of the batch. [default: after the input]")]
+Masks = Annotated[
+    str | None, typer.Option(help="Folder or s3:// prefix of masks named as their images; black is not inspected.")
+]
+Preset = Annotated[str, typer.Option(help="Settings to start from: default or paper.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of settings, as `ssdnet settings` prints.")
+]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="A single setting, as fit.steps=50. Repeatable.")]
+FirstDay = Annotated[datetime, typer.Option("--start", formats=["%Y-%m-%d"], help="The first day.")]
+LastDay = Annotated[datetime, typer.Option("--end", formats=["%Y-%m-%d"], help="The last day.")]
+Lines = Annotated[list[str] | None, typer.Option("--line", help="A line. Repeatable. [default: all deployed]")]
+Deployments = Annotated[
+    list[str] | None, typer.Option("--deployment", help="A deployment, as nightly/line-1. Repeatable.")
+]
+AtMost = Annotated[int, typer.Option(min=1, help="Most nights at once; of one line as its deployment allows.")]
+Force = Annotated[bool, typer.Option("--force", help="Inspect every image again, of sealed nights as well.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and start nothing.")]
+NightPreset = Annotated[
+    str | None, typer.Option("--preset", help="Settings instead of the deployment's own: default or paper.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Dask scheduler, tcp:// or tls://. [default: $SSDNET_SCHEDULER, or workers here]"),
+]
+WorkerCount = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Workers here. [default: one a GPU, else one a core]")
+]
+RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
+Home = Annotated[Path, typer.Option(help="Folder of all state of the local stack.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, for machines; no progress bar.")]
