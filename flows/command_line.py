@@ -52,9 +52,6 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings, as `ssdnet settings` prints.")
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="A single setting, as fit.steps=50. Repeatable.")]
-Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler: tcp:// or tls://host:8786. [default: none]")]
-WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help="Workers here. [default: one a core]")]
-RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
 FirstDay = Annotated[datetime, typer.Option("--start", formats=["%Y-%m-%d"], help="The first day.")]
 LastDay = Annotated[datetime, typer.Option("--end", formats=["%Y-%m-%d"], help="The last day.")]
 Lines = Annotated[list[str] | None, typer.Option("--line", help="A line. Repeatable. [default: all deployed]")]
@@ -68,7 +65,8 @@ NightPreset = Annotated[
     str | None, typer.Option("--preset", help="Settings instead of the deployment's own: default or paper.")
 ]
 Scheduler = Annotated[
-    str | None, typer.Option(help="Dask scheduler, tcp://host:8786. [default: $SSDNET_SCHEDULER, or workers here]")
+    str | None,
+    typer.Option(help="Dask scheduler: tcp:// or tls://host:8786. [default: $SSDNET_SCHEDULER, or workers here]"),
 ]
 WorkerCount = Annotated[
     int | None, typer.Option("--workers", min=1, help="Workers here. [default: one a GPU, else one a core]")
