@@ -46,7 +46,7 @@ def read_page(results: Storage, key: str) -> bytes:
 
 
 def pages(results: Storage) -> list[str]:
-    """Return the keys of the pages to begin with: the trends of the lines, then the galleries, the last by name first."""
+    """Return the keys of the pages to begin with: trends, then galleries, the last by name first."""
     trends = [f"{TRENDS}/{name}" for name in _names(results.below(TRENDS))]
     galleries = [f"{name}/{PAGE}" for name in reversed(_names(results)) if results.exists(f"{name}/{PAGE}")]
     return [key for key in (*trends, *galleries) if page_key(f"/{quote(key)}")]
