@@ -34,7 +34,7 @@ NightPreset = Annotated[
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option(help="Dask scheduler, tcp:// or tls://. [default: $SSDNET_SCHEDULER, or workers here]"),
+    typer.Option(help="Dask scheduler: tcp:// or tls://host:8786. [default: $SSDNET_SCHEDULER, or workers here]"),
 ]
 WorkerCount = Annotated[
     int | None, typer.Option("--workers", min=1, help="Workers here. [default: one a GPU, else one a core]")

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from tasks.report import PAGE
 from tasks.storage import Storage, StorageError
+from tasks.trends import TRENDS
 
 SUFFIXES = (".html", ".jpg", ".png", ".svg")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -44,19 +45,19 @@ def read_page(results: Storage, key: str) -> bytes:
     return results.read(key)
 
 
-def batches(results: Storage) -> list[str]:
-    """Return the names of the batches that have a gallery, the last by name first."""
-    try:
-        names = [path.rsplit("/", 1)[-1] for path in results.filesystem.ls(results.root, detail=False)]
-    except FileNotFoundError:
-        return []
-    found = (name for name in names if page_key(f"/{quote(name)}/{PAGE}") and results.exists(f"{name}/{PAGE}"))
-    return sorted(found, reverse=True)
+def pages(results: Storage) -> list[str]:
+    """Return the keys of the pages to begin with: trends, then galleries, the last by name first."""
+    trends = [f"{TRENDS}/{name}" for name in _names(results.below(TRENDS))]
+    galleries = [f"{name}/{PAGE}" for name in reversed(_names(results)) if results.exists(f"{name}/{PAGE}")]
+    return [key for key in (*trends, *galleries) if page_key(f"/{quote(key)}")]
 
 
-def list_page(results: Storage) -> str:
-    """Return the page that links to all galleries."""
-    links = "\n".join(f'<li><a href="/{quote(name)}/{PAGE}">{html.escape(name)}</a></li>' for name in batches(results))
+def front_page(results: Storage) -> str:
+    """Return the page that links to all others."""
+    links = "\n".join(
+        f'<li><a href="/{quote(key)}">{html.escape(key.removesuffix(f"/{PAGE}").removesuffix(".html"))}</a></li>'
+        for key in pages(results)
+    )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Galleries</title>'
         f"<h1>Galleries in {html.escape(results.address)}</h1>\n"
@@ -64,8 +65,16 @@ def list_page(results: Storage) -> str:
     )
 
 
+def _names(folder: Storage) -> list[str]:
+    try:
+        found = folder.filesystem.ls(folder.root, detail=False)
+    except FileNotFoundError:
+        return []
+    return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
+
+
 class GalleryHandler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD for pages and pictures, and for the list of batches at ``/``."""
+    """Answers GET and HEAD for pages and pictures, and for a list of them at ``/``."""
 
     protocol_version = "HTTP/1.1"
 
@@ -83,7 +92,7 @@ class GalleryHandler(BaseHTTPRequestHandler):
         key = page_key(path)
         try:
             if path == "/":
-                self._answer(list_page(self._results).encode(), "text/html")
+                self._answer(front_page(self._results).encode(), "text/html")
             elif key is None:
                 self.send_error(HTTPStatus.NOT_FOUND)
             else:

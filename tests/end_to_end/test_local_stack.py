@@ -125,9 +125,18 @@ def test_a_night_started_as_the_ui_does_is_sealed_in_s3_by_the_clusters_workers(
     assert b"bokeh" in fetched(f"{dashboard}/status").lower()
 
 
+def test_the_pages_of_the_run_link_to_what_a_browser_reaches(stack, night):
+    day = night["parameters"]["day"]
+    [summary] = stack.ask("artifacts/filter", {"artifacts": {"key": {"any_": ["line-1-summary"]}}})
+    link = re.search(r"\]\((http://[^)]*)\)", summary["data"])[1]
+    assert link == f"{stack.environment['SSDNET_GALLERY_URL']}/line-1-{day}/report/index.html"
+    assert stack.ask("automations/count", {}) > 0
+
+
 def test_the_gallery_of_the_night_opens_over_http_with_its_pictures(stack, night):
     served = stack.environment["SSDNET_GALLERY_URL"]
-    [page] = re.findall(r'href="(/[^"]*)"', fetched(served).decode())
+    trends, page = re.findall(r'href="(/[^"]*)"', fetched(served).decode())
+    assert b"line-1" in fetched(served + trends)
     gallery = fetched(served + page).decode()
     assert "001-" in gallery
     picture = re.search(r"images/\d+\.jpg", gallery)[0]

@@ -22,6 +22,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int
         "results/night <1>/report/index.html": "<p>worst first</p>",
         "results/night <1>/report/images/0000000.jpg": "a photograph",
         "results/night <1>/seal.json": "{}",
+        "results/trends/line-1.html": "all nights",
+        "results/trends/line-1.parquet": "a table",
         "results/unfinished/manifest.json": "{}",
         "results/.hidden/report/index.html": "hidden",
     }.items():
@@ -58,12 +60,13 @@ def test_pages_and_pictures_come_as_what_they_are(served):
     assert asked(port, "/night%20%3C1%3E/report/index.html", method="HEAD")[::2] == (200, "")
 
 
-def test_the_front_page_links_to_the_finished_batches_only_with_names_escaped(served):
+def test_the_front_page_links_to_trends_and_finished_batches_only_with_names_escaped(served):
     _, port = served
     status, _, page = asked(port, "/")
     assert status == 200
     assert '<a href="/night%20%3C1%3E/report/index.html">night &lt;1&gt;</a>' in page
-    assert page.count("<li>") == 1
+    assert '<a href="/trends/line-1.html">trends/line-1</a>' in page
+    assert page.count("<li>") == 2
 
 
 @pytest.mark.parametrize(
