@@ -41,7 +41,7 @@ class NetworkConfig(_Settings):
 class CorruptionConfig(_Settings):
     """What keeps the network from learning the identity (paper: masking, shuffling, Gaussian noise)."""
 
-    block_sizes: tuple[Annotated[int, Field(ge=2, le=512)], ...] = Field(
+    block_sizes: tuple[Annotated[int, Field(ge=4, le=512, multiple_of=4)], ...] = Field(
         (8, 16, 32), min_length=1, description="Sides of the masked blocks in working pixels, used in turn."
     )
     mask_ratio: float = Field(0.4, gt=0.0, lt=1.0, description="Share of the blocks that is masked.")
@@ -72,7 +72,7 @@ class LossConfig(_Settings):
 class FitConfig(_Settings):
     """The optimisation on crops of the one image."""
 
-    steps: int = Field(100, ge=1, le=10_000, description="Optimisation steps.")
+    steps: int = Field(60, ge=1, le=10_000, description="Optimisation steps.")
     crop: int = Field(
         128,
         ge=16,
@@ -95,7 +95,7 @@ class ReconstructionConfig(_Settings):
         description="Shifts of the block grid along each axis; each pixel is predicted shifts x shifts times.",
     )
     moments: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
-        (0.3, 1.0),
+        (1.0,),
         min_length=1,
         description="Shares of the fit after which the image is reconstructed; the maps are fused by their maximum.",
     )

@@ -188,10 +188,15 @@ def _fit_and_score(
     pixels, valid = working.pixels.to(device), working.valid.to(device)
     fused = torch.zeros_like(valid[0])
     prediction = torch.zeros_like(pixels)
-    for _, network in fit(working, config, device=device, dtype=dtype):
+    for _, network in fit(pixels[None], valid[None], config, dtype=dtype):
         prediction = reconstruct_blind(
-            network, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
-        )
+            network,
+            pixels[None],
+            valid[None],
+            config=config.reconstruction,
+            multiple=stride(config.network),
+            dtype=dtype,
+        )[0]
         # Early and late networks know different defects: the higher score of each pixel counts.
         fused = torch.maximum(fused, anomaly_map(pixels, prediction, valid, config=config.score))
     return settled_map(fused, valid).cpu(), prediction.cpu()
