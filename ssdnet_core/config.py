@@ -26,7 +26,7 @@ class NetworkConfig(_Settings):
     """The convolutional network whose inductive bias is the model of "normal" (paper: deep image prior)."""
 
     width: int = Field(
-        48,
+        32,
         ge=8,
         le=256,
         multiple_of=8,
@@ -81,7 +81,7 @@ class FitConfig(_Settings):
         description="Side of the crops in working pixels; smaller images use less.",
     )
     batch: int = Field(2, ge=1, le=64, description="Crops in a step.")
-    learning_rate: float = Field(4e-3, gt=0.0, le=1.0, description="Peak learning rate of the one-cycle schedule.")
+    learning_rate: float = Field(6e-3, gt=0.0, le=1.0, description="Peak learning rate of the one-cycle schedule.")
     weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="AdamW's weight decay.")
     warmup: float = Field(0.1, gt=0.0, lt=1.0, description="Share of the steps in which the learning rate rises.")
 
@@ -95,7 +95,7 @@ class ReconstructionConfig(_Settings):
         description="Shifts of the block grid along each axis; each pixel is predicted shifts x shifts times.",
     )
     moments: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
-        (1.0,),
+        (0.3, 1.0),
         min_length=1,
         description="Shares of the fit after which the image is reconstructed; the maps are fused by their maximum.",
     )
