@@ -11,6 +11,7 @@ from ssdnet_core.config import Config
 from ssdnet_core.errors import DeviceUnavailableError, InvalidConfigError, InvalidImageError, SsdnetError
 
 if TYPE_CHECKING:
+    from ssdnet_core.groups import localize_group
     from ssdnet_core.localization import Localization, enlarge_map, localize
     from ssdnet_core.regions import Region
 
@@ -24,10 +25,11 @@ __all__ = [
     "SsdnetError",
     "enlarge_map",
     "localize",
+    "localize_group",
 ]
 
 _NEED_TORCH = {"Localization": "localization", "enlarge_map": "localization", "localize": "localization"}
-_NEED_TORCH["Region"] = "regions"
+_NEED_TORCH |= {"Region": "regions", "localize_group": "groups"}
 
 
 def __getattr__(name: str) -> Any:

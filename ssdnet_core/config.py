@@ -26,7 +26,7 @@ class NetworkConfig(_Settings):
     """The convolutional network whose inductive bias is the model of "normal" (paper: deep image prior)."""
 
     width: int = Field(
-        48,
+        32,
         ge=8,
         le=256,
         multiple_of=8,
@@ -41,7 +41,7 @@ class NetworkConfig(_Settings):
 class CorruptionConfig(_Settings):
     """What keeps the network from learning the identity (paper: masking, shuffling, Gaussian noise)."""
 
-    block_sizes: tuple[Annotated[int, Field(ge=2, le=512)], ...] = Field(
+    block_sizes: tuple[Annotated[int, Field(ge=4, le=512, multiple_of=4)], ...] = Field(
         (8, 16, 32), min_length=1, description="Sides of the masked blocks in working pixels, used in turn."
     )
     mask_ratio: float = Field(0.4, gt=0.0, lt=1.0, description="Share of the blocks that is masked.")
@@ -72,7 +72,7 @@ class LossConfig(_Settings):
 class FitConfig(_Settings):
     """The optimisation on crops of the one image."""
 
-    steps: int = Field(100, ge=1, le=10_000, description="Optimisation steps.")
+    steps: int = Field(60, ge=1, le=10_000, description="Optimisation steps.")
     crop: int = Field(
         128,
         ge=16,
@@ -81,7 +81,7 @@ class FitConfig(_Settings):
         description="Side of the crops in working pixels; smaller images use less.",
     )
     batch: int = Field(2, ge=1, le=64, description="Crops in a step.")
-    learning_rate: float = Field(4e-3, gt=0.0, le=1.0, description="Peak learning rate of the one-cycle schedule.")
+    learning_rate: float = Field(6e-3, gt=0.0, le=1.0, description="Peak learning rate of the one-cycle schedule.")
     weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="AdamW's weight decay.")
     warmup: float = Field(0.1, gt=0.0, lt=1.0, description="Share of the steps in which the learning rate rises.")
 

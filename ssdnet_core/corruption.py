@@ -1,7 +1,7 @@
 """What the network's input loses so that it cannot learn the identity.
 
-The paper's three means: block masking, patch shuffling and small Gaussian noise. Each is a pure function of
-tensors (N, C, H, W) and a random generator.
+The paper's three means: block masking, patch shuffling and small Gaussian noise. Each is a function of tensors
+(N, H, W, ...), crops first and whatever a place holds last, and a random generator on the processor.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Corrupted:
     Attributes
     ----------
     pixels
-        (N, C, H, W): what the network sees.
+        (N, H, W, ...) like the crops: what the network sees.
     hidden
-        (N, 1, H, W), 1.0 where the original content was taken away, else 0.0: the mask channel.
+        Like ``valid``: 1.0 where the original content was taken away, else 0.0. The mask channel.
     """
 
     pixels: Tensor
@@ -29,53 +29,55 @@ class Corrupted:
 
 
 def corrupt(
-    crops: Tensor, valid: Tensor, *, block: int, config: CorruptionConfig, generator: torch.Generator
+    crops: Tensor, valid: Tensor, *, noise: Tensor, block: int, config: CorruptionConfig, generator: torch.Generator
 ) -> Corrupted:
     """Mask blocks of the crops, fill some of them with shuffled patches, and add noise to the rest.
+
+    All that a place holds is hidden together; so are, at the same places, all images of a group.
 
     Parameters
     ----------
     crops
-        (N, C, H, W), standardised.
+        (N, H, W, ...), standardised; 0 where not valid.
     valid
-        (N, 1, H, W), 1.0 where a pixel counts. The others are hidden as well.
+        (N, H, W, ...), to be broadcast to the crops: 1.0 where a pixel counts. The others are hidden as well.
+    noise
+        What is added to visible pixels; to be broadcast to the crops.
     block
-        Side of the masked blocks in pixels.
+        Side of the masked blocks in places.
     """
-    masked = random_blocks(crops, block=block, ratio=config.mask_ratio, generator=generator)
-    hidden = torch.maximum(masked, 1.0 - valid)
-    pixels = crops + config.noise * _normal_like(crops, generator)
-    pixels = pixels * (1.0 - hidden)
+
+    def blocks_of(ratio: float) -> Tensor:
+        chosen = random_blocks(crops.shape[:3], block=block, ratio=ratio, generator=generator)
+        return chosen.to(crops)[(..., *[None] * (crops.ndim - 3))]
+
+    masked = blocks_of(config.mask_ratio)
+    shown, kept = crops + noise, 1.0 - masked
     if config.shuffle_ratio > 0:
-        filled = masked * random_blocks(crops, block=block, ratio=config.shuffle_ratio, generator=generator) * valid
-        pixels = torch.where(filled > 0, shuffled_patches(crops * valid, block=block, generator=generator), pixels)
-    return Corrupted(pixels=pixels, hidden=hidden)
+        filled = masked * blocks_of(config.shuffle_ratio)
+        shown = shown.lerp(shuffled_patches(crops, block=block, generator=generator), filled)
+        kept = kept + filled
+    return Corrupted(pixels=shown * (kept * valid), hidden=torch.maximum(masked, 1.0 - valid))
 
 
-def random_blocks(crops: Tensor, *, block: int, ratio: float, generator: torch.Generator) -> Tensor:
-    """Return (N, 1, H, W) of ones in a random share ``ratio`` of the blocks of a regular grid, else zeros."""
-    count, _, height, width = crops.shape
+def random_blocks(
+    shape: torch.Size | tuple[int, ...], *, block: int, ratio: float, generator: torch.Generator
+) -> Tensor:
+    """Return (N, H, W) of ones in a random share ``ratio`` of the blocks of a regular grid, else zeros."""
+    count, height, width = shape
     rows, columns = -(-height // block), -(-width // block)
-    draw = torch.rand((count, 1, rows, columns), generator=generator, device=generator.device)
+    draw = torch.rand((count, rows * columns), generator=generator)
     # The share is exact, not expected: a crop with nothing masked would teach the identity.
-    rank = draw.flatten(1).argsort(dim=1).argsort(dim=1).view_as(draw)
-    chosen = (rank < max(1, round(ratio * rows * columns))).to(crops.dtype)
-    return _enlarge(chosen, block)[..., :height, :width]
+    rank = draw.argsort(dim=1).argsort(dim=1).view(count, rows, columns)
+    chosen = (rank < max(1, round(ratio * rows * columns))).float()
+    return chosen.repeat_interleave(block, 1).repeat_interleave(block, 2)[:, :height, :width]
 
 
 def shuffled_patches(crops: Tensor, *, block: int, generator: torch.Generator) -> Tensor:
     """Return the crops with their blocks moved: those of the next crop, rolled by a random number of blocks."""
-    _, _, height, width = crops.shape
+    _, height, width = crops.shape[:3]
     rows, columns = -(-height // block), -(-width // block)
     # Never by nothing: the crops of a small image are all the same, and would be filled with what was masked.
-    steps = 1 + int(torch.randint(max(1, rows * columns - 1), (), generator=generator, device=generator.device))
+    steps = 1 + int(torch.randint(max(1, rows * columns - 1), (), generator=generator))
     down, right = divmod(steps, columns)
-    return crops.roll((1, down * block, right * block), dims=(0, 2, 3))
-
-
-def _enlarge(grid: Tensor, block: int) -> Tensor:
-    return grid.repeat_interleave(block, dim=-2).repeat_interleave(block, dim=-1)
-
-
-def _normal_like(crops: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(crops.shape, generator=generator, device=generator.device, dtype=crops.dtype)
+    return crops.roll((1, down * block, right * block), dims=(0, 1, 2))

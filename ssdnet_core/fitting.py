@@ -1,63 +1,94 @@
-"""Fitting the network to crops of the one image."""
+"""Fitting a network to crops of the one image, or one to each image of a group."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ssdnet_core.config import Config, CorruptionConfig
 from ssdnet_core.corruption import corrupt
+from ssdnet_core.folding import channels_of, folded, places_of
 from ssdnet_core.losses import reconstruction_loss
 from ssdnet_core.network import ReconstructionNetwork, stride
-from ssdnet_core.preparation import WorkingImage
+from ssdnet_core.optimisation import FlatAdamW
 
 
 def fit(
-    image: WorkingImage, config: Config, *, device: torch.device, dtype: torch.dtype
+    pixels: Tensor, valid: Tensor, config: Config, *, dtype: torch.dtype
 ) -> Iterator[tuple[int, ReconstructionNetwork]]:
-    """Fit a fresh network to an image, and hand it out at each of the moments of reconstruction.
+    """Fit a fresh network to each image of a group, and hand them out at each of the moments of reconstruction.
+
+    All images start from the same weights and lose the same blocks of the same crops, as each does alone: what a
+    network learns does not depend on its group.
 
     Parameters
     ----------
-    image
-        The working image, on the processor.
+    pixels
+        (G, C, H, W), standardised working images, 0 where not valid; on the device that fits.
+    valid
+        (G, 1, H, W), 1.0 where a pixel counts.
     config
-        Its ``seed`` decides the weights, the crops and every corruption.
-    device, dtype
-        Where and with which arithmetic the network runs; float32 stays the type of its weights.
+        Its ``seed`` decides the weights, the crops and every corruption, whatever the device.
+    dtype
+        Arithmetic of the network; its weights are kept in float32 beside.
 
     Yields
     ------
-    steps done, the network
-        The same network each time; it goes on learning when the iteration goes on.
+    steps done, the networks
+        The same each time; they go on learning when the iteration goes on.
     """
-    generator = torch.Generator(device).manual_seed(config.seed)
-    pixels, valid = image.pixels[None].to(device), image.valid[None].to(device)
-    network = _fresh_network(pixels.shape[1], config, device)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.fit.learning_rate, weight_decay=config.fit.weight_decay, fused=True
-    )
-    schedule = _one_cycle(optimizer, config)
+    generator = torch.Generator().manual_seed(config.seed)
+    side = config.network.unshuffle
+    network = _fresh_network(pixels.shape[1], config, images=len(pixels)).to(pixels.device)
+    optimizer = FlatAdamW(network, config.fit, dtype=dtype)
     crop = crop_size(pixels.shape[-2:], config)
     blocks = block_sizes(crop, config.corruption)
+    noise = _NoiseField(pixels, crop, config=config, generator=generator)
     moments = {max(1, round(share * config.fit.steps)) for share in config.reconstruction.moments}
     for step in range(1, config.fit.steps + 1):
-        target, counted = random_crops(pixels, valid, crop=crop, count=config.fit.batch, generator=generator)
+        crops = random_crops(pixels, valid, crop=crop, count=config.fit.batch, generator=generator)
+        target, counted = (folded(values, side=side) for values in crops)
         corrupted = corrupt(
-            target, counted, block=blocks[step % len(blocks)], config=config.corruption, generator=generator
+            target,
+            counted,
+            noise=noise.cut(config.fit.batch, generator=generator),
+            block=blocks[step % len(blocks)] // side,
+            config=config.corruption,
+            generator=generator,
         )
-        with arithmetic(device, dtype):
-            prediction = network(torch.cat([corrupted.pixels, corrupted.hidden], dim=1))
-        loss = reconstruction_loss(
-            prediction.float(), target, hidden=corrupted.hidden, valid=counted, config=config.loss
-        )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        seen = torch.cat([corrupted.pixels, corrupted.hidden], dim=4).to(dtype)
+        prediction = places_of(network.folded(channels_of(seen)).float(), like=target)
+        losses = reconstruction_loss(prediction, target, hidden=corrupted.hidden, valid=counted, config=config.loss)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        schedule.step()
         if step in moments:
             yield step, network
+
+
+class _NoiseField:
+    """White noise, drawn once and cut at other places in each step: fresh noise would take a twentieth of the fit."""
+
+    def __init__(self, pixels: Tensor, crop: tuple[int, int], *, config: Config, generator: torch.Generator) -> None:
+        side = config.network.unshuffle
+        self._crop = height, width = crop[0] // side, crop[1] // side
+        shape = (2 * height, 2 * width, 1, pixels.shape[1], side**2)
+        self._values = (config.corruption.noise * torch.randn(shape, generator=generator)).to(pixels)
+
+    def cut(self, count: int, *, generator: torch.Generator) -> Tensor:
+        """Return (count, h, w, 1, C, S), folded like the crops."""
+        height, width = self._crop
+        tops = torch.randint(height + 1, (count,), generator=generator).tolist()
+        lefts = torch.randint(width + 1, (count,), generator=generator).tolist()
+        return torch.stack(
+            [self._values[top : top + height, left : left + width] for top, left in zip(tops, lefts, strict=True)]
+        )
+
+
+def padded(values: Tensor, multiple: int) -> Tensor:
+    """Add zeros below and to the right until both sides of (..., H, W) are multiples: pixels that do not count."""
+    height, width = values.shape[-2:]
+    return functional.pad(values, (0, -width % multiple, 0, -height % multiple))
 
 
 def crop_size(shape: torch.Size | tuple[int, ...], config: Config) -> tuple[int, int]:
@@ -70,40 +101,23 @@ def crop_size(shape: torch.Size | tuple[int, ...], config: Config) -> tuple[int,
 def block_sizes(crop: tuple[int, int], config: CorruptionConfig) -> tuple[int, ...]:
     """Return the block sizes that leave a context: at most half of the crop's short side."""
     limit = min(crop) // 2
-    return tuple(block for block in config.block_sizes if block <= limit) or (max(1, limit // 2),)
+    # Whole places: all settings are multiples of 4, and so is a crop's quarter.
+    return tuple(block for block in config.block_sizes if block <= limit) or (max(4, limit // 2 // 4 * 4),)
 
 
-def random_crops(
-    pixels: Tensor, valid: Tensor, *, crop: tuple[int, int], count: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Cut ``count`` crops at random places out of (1, C, H, W) and its (1, 1, H, W)."""
-    (height, width), (rows, columns) = crop, pixels.shape[-2:]
-    tops = torch.randint(rows - height + 1, (count,), generator=generator, device=generator.device).tolist()
-    lefts = torch.randint(columns - width + 1, (count,), generator=generator, device=generator.device).tolist()
+def random_crops(*images: Tensor, crop: tuple[int, int], count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Cut ``count`` crops at random places out of each (..., H, W), at the same places of all: (count, ..., h, w)."""
+    (height, width), (rows, columns) = crop, images[0].shape[-2:]
+    tops = torch.randint(rows - height + 1, (count,), generator=generator).tolist()
+    lefts = torch.randint(columns - width + 1, (count,), generator=generator).tolist()
     places = [(..., slice(top, top + height), slice(left, left + width)) for top, left in zip(tops, lefts, strict=True)]
-    return torch.cat([pixels[place] for place in places]), torch.cat([valid[place] for place in places])
+    return (torch.stack([values[place] for place in places]) for values in images)
 
 
-def arithmetic(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """Return the context in which the network computes with ``dtype``."""
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
-
-
-def _one_cycle(optimizer: torch.optim.Optimizer, config: Config) -> torch.optim.lr_scheduler.OneCycleLR:
-    # torch divides by the length of each phase: both get a step at least, also in the shortest fits.
-    total = max(config.fit.steps + 1, 4)
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=config.fit.learning_rate,
-        total_steps=total,
-        pct_start=min(max(config.fit.warmup, 2 / total), 1 - 2 / total),
-    )
-
-
-def _fresh_network(channels: int, config: Config, device: torch.device) -> ReconstructionNetwork:
+def _fresh_network(channels: int, config: Config, *, images: int) -> ReconstructionNetwork:
     # Built without values and filled from a generator of its own: torch's global one belongs to the caller.
     with torch.device("meta"):
-        network = ReconstructionNetwork(channels, config.network)
+        network = ReconstructionNetwork(channels, config.network, images=images)
     network = network.to_empty(device="cpu")
     network.initialise(torch.Generator().manual_seed(config.seed))
-    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network

@@ -1,7 +1,8 @@
 """The whole method on one image: prepare, fit, reconstruct blind, score, judge."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -46,7 +47,7 @@ class Localization:
     original_shape
         (H, W) of the image.
     seconds
-        CPU seconds of this process that the localization took.
+        CPU seconds of this process that the localization took; in a group the mean.
     warnings
         What the reader of the result should know, for example that the image is constant.
     """
@@ -114,10 +115,23 @@ def localize(
     >>> localize(image, config=Config().updated({"fit.steps": 4})).anomaly_map.shape
     (64, 64)
     """
-    started = time.process_time()
     config = config or Config()
-    device = resolve_device(config.device)
-    dtype = resolve_precision(config.precision, device)
+    started = time.process_time()
+    working = prepared(image, mask, config)
+    (result,) = localize_prepared([working], config)
+    return replace(result, seconds=time.process_time() - started)
+
+
+def prepared(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, config: Config) -> WorkingImage:
+    """Check an image and its mask and bring them to the working size, as :func:`localize` does first.
+
+    Raises
+    ------
+    InvalidImageError
+        If the image or the mask cannot be inspected.
+    InvalidConfigError
+        If a masked block would fill the image.
+    """
     working = prepare(
         image,
         mask,
@@ -126,10 +140,25 @@ def localize(
         leave_out_frame=config.leave_out_frame,
     )
     _check_block(config, working)
-    if working.constant:
-        scores, background = torch.zeros_like(working.valid[0]), torch.zeros_like(working.pixels)
-    else:
-        scores, background = _fit_and_score(working, config, device=device, dtype=dtype)
+    return working
+
+
+def localize_prepared(group: Sequence[WorkingImage], config: Config) -> list[Localization]:
+    """Localize working images of one shape together: each as it is alone, its ``seconds`` an equal share."""
+    started = time.process_time()
+    fitted = iter(_fit_and_score([working for working in group if not working.constant], config))
+    results = []
+    for working in group:
+        if working.constant:
+            scores, background = torch.zeros_like(working.valid[0]), torch.zeros_like(working.pixels)
+        else:
+            scores, background = next(fitted)
+        results.append(_judged(working, scores, background, config))
+    seconds = (time.process_time() - started) / len(group)
+    return [replace(result, seconds=seconds) for result in results]
+
+
+def _judged(working: WorkingImage, scores: Tensor, background: Tensor, config: Config) -> Localization:
     judged, counted = verdict_map(scores, working.valid).numpy(), working.valid[0].numpy() > 0
     area, restless = float(counted.sum()), restlessness(judged, counted)
     regions = find_regions(
@@ -145,7 +174,7 @@ def localize(
         defective=bool(regions),
         regions=regions,
         original_shape=working.original_shape,
-        seconds=time.process_time() - started,
+        seconds=0.0,
         warnings=_warnings(working),
     )
 
@@ -182,19 +211,27 @@ def _check_block(config: Config, working: WorkingImage) -> None:
         )
 
 
-def _fit_and_score(
-    working: WorkingImage, config: Config, *, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    pixels, valid = working.pixels.to(device), working.valid.to(device)
-    fused = torch.zeros_like(valid[0])
-    prediction = torch.zeros_like(pixels)
-    for _, network in fit(working, config, device=device, dtype=dtype):
-        prediction = reconstruct_blind(
-            network, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
+def _fit_and_score(group: Sequence[WorkingImage], config: Config) -> list[tuple[Tensor, Tensor]]:
+    if not group:
+        return []
+    device = resolve_device(config.device)
+    dtype = resolve_precision(config.precision, device)
+    pixels, valid = (
+        torch.stack(images).to(device) for images in zip(*((image.pixels, image.valid) for image in group), strict=True)
+    )
+    fused = torch.zeros_like(valid[:, 0])
+    predictions = torch.zeros_like(pixels)
+    for _, networks in fit(pixels, valid, config, dtype=dtype):
+        predictions = reconstruct_blind(
+            networks, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
         )
-        # Early and late networks know different defects: the higher score of each pixel counts.
-        fused = torch.maximum(fused, anomaly_map(pixels, prediction, valid, config=config.score))
-    return settled_map(fused, valid).cpu(), prediction.cpu()
+        for so_far, *image in zip(fused, pixels, predictions, valid, strict=True):
+            # Early and late networks know different defects: the higher score of each pixel counts.
+            so_far.copy_(torch.maximum(so_far, anomaly_map(*image, config=config.score)))
+    return [
+        (settled_map(scores, counted).cpu(), prediction.cpu())
+        for scores, counted, prediction in zip(fused, valid, predictions, strict=True)
+    ]
 
 
 def _in_original_units(background: Tensor, working: WorkingImage) -> npt.NDArray[np.float32]:

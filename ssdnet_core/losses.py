@@ -1,53 +1,68 @@
-"""The two losses of the fit: pixel fidelity and the inner-product perceptual loss."""
+"""The two losses of the fit: pixel fidelity and the inner-product perceptual loss, one value an image."""
 
 from torch import Tensor
 from torch.nn import functional
 
 from ssdnet_core.config import LossConfig
 from ssdnet_core.filters import orthonormal_bank
+from ssdnet_core.folding import unfolded
 from ssdnet_core.similarity import FILTERS, STABILISER
 
 
 def reconstruction_loss(
     prediction: Tensor, target: Tensor, *, hidden: Tensor, valid: Tensor, config: LossConfig
 ) -> Tensor:
-    """Return the loss that the fit minimises, a scalar.
+    """Return the loss that the fit minimises: (G,), one for each image.
 
     Parameters
     ----------
     prediction, target
-        (N, C, H, W): the network's output and the uncorrupted crops.
+        (N, h, w, G, C, S), folded: the networks' output and the uncorrupted crops.
     hidden
-        (N, 1, H, W), 1.0 where the network did not see the target.
+        (N, h, w, G, 1, S), 1.0 where the network did not see the target.
     valid
-        (N, 1, H, W), 1.0 where a pixel counts; the others carry no loss.
+        (N, h, w, G, 1, S), 1.0 where a pixel counts; the others carry no loss.
     """
     loss = pixel_loss(prediction, target, hidden=hidden, valid=valid, config=config)
     if config.perceptual_weight > 0:
-        loss = loss + config.perceptual_weight * perceptual_loss(prediction, target, valid=valid)
+        of_features = perceptual_loss(unfolded(prediction), unfolded(target), valid=unfolded(valid))
+        loss = loss + config.perceptual_weight * of_features
     return loss
 
 
 def pixel_loss(prediction: Tensor, target: Tensor, *, hidden: Tensor, valid: Tensor, config: LossConfig) -> Tensor:
-    """Return the weighted mean absolute error: masked blocks weigh more than what was visible."""
+    """Return the weighted mean absolute error, (G,): masked blocks weigh more than what was visible."""
     weight = valid * (config.visible_weight + (config.masked_weight - config.visible_weight) * hidden)
-    return ((prediction - target).abs() * weight).sum() / (weight.sum() * target.shape[1]).clamp_min(1e-6)
+    error = ((prediction - target).abs().sum(4, keepdim=True) * weight).sum((0, 1, 2, 4, 5))
+    return error / (weight.sum((0, 1, 2, 4, 5)) * target.shape[4]).clamp_min(1e-6)
 
 
 def perceptual_loss(prediction: Tensor, target: Tensor, *, valid: Tensor) -> Tensor:
-    """Return 1 - the inner-product similarity of fixed-filter features, averaged over pixels: 0..2.
+    """Return 1 - the inner-product similarity of fixed-filter features, averaged over pixels: (G,), 0..2.
 
     The filters are those of the score (:mod:`ssdnet_core.similarity`); a pixel counts if its whole 7 x 7
     neighbourhood does.
+
+    Parameters
+    ----------
+    prediction, target
+        (N, G, C, H, W).
+    valid
+        (N, G, 1, H, W).
     """
-    bank = orthonormal_bank(target.shape[1], FILTERS).to(prediction)
-    of_prediction, of_target = functional.conv2d(prediction, bank), functional.conv2d(target, bank)
-    radius = bank.shape[-1] // 2
-    whole = -functional.max_pool2d(-valid, bank.shape[-1], stride=1)
-    assert whole.shape[-1] == valid.shape[-1] - 2 * radius
-    energy = of_target.square().sum(1, keepdim=True)
-    count = whole.sum().clamp_min(1.0)
-    floor = STABILISER * (energy * whole).sum() / count + 1e-6
-    inner = (of_prediction * of_target).sum(1, keepdim=True)
-    cosine = (inner + floor) / ((of_prediction.square().sum(1, keepdim=True) + floor) * (energy + floor)).sqrt()
-    return ((1.0 - cosine) * whole).sum() / count
+    bank = orthonormal_bank(target.shape[2], FILTERS).to(prediction)
+    images = target.shape[1]
+    of_prediction, of_target = (
+        _by_image(functional.conv2d(values.flatten(0, 1), bank), images) for values in (prediction, target)
+    )
+    whole = -_by_image(functional.max_pool2d(-valid.flatten(0, 1), bank.shape[-1], stride=1), images)
+    energy = of_target.square().sum(2, keepdim=True)
+    count = whole.sum((0, 2, 3, 4)).clamp_min(1.0)
+    floor = (STABILISER * (energy * whole).sum((0, 2, 3, 4)) / count + 1e-6)[:, None, None, None]
+    inner = (of_prediction * of_target).sum(2, keepdim=True)
+    cosine = (inner + floor) / ((of_prediction.square().sum(2, keepdim=True) + floor) * (energy + floor)).sqrt()
+    return ((1.0 - cosine) * whole).sum((0, 2, 3, 4)) / count
+
+
+def _by_image(maps: Tensor, images: int) -> Tensor:
+    return maps.reshape(-1, images, *maps.shape[1:])

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from ssdnet_core import Config, fitting
 from ssdnet_core.config import CorruptionConfig
-from ssdnet_core.fitting import arithmetic, block_sizes, crop_size, fit, random_crops
+from ssdnet_core.fitting import block_sizes, crop_size, fit, random_crops
+from ssdnet_core.folding import places_of, unfolded
 from ssdnet_core.network import stride
 from ssdnet_core.preparation import prepare
 from ssdnet_core.reconstruction import reconstruct_blind
 
-CPU = torch.device("cpu")
 LIGHT = Config().updated({"network.width": 8, "fit.crop": 32, "fit.steps": 4, "precision": "float32"})
 ABLE = LIGHT.updated({"network.width": 24, "fit.steps": 100})
 
@@ -38,11 +38,11 @@ def working(image, mask=None):
 
 
 def run(image, config=LIGHT, dtype=torch.float32):
-    return fit(image, config, device=CPU, dtype=dtype)
+    return fit(image.pixels[None], image.valid[None], config, dtype=dtype)
 
 
 def weights_of(network):
-    return b"".join(parameter.detach().numpy().tobytes() for parameter in network.parameters())
+    return b"".join(parameter.detach().float().numpy().tobytes() for parameter in network.parameters())
 
 
 def fitted(image, config=LIGHT, dtype=torch.float32):
@@ -54,13 +54,13 @@ def blind_error(network, image, config=LIGHT):
     """Return the mean absolute error of pixels predicted unseen, in standard deviations of the image."""
     prediction = reconstruct_blind(
         network,
-        image.pixels,
-        image.valid,
+        image.pixels[None],
+        image.valid[None],
         config=config.reconstruction,
         multiple=stride(config.network),
         dtype=torch.float32,
     )
-    return float((prediction - image.pixels).abs().mean())
+    return float((prediction[0] - image.pixels).abs().mean())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -76,13 +76,13 @@ def test_another_seed_gives_other_weights():
 
 def test_the_seed_decides_the_first_weights_and_what_is_shown_to_them(monkeypatch):
     image = working(noise(64, 64))
-    plain, starts = fitting.ReconstructionNetwork.forward, []
+    plain, starts = fitting.ReconstructionNetwork.folded, []
 
-    def forward(self, corrupted):
-        starts.append((weights_of(self), corrupted[:, :-1].numpy().tobytes(), corrupted[:, -1:].numpy().tobytes()))
+    def noted(self, corrupted):
+        starts.append((weights_of(self), corrupted[:, :16].numpy().tobytes(), corrupted[:, 16:].numpy().tobytes()))
         return plain(self, corrupted)
 
-    monkeypatch.setattr(fitting.ReconstructionNetwork, "forward", forward)
+    monkeypatch.setattr(fitting.ReconstructionNetwork, "folded", noted)
     for seed in (0, 0, 1):
         fitted(image, LIGHT.updated({"seed": seed, "fit.steps": 1}))
     once, again, other = starts
@@ -126,9 +126,9 @@ def test_fits_in_two_threads_give_what_each_gives_alone(monkeypatch):
         with contextlib.suppress(threading.BrokenBarrierError):
             both_are_there.wait(timeout=0.5)
 
-    def draw_at_the_same_time(*arguments):
+    def draw_at_the_same_time(*arguments, **options):
         meet()
-        network = plain(*arguments)
+        network = plain(*arguments, **options)
         meet()
         return network
 
@@ -218,9 +218,9 @@ def test_the_loss_of_the_crops_goes_down(monkeypatch):
 def test_the_network_gets_corrupted_crops_and_the_loss_clean_ones(monkeypatch):
     image = working(noise(48, 48))
     seen = []
-    plain_network, plain_loss = fitting.ReconstructionNetwork.forward, fitting.reconstruction_loss
+    plain_network, plain_loss = fitting.ReconstructionNetwork.folded, fitting.reconstruction_loss
 
-    def forward(self, corrupted):
+    def network(self, corrupted):
         seen.append({"input": corrupted.detach().clone()})
         return plain_network(self, corrupted)
 
@@ -228,16 +228,17 @@ def test_the_network_gets_corrupted_crops_and_the_loss_clean_ones(monkeypatch):
         seen[-1].update(options, target=target)
         return plain_loss(prediction, target, **options)
 
-    monkeypatch.setattr(fitting.ReconstructionNetwork, "forward", forward)
+    monkeypatch.setattr(fitting.ReconstructionNetwork, "folded", network)
     monkeypatch.setattr(fitting, "reconstruction_loss", loss)
     config = LIGHT.updated({"corruption.noise": 0.0, "corruption.shuffle_ratio": 0.0, "fit.batch": 3})
     fitted(image, config)
     assert len(seen) == config.fit.steps
     blocks = set()
     for step in seen:
-        pixels, mask = step["input"][:, :1], step["input"][:, 1:]
-        assert torch.equal(mask, step["hidden"])
-        assert torch.equal(pixels, step["target"] * (1 - mask))
+        shown = places_of(step["input"], like=torch.empty(*step["target"].shape[:4], 2, 16))
+        assert torch.equal(shown[..., 1:, :], step["hidden"])
+        assert torch.equal(shown[..., :1, :], step["target"] * (1 - step["hidden"]))
+        mask = unfolded(step["hidden"])[:, 0]
         assert 0.3 < float(mask.mean()) < 0.6
         changes = torch.nonzero(mask.diff(dim=-1).abs().sum((0, 1, 2)) + mask.diff(dim=-2).abs().sum((0, 1, 3)))
         blocks.add(int(np.gcd.reduce(changes.flatten().numpy() + 1)))
@@ -309,11 +310,13 @@ def test_the_crop_is_the_largest_multiple_of_the_stride_that_fits(height, width,
 
 
 @unhurried
-@given(st.integers(16, 512), st.integers(16, 512), st.lists(st.integers(2, 300), min_size=1).map(tuple))
-def test_masked_blocks_leave_a_context(height, width, sizes):
+@given(st.integers(4, 128), st.integers(4, 128), st.lists(st.integers(1, 75), min_size=1))
+def test_masked_blocks_leave_a_context_and_are_whole_places(height, width, sizes):
+    height, width, sizes = 4 * height, 4 * width, tuple(4 * size for size in sizes)
     found = block_sizes((height, width), CorruptionConfig(block_sizes=sizes))
     assert found
-    assert all(1 <= block <= min(height, width) // 2 for block in found)
+    assert all(4 <= block <= max(4, min(height, width) // 2) for block in found)
+    assert all(block % 4 == 0 for block in found)
     fitting_ = tuple(block for block in sizes if block <= min(height, width) // 2)
     assert found == fitting_ or not fitting_
 
@@ -324,28 +327,29 @@ def test_crops_lie_inside_the_image_and_image_and_mask_are_cut_alike(height, wid
     rows, columns = max(rows, height), max(columns, width)
     numbered = torch.arange(2.0 * rows * columns).view(1, 2, rows, columns)
     crops, valid = random_crops(
-        numbered, numbered[:, :1] + 0.5, crop=(height, width), count=3, generator=torch.Generator().manual_seed(seed)
+        numbered,
+        numbered[:, :1] + 0.5,
+        crop=(height, width),
+        count=3,
+        generator=torch.Generator().manual_seed(seed),
     )
-    assert crops.shape == (3, 2, height, width)
-    assert torch.equal(valid, crops[:, :1] + 0.5)
-    for crop in crops:
+    assert crops.shape == (3, 1, 2, height, width)
+    assert torch.equal(valid, crops[:, :, :1] + 0.5)
+    for (crop,) in crops:
         top, left = divmod(int(crop[0, 0, 0]), columns)
         assert torch.equal(crop, numbered[0, :, top : top + height, left : left + width])
 
 
 def test_crops_are_taken_from_everywhere_the_last_row_and_column_included():
-    numbered = torch.arange(7.0 * 8).view(1, 1, 7, 8)
+    numbered = torch.arange(7.0 * 8).view(7, 8)
     generator = torch.Generator().manual_seed(0)
-    crops, _ = random_crops(numbered, numbered, crop=(4, 4), count=2000, generator=generator)
-    tops, lefts = np.divmod(crops[:, 0, 0, 0].int().numpy(), 8)
+    (crops,) = random_crops(numbered, crop=(4, 4), count=2000, generator=generator)
+    tops, lefts = np.divmod(crops[:, 0, 0].int().numpy(), 8)
     counts = np.histogram2d(tops, lefts, bins=(range(5), range(6)))[0]
     assert counts.shape == (4, 5)
     assert 60 < counts.min() <= counts.max() < 140
 
 
-def test_bfloat16_computes_in_bfloat16_and_float32_does_not():
-    layer, values = torch.nn.Conv2d(1, 1, 3), torch.ones(1, 1, 8, 8)
-    for dtype in (torch.float32, torch.bfloat16):
-        with arithmetic(CPU, dtype):
-            assert layer(values).dtype == dtype
-        assert layer.weight.dtype == torch.float32
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_network_computes_with_the_arithmetic_asked(dtype):
+    assert {parameter.dtype for parameter in fitted(working(stripes()), dtype=dtype).parameters()} == {dtype}

@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from ssdnet_core import losses
 from ssdnet_core.config import LossConfig
 from ssdnet_core.filters import orthonormal_bank
-from ssdnet_core.losses import perceptual_loss, pixel_loss, reconstruction_loss
+from ssdnet_core.folding import folded
 from ssdnet_core.similarity import FILTERS, STABILISER
 
 seeds = st.integers(0, 2**32 - 10)
@@ -15,6 +16,28 @@ weights = st.floats(0.0, 10.0)
 channel_counts = st.sampled_from([1, 3])
 
 unhurried = settings(deadline=None, max_examples=30)
+
+
+def as_crops(planes, side=1):
+    """(N, C, H, W) of one image as its crops: (N, h, w, 1, C, S)."""
+    return folded(planes[:, None], side=side)
+
+
+def reconstruction_loss(prediction, target, *, hidden, valid, config, side=1):
+    """The loss of one image, of (N, C, H, W)."""
+    prediction, target, hidden, valid = (as_crops(each, side) for each in (prediction, target, hidden, valid))
+    return losses.reconstruction_loss(prediction, target, hidden=hidden, valid=valid, config=config)[0]
+
+
+def pixel_loss(prediction, target, *, hidden, valid, config):
+    """The pixel loss of one image, of (N, C, H, W)."""
+    prediction, target, hidden, valid = (as_crops(each) for each in (prediction, target, hidden, valid))
+    return losses.pixel_loss(prediction, target, hidden=hidden, valid=valid, config=config)[0]
+
+
+def perceptual_loss(prediction, target, *, valid):
+    """The perceptual loss of one image, of (N, C, H, W)."""
+    return losses.perceptual_loss(prediction[:, None], target[:, None], valid=valid[:, None])[0]
 
 
 def drawn(*shape, seed=0):
@@ -197,3 +220,34 @@ def test_a_batch_in_which_nothing_counts_costs_nothing_and_moves_nothing():
     assert float(loss.detach()) == 0
     assert not prediction.grad.any()
     assert bool(prediction.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("perceptual_weight", [0.0, 0.5])
+def test_folding_does_not_change_the_loss(perceptual_weight):
+    target, prediction = drawn(2, 3, 24, 32, seed=1), drawn(2, 3, 24, 32, seed=2)
+    given_ = {"hidden": flags(2, 1, 24, 32, share=0.4, seed=3), "valid": all_but_a_hole(target)}
+    config = LossConfig(perceptual_weight=perceptual_weight)
+    plain, *others = (
+        float(reconstruction_loss(prediction, target, **given_, config=config, side=side)) for side in (1, 2, 4)
+    )
+    assert others == pytest.approx([plain] * 2, rel=1e-5)
+
+
+def test_each_image_of_a_group_has_the_loss_it_has_alone():
+    config = LossConfig(perceptual_weight=0.5)
+    targets, predictions = drawn(2, 5, 3, 20, 28, seed=1), drawn(2, 5, 3, 20, 28, seed=2)
+    hidden, valid = flags(2, 5, 1, 20, 28, share=0.4, seed=3), flags(2, 5, 1, 20, 28, share=0.999, seed=4)
+    together = losses.reconstruction_loss(
+        *(folded(each, side=4) for each in (predictions, targets)),
+        hidden=folded(hidden, side=4),
+        valid=folded(valid, side=4),
+        config=config,
+    )
+    alone = [
+        reconstruction_loss(
+            predictions[:, image], targets[:, image], hidden=hidden[:, image], valid=valid[:, image], config=config
+        )
+        for image in range(5)
+    ]
+    assert len({round(float(loss), 4) for loss in alone}) == 5
+    torch.testing.assert_close(together, torch.stack(alone))

@@ -34,14 +34,15 @@ def everything(image):
 
 
 def reconstruct(network, image, valid=None, *, block=16, shifts=2, multiple=MULTIPLE, dtype=torch.float32):
-    return reconstruct_blind(
-        network,
-        image,
-        everything(image) if valid is None else valid,
+    (prediction,) = reconstruct_blind(
+        network.to(dtype) if isinstance(network, torch.nn.Module) else network,
+        image[None],
+        (everything(image) if valid is None else valid)[None],
         config=ReconstructionConfig(block=block, shifts=shifts),
         multiple=multiple,
         dtype=dtype,
     )
+    return prediction
 
 
 def copying(seen):

@@ -1,0 +1,222 @@
+"""How fast the method is on one device, part by part, in one command.
+
+    python bench/fit.py --out fit.json [--device cuda] [--sizes 256,512] [--groups 1,8,64] [--set fit.steps=100]
+
+Made colour images of each working size are fitted, reconstructed blind and scored, on one thread of a processor or on
+a GPU, alone and in groups. The fit's arithmetic (counted by torch) stands beside the speed of a large matrix product of
+the same type, measured before and after it on the same device: its share of that says how much there is to gain.
+
+Seconds are CPU seconds on a processor and wall seconds on a GPU; the best of the repeats counts.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from about import about, markdown_table
+from torch.utils.flop_counter import FlopCounterMode
+
+from flows.settings import settings_from
+from ssdnet_core.config import Config
+from ssdnet_core.devices import resolve_device, resolve_precision
+from ssdnet_core.errors import SsdnetError
+from ssdnet_core.fitting import fit
+from ssdnet_core.localization import localize_prepared, prepared
+from ssdnet_core.network import ReconstructionNetwork, stride
+from ssdnet_core.preparation import WorkingImage
+from ssdnet_core.reconstruction import reconstruct_blind
+from ssdnet_core.scoring import anomaly_map, settled_map
+from ssdnet_core.synthetic import sample
+
+MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the images of a group took, each.
+
+    Attributes
+    ----------
+    side, group
+        Working size and images in the group.
+    fit_s, blind_s, score_s, whole_s
+        Seconds an image; ``whole_s`` with preparation and verdict.
+    images_per_s
+        By ``whole_s``.
+    step_flop
+        Floating point operations of one step for one image.
+    fit_flop_per_s, matmul_flop_per_s, share
+        Speed of the fit, of a large matrix product of the same type, and their ratio.
+    """
+
+    side: int
+    group: int
+    fit_s: float
+    blind_s: float
+    score_s: float
+    whole_s: float
+    images_per_s: float
+    step_flop: float
+    fit_flop_per_s: float
+    matmul_flop_per_s: float
+    share: float
+
+
+def main() -> None:
+    """Run the benchmark; a mistake of the caller's ends it with a message."""
+    options = _options()
+    try:
+        _run(options)
+    except (SsdnetError, MemoryError) as error:
+        sys.exit(f"fit.py: {error}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the speed of fit, blind reconstruction and score.")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file for the results")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
+    parser.add_argument("--sizes", type=_numbers, default=(256, 512), help="working sizes, as 256,512")
+    parser.add_argument("--groups", type=_numbers, help="images fitted together; on a GPU 1,4,16,64,128, else 1")
+    parser.add_argument("--repeats", type=int, default=3, help="of which the best counts")
+    parser.add_argument("--preset", default="default", help="settings to start from")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a single setting; repeatable")
+    return parser.parse_args()
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+def _run(options: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    config = settings_from(options.preset, None, [*options.set, f"device={options.device}"])
+    device = resolve_device(config.device)
+    groups = options.groups or ((1, 4, 16, 64, 128) if device.type == "cuda" else (1,))
+    timings: list[Timing] = []
+    failed: dict[str, str] = {}
+    for side in options.sizes:
+        for group in groups:
+            try:
+                timings.append(_timed(side, group, config.updated({"working_size": side}), repeats=options.repeats))
+            except torch.OutOfMemoryError as error:
+                failed[f"{group} images of {side}"] = str(error).splitlines()[0]
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "one thread of the processor"
+    report = {
+        **about(),
+        "settings": config.model_dump(mode="json"),
+        "device": device_name,
+        "precision": str(resolve_precision(config.precision, device)),
+        "timings": [asdict(timing) for timing in timings],
+        "too_large": failed,
+    }
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    print(_table(timings))
+
+
+def _timed(side: int, group: int, config: Config, *, repeats: int) -> Timing:
+    device = resolve_device(config.device)
+    dtype = resolve_precision(config.precision, device)
+    images = [sample("weave", "hole", size=(side, side), seed=seed).pixels for seed in range(min(group, 8))]
+    working = [prepared(image, None, config) for image in images]
+    working = [working[index % len(working)] for index in range(group)]
+    pixels, valid = (
+        torch.stack([getattr(image, name) for image in working]).to(device) for name in ("pixels", "valid")
+    )
+    with FlopCounterMode(display=False) as counter:
+        networks = _fitted(pixels[:1], valid[:1], config, dtype)
+    step_flop = counter.get_total_flops() / config.fit.steps
+
+    def fitted() -> None:
+        nonlocal networks
+        networks = _fitted(pixels, valid, config, dtype)
+
+    def reconstructed() -> None:
+        nonlocal predictions
+        predictions = reconstruct_blind(
+            networks, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
+        )
+
+    def scored() -> None:
+        for image, prediction, counted in zip(pixels, predictions, valid, strict=True):
+            settled_map(anomaly_map(image, prediction, counted, config=config.score), counted)
+
+    predictions = pixels
+    matmul = _matmul_rate(device, dtype)
+    fit_s, blind_s, score_s = (_best(part, device, repeats=repeats) / group for part in (fitted, reconstructed, scored))
+    matmul = max(matmul, _matmul_rate(device, dtype))
+    moments = len(config.reconstruction.moments)
+    whole_s = _best(lambda: _whole(images, working, config), device, repeats=repeats) / group
+    rate = config.fit.steps * step_flop / fit_s
+    return Timing(
+        side=side,
+        group=group,
+        fit_s=fit_s,
+        blind_s=moments * blind_s,
+        score_s=moments * score_s,
+        whole_s=whole_s,
+        images_per_s=1 / whole_s,
+        step_flop=step_flop,
+        fit_flop_per_s=rate,
+        matmul_flop_per_s=matmul,
+        share=rate / matmul,
+    )
+
+
+def _fitted(pixels: torch.Tensor, valid: torch.Tensor, config: Config, dtype: torch.dtype) -> ReconstructionNetwork:
+    *_, (_, networks) = fit(pixels, valid, config, dtype=dtype)
+    return networks
+
+
+def _whole(images: Sequence, working: Sequence[WorkingImage], config: Config) -> None:
+    for index in range(len(working)):
+        prepared(images[index % len(images)], None, config)
+    localize_prepared(working, config)
+
+
+def _matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    side = MATRIX_SIDE[device.type]
+    one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / _best(lambda: one @ other, device, repeats=5)
+
+
+def _best(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
+    work()
+    return min(_once(work, device) for _ in range(repeats))
+
+
+def _once(work: Callable[[], object], device: torch.device) -> float:
+    # A processor is shared: its own seconds count. A GPU works on when the call is back: wait for it.
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = clock()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock() - started
+
+
+def _table(timings: Sequence[Timing]) -> str:
+    header = "size,group,fit s,blind s,score s,whole s,images/s,GFLOP a step,GFLOP/s,of a matmul's"
+    rows = [
+        [
+            str(timing.side),
+            str(timing.group),
+            *(f"{seconds:.3f}" for seconds in (timing.fit_s, timing.blind_s, timing.score_s, timing.whole_s)),
+            f"{timing.images_per_s:.2f}",
+            f"{timing.step_flop / 1e9:.2f}",
+            f"{timing.fit_flop_per_s / 1e9:.0f}",
+            f"{100 * timing.share:.0f} %",
+        ]
+        for timing in timings
+    ]
+    return markdown_table(header.split(","), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssdnet_core import Config, InvalidImageError, localize, localize_group
+from ssdnet_core.fitting import fit
+from ssdnet_core.groups import bytes_per_image, group_size, in_groups
+from ssdnet_core.synthetic import sample
+
+LIGHT = Config().updated({"network.width": 8, "fit.steps": 6, "fit.crop": 64, "precision": "float32", "device": "cpu"})
+
+
+def textile(seed, size=(64, 64), defect="none"):
+    return sample("weave", defect, size=size, seed=seed).pixels
+
+
+def hole_mask(shape=(64, 64)):
+    mask = np.zeros(shape, dtype=bool)
+    mask[10:25, 30:50] = True
+    return mask
+
+
+def bytes_of(result):
+    return result.working_map.tobytes(), result.working_background.tobytes(), repr((result.score, result.regions))
+
+
+def measured(code):
+    """Return what a fresh interpreter prints: its memory is its own."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_an_image_gets_in_a_group_what_it_gets_alone():
+    images = [textile(seed, defect="hole" if seed == 1 else "none") for seed in range(4)]
+    masks = [None, None, hole_mask(), None]
+    together = localize_group(images, masks, LIGHT, size=4)
+    alone = [localize(image, mask, LIGHT) for image, mask in zip(images, masks, strict=True)]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.working_background, other.working_background, atol=0.05)
+        np.testing.assert_allclose(one.working_map, other.working_map, rtol=2e-3, atol=2e-3)
+        assert one.score == pytest.approx(other.score, abs=0.02)
+        assert one.defective == other.defective
+        assert one.warnings == other.warnings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_after_a_whole_fit_the_map_of_a_group_differs_as_rounding_differs(precision):
+    # Grouped kernels add up in another order, and sixty steps let that grow: by less than another seed does.
+    images = [textile(seed, (128, 128), defect="hole") for seed in range(3)]
+    config = Config().updated({"precision": precision, "device": "cpu"})
+    other_seed = [localize(image, config=config.updated({"seed": 1})).working_map for image in images]
+    for together, image, another in zip(localize_group(images, None, config, size=3), images, other_seed, strict=True):
+        alone = localize(image, config=config)
+        difference, usual = (np.abs(each - alone.working_map).mean() for each in (together.working_map, another))
+        assert difference < usual
+        assert np.corrcoef(together.working_map.ravel(), alone.working_map.ravel())[0, 1] > 0.98
+        assert together.defective == alone.defective
+
+
+def test_no_image_of_a_group_sees_another():
+    images = [textile(seed) for seed in range(3)]
+    before = localize_group(images, config=LIGHT, size=3)
+    images[1] = 255 - images[1]
+    after = localize_group(images, config=LIGHT, size=3)
+    assert bytes_of(after[0]) == bytes_of(before[0])
+    assert bytes_of(after[1]) != bytes_of(before[1])
+    assert bytes_of(after[2]) == bytes_of(before[2])
+
+
+def test_what_lies_under_a_mask_changes_no_byte_in_a_group():
+    images, masks = [textile(seed) for seed in range(3)], [None, hole_mask(), None]
+    before = localize_group(images, masks, LIGHT, size=3)
+    images[1] = images[1].copy()
+    images[1][masks[1]] = np.random.default_rng(0).integers(0, 256, images[1][masks[1]].shape, dtype=np.uint8)
+    after = localize_group(images, masks, LIGHT, size=3)
+    assert [bytes_of(each) for each in after] == [bytes_of(each) for each in before]
+
+
+def test_images_of_any_shapes_come_back_in_their_order_constant_ones_too():
+    images = [textile(0), textile(1, (64, 96)), np.full((64, 64, 3), 80, np.uint8), textile(2), textile(3)[:, :, 0]]
+    results = localize_group(images, config=LIGHT, size=8)
+    assert [result.original_shape for result in results] == [image.shape[:2] for image in images]
+    assert [result.working_background.shape[2] for result in results] == [3, 3, 3, 3, 1]
+    assert [bool(result.warnings) for result in results] == [False, False, True, False, False]
+    assert localize_group([], config=LIGHT) == []
+
+
+def test_an_image_that_cannot_be_inspected_is_refused_before_anything_is_fitted():
+    with pytest.raises(InvalidImageError, match="64 x 20"):
+        localize_group([textile(0), np.zeros((64, 20), np.uint8)], config=LIGHT)
+
+
+def test_the_networks_of_a_group_start_alike():
+    config = LIGHT.updated({"fit.steps": 1, "fit.learning_rate": 1e-12, "fit.weight_decay": 0.0})
+    pixels, valid = torch.randn(3, 1, 64, 64), torch.ones(3, 1, 64, 64)
+    ((_, networks),) = fit(pixels, valid, config, dtype=torch.float32)
+    ((_, single),) = fit(pixels[:1], valid[:1], config, dtype=torch.float32)
+    for of_group, of_one in zip(networks.parameters(), single.parameters(), strict=True):
+        for of_image in of_group.chunk(3):
+            torch.testing.assert_close(of_image, of_one)
+
+
+@given(st.integers(0, 40), st.integers(1, 50), st.integers(1, 50))
+def test_groups_are_halved_until_the_memory_suffices_and_nothing_is_lost(count, size, capacity):
+    done = []
+
+    def work(group):
+        if len(group) > capacity:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        done.append(len(group))
+        return [10 * item for item in group]
+
+    assert in_groups(list(range(count)), work, size=size) == [10 * item for item in range(count)]
+    assert all(0 < number <= min(size, capacity) for number in done)
+    # No more than halved: at least half of what fits.
+    assert all(2 * number >= min(size, capacity) for number in done[:-1])
+
+
+def test_errors_other_than_a_lack_of_memory_are_not_tried_again():
+    tried = []
+
+    def work(group):
+        tried.append(len(group))
+        raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        in_groups([1, 2, 3, 4], work, size=4)
+    assert tried == [4]
+
+
+LIMITED = """
+import resource
+import torch
+import numpy as np
+from ssdnet_core import Config, localize, localize_group
+from ssdnet_core import groups
+torch.set_num_threads(1)
+config = Config().updated(
+    {"network.width": 8, "fit.steps": 2, "fit.crop": 64, "precision": "float32", "device": "cpu", "working_size": 512}
+)
+images = [np.random.default_rng(seed).integers(0, 256, (256, 256, 3), dtype=np.uint8) for seed in range(8)]
+alone = [localize(image, config=config).score for image in images]
+sizes, plain = [], groups.localize_prepared
+def noted(group, config):
+    sizes.append(len(group))
+    return plain(group, config)
+groups.localize_prepared = noted
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 150 * 2**20, -1))
+scores = [result.score for result in localize_group(images, config=config, size=8)]
+assert np.allclose(scores, alone, atol=0.05), (scores, alone)
+print(*sizes)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process can only be limited on Linux")
+def test_a_group_that_the_memory_does_not_hold_is_halved_for_real():
+    sizes = [int(size) for size in measured(LIMITED)]
+    assert sizes[0] == 8
+    assert sizes[-1] < 8
+
+
+PEAK = """
+import resource, torch
+from ssdnet_core.config import Config
+from ssdnet_core.fitting import fit
+from ssdnet_core.network import stride
+from ssdnet_core.reconstruction import reconstruct_blind
+torch.set_num_threads(1)
+config = Config().updated({"fit.steps": 2})
+pixels, valid = torch.randn(IMAGES, 3, 256, 256), torch.ones(IMAGES, 1, 256, 256)
+for _, network in fit(pixels, valid, config, dtype=torch.float32):
+    reconstruct_blind(
+        network, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=torch.float32
+    )
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is told in kilobytes only on Linux")
+def test_the_memory_of_an_image_is_about_what_is_expected():
+    one, five = (1024 * int(measured(PEAK.replace("IMAGES", str(images)))[0]) for images in (1, 5))
+    expected = bytes_per_image((3, 256, 256), Config())
+    assert 0.6 * expected < (five - one) / 4 < 1.2 * expected
+
+
+def test_a_processor_fits_one_image_at_a_time():
+    assert group_size((3, 256, 256), Config(), device=torch.device("cpu")) == 1
