@@ -12,14 +12,14 @@ from torch import Tensor
 from ssdnet_core.config import Config
 from ssdnet_core.devices import resolve_device, resolve_precision
 from ssdnet_core.errors import InvalidConfigError
-from ssdnet_core.filters import enlarge
+from ssdnet_core.filters import complete, enlarge
 from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES, unlikeness_of_parts
 from ssdnet_core.network import stride
 from ssdnet_core.preparation import WorkingImage, prepare
 from ssdnet_core.reconstruction import reconstruct_blind
 from ssdnet_core.regions import Region, find_regions
-from ssdnet_core.scoring import anomaly_map, settled_map, verdict_map
+from ssdnet_core.scoring import anomaly_map, image_energy, settled_map, verdict_map
 from ssdnet_core.significance import alarm_level, restlessness, significance
 
 SIDES = ("top", "bottom", "left", "right")
@@ -188,12 +188,15 @@ def _fit_and_score(
     pixels, valid = working.pixels.to(device), working.valid.to(device)
     fused = torch.zeros_like(valid[0])
     prediction = torch.zeros_like(pixels)
+    # Where pixels are missing they are filled by each prediction anew.
+    own_energy = image_energy(pixels, valid) if config.score.local_energy > 0 and complete(valid) else None
     for _, network in fit(working, config, device=device, dtype=dtype):
         prediction = reconstruct_blind(
             network, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
         )
         # Early and late networks know different defects: the higher score of each pixel counts.
-        fused = torch.maximum(fused, anomaly_map(pixels, prediction, valid, config=config.score))
+        scores = anomaly_map(pixels, prediction, valid, config=config.score, own_energy=own_energy)
+        fused = torch.maximum(fused, scores)
     return settled_map(fused, valid).cpu(), prediction.cpu()
 
 

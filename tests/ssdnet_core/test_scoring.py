@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from ssdnet_core.config import ScoreConfig
+from ssdnet_core.filters import enlarge
 from ssdnet_core.preparation import prepare
 from ssdnet_core.scoring import (
     VERDICT_WINDOW,
@@ -62,6 +63,11 @@ def scored(image, prediction, valid=None, config=ALL):
 
 def highest(scores):
     return divmod(int(scores.argmax()), scores.shape[1])
+
+
+def at_full_size(score, size=(128, 128)):
+    """Return a score (1, h, w) of wide windows, which is on a coarser grid: (H, W)."""
+    return enlarge(score, size)[0]
 
 
 def with_defect(image, defect, top, left, size):
@@ -377,7 +383,7 @@ def test_the_inner_product_score_needs_the_prediction():
     prediction = blind(image)
     turned = prediction.clone()
     turned[:, 50:74, 60:84] = prediction.flip(1)[:, 50:74, 60:84]
-    row, column = highest(inner_product(image, turned, everything(image))[0])
+    row, column = highest(at_full_size(inner_product(image, turned, everything(image))))
     assert 47 <= row < 77
     assert 57 <= column < 87
 
@@ -386,7 +392,7 @@ def test_a_stain_that_changes_nothing_but_the_brightness_is_found_by_the_mean():
     image = texture(128, 128)
     stained = image.clone()
     stained[:, 50:74, 60:84] += 0.8
-    row, column = highest(local_mean(stained, everything(image))[0])
+    row, column = highest(at_full_size(local_mean(stained, everything(image))))
     assert 47 <= row < 77
     assert 57 <= column < 87
 
@@ -409,7 +415,7 @@ def test_light_that_falls_off_is_no_defect(score):
     image = texture(128, 128)
     light = torch.linspace(0.8, 1.2, 128)
     shaded = image * light + 2 * (light - 1)
-    plain, sloped = (score(each, everything(image))[0] for each in (image, shaded))
+    plain, sloped = (at_full_size(score(each, everything(image))) for each in (image, shaded))
     edges = torch.cat([sloped[:, :12].flatten(), sloped[:, -12:].flatten()])
     before = torch.cat([plain[:, :12].flatten(), plain[:, -12:].flatten()])
     assert float(edges.mean()) < 2 * float(before.mean())
