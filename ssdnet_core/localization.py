@@ -17,10 +17,10 @@ from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES, unlikeness_of_parts
 from ssdnet_core.network import stride
 from ssdnet_core.preparation import WorkingImage, prepare
-from ssdnet_core.reconstruction import reconstruct_blind
 from ssdnet_core.regions import Region, find_regions
 from ssdnet_core.scoring import anomaly_map, image_energy, settled_map, verdict_map
 from ssdnet_core.significance import alarm_level, restlessness, significance
+from ssdnet_core.tiles import reconstruct_in_tiles
 
 SIDES = ("top", "bottom", "left", "right")
 
@@ -191,7 +191,7 @@ def _fit_and_score(
     # Where pixels are missing they are filled by each prediction anew.
     own_energy = image_energy(pixels, valid) if config.score.local_energy > 0 and complete(valid) else None
     for _, network in fit(working, config, device=device, dtype=dtype):
-        prediction = reconstruct_blind(
+        prediction = reconstruct_in_tiles(
             network, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
         )
         # Early and late networks know different defects: the higher score of each pixel counts.
