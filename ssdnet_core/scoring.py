@@ -31,6 +31,7 @@ from ssdnet_core.similarity import dissimilarity
 GRID = 4
 """What is seen through wide windows is averaged over squares of this many working pixels first."""
 
+VALUES_AT_A_TIME = 2**21
 ENERGY_SCALES = (1, 2, 4, 8)
 ENERGY_WINDOW = 8.0
 ENERGY_SPREAD = 8.0
@@ -142,11 +143,13 @@ def _unusual(values: Tensor, share: Tensor, *, window: float, log: bool, like: T
     counted = (share > 0.5).float()
     if not bool(counted.any()):
         return torch.zeros_like(like)
-    averaged = weighted_smooth(values, share, max(window, 2.0))
-    if log:
-        averaged = (averaged + ENERGY_FLOOR).log()
-    square = level_z(averaged, counted).square().mean(0, keepdim=True)
-    return enlarge(over_median(square, counted), (like.shape[-2], like.shape[-1]))
+    square = torch.zeros_like(share)
+    # A few channels at a time where the image is large.
+    for part in values.tensor_split(math.ceil(values.numel() / VALUES_AT_A_TIME)):
+        averaged = weighted_smooth(part, share, max(window, 2.0))
+        averaged = (averaged + ENERGY_FLOOR).log() if log else averaged
+        square += level_z(averaged, counted).square().sum(0, keepdim=True)
+    return enlarge(over_median(square / len(values), counted), (like.shape[-2], like.shape[-1]))
 
 
 def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:

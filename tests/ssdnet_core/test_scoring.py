@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from ssdnet_core import bands, scoring
 from ssdnet_core.config import ScoreConfig
 from ssdnet_core.filters import enlarge
 from ssdnet_core.preparation import prepare
@@ -12,6 +13,7 @@ from ssdnet_core.scoring import (
     VERDICT_WINDOW,
     anomaly_map,
     fill_missing,
+    image_energy,
     inner_product,
     local_energy,
     local_mean,
@@ -445,3 +447,22 @@ def test_the_settled_map_is_finite_and_does_not_see_invalid_pixels(seed, value):
     assert torch.equal(one[valid[0] > 0], other[valid[0] > 0])
     assert bool(one.isfinite().all())
     assert float(one.min()) >= 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_large_image_is_scored_in_bands_and_a_few_channels_at_a_time_as_in_one_piece(monkeypatch, masked):
+    image = texture(128, 144, channels=3)
+    valid = all_but_holes(image, seed=1) if masked else everything(image)
+    # All residuals tell the bulk: a sample of bands would be another one.
+    monkeypatch.setattr(scoring, "PATTERN_SAMPLE", 2**20)
+    whole = scored(image, blind(image), valid)
+    monkeypatch.setattr(bands, "BAND_PIXELS", 20 * 144)
+    monkeypatch.setattr(scoring, "VALUES_AT_A_TIME", 4000)
+    np.testing.assert_allclose(scored(image, blind(image), valid).numpy(), whole.numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_the_images_own_energy_is_what_is_computed_without_it():
+    image = texture(96, 96, channels=3)
+    own = image_energy(image, everything(image))
+    given_it = anomaly_map(image, blind(image), everything(image), config=ALL, own_energy=own)
+    assert torch.equal(given_it, scored(image, blind(image)))

@@ -53,6 +53,7 @@ def everywhere(seen):
     return seen[:, :-1].sum((-2, -1), keepdim=True).expand_as(seen[:, :-1])
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 5000), st.integers(24, 100), steps)
 def test_the_weights_of_the_tiles_sum_to_one_and_leave_their_margins_out(side, blocks, step):
     tile = max(2 * OVERLAP + LEAST_STEPS * step, blocks * 16)
@@ -72,6 +73,7 @@ def test_the_weights_of_the_tiles_sum_to_one_and_leave_their_margins_out(side, b
     assert len(cut) == 1 or side > tile
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 5000), st.integers(24, 100))
 def test_there_are_no_more_tiles_than_needed(side, blocks):
     tile = 16 * blocks
