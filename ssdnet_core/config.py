@@ -94,6 +94,13 @@ class ReconstructionConfig(_Settings):
         2,
         description="Shifts of the block grid along each axis; each pixel is predicted shifts x shifts times.",
     )
+    tile: int = Field(
+        1024,
+        ge=384,
+        le=8192,
+        multiple_of=32,
+        description="Side in working pixels of the tiles in which a larger image is reconstructed: bounds the memory.",
+    )
     moments: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
         (0.3, 1.0),
         min_length=1,

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ssdnet_core.bands import bands
+from ssdnet_core.medians import median
+
 BANK_SIZE = 7
+DERIVATIVE_REACH = 3
 
 
 def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
@@ -31,14 +35,24 @@ def weighted_smooth(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
 
     Knutsson and Westin, CVPR 1993. ``weight`` is (1, H, W); out of reach of every pixel that counts the result is 0.
     """
-    reach = smooth(weight, sigma)
-    return smooth(values * weight, sigma) / reach.clamp_min(1e-6)
+    kernel = gaussian_kernel(sigma, values.dtype, values.device)
+    if complete(weight):
+        return smooth(values, sigma) / _reach(weight, kernel)
+    return smooth(values * weight, sigma) / _reach(weight, kernel).clamp_min(1e-6)
 
 
-def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast: float) -> Tensor:
+def weighted_shrink(values: Tensor, weight: Tensor, factor: int) -> Tensor:
+    """Return the mean of the pixels that count in squares of ``factor`` pixels; 0 where there are none."""
+    if complete(weight):
+        return shrink(values, factor)
+    return shrink(values * weight, factor) / shrink(weight, factor).clamp_min(1e-6)
+
+
+def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast: float, grid: int = 1) -> Tensor:
     """Smooth where the values vary little, and keep their edges: the guided filter with the values as the guide.
 
-    He, Sun and Tang, TPAMI 2013, with Gaussian windows. ``weight`` is (1, H, W), 1.0 where a pixel counts.
+    He, Sun and Tang, TPAMI 2013, with Gaussian windows, on a coarser grid as in He and Sun's fast guided filter
+    (2015). ``weight`` is (1, H, W), 1.0 where a pixel counts.
 
     Parameters
     ----------
@@ -46,12 +60,17 @@ def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast
         Of the windows, in pixels.
     contrast
         A variance, in the values' units squared: where the window's is far above, the values stay as they are.
+    grid
+        Side in pixels of the squares over which the values and their squares are averaged before the windows.
     """
-    mean = weighted_smooth(values, weight, sigma)
-    variance = (weighted_smooth(values.square(), weight, sigma) - mean.square()).clamp_min(0)
+    share, sigma = shrink(weight, grid), sigma / grid
+    mean = weighted_smooth(weighted_shrink(values, weight, grid), share, sigma)
+    square = weighted_smooth(weighted_shrink(values.square(), weight, grid), share, sigma)
+    variance = (square - mean.square()).clamp_min(0)
     kept = variance / (variance + contrast)
-    offset = weighted_smooth((1.0 - kept) * mean, weight, sigma)
-    return weighted_smooth(kept, weight, sigma) * values + offset
+    smoothed = weighted_smooth(torch.cat([kept, (1.0 - kept) * mean]), share, sigma)
+    slope, offset = enlarge(smoothed, (values.shape[-2], values.shape[-1])).chunk(2)
+    return slope * values + offset
 
 
 def effective_samples(weight: Tensor, sigma: float) -> Tensor:
@@ -60,11 +79,22 @@ def effective_samples(weight: Tensor, sigma: float) -> Tensor:
     Kish's (sum w)^2 / sum w^2. Smaller at the borders, where a local mean is noisier.
     """
     kernel = gaussian_kernel(sigma, weight.dtype, weight.device)
-    square = kernel.square()
-    total = _convolve_rows(_convolve_rows(weight, kernel).mT, kernel).mT
-    total_square = _convolve_rows(_convolve_rows(weight, square).mT, square).mT
+    total, total_square = _reach(weight, kernel), _reach(weight, kernel.square())
     samples = torch.where(weight > 0, total.square() / total_square.clamp_min(1e-12), 0.0)
-    return samples / samples[weight > 0].median()
+    return samples / median(samples, weight)
+
+
+def complete(weight: Tensor) -> bool:
+    """Return whether every pixel counts in full, as it does in most images: then much can be left out."""
+    return bool((weight == 1).all())
+
+
+def _reach(weight: Tensor, kernel: Tensor) -> Tensor:
+    # What a window sums up of a complete image is the product of what it does along each axis.
+    if complete(weight):
+        down, right = (_convolve_rows(weight.new_ones(1, side), kernel)[0] for side in weight.shape[-2:])
+        return torch.outer(down, right)[None]
+    return _convolve_rows(_convolve_rows(weight, kernel).mT, kernel).mT
 
 
 def gaussian_derivatives(values: Tensor) -> Tensor:
@@ -75,8 +105,24 @@ def gaussian_derivatives(values: Tensor) -> Tensor:
     return functional.conv2d(padded, kernels).flatten(0, 1)
 
 
+def derivative_energy(values: Tensor, counted: Tensor, *, grid: int) -> Tensor:
+    """Return the mean squares of :func:`gaussian_derivatives` over squares of ``grid`` pixels: (5 C, h, w).
+
+    ``counted`` is (1, H, W), 1.0 where a pixel counts; h and w are H and W over ``grid``, rounded up.
+    """
+    return torch.cat(
+        [
+            weighted_shrink(
+                gaussian_derivatives(values[:, band.outer])[:, band.kept].square(), counted[:, band.inner], grid
+            )
+            for band in bands(values.shape[-2], values.shape[-1], reach=DERIVATIVE_REACH, multiple=grid)
+        ],
+        dim=1,
+    )
+
+
 def _derivative_kernels(like: Tensor) -> Tensor:
-    position = torch.arange(-3, 4, dtype=like.dtype, device=like.device)
+    position = torch.arange(-DERIVATIVE_REACH, DERIVATIVE_REACH + 1, dtype=like.dtype, device=like.device)
     gauss = torch.exp(-0.5 * position**2)
     gauss = gauss / gauss.sum()
     first = -position * gauss
@@ -85,6 +131,19 @@ def _derivative_kernels(like: Tensor) -> Tensor:
     pairs = [(gauss, first), (first, gauss), (gauss, second), (first, first), (second, gauss)]
     kernels = torch.stack([torch.outer(down, right) for down, right in pairs])
     return (kernels / kernels.flatten(1).norm(dim=1)[:, None, None])[:, None]
+
+
+def box_mean(values: Tensor, size: int) -> Tensor:
+    """Return the mean of ``size`` x ``size`` pixels about each, an odd number; borders are replicated."""
+    radius = size // 2
+    values = functional.pad(values[None], (radius,) * 4, mode="replicate")[0]
+    for axis in (1, 2):
+        length = values.shape[axis] - 2 * radius
+        total = values.narrow(axis, 0, length).clone()
+        for shift in range(1, size):
+            total += values.narrow(axis, shift, length)
+        values = total
+    return values / size**2
 
 
 def orthonormal_bank(channels: int, count: int) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ssdnet_core.filters import gaussian_derivatives, shrink, weighted_smooth
+from ssdnet_core.filters import derivative_energy, shrink, weighted_smooth
 from ssdnet_core.robust import MAD_TO_SIGMA
 
 PARTS = 4
@@ -45,10 +45,8 @@ def unlikeness_of_parts(image: Tensor, valid: Tensor) -> float:
     for scale in SCALES:
         counted = (shrink(valid, scale) > 0.5).float()
         factor = GRID // scale
-        share = shrink(counted, factor)
-        strength = shrink(gaussian_derivatives(shrink(image, scale)).square() * counted, factor)
-        averaged = weighted_smooth(strength / share.clamp_min(1e-6), share, WINDOW / GRID)
-        logs.append((averaged + FLOOR).log())
+        strength = derivative_energy(shrink(image, scale), counted, grid=factor)
+        logs.append((weighted_smooth(strength, shrink(counted, factor), WINDOW / GRID) + FLOOR).log())
     values = torch.where(whole, torch.cat(logs), torch.nan)
     parts = values.unfold(1, rows, rows).unfold(2, columns, columns)[:, :PARTS, :PARTS].flatten(3).flatten(1, 2)
     centres = parts.nanmedian(dim=2).values

@@ -13,15 +13,15 @@ from torch import Tensor
 from ssdnet_core.config import Config
 from ssdnet_core.devices import resolve_device, resolve_precision
 from ssdnet_core.errors import InvalidConfigError
-from ssdnet_core.filters import enlarge
+from ssdnet_core.filters import complete, enlarge
 from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES, unlikeness_of_parts
 from ssdnet_core.network import stride
 from ssdnet_core.preparation import WorkingImage, prepare
-from ssdnet_core.reconstruction import reconstruct_blind
 from ssdnet_core.regions import Region, find_regions
-from ssdnet_core.scoring import anomaly_map, settled_map, verdict_map
+from ssdnet_core.scoring import anomaly_map, image_energy, settled_map, verdict_map
 from ssdnet_core.significance import alarm_level, restlessness, significance
+from ssdnet_core.tiles import reconstruct_in_tiles
 
 SIDES = ("top", "bottom", "left", "right")
 
@@ -219,19 +219,26 @@ def _fit_and_score(group: Sequence[WorkingImage], config: Config) -> list[tuple[
     pixels, valid = (
         torch.stack(images).to(device) for images in zip(*((image.pixels, image.valid) for image in group), strict=True)
     )
+    energies = [_own_energy(*image, config) for image in zip(pixels, valid, strict=True)]
     fused = torch.zeros_like(valid[:, 0])
     predictions = torch.zeros_like(pixels)
     for _, networks in fit(pixels, valid, config, dtype=dtype):
-        predictions = reconstruct_blind(
+        predictions = reconstruct_in_tiles(
             networks, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
         )
-        for so_far, *image in zip(fused, pixels, predictions, valid, strict=True):
+        for so_far, energy, *image in zip(fused, energies, pixels, predictions, valid, strict=True):
             # Early and late networks know different defects: the higher score of each pixel counts.
-            so_far.copy_(torch.maximum(so_far, anomaly_map(*image, config=config.score)))
+            scores = anomaly_map(*image, config=config.score, own_energy=energy)
+            torch.maximum(so_far, scores, out=so_far)
     return [
         (settled_map(scores, counted).cpu(), prediction.cpu())
         for scores, counted, prediction in zip(fused, valid, predictions, strict=True)
     ]
+
+
+def _own_energy(pixels: Tensor, valid: Tensor, config: Config) -> Tensor | None:
+    # Where pixels are missing they are filled by each prediction anew.
+    return image_energy(pixels, valid) if config.score.local_energy > 0 and complete(valid) else None
 
 
 def _in_original_units(background: Tensor, working: WorkingImage) -> npt.NDArray[np.float32]:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from ssdnet_core.filters import shrink
+from ssdnet_core.filters import shrink, weighted_shrink
+from ssdnet_core.medians import counted_pixels, median, row_medians
 
 MAD_TO_SIGMA = 1.4826
 """The median absolute deviation of a normal distribution, times this, is its standard deviation."""
@@ -13,16 +14,8 @@ PLANE_ROUNDS = 4
 PLANE_REACH = 4.0
 """In robust standard deviations: a pixel farther from the plane has no part in it (Tukey's biweight)."""
 
-TRIM = 0.9
-TRIM_ROUNDS = 3
-RIDGE = 0.01
 RING_WIDTH = 2
 RING_DEPTH = 12
-
-
-def median(values: Tensor, valid: Tensor) -> Tensor:
-    """Return the median of each channel (C, H, W) over the pixels that count (1, H, W): (C, 1, 1)."""
-    return values[:, valid[0] > 0].median(dim=1).values[:, None, None]
 
 
 def over_median(values: Tensor, valid: Tensor) -> Tensor:
@@ -53,81 +46,72 @@ def without_plane(values: Tensor, valid: Tensor) -> Tensor:
     """
     factor = max(1, min(values.shape[-2:]) // PLANE_GRID)
     share = shrink(valid, factor)
-    values = values - median(values, valid)
-    coarse = (shrink(values * valid, factor) / share.clamp_min(1e-6)).flatten(1)
+    coarse = weighted_shrink(values, valid, factor)
+    counted = (share > 0).float()
+    level = median(coarse, counted)
+    centred = (coarse - level).flatten(1)
     basis = _plane_basis((share.shape[-2], share.shape[-1]), values)
     products = (basis[:, :, None] * basis[:, None]).flatten(1)
-    counted = share.flatten() > 0
-    base = share.flatten().expand(len(coarse), -1)
+    base = share.flatten().expand(len(centred), -1)
     weight = base
     ridge = torch.diag(torch.tensor([1e-6, 1e-3, 1e-3])).to(values)
     for _ in range(PLANE_ROUNDS):
         total = weight.sum(1)[:, None, None].clamp_min(1e-6)
         normal = (weight @ products).view(-1, 3, 3) / total + ridge
-        moment = ((weight * coarse) @ basis)[:, :, None] / total
+        moment = ((weight * centred) @ basis)[:, :, None] / total
         # In double precision on the processor, as below: 3 x 3, and the same on every device.
         plane = torch.linalg.solve(normal.double().cpu(), moment.double().cpu())[:, :, 0].to(values)
-        distance = (coarse - plane @ basis.T).abs()
-        sigma = MAD_TO_SIGMA * distance[:, counted].median(dim=1, keepdim=True).values
+        distance = (centred - plane @ basis.T).abs()
+        sigma = MAD_TO_SIGMA * row_medians(counted_pixels(distance.view_as(coarse), counted))[:, None]
         weight = base * (1 - (distance / (PLANE_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
-    fine = _plane_basis((values.shape[-2], values.shape[-1]), values)
-    return values - (plane @ fine.T).view_as(values)
+    down, right = (_centres(side, values) for side in values.shape[-2:])
+    constant, slope_down, slope_right = (plane + torch.eye(3).to(plane)[0] * level[:, :, 0]).T[:, :, None]
+    lines = constant + slope_down * down, slope_right * right
+    return values - lines[0][:, :, None] - lines[1][:, None]
+
+
+def _centres(side: int, like: Tensor) -> Tensor:
+    # Pixel centres of any grid over the image lie at the same coordinates, -1 to 1 from edge to edge.
+    return ((2 * torch.arange(side) + 1) / side - 1).to(like)
 
 
 def _plane_basis(size: tuple[int, int], like: Tensor) -> Tensor:
-    # Pixel centres of any grid over the image lie at the same coordinates, -1 to 1 from edge to edge.
-    down, right = (((2 * torch.arange(side) + 1) / side - 1).to(like) for side in size)
-    grid = torch.meshgrid(down, right, indexing="ij")
+    grid = torch.meshgrid(*(_centres(side, like) for side in size), indexing="ij")
     return torch.stack([torch.ones_like(grid[0]), *grid], dim=-1).flatten(0, 1)
 
 
-def trimmed_mahalanobis(features: Tensor, valid: Tensor) -> Tensor:
-    """Return the squared Mahalanobis distance of each pixel's features to the bulk: (1, H, W).
-
-    Mean and covariance are those of the 90 % nearest pixels, found in three rounds (concentration steps, as in
-    Rousseeuw and Van Driessen's FAST-MCD, Technometrics 1999); a hundredth of the mean variance is added to the
-    diagonal.
-
-    Parameters
-    ----------
-    features
-        (D, H, W).
-    valid
-        (1, H, W), 1.0 where a pixel counts.
-    """
-    points = features.flatten(1).T
-    candidates = points[valid.flatten() > 0]
-    kept = candidates
-    for _ in range(TRIM_ROUNDS + 1):
-        mean = kept.mean(0)
-        centred = kept - mean
-        covariance = centred.T @ centred / max(1, len(kept) - 1)
-        variance = covariance.diagonal().mean().clamp_min(1e-9)
-        covariance = covariance + RIDGE * variance * torch.eye(len(mean), device=points.device)
-        # In double precision on the processor: 18 x 18, and the same on every device.
-        whitening = torch.linalg.inv(torch.linalg.cholesky(covariance.double().cpu())).T.to(points)
-        distance = ((candidates - mean) @ whitening).square().sum(1)
-        kept = candidates[distance <= distance.kthvalue(max(1, int(TRIM * len(distance)))).values]
-    return ((points - mean) @ whitening).square().sum(1).view(1, *features.shape[-2:])
-
-
-def without_ring_excess(values: Tensor, valid: Tensor) -> Tensor:
+def without_ring_excess(values: Tensor, valid: Tensor, *, grid: int = 1) -> Tensor:
     """Subtract what the rings along the image's border have in excess, by their medians.
 
     A network predicts worse where its context ends. Each ring of 2 pixels within 12 of the border is lowered by
-    what its median exceeds the image's by.
+    what its median exceeds the image's by; on a grid coarser than 2, each ring of one square.
     """
     height, width = values.shape[-2:]
-    overall = median(values, valid)
-    down, right = torch.arange(height, device=values.device), torch.arange(width, device=values.device)
-    depth = torch.minimum(
-        torch.minimum(down, height - 1 - down)[:, None], torch.minimum(right, width - 1 - right)[None, :]
-    )
+    overall = median(values, valid)[:, 0]
     result = values.clone()
-    for start in range(0, RING_DEPTH, RING_WIDTH):
-        ring = (depth >= start) & (depth < start + RING_WIDTH)
-        counted = ring & (valid[0] > 0)
-        if counted.any():
-            excess = values[:, counted].median(dim=1).values[:, None] - overall[:, 0]
-            result[:, ring] -= excess.clamp_min(0)
+    ring_width = max(1, RING_WIDTH // grid)
+    for start in range(0, RING_DEPTH // grid, ring_width):
+        sides = _ring(height, width, start, ring_width)
+        counted = [counted_pixels(values[side], valid[side]) for side in sides]
+        if sum(part.shape[1] for part in counted):
+            excess = row_medians(torch.cat(counted, dim=1)) - overall[:, 0]
+            for side in sides:
+                result[side] -= excess.clamp_min(0)[:, None, None]
     return result
+
+
+def _ring(height: int, width: int, start: int, ring_width: int) -> list[tuple[slice, slice, slice]]:
+    # The ring's four sides, which do not overlap; what is left in the middle of a small image is one piece.
+    end = start + ring_width
+    rows, columns = slice(start, height - start), slice(start, width - start)
+    if min(height, width) <= 2 * start:
+        return []
+    if min(height, width) <= 2 * end:
+        return [(slice(None), rows, columns)]
+    between = slice(end, height - end)
+    return [
+        (slice(None), slice(start, end), columns),
+        (slice(None), slice(height - end, height - start), columns),
+        (slice(None), between, slice(start, end)),
+        (slice(None), between, slice(width - end, width - start)),
+    ]

@@ -4,30 +4,43 @@ No single score finds every defect (docs/METHOD.md has the table); each is norma
 so that their sum, and one threshold for it, mean the same on every image.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
+from ssdnet_core.bands import Band, bands
+from ssdnet_core.bulk import fit_bulk
 from ssdnet_core.config import ScoreConfig
 from ssdnet_core.filters import (
+    DERIVATIVE_REACH,
+    complete,
+    derivative_energy,
     effective_samples,
     enlarge,
     gaussian_derivatives,
     self_guided_smooth,
     shrink,
+    weighted_shrink,
     weighted_smooth,
 )
-from ssdnet_core.robust import level_z, over_median, trimmed_mahalanobis, without_ring_excess
+from ssdnet_core.medians import counted_pixels, sampled
+from ssdnet_core.robust import level_z, over_median, without_ring_excess
 from ssdnet_core.similarity import dissimilarity
 
+GRID = 4
+"""What is seen through wide windows is averaged over squares of this many working pixels first."""
+
+VALUES_AT_A_TIME = 2**21
 ENERGY_SCALES = (1, 2, 4, 8)
 ENERGY_WINDOW = 8.0
 ENERGY_SPREAD = 8.0
-ENERGY_GRID = 4
-"""Energies are averaged over squares of this many working pixels first: a window of 8 sees no difference."""
-
 ENERGY_FLOOR = 3e-4
 PATTERN_SCALES = (1, 2)
 PATTERN_WINDOW = 2.0
+PATTERN_SAMPLE = 2**13
+"""Pixels whose residuals tell the bulk's mean and covariance."""
+
 SIMILARITY_SCALES = (1, 2, 4)
 SIMILARITY_WINDOW = 6.0
 SIMILARITY_SPREAD = 12.0
@@ -38,7 +51,9 @@ MAP_CONTRAST = 0.1
 VERDICT_WINDOW = 2.0
 
 
-def anomaly_map(image: Tensor, prediction: Tensor, valid: Tensor, *, config: ScoreConfig) -> Tensor:
+def anomaly_map(
+    image: Tensor, prediction: Tensor, valid: Tensor, *, config: ScoreConfig, own_energy: Tensor | None = None
+) -> Tensor:
     """Score every pixel: (H, W), at least 0, in robust standard deviations (the root of a sum of squares).
 
     Parameters
@@ -49,21 +64,28 @@ def anomaly_map(image: Tensor, prediction: Tensor, valid: Tensor, *, config: Sco
         (1, H, W), 1.0 where a pixel counts. The others take the scores of their neighbourhood.
     config
         Weights of the components.
+    own_energy
+        What :func:`image_energy` gives for the image, if it is known already.
     """
     image = fill_missing(image, prediction, valid)
     residual = prediction - image
-    total = torch.zeros_like(valid)
+    share = shrink(valid, GRID)
+    wide, total = torch.zeros_like(share), torch.zeros_like(valid)
     if config.local_energy > 0:
-        energy = local_energy(image, valid) + local_energy(residual, valid) + local_mean(image, valid)
-        total += config.local_energy * _over_bulk(energy, valid, window=ENERGY_WINDOW, spread=ENERGY_SPREAD)
-    if config.residual_pattern > 0:
-        pattern = residual_pattern(residual, valid)
-        total += config.residual_pattern * _over_bulk(pattern, valid, window=PATTERN_WINDOW)
+        own_energy = image_energy(image, valid) if own_energy is None else own_energy
+        energy = own_energy + local_energy(residual, valid)
+        wide += config.local_energy * _over_bulk(energy, share, window=ENERGY_WINDOW, spread=ENERGY_SPREAD)
     if config.inner_product > 0:
         unlike = inner_product(image, prediction, valid)
-        total += config.inner_product * _over_bulk(unlike, valid, window=SIMILARITY_WINDOW, spread=SIMILARITY_SPREAD)
+        wide += config.inner_product * _over_bulk(unlike, share, window=SIMILARITY_WINDOW, spread=SIMILARITY_SPREAD)
+    if config.residual_pattern > 0:
+        pattern = over_median(residual_pattern(residual, valid), valid) * effective_samples(valid, PATTERN_WINDOW)
+        total += config.residual_pattern * pattern
+    total += enlarge(wide, (valid.shape[-2], valid.shape[-1]))
     # A pixel that does not count takes the scores of its neighbourhood.
-    return torch.where(valid > 0, total, weighted_smooth(total, valid, PATTERN_WINDOW))[0].sqrt()
+    if not complete(valid):
+        total = torch.where(valid > 0, total, weighted_smooth(total, valid, PATTERN_WINDOW))
+    return total[0].sqrt()
 
 
 def settled_map(scores: Tensor, valid: Tensor) -> Tensor:
@@ -72,14 +94,14 @@ def settled_map(scores: Tensor, valid: Tensor) -> Tensor:
     On the logarithm of its square, so that an edge is one at a faint defect as at a strong one.
     """
     logs = (scores.square()[None] + SCORE_FLOOR).log()
-    return (self_guided_smooth(logs, valid, sigma=MAP_WINDOW, contrast=MAP_CONTRAST)[0] / 2).exp()
+    return (self_guided_smooth(logs, valid, sigma=MAP_WINDOW, contrast=MAP_CONTRAST, grid=GRID)[0] / 2).exp()
 
 
-def _over_bulk(score: Tensor, valid: Tensor, *, window: float, spread: float = 0.0) -> Tensor:
+def _over_bulk(score: Tensor, share: Tensor, *, window: float, spread: float) -> Tensor:
     # Near the border a window holds fewer pixels: its score is noisier, and trusted less.
-    relative = over_median(score, valid) * effective_samples(valid, window)
+    relative = over_median(score, share) * effective_samples(share, window / GRID)
     # The square of a z-score passes through zero at every change of sign: its local mean is what is unusual.
-    return weighted_smooth(relative, valid, spread) if spread > 0 else relative
+    return weighted_smooth(relative, share, spread / GRID)
 
 
 def fill_missing(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
@@ -90,39 +112,44 @@ def fill_missing(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid > 0, image, prediction - offset)
 
 
+def image_energy(image: Tensor, valid: Tensor) -> Tensor:
+    """Return the part of the local energy that the image has without any prediction: (1, h, w)."""
+    return local_energy(image, valid) + local_mean(image, valid)
+
+
 def local_energy(values: Tensor, valid: Tensor) -> Tensor:
-    """Return how unusual the strength of each derivative is in a neighbourhood: (1, H, W), median 1 a scale.
+    """Return how unusual the strength of each derivative is in a neighbourhood: (1, h, w), median 1 a scale.
 
     The logarithm of the Gaussian-averaged squared derivatives, as a robust z-score against the whole image, squared,
-    averaged over derivatives and channels; summed over four scales.
+    averaged over derivatives and channels; summed over four scales. h and w are H and W over 4, rounded up.
     """
-    total = torch.zeros_like(valid)
+    share = shrink(valid, GRID)
+    total = torch.zeros_like(share)
     for scale in ENERGY_SCALES:
         counted = (shrink(valid, scale) > 0.5).float()
-        strength = gaussian_derivatives(shrink(values, scale)).square()
-        averaged, share = _window_mean(strength, counted, grid=max(1, ENERGY_GRID // scale), scale=scale)
-        total += _unusual((averaged + ENERGY_FLOOR).log(), share, like=valid)
+        grid = max(1, GRID // scale)
+        strength = derivative_energy(shrink(values, scale), counted, grid=grid)
+        total += _unusual(strength, shrink(counted, grid), window=ENERGY_WINDOW / (scale * grid), log=True, like=share)
     return total
 
 
 def local_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Return how unusual the mean of each channel is in a neighbourhood: (1, H, W), median 1. Flat stains show here."""
-    averaged, share = _window_mean(values, valid, grid=ENERGY_GRID, scale=1)
-    return _unusual(averaged, share, like=valid)
+    """Return how unusual the mean of each channel is in a neighbourhood: (1, h, w), median 1. Flat stains show here."""
+    share = shrink(valid, GRID)
+    return _unusual(weighted_shrink(values, valid, GRID), share, window=ENERGY_WINDOW / GRID, log=False, like=share)
 
 
-def _window_mean(values: Tensor, counted: Tensor, *, grid: int, scale: int) -> tuple[Tensor, Tensor]:
-    share = shrink(counted, grid)
-    coarse = shrink(values * counted, grid) / share.clamp_min(1e-6)
-    return weighted_smooth(coarse, share, max(ENERGY_WINDOW / (scale * grid), 2.0)), share
-
-
-def _unusual(values: Tensor, share: Tensor, *, like: Tensor) -> Tensor:
+def _unusual(values: Tensor, share: Tensor, *, window: float, log: bool, like: Tensor) -> Tensor:
     counted = (share > 0.5).float()
     if not bool(counted.any()):
         return torch.zeros_like(like)
-    square = level_z(values, counted).square().mean(0, keepdim=True)
-    return enlarge(over_median(square, counted), (like.shape[-2], like.shape[-1]))
+    square = torch.zeros_like(share)
+    # A few channels at a time where the image is large.
+    for part in values.tensor_split(math.ceil(values.numel() / VALUES_AT_A_TIME)):
+        averaged = weighted_smooth(part, share, max(window, 2.0))
+        averaged = (averaged + ENERGY_FLOOR).log() if log else averaged
+        square += level_z(averaged, counted).square().sum(0, keepdim=True)
+    return enlarge(over_median(square / len(values), counted), (like.shape[-2], like.shape[-1]))
 
 
 def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:
@@ -137,26 +164,42 @@ def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:
         counted = (shrink(valid, scale) > 0.5).float()
         if not bool(counted.any()):
             continue
-        shrunk = shrink(residual, scale)
-        features = torch.cat([shrunk, gaussian_derivatives(shrunk)])
-        distance = trimmed_mahalanobis(features, counted)
+        distance = _distance_from_bulk(shrink(residual, scale), counted)
         total += enlarge(over_median(distance, counted).log1p(), size)
     smoothed = without_ring_excess(weighted_smooth(total, valid, PATTERN_WINDOW), valid)
     return level_z(smoothed, valid).square()
 
 
+def _distance_from_bulk(residual: Tensor, counted: Tensor) -> Tensor:
+    height, width = residual.shape[-2:]
+    parts = list(bands(height, width, reach=DERIVATIVE_REACH))
+    rate = PATTERN_SAMPLE / max(PATTERN_SAMPLE, int(counted.sum()))
+    drawn = []
+    for band in parts:
+        points = counted_pixels(_pattern(residual, band), counted[:, band.inner])
+        drawn.append(sampled(points, math.ceil(rate * points.shape[1])))
+    bulk = fit_bulk(torch.cat(drawn, dim=1))
+    distance = torch.cat([bulk.distance(_pattern(residual, band).flatten(1)) for band in parts])
+    return distance.view(1, height, width)
+
+
+def _pattern(residual: Tensor, band: Band) -> Tensor:
+    rows = residual[:, band.outer]
+    return torch.cat([rows, gaussian_derivatives(rows)])[:, band.kept]
+
+
 def inner_product(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
-    """Return how unusually unlike image and prediction are in direction: (1, H, W).
+    """Return how unusually unlike image and prediction are in direction: (1, h, w), at H and W over 4, rounded up.
 
     The paper's inner-product similarity as a score, over three scales.
     """
-    size = (image.shape[-2], image.shape[-1])
-    total = torch.zeros_like(valid)
+    share = shrink(valid, GRID)
+    total = torch.zeros_like(share)
     for scale in SIMILARITY_SCALES:
         sigma = max(SIMILARITY_WINDOW / scale, 0.6)
-        unlike = dissimilarity(image, prediction, valid, scale=scale, sigma=sigma)
-        total += enlarge((unlike + 1e-4).log(), size)
-    return level_z(without_ring_excess(total, valid), valid).square()
+        unlike = dissimilarity(image, prediction, valid, scale=scale, sigma=sigma, grid=GRID // scale)
+        total += (unlike + 1e-4).log()
+    return level_z(without_ring_excess(total, share, grid=GRID), share).square()
 
 
 def verdict_map(scores: Tensor, valid: Tensor) -> Tensor:

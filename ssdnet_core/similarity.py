@@ -1,24 +1,26 @@
-"""Inner-product similarity of local features: the paper's perceptual measure, in the loss and in the score."""
+"""Inner-product similarity of local features: the paper's perceptual measure, in the loss and in the score.
+
+The features are the coefficients of a pixel's 7 x 7 neighbourhood in an orthonormal basis of all patterns of zero mean.
+Their inner product is a covariance, so that the score needs no basis; the loss takes a few random filters of one.
+"""
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ssdnet_core.filters import orthonormal_bank, shrink, weighted_smooth
+from ssdnet_core.bands import bands
+from ssdnet_core.filters import BANK_SIZE, box_mean, shrink, weighted_shrink, weighted_smooth
+from ssdnet_core.medians import median
 
 FILTERS = 32
+"""Of the basis that the loss takes: of 48 for each channel."""
+
 STABILISER = 0.3
 """Share of the median energy added to both sides of the ratio: without it flat places have random directions."""
 
 
-def bank_features(values: Tensor) -> Tensor:
-    """Return the responses (32, H, W) of the fixed orthonormal filters to an image (C, H, W)."""
-    bank = orthonormal_bank(values.shape[0], FILTERS).to(values)
-    radius = bank.shape[-1] // 2
-    return functional.conv2d(functional.pad(values[None], (radius,) * 4, mode="replicate"), bank)[0]
-
-
-def dissimilarity(image: Tensor, prediction: Tensor, valid: Tensor, *, scale: int, sigma: float) -> Tensor:
+def dissimilarity(
+    image: Tensor, prediction: Tensor, valid: Tensor, *, scale: int, sigma: float, grid: int = 1
+) -> Tensor:
     """Return 1 - the stabilised cosine of the local features of image and prediction: (1, h, w) in 0..2.
 
     The three inner products are averaged over a Gaussian window *before* the ratio, which is what keeps the cosine
@@ -31,14 +33,43 @@ def dissimilarity(image: Tensor, prediction: Tensor, valid: Tensor, *, scale: in
     valid
         (1, H, W), 1.0 where a pixel counts.
     scale
-        The images are shrunk by this factor first; h and w are H and W over it, rounded up.
+        The images are shrunk by this factor first.
     sigma
         Of the window, in pixels after shrinking.
+    grid
+        Side in pixels after shrinking of the squares over which the inner products are averaged before the window;
+        h and w are H and W over scale and grid, rounded up.
     """
     weight = shrink(valid, scale)
-    of_image, of_prediction = bank_features(shrink(image, scale)), bank_features(shrink(prediction, scale))
-    products = torch.stack([(of_image * of_prediction).sum(0), of_image.square().sum(0), of_prediction.square().sum(0)])
-    inner, energy, predicted = weighted_smooth(products, weight, sigma)
-    floor = STABILISER * energy[weight[0] > 0].median() + 1e-6
+    image, prediction = shrink(image, scale), shrink(prediction, scale)
+    averaged = torch.cat(
+        [
+            weighted_shrink(
+                inner_products(image[:, band.outer], prediction[:, band.outer])[:, band.kept],
+                weight[:, band.inner],
+                grid,
+            )
+            for band in bands(weight.shape[-2], weight.shape[-1], reach=BANK_SIZE // 2, multiple=grid)
+        ],
+        dim=1,
+    )
+    share = shrink(weight, grid)
+    inner, energy, predicted = weighted_smooth(averaged, share, sigma / grid)
+    # Differences of means: rounding may leave less than nothing, here and in the end.
+    energy, predicted = energy.clamp_min(0), predicted.clamp_min(0)
+    floor = STABILISER * median(energy[None], share)[0] + 1e-6
     cosine = (inner + floor) / ((energy + floor) * (predicted + floor)).sqrt()
-    return (1.0 - cosine)[None]
+    return (1.0 - cosine).clamp_min(0)[None]
+
+
+def inner_products(image: Tensor, prediction: Tensor) -> Tensor:
+    """Return the inner products of the features of two images (C, H, W): (3, H, W).
+
+    Image with prediction, image with itself, prediction with itself; borders are replicated.
+    """
+    pairs = ((image, prediction), (image, image), (prediction, prediction))
+    products = torch.stack([(one * other).sum(0) for one, other in pairs])
+    means = box_mean(torch.cat([products, image, prediction]), BANK_SIZE)
+    products, of_image, of_prediction = means[:3], means[3 : 3 + len(image)], means[3 + len(image) :]
+    pairs = ((of_image, of_prediction), (of_image, of_image), (of_prediction, of_prediction))
+    return BANK_SIZE**2 * (products - torch.stack([(one * other).sum(0) for one, other in pairs]))

@@ -32,6 +32,7 @@ OTHER_VALUES = {
     "fit.warmup": 0.25,
     "reconstruction.block": 32,
     "reconstruction.shifts": 1,
+    "reconstruction.tile": 512,
     "reconstruction.moments": (0.5, 1.0),
     "score.local_energy": 3.0,
     "score.residual_pattern": 2.0,

@@ -7,8 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from ssdnet_core import bands
 from ssdnet_core.filters import (
     BANK_SIZE,
+    box_mean,
+    complete,
+    derivative_energy,
     effective_samples,
     enlarge,
     gaussian_derivatives,
@@ -17,6 +21,7 @@ from ssdnet_core.filters import (
     self_guided_smooth,
     shrink,
     smooth,
+    weighted_shrink,
     weighted_smooth,
 )
 
@@ -219,6 +224,64 @@ def test_each_channel_has_its_own_derivatives():
     together = gaussian_derivatives(image)
     distance = (together[:, None] - apart[None]).abs().amax((-2, -1))
     assert (distance.amin(1) < 1e-12).all()
+
+
+@unhurried
+@given(st.integers(1, 2), st.integers(7, 30), st.integers(7, 30), st.sampled_from([1, 2, 4]), seeds, st.booleans())
+def test_the_energy_is_the_mean_square_of_the_derivatives_whatever_the_bands(
+    channels, height, width, grid, seed, everything
+):
+    values = drawn(channels, height, width, seed=seed)
+    counted = torch.ones(1, height, width).double() if everything else punched(height, width, seed=seed)
+    expected = weighted_shrink(gaussian_derivatives(values).square(), counted, grid)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "BAND_PIXELS", 5 * width)
+        found = derivative_energy(values, counted, grid=grid)
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-9)
+
+
+@unhurried
+@given(st.integers(1, 2), st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 2, 3, 4]), seeds)
+def test_weighted_shrink_averages_the_pixels_that_count(channels, height, width, factor, seed):
+    values, weight = drawn(channels, height, width, seed=seed), punched(height, width, seed=seed)
+    found = weighted_shrink(values, weight, factor)
+    for row, column in np.ndindex(*found.shape[1:]):
+        square = (slice(row * factor, (row + 1) * factor), slice(column * factor, (column + 1) * factor))
+        counted = values[:, *square][:, weight[0][square] > 0]
+        expected = counted.mean(1) if counted.numel() else torch.zeros(channels)
+        np.testing.assert_allclose(found[:, row, column], expected, atol=1e-4)
+
+
+@unhurried
+@given(sides, sides, sigmas)
+def test_the_short_cut_for_complete_images_changes_nothing(height, width, sigma):
+    values, weight = drawn(2, height, width), torch.ones(1, height, width, dtype=torch.float64)
+    almost = weight - 1e-15
+    assert complete(weight)
+    assert not complete(almost)
+    for function in (weighted_smooth, lambda values, weight, sigma: effective_samples(weight, sigma)):
+        short, long = function(values, weight, sigma), function(values, almost, sigma)
+        np.testing.assert_allclose(short.numpy(), long.numpy(), atol=1e-9)
+
+
+@unhurried
+@given(st.integers(1, 2), sides, sides, st.sampled_from([1, 3, 7]), seeds)
+def test_the_box_mean_is_scipys(channels, height, width, size, seed):
+    values = drawn(channels, height, width, seed=seed)
+    expected = ndimage.uniform_filter(values.numpy(), (1, size, size), mode="nearest")
+    np.testing.assert_allclose(box_mean(values, size).numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_fast_guided_filter_is_close_to_the_guided_filter(masked):
+    values, weight = 0.3 * drawn(1, 96, 120), torch.ones(1, 96, 120, dtype=torch.float64)
+    values[:, 30:60, 50:80] += 2
+    if masked:
+        weight[:, 20:40, 20:40] = 0
+    exact, fast = (self_guided_smooth(values, weight, sigma=8.0, contrast=0.1, grid=grid) for grid in (1, 4))
+    error = (exact - fast)[:, weight[0] > 0].abs()
+    assert float(error.max()) < 0.1
+    assert float(error.mean()) < 0.01
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -5,13 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from ssdnet_core.medians import median
 from ssdnet_core.robust import (
     MAD_TO_SIGMA,
     level_z,
-    median,
     over_median,
     robust_z,
-    trimmed_mahalanobis,
     without_plane,
     without_ring_excess,
 )
@@ -37,15 +36,6 @@ def punched(height, width, *, seed):
 
 def counted(values, valid):
     return values.numpy()[:, valid[0].numpy() > 0]
-
-
-@unhurried
-@given(st.integers(1, 4), sides, sides, seeds)
-def test_the_median_is_numpys_over_the_pixels_that_count(channels, height, width, seed):
-    values, valid = drawn(channels, height, width, seed=seed), punched(height, width, seed=seed)
-    found = median(values, valid)
-    assert found.shape == (channels, 1, 1)
-    np.testing.assert_allclose(found[:, 0, 0].numpy(), np.median(counted(values, valid), axis=1))
 
 
 @unhurried
@@ -92,7 +82,7 @@ def test_pixels_that_do_not_count_have_no_influence_on_those_that_do(height, wid
     values = drawn(3, height, width, seed=seed).abs()
     changed = torch.where(valid > 0, values, 1e6)
     kept = valid[0] > 0
-    for statistic in (robust_z, level_z, over_median, without_plane, without_ring_excess, trimmed_mahalanobis):
+    for statistic in (robust_z, level_z, over_median, without_plane, without_ring_excess):
         one, other = statistic(values, valid), statistic(changed, valid)
         assert torch.equal(one[:, kept], other[:, kept]), statistic.__name__
 
@@ -112,79 +102,6 @@ def test_values_that_are_all_the_same_give_finite_numbers(statistic):
     values = torch.full((2, 12, 12), 3.0)
     values[1] = 0.0
     assert bool(statistic(values, torch.ones(1, 12, 12)).isfinite().all())
-
-
-def correlated(count, dimensions, seed):
-    rng = np.random.default_rng(seed)
-    mixing = rng.standard_normal((dimensions, dimensions))
-    return torch.from_numpy((rng.standard_normal((count, dimensions)) @ mixing + rng.standard_normal(dimensions)) * 2)
-
-
-def as_features(points, height):
-    return points.T.reshape(points.shape[1], height, -1).float()
-
-
-def with_gross_outliers(points, share, seed):
-    spoiled, rng = points.clone(), np.random.default_rng(seed)
-    chosen = rng.choice(len(points), int(share * len(points)), replace=False)
-    spoiled[chosen] += torch.from_numpy(rng.choice([-1.0, 1.0], (len(chosen), 1))) * 100
-    return spoiled, chosen
-
-
-@pytest.mark.parametrize("dimensions", [2, 6, 18])
-def test_the_mahalanobis_distance_of_normal_points_follows_numpys(dimensions):
-    points = correlated(4900, dimensions, seed=dimensions)
-    found = trimmed_mahalanobis(as_features(points, 70), torch.ones(1, 70, 70)).flatten().numpy()
-    centred = (points - points.mean(0)).numpy()
-    inverse = np.linalg.inv(np.cov(centred.T) + 0.01 * np.cov(centred.T).trace() / dimensions * np.eye(dimensions))
-    expected = np.einsum("nd,de,ne->n", centred, inverse, centred)
-    # The trimmed covariance is smaller than that of all points, by one factor.
-    assert stats.spearmanr(found, expected).statistic > 0.99
-    assert 1 < np.median(found / expected) < 2
-
-
-@pytest.mark.parametrize("share", [0.01, 0.05])
-def test_five_percent_gross_outliers_do_not_move_the_distances_and_rank_highest(share):
-    points = correlated(4900, 6, seed=1)
-    spoiled, chosen = with_gross_outliers(points, share, seed=2)
-    valid = torch.ones(1, 70, 70)
-    clean, found = (trimmed_mahalanobis(as_features(p, 70), valid).flatten().numpy() for p in (points, spoiled))
-    rest = np.setdiff1d(np.arange(4900), chosen)
-    ratio = found[rest] / clean[rest]
-    assert 0.8 < np.quantile(ratio, 0.01) < np.quantile(ratio, 0.99) < 1.1
-    assert found[chosen].min() > found[rest].max()
-    # Without the trimming the outliers hide each other.
-    naive = np.cov(spoiled.numpy().T)
-    assert np.trace(naive) > 5 * np.trace(np.cov(points.numpy().T)) or share < 0.05
-
-
-def test_the_distance_does_not_depend_on_rotations_and_units_of_the_features():
-    points = correlated(2500, 5, seed=3)
-    rotation = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
-    valid = torch.ones(1, 50, 50)
-    plain, turned = (trimmed_mahalanobis(as_features(p, 50), valid) for p in (points, 7 * points @ rotation + 3))
-    np.testing.assert_allclose(plain.numpy(), turned.numpy(), rtol=5e-3)
-
-
-def test_correlated_features_are_judged_together():
-    # Each feature alone is ordinary; only the combination is not.
-    points = torch.randn(2500, 1, generator=torch.Generator().manual_seed(0)).repeat(1, 2)
-    points += 0.2 * torch.randn(2500, 2, generator=torch.Generator().manual_seed(1))
-    points[77] = torch.tensor([1.5, -1.5])
-    distance = trimmed_mahalanobis(as_features(points, 50), torch.ones(1, 50, 50)).flatten()
-    assert int(distance.argmax()) == 77
-
-
-@pytest.mark.parametrize("features", [torch.zeros(3, 12, 12), torch.full((3, 12, 12), 5.0), torch.zeros(18, 4, 4)])
-def test_features_without_any_spread_give_zeros(features):
-    distance = trimmed_mahalanobis(features, torch.ones_like(features[:1]))
-    np.testing.assert_allclose(distance.numpy(), 0.0, atol=1e-6)
-
-
-def test_fewer_pixels_than_features_give_finite_distances():
-    distance = trimmed_mahalanobis(drawn(18, 3, 3), torch.ones(1, 3, 3))
-    assert bool(distance.isfinite().all())
-    assert float(distance.min()) >= 0
 
 
 def border_depth(height, width):

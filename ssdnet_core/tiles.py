@@ -1,0 +1,87 @@
+"""Blind reconstruction of an image of any size: in tiles that overlap, and are blended where they do."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssdnet_core.config import ReconstructionConfig
+from ssdnet_core.reconstruction import reconstruct_blind
+
+MARGIN = 32
+"""Pixels along a tile's border inside the image that do not count: there the network's context ends."""
+
+BLEND = 64
+"""Pixels over which one tile's prediction passes into the next one's."""
+
+OVERLAP = 2 * MARGIN + BLEND
+LEAST_STEPS = 3
+"""A tile is at least so many steps longer than two overlaps, so that only two tiles meet at a place."""
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """A tile's extent along one axis, and what each of its pixels there counts: the weights of all sum to 1."""
+
+    place: slice
+    weight: Tensor
+
+
+def reconstruct_in_tiles(
+    network: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    valid: Tensor,
+    *,
+    config: ReconstructionConfig,
+    multiple: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Predict images (G, C, H, W) as :func:`reconstruct_blind` does, in tiles of ``config.tile``: (G, C, H, W).
+
+    The tiles' grids of blocks lie on one another, so that a pixel's block has no influence on it here either. An
+    image that is not larger than a tile is predicted in one piece. In several it differs a little, since the network
+    normalises each tile by its own statistics.
+    """
+    height, width = pixels.shape[-2:]
+    step = math.lcm(2 * config.block, multiple)
+    tile = max(config.tile, 2 * OVERLAP + LEAST_STEPS * step)
+    rows, columns = (spans(side, tile=tile, step=step) for side in (height, width))
+    total = torch.zeros_like(pixels)
+    for down in rows:
+        for right in columns:
+            place = (..., down.place, right.place)
+            prediction = reconstruct_blind(
+                network, pixels[place], valid[place], config=config, multiple=multiple, dtype=dtype
+            )
+            weight = torch.outer(down.weight, right.weight).to(total)
+            total[place] += weight * prediction
+    return total
+
+
+def spans(side: int, *, tile: int, step: int) -> list[Span]:
+    """Cut a side of an image into overlapping tiles.
+
+    Parameters
+    ----------
+    tile
+        Side of the tiles, in pixels; the last may be up to a step shorter.
+    step
+        The tiles start at multiples of this.
+    """
+    if side <= tile:
+        return [Span(slice(0, side), torch.ones(side))]
+    count = 1 + math.ceil((side - tile) / (tile - OVERLAP - step))
+    starts = [math.ceil(number * (side - tile) / (count - 1) / step) * step for number in range(count)]
+    ends = [*(start + tile for start in starts[:-1]), side]
+    # Half way between one tile's start and the end of the tile before, the one passes into the other.
+    passages = [(start + end) / 2 for start, end in zip(starts[1:], ends[:-1], strict=True)]
+    centres = torch.arange(side) + 0.5
+    rising = [((centres - passage) / BLEND + 0.5).clamp(0, 1) for passage in passages]
+    begun = [torch.ones(side), *rising]
+    over = [*rising, torch.zeros(side)]
+    return [
+        Span(slice(start, end), (begun[number] - over[number])[start:end])
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssdnet_core import medians
+from ssdnet_core.medians import counted_pixels, median, row_medians, sampled
+
+seeds = st.integers(0, 2**32)
+sides = st.integers(3, 20)
+
+unhurried = settings(deadline=None, max_examples=30)
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def punched(height, width, *, seed):
+    weight = (torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed)) > 0.3).float()
+    weight[0, 0, 0] = 1
+    return weight
+
+
+@unhurried
+@given(st.integers(1, 4), sides, sides, seeds, st.booleans())
+def test_the_median_is_numpys_over_the_pixels_that_count(channels, height, width, seed, everything):
+    values = drawn(channels, height, width, seed=seed)
+    valid = torch.ones(1, height, width) if everything else punched(height, width, seed=seed)
+    found = median(values, valid)
+    assert found.shape == (channels, 1, 1)
+    expected = np.quantile(values.numpy()[:, valid[0].numpy() > 0], 0.5, axis=1, method="lower")
+    np.testing.assert_array_equal(found[:, 0, 0].numpy(), expected)
+
+
+@unhurried
+@given(st.integers(1, 4), st.integers(1, 50), seeds)
+def test_the_medians_of_rows_are_torchs_and_the_rows_stay_as_they_are(channels, count, seed):
+    values = drawn(channels, count, seed=seed)
+    before = values.clone()
+    assert torch.equal(row_medians(values), values.median(dim=1).values)
+    assert torch.equal(values, before)
+
+
+@unhurried
+@given(sides, sides, seeds)
+def test_the_counted_pixels_are_those_above_zero(height, width, seed):
+    values, valid = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)
+    np.testing.assert_array_equal(counted_pixels(values, valid).numpy(), values.numpy()[:, valid[0].numpy() > 0])
+
+
+def test_a_sample_is_always_the_same_and_all_if_there_are_no_more():
+    columns = torch.arange(1000.0).expand(2, -1)
+    torch.manual_seed(1)
+    once, again = sampled(columns, 200), sampled(columns, 200)
+    assert torch.equal(once, again)
+    assert once.shape == (2, 200)
+    assert sampled(columns, 1000) is columns
+
+
+@pytest.mark.parametrize("period", [2, 3, 8, 64])
+def test_the_median_of_many_is_close_to_that_of_all_even_of_a_regular_texture(monkeypatch, period):
+    # A regular sample might see one phase of the texture only.
+    monkeypatch.setattr(medians, "SAMPLE", 4096)
+    columns = torch.arange(256) % period / period
+    values = (columns + 0.01 * drawn(256, 256))[None]
+    middle = float(median(values, torch.ones(1, 256, 256)))
+    ranks = (values < middle).float().mean()
+    # Five standard deviations of a sample's middle rank.
+    assert abs(float(ranks) - 0.5) < 5 * 0.5 / 64

@@ -1,0 +1,194 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from ssdnet_core import Config
+from ssdnet_core.config import ReconstructionConfig
+from ssdnet_core.fitting import fit
+from ssdnet_core.network import stride
+from ssdnet_core.preparation import prepare
+from ssdnet_core.reconstruction import reconstruct_blind
+from ssdnet_core.synthetic import sample
+from ssdnet_core.tiles import LEAST_STEPS, MARGIN, OVERLAP, reconstruct_in_tiles, spans
+
+TILE = 384
+steps = st.sampled_from([16, 32, 48, 96])
+
+unhurried = settings(deadline=None, max_examples=5)
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def options(*, tile=TILE, block=16, shifts=1):
+    return {
+        "config": ReconstructionConfig(tile=tile, block=block, shifts=shifts),
+        "multiple": 16,
+        "dtype": torch.float32,
+    }
+
+
+def windowed(values):
+    for size in ((MARGIN + 1, 1), (1, MARGIN + 1)):
+        values = functional.avg_pool2d(values, size, stride=1, padding=(size[0] // 2, size[1] // 2))
+    return values
+
+
+def local_mean(seen):
+    """A network that sees as far as a tile's margin, and answers with the mean of what is not hidden."""
+    pixels, hidden = seen[:, :-1], seen[:, -1:]
+    total, count = (windowed(each) for each in (pixels, 1 - hidden))
+    return total / count.clamp_min(1e-3)
+
+
+def everywhere(seen):
+    """A network in which every pixel depends on everything that can be seen in its tile."""
+    return seen[:, :-1].sum((-2, -1), keepdim=True).expand_as(seen[:, :-1])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 5000), st.integers(24, 100), steps)
+def test_the_weights_of_the_tiles_sum_to_one_and_leave_their_margins_out(side, blocks, step):
+    tile = max(2 * OVERLAP + LEAST_STEPS * step, blocks * 16)
+    cut = spans(side, tile=tile, step=step)
+    total = torch.zeros(side)
+    for span in cut:
+        assert len(range(side)[span.place]) == len(span.weight)
+        assert len(span.weight) <= tile
+        assert span.place.start % step == 0
+        assert float(span.weight.min()) >= 0
+        total[span.place] += span.weight
+        if span.place.start > 0:
+            assert not span.weight[:MARGIN].any()
+        if span.place.stop < side:
+            assert not span.weight[-MARGIN:].any()
+    np.testing.assert_allclose(total.numpy(), 1.0, atol=1e-6)
+    assert len(cut) == 1 or side > tile
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 5000), st.integers(24, 100))
+def test_there_are_no_more_tiles_than_needed(side, blocks):
+    tile = 16 * blocks
+    own = tile - OVERLAP - 32
+    assert len(spans(side, tile=tile, step=32)) <= max(1, 1 + -((tile - side) // own))
+
+
+@unhurried
+@given(st.integers(40, 700), st.integers(40, 700), st.sampled_from([TILE, 416, 512]), st.booleans())
+def test_in_tiles_is_in_one_piece_for_a_network_that_sees_no_farther_than_the_margin(height, width, tile, masked):
+    image = drawn(1, 2, height, width)
+    valid = torch.ones(1, 1, height, width)
+    if masked:
+        valid[..., 10:30, 20:35] = 0
+    whole = reconstruct_blind(local_mean, image, valid, **options())
+    tiled = reconstruct_in_tiles(local_mean, image, valid, **options(tile=tile))
+    np.testing.assert_allclose(tiled.numpy(), whole.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (384, 384), (100, 384)])
+def test_an_image_no_larger_than_a_tile_is_one_piece_to_the_bit(shape):
+    image = drawn(1, 1, *shape)
+    valid = torch.ones(1, 1, *shape)
+    whole = reconstruct_blind(everywhere, image, valid, **options())
+    assert torch.equal(reconstruct_in_tiles(everywhere, image, valid, **options()), whole)
+
+
+@unhurried
+@given(st.integers(0, 499), st.integers(0, 539), st.sampled_from([(16, 1), (16, 2), (24, 1)]))
+def test_where_tiles_meet_a_pixel_does_not_see_its_own_block_either(row, column, placement):
+    block, shifts = placement
+    cell = block // shifts
+    top, left = row // cell * cell, column // cell * cell
+    image = drawn(1, 1, 500, 540)
+    valid = torch.ones(1, 1, 500, 540)
+    changed = image.clone()
+    changed[..., top : top + cell, left : left + cell] += 100.0
+    before, after = (
+        reconstruct_in_tiles(everywhere, each, valid, **options(block=block, shifts=shifts))
+        for each in (image, changed)
+    )
+    here = (..., slice(top, top + cell), slice(left, left + cell))
+    assert torch.equal(before[here], after[here])
+    assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("block", [36, 68, 256])
+def test_tiles_are_large_enough_for_any_block(block):
+    image, valid = drawn(1, 1, 64, 3000), torch.ones(1, 1, 64, 3000)
+    for column in (0, 900, 1400, 2999):
+        left = column // block * block
+        here = (..., slice(0, min(block, 64)), slice(left, left + block))
+        changed = image.clone()
+        changed[here] += 100.0
+        before, after = (
+            reconstruct_in_tiles(everywhere, each, valid, **options(block=block)) for each in (image, changed)
+        )
+        assert torch.equal(before[here], after[here])
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A fitted network, its image and the reconstruction in one piece and in tiles."""
+    config = Config().updated({"network.width": 24, "fit.steps": 60, "working_size": 704, "precision": "float32"})
+    image = prepare(sample("weave", "none", size=(704, 704)).pixels, None, working_size=704)
+    pixels, valid = image.pixels[None], image.valid[None]
+    *_, (_, network) = fit(pixels, valid, config, dtype=torch.float32)
+    each = {**options(), "multiple": stride(config.network)}
+    return (
+        image.pixels,
+        reconstruct_blind(network, pixels, valid, **each)[0],
+        reconstruct_in_tiles(network, pixels, valid, **each)[0],
+    )
+
+
+@pytest.mark.slow
+def test_the_tiles_of_a_fitted_network_differ_little_from_one_piece(fitted):
+    # By what the network's group norm takes from each tile instead of the whole.
+    image, whole, tiled = fitted
+    assert float((tiled - whole).square().mean().sqrt()) < 0.03 * float((image - whole).square().mean().sqrt())
+
+
+@pytest.mark.slow
+def test_no_seam_is_seen_where_tiles_meet(fitted):
+    _, whole, tiled = fitted
+    jumps = ((tiled - whole)[:, :, 1:] - (tiled - whole)[:, :, :-1]).abs().mean((0, 1))
+    (first, second), edges = spans(704, tile=TILE, step=32), torch.ones(703, dtype=torch.bool)
+    places = [span.place for span in (first, second)]
+    blended = torch.zeros(703, dtype=torch.bool)
+    blended[places[1].start - 1 : places[0].stop] = True
+    edges[:64] = edges[-64:] = False
+    assert float(jumps[blended].max()) < 3 * float(jumps[edges & ~blended].max())
+
+
+MEASURE = """
+import resource, sys
+import numpy as np, torch
+torch.set_num_threads(1)
+from ssdnet_core import Config, localize
+side = int(sys.argv[1])
+image = np.random.default_rng(0).integers(0, 255, (side, side), dtype=np.uint8)
+changes = {"working_size": side, "network.width": 16, "fit.steps": 2, "device": "cpu"}
+tiles = {"reconstruction.tile": 512, "reconstruction.shifts": 1, "reconstruction.moments": [1.0]}
+localize(image, config=Config().updated({**changes, **tiles}))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def peak_memory(side):
+    """Return the peak memory in bytes of a process that inspects an image of side x side."""
+    command = [sys.executable, "-c", MEASURE, str(side)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.slow
+def test_memory_grows_by_the_image_and_a_few_maps():
+    small, large = (peak_memory(side) for side in (1024, 3072))
+    assert (large - small) / (3072**2 - 1024**2) < 100
