@@ -161,7 +161,7 @@ def test_a_plane_is_subtracted_and_what_lies_on_it_stays(height, width, down, ri
     valid = punched(height, width, seed=seed)
     of_detail, of_both = (without_plane(values, valid) for values in (detail, detail + slope))
     # Up to one part in a hundred: the slope is held back a little, for what few pixels count.
-    assert float((of_detail - of_both).abs().max()) < 0.05 + 0.01 * (abs(down) + abs(right))
+    assert float((of_detail - of_both).abs().max()) < 0.1 + 0.01 * (abs(down) + abs(right))
     centred = detail - median(detail, valid)
     assert float((of_detail - centred).abs().max()) < 0.6
 
