@@ -15,8 +15,6 @@ from ssdnet_core.errors import InvalidConfigError
 METHOD_VERSION = 2
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
-PresetName = Literal["default", "paper"]
-
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,7 +70,9 @@ class LossConfig(_Settings):
 class FitConfig(_Settings):
     """The optimisation on crops of the one image."""
 
-    steps: int = Field(60, ge=1, le=10_000, description="Optimisation steps.")
+    steps: int = Field(
+        60, ge=0, le=10_000, description="Optimisation steps; 0 fits no network and scores the image by itself."
+    )
     crop: int = Field(
         128,
         ge=16,
@@ -178,7 +178,7 @@ class Config(_Settings):
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """Return a named configuration: ``default`` or ``paper``.
+        """Return a named configuration: ``default``, ``paper`` or ``preview``.
 
         Raises
         ------
@@ -226,8 +226,9 @@ class Config(_Settings):
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {"loss.perceptual_weight": 0.5},
+    "preview": {"fit.steps": 0, "score.inner_product": 0.0},
 }
-"""Named configurations, as changes to the defaults."""
+"""Named configurations, as changes to the defaults. A preview is no SSDnet: statistics of the image, no network."""
 
 
 def parse_config(settings: dict[str, Any]) -> Config:

@@ -1,7 +1,7 @@
 """The whole method on one image: prepare, fit, reconstruct blind, score, judge."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -222,10 +222,7 @@ def _fit_and_score(group: Sequence[WorkingImage], config: Config) -> list[tuple[
     energies = [_own_energy(*image, config) for image in zip(pixels, valid, strict=True)]
     fused = torch.zeros_like(valid[:, 0])
     predictions = torch.zeros_like(pixels)
-    for _, networks in fit(pixels, valid, config, dtype=dtype):
-        predictions = reconstruct_in_tiles(
-            networks, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
-        )
+    for predictions in _predictions(pixels, valid, config, dtype=dtype):
         for so_far, energy, *image in zip(fused, energies, pixels, predictions, valid, strict=True):
             # Early and late networks know different defects: the higher score of each pixel counts.
             scores = anomaly_map(*image, config=config.score, own_energy=energy)
@@ -234,6 +231,16 @@ def _fit_and_score(group: Sequence[WorkingImage], config: Config) -> list[tuple[
         (settled_map(scores, counted).cpu(), prediction.cpu())
         for scores, counted, prediction in zip(fused, valid, predictions, strict=True)
     ]
+
+
+def _predictions(pixels: Tensor, valid: Tensor, config: Config, *, dtype: torch.dtype) -> Iterator[Tensor]:
+    if config.fit.steps == 0:
+        # Without a network nothing is known but the mean, which is 0.
+        yield torch.zeros_like(pixels)
+    for _, networks in fit(pixels, valid, config, dtype=dtype):
+        yield reconstruct_in_tiles(
+            networks, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
+        )
 
 
 def _own_energy(pixels: Tensor, valid: Tensor, config: Config) -> Tensor | None:

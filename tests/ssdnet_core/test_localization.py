@@ -504,3 +504,20 @@ def test_a_region_too_small_to_count_makes_no_defect():
 def test_a_block_that_would_hide_the_whole_image_is_refused_with_both_sizes():
     with pytest.raises(InvalidConfigError, match=r"block of 64 .* 48 x 96 .* reconstruction\.block <= 24"):
         light(np.random.default_rng(0).integers(0, 255, (48, 96), dtype=np.uint8), reconstruction__block=64)
+
+
+def test_a_preview_finds_a_hole_without_any_network():
+    image = textile("leather", "hole", size=(128, 128), seed=1)
+    result = localize(image.pixels, config=Config.preset("preview"))
+    assert pixel_auroc(result.anomaly_map, image.truth) > 0.9
+    # Nothing is known but the mean colour.
+    background = result.background.reshape(-1, 3)
+    np.testing.assert_allclose(background, background[:1].repeat(len(background), axis=0), rtol=1e-6)
+    np.testing.assert_allclose(background[0], image.pixels.reshape(-1, 3).mean(axis=0), atol=0.5)
+
+
+def test_a_preview_sees_nothing_of_what_the_mask_hides():
+    image, mask = textile("weave", "none", size=(96, 128)).pixels, hole_mask((96, 128))
+    changed = np.where(mask[:, :, None], 255 - image, image)
+    one, other = (localize(each, mask, Config.preset("preview")) for each in (image, changed))
+    assert everything_of(one) == everything_of(other)
