@@ -21,8 +21,6 @@ ENVIRONMENT = {
 """The server takes any credentials; these keep others out of its log, and out of its way."""
 
 SAMPLE_IMAGES = 16
-GROUP = 64
-"""Objects read side by side."""
 
 
 def create_buckets(addresses: Iterable[str]) -> None:
@@ -42,12 +40,8 @@ def save_buckets(archive: Path) -> None:
         for bucket in filesystem.ls("", detail=False):
             storage = Storage(f"s3://{bucket}")
             target.mkdir(bucket)
-            keys = [stored.key for stored in storage.list()]
-            for start in range(0, len(keys), GROUP):
-                for key, content in storage.read_many(keys[start : start + GROUP]).items():
-                    if isinstance(content, Exception):
-                        raise content
-                    target.writestr(f"{bucket}/{key}", content)
+            for stored in storage.list():
+                target.writestr(f"{bucket}/{stored.key}", storage.read(stored.key))
     partial.replace(archive)
 
 

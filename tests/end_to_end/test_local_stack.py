@@ -117,9 +117,11 @@ def test_a_night_started_as_the_ui_does_is_sealed_in_s3_by_the_clusters_workers(
         [sys.executable, "-c", code], env={**os.environ, **stack.environment}, capture_output=True, text=True
     )
     assert json.loads(seal.stdout)["inspected"] == 16, seal.stderr
-    [subflow] = stack.ask("flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [night["id"]]}}})
-    logs = stack.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [subflow["id"]]}}})
-    assert any("all workers fit" in entry["message"] for entry in logs)
+    logs = {"logs": {"flow_run_id": {"any_": [night["id"]]}}}
+    wait_for(
+        lambda: any("all workers fit" in entry["message"] for entry in stack.ask("logs/filter", logs)),
+        what="the word in the run's log of who fits",
+    )
     dashboard = re.search(r"(http://\S+)/status", stack.told())[1]
     assert json.loads(fetched(f"{dashboard}/json/counts.json"))["workers"] == 2
     assert b"bokeh" in fetched(f"{dashboard}/status").lower()
