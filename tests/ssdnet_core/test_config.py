@@ -148,7 +148,7 @@ def test_block_sizes_that_are_no_sizes_are_refused(sizes):
 
 def test_several_problems_are_all_named():
     with pytest.raises(InvalidConfigError) as caught:
-        parse_config({"fit": {"steps": 0, "batch": "x"}, "colour": True})
+        parse_config({"fit": {"steps": -1, "batch": "x"}, "colour": True})
     for named in ("fit.steps", "fit.batch", "colour"):
         assert named in str(caught.value)
 
