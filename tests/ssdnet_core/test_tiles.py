@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -188,11 +189,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 def peak_memory(side):
     """Return the peak memory in bytes of a process that inspects an image of side x side."""
     command = [sys.executable, "-c", MEASURE, str(side)]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    # As the system's allocator does by itself: one that keeps freed memory, as the workers' does, measures its habits.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    return int(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
 
 
 @pytest.mark.slow
 def test_memory_grows_by_the_image_and_a_few_maps():
     small, large = (peak_memory(side) for side in (1024, 2048))
-    # 107 bytes a pixel were measured, of which the image, its prediction and the map are 17.
+    # 107 to 127 bytes a pixel were measured, of which the image, its prediction and the map are 17.
     assert (large - small) / (2048**2 - 1024**2) < 150
