@@ -11,27 +11,26 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-LOG_NFA_AT_ZERO = 7.06
-LOG_NFA_SLOPE = 1.164
+LOG_NFA_AT_ZERO = 6.97
+LOG_NFA_SLOPE = 1.2
 REFERENCE_AREA = 256 * 256
 MOST_SIGNIFICANT = 100.0
 LOWEST_ALARM = 1.0
 """No alarm below one robust standard deviation, however many are asked for: a map of zeros has none."""
 
-TYPICAL_SPREAD = 0.5
-"""Median over the good photographs of the distance from the 10 % quantile of the verdict's map to its median."""
+CALM_SPREAD = 0.45
+"""Distance from the 10 % quantile of the verdict's map to its median, on the calmer third of the good photographs."""
 
-RESTLESS_POWER = 0.75
 MOST_RESTLESS = 2.0
 
 
 def restlessness(judged: npt.NDArray[np.float32], counted: npt.NDArray[np.bool_]) -> float:
     """Return how restless an image's normal surface is, relative to the photographs that the law was measured on.
 
-    From the spread of the lower half of the verdict's map, which defects on less than half of the surface do not
-    reach. On leather with folds or metal in uneven light a peak means less than on a plain weave. To the power of
-    0.75, since the lower half tells only part of how heavy the upper tail is; a calmer surface than the typical one is
-    given no lower level (docs/METHOD.md has the variants).
+    The root of the spread of the lower half of the verdict's map, which defects on less than half of the surface do not
+    reach. On leather with folds or metal in uneven light a peak means less than on a plain weave. The root, since the
+    lower half tells only part of how heavy the upper tail is; a calmer surface than most is given no lower level
+    (docs/METHOD.md has the variants).
 
     Parameters
     ----------
@@ -43,10 +42,10 @@ def restlessness(judged: npt.NDArray[np.float32], counted: npt.NDArray[np.bool_]
     Returns
     -------
     float
-        1 on the typical image, at most 2.
+        1 on a calm image, at most 2.
     """
     low, middle = np.quantile(judged[counted], (0.1, 0.5))
-    return float(np.clip(((middle - low) / TYPICAL_SPREAD) ** RESTLESS_POWER, 1.0, MOST_RESTLESS))
+    return float(np.clip(math.sqrt((middle - low) / CALM_SPREAD), 1.0, MOST_RESTLESS))
 
 
 def significance(level: float, *, area: float, restless: float = 1.0) -> float:
