@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from machine import about
+from about import about
 from measured_run import Run, run_measured
 from PIL import Image
 

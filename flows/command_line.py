@@ -98,6 +98,7 @@ def evaluate(
     input: Labelled,
     results: Results,
     batch: Batch = None,
+    masks: Masks = None,
     preset: Preset = "default",
     config_file: ConfigFile = None,
     changes: Changes = None,
@@ -115,7 +116,7 @@ def evaluate(
     def run() -> Any:
         from flows.evaluation import evaluate as flow
 
-        return flow(input, results, batch, config, scheduler, workers, retry_failed)
+        return flow(input, results, batch, masks, config, scheduler, workers, retry_failed)
 
     measured = _run(run, as_json=as_json, module="flows.evaluation")
     from flows.summary import print_measured

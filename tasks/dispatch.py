@@ -44,11 +44,11 @@ class SubmittedChunk:
     resources: Mapping[str, float] = field(default_factory=dict)
 
 
-def chunks(entries: Sequence[ImageEntry]) -> Iterator[tuple[ImageEntry, ...]]:
+def chunks(images: Sequence[Value]) -> Iterator[tuple[Value, ...]]:
     """Cut a batch into the chunks of images that one Prefect task run stands for."""
-    size = max(MIN_CHUNK, -(-len(entries) // MAX_CHUNKS))
-    for start in range(0, len(entries), size):
-        yield tuple(entries[start : start + size])
+    size = max(MIN_CHUNK, -(-len(images) // MAX_CHUNKS))
+    for start in range(0, len(images), size):
+        yield tuple(images[start : start + size])
 
 
 def submit_chunk(
