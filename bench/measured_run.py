@@ -1,10 +1,10 @@
 """One run of a command, watched from outside: wall and CPU seconds, peak memory of each process, its stages."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+DATABASE = "prefect.db"
 SAMPLED_EVERY = 0.2
 MEGABYTE = 2**20
 
@@ -32,7 +33,7 @@ class Run:
         By the part that a process plays (flow, server, worker): CPU seconds of all of them, and the largest resident
         memory of one of them in MiB.
     task_runs
-        That Prefect's database holds afterwards.
+        That Prefect's database has more than before.
     """
 
     wall: float
@@ -47,35 +48,39 @@ class Run:
         return begun[last] - begun[first]
 
 
-def run_measured(arguments: Sequence[str]) -> Run:
-    """Run ``python ARGUMENTS`` with a Prefect home of its own, and wait for it.
+def run_measured(arguments: Sequence[str], *, home: Path) -> Run:
+    """Run ``python ARGUMENTS`` and wait for it, with Prefect's data in a folder of its own.
+
+    The database is made before the clock starts: that happens once in the life of an installation.
 
     Raises
     ------
     RuntimeError
         If it fails.
     """
-    with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "PREFECT_HOME": home, "PYTHONPATH": str(Path(__file__).parents[1])}
-        environment.pop("PREFECT_API_URL", None)
-        started = time.monotonic()
-        command = subprocess.Popen(
-            [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
-        )
-        watcher = _Watcher(command.pid)
-        watcher.start()
-        lines = [(line.rstrip(), time.monotonic() - started) for line in command.stderr or ()]
-        status = command.wait()
-        wall = time.monotonic() - started
-        watcher.stop()
-        if status != 0:
-            raise RuntimeError(f"{arguments} ended with {status}:\n" + "\n".join(text for text, _ in lines[-30:]))
-        stages = tuple((text.removeprefix("ssdnet: "), at) for text, at in lines if text.startswith("ssdnet: "))
-        return Run(wall, (*stages, ("end", wall)), watcher.cpu(), watcher.peak(), _task_runs(Path(home)))
+    environment = {**os.environ, "PREFECT_HOME": str(home.resolve()), "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment.pop("PREFECT_API_URL", None)
+    if not (home / DATABASE).exists():
+        upgrade = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+        subprocess.run(upgrade, env=environment, check=True, stdout=subprocess.DEVNULL)
+    before, started = _task_runs(home), time.monotonic()
+    command = subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    watcher = _Watcher(command.pid)
+    watcher.start()
+    lines = [(line.rstrip(), time.monotonic() - started) for line in command.stderr or ()]
+    status = command.wait()
+    wall = time.monotonic() - started
+    watcher.stop()
+    if status != 0:
+        raise RuntimeError(f"{arguments} ended with {status}:\n" + "\n".join(text for text, _ in lines[-30:]))
+    stages = tuple((text.removeprefix("ssdnet: "), at) for text, at in lines if text.startswith("ssdnet: "))
+    return Run(wall, (*stages, ("end", wall)), watcher.cpu(), watcher.peak(), _task_runs(home) - before)
 
 
 def _task_runs(home: Path) -> int:
-    with sqlite3.connect(f"file:{home / 'prefect.db'}?mode=ro", uri=True) as database:
+    with sqlite3.connect(f"file:{home / DATABASE}?mode=ro", uri=True) as database:
         [count] = database.execute("select count(*) from task_run").fetchone()
     return int(count)
 
@@ -113,8 +118,10 @@ class _Watcher(threading.Thread):
             arguments = " ".join(process.cmdline())
             times = process.cpu_times()
             status = Path(f"/proc/{process.pid}/status").read_text()
-            peak = int(status.split("VmHWM:")[1].split()[0]) * 1024 / MEGABYTE
-            self._seen[process.pid] = (self._part(process.pid, arguments), times.user + times.system, peak)
+            # A process that has ended but was not waited for has no memory any more.
+            if (peak := re.search(r"VmHWM:\s+(\d+) kB", status)) is not None:
+                part = self._part(process.pid, arguments)
+                self._seen[process.pid] = part, times.user + times.system, int(peak[1]) * 1024 / MEGABYTE
 
     def _part(self, pid: int, arguments: str) -> str:
         if pid == self._root.pid:

@@ -25,12 +25,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--images", type=int, default=10_000)
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     head = about()
     night = write_night(options.out / f"night-{options.images}", options.images)
     results = options.out / "results"
     shutil.rmtree(results, ignore_errors=True)
     command = [str(Path(__file__).with_name("stubbed.py")), "inspect", str(night), "--results", str(results)]
-    first, again = run_measured(command), run_measured(command)
+    first, again = (run_measured(command, home=options.out / "prefect") for _ in range(2))
     tree = {**head, "images": options.images, "first": asdict(first), "again": asdict(again)}
     tree["ms_an_image"] = 1000 * first.wall / options.images
     (options.out / "overhead.json").write_text(json.dumps(tree, indent=1) + "\n")
