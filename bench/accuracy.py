@@ -45,11 +45,12 @@ from tasks.evaluation import (
     UnmeasuredImage,
     category_of,
     evaluate_image,
-    evaluation_tree,
+    gathered,
     summarise_metrics,
 )
 from tasks.inspection import Inspection
 from tasks.maps import prepare_maps
+from tasks.measured import evaluation_tree
 from tasks.records import ImageRecord, read_records
 from tasks.storage import Storage
 
@@ -162,10 +163,7 @@ def _tell(record: ImageRecord) -> None:
 
 
 def _summary(results: Sequence[Result]) -> Evaluation:
-    return summarise_metrics(
-        [image for image in results if isinstance(image, MeasuredImage)],
-        [image for image in results if isinstance(image, UnmeasuredImage)],
-    )
+    return summarise_metrics(gathered(results))
 
 
 def _about(options: argparse.Namespace, config: Config) -> dict[str, str]:

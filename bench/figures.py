@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from ssdnet_core.metrics import FPR_LIMIT, pooled_metrics, pooled_pixels
+from ssdnet_core.metrics import FPR_LIMIT
+from ssdnet_core.pooling import pooled_metrics, pooled_pixels
 from ssdnet_core.significance import REFERENCE_AREA, alarm_level
 from tasks.decoding import decode
 from tasks.evaluation import ImageMetrics, MeasuredImage, read_truth

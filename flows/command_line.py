@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it: ``ssdnet --help`` answers a
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -97,6 +98,7 @@ def evaluate(
     input: Labelled,
     results: Results,
     batch: Batch = None,
+    masks: Masks = None,
     preset: Preset = "default",
     config_file: ConfigFile = None,
     changes: Changes = None,
@@ -114,9 +116,9 @@ def evaluate(
     def run() -> Any:
         from flows.evaluation import evaluate as flow
 
-        return flow(input, results, batch, config, scheduler, workers, retry_failed)
+        return flow(input, results, batch, masks, config, scheduler, workers, retry_failed)
 
-    measured = _run(run, as_json=as_json)
+    measured = _run(run, as_json=as_json, module="flows.evaluation")
     from flows.summary import print_measured
 
     print_measured(measured, as_json=as_json)
@@ -304,8 +306,11 @@ def main() -> None:
     app(prog_name="ssdnet")
 
 
-def _run(flow: Callable[[], Result], *, as_json: bool) -> Result:
-    """Run a flow with a Prefect API and a progress bar; on failure, end the command with a clear message."""
+def _run(flow: Callable[[], Result], *, as_json: bool, module: str = "flows.inspection") -> Result:
+    """Run a flow with a Prefect API and a progress bar; on failure, end the command with a clear message.
+
+    The flow's ``module`` is imported while the server comes up: each takes seconds.
+    """
     from flows.embedded import start_prefect_server, wait_until_ready
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar
@@ -314,6 +319,7 @@ def _run(flow: Callable[[], Result], *, as_json: bool) -> Result:
         start_prefect_server()
         with ProgressBar(shown=not as_json) as bar, observed_by(bar):
             bar.stage("starting")
+            import_module(module)
             wait_until_ready()
             return flow()
 

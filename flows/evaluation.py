@@ -2,27 +2,20 @@
 
 from dataclasses import dataclass
 
-from distributed import as_completed
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.inspection import Outcome, run_batch
 from flows.monitoring import tell_of_metrics
+from flows.parameters import whole
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.cluster import Workers
 from tasks.discovery import NothingToInspectError, split_input
-from tasks.evaluation import (
-    IMAGES_PATTERN,
-    Evaluation,
-    MeasuredImage,
-    TruthSource,
-    UnmeasuredImage,
-    evaluate_image,
-    summarise_metrics,
-    write_evaluation,
-)
+from tasks.evaluation import IMAGES_PATTERN, Evaluation, TruthSource, summarise_metrics, truth_objects
 from tasks.inspection import Inspection
+from tasks.measured import evaluation_basis, read_evaluation, write_evaluation
+from tasks.measuring import JudgedImage, Measurement, measure_batch
 from tasks.storage import Storage
 
 
@@ -39,6 +32,7 @@ def evaluate(
     input: str,
     results: str,
     batch: str | None = None,
+    masks: str | None = None,
     config: Config = Config(),  # noqa: B008 - frozen, and the UI shows it as the form's defaults
     scheduler: str | None = None,
     workers: int | None = None,
@@ -52,6 +46,7 @@ def evaluate(
         input: Folder with test/DEFECT/* and ground_truth/DEFECT/*_mask.png, or with several such categories.
         results: Folder or s3://bucket/prefix; the batch gets a folder of its own below it.
         batch: Name of the batch; by default after the input.
+        masks: Folder or s3://bucket/prefix of masks, named as their images: black is neither inspected nor measured.
         config: Settings of the method.
         scheduler: Address of a Dask scheduler, tcp://host:8786; by default $SSDNET_SCHEDULER, or else workers here.
         workers: Number of workers started here; by default one for each GPU, else for each core.
@@ -66,19 +61,21 @@ def evaluate(
             Storage(results),
             pattern=IMAGES_PATTERN,
             batch=batch,
+            masks=Storage(masks) if masks else None,
             config=config,
             crew=crew,
             retry_failed=retry_failed,
         )
         observer().stage("measuring")
-        return MeasuredOutcome(outcome=outcome, evaluation=measure(crew, outcome, source=source))
+        return MeasuredOutcome(outcome=outcome, evaluation=measure(crew, whole(outcome), source=source))
 
 
 @task(name="measure", cache_policy=NO_CACHE, persist_result=False)
 def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: TruthSource | None = None) -> Evaluation:
     """Compare the maps with the truth masks on the workers, and write the metrics beside the maps.
 
-    The truth lies in MVTec-AD layout, unless ``truth`` finds it elsewhere.
+    The truth lies in MVTec-AD layout, unless ``truth`` finds it elsewhere. Where images, results and truth are those
+    of an earlier evaluation, that one stands.
     """
     folder, manifest = Storage(outcome.folder), outcome.manifest
     inspection = Inspection(
@@ -88,18 +85,12 @@ def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: TruthSou
         fingerprint=manifest.fingerprint,
         masks=Storage(manifest.masks) if manifest.masks else None,
     )
-    futures = [
-        crew.client.submit(
-            evaluate_image, outcome.records[entry.index], inspection, mask=entry.mask, truth=truth, pure=False
-        )
-        for entry in manifest.entries
-        if entry.present
-    ]
-    results = [future.result() for future in as_completed(futures)]
-    evaluation = summarise_metrics(
-        sorted((image for image in results if isinstance(image, MeasuredImage)), key=lambda image: image.metrics.key),
-        sorted((image for image in results if isinstance(image, UnmeasuredImage)), key=lambda image: image.key),
-    )
-    write_evaluation(folder, manifest, evaluation)
+    masks = truth.objects() if truth else truth_objects(source)
+    basis = evaluation_basis(outcome.seal, manifest.entries, masks)
+    evaluation = read_evaluation(folder, basis=basis)
+    if evaluation is None:
+        images = [JudgedImage(outcome.records[entry.index], entry.mask) for entry in manifest.entries if entry.present]
+        evaluation = summarise_metrics(measure_batch(crew.client, images, Measurement(inspection, truth)))
+        write_evaluation(folder, manifest, evaluation, basis=basis)
     tell_of_metrics(manifest.batch, evaluation)
     return evaluation

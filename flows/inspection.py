@@ -5,12 +5,14 @@ discover, open the batch, inspect chunk by chunk, aggregate, report, seal.
 A flow's parameters are described as "Args:", the one form that Prefect shows in its forms.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.monitoring import tell_of_batch, watched
+from flows.parameters import whole
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.aggregation import Summary, summarise, write_region_table
@@ -24,7 +26,7 @@ from tasks.maps import prepare_maps, write_figures
 from tasks.records import ImageRecord, read_records
 from tasks.report import report_address, write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
-from tasks.storage import Storage
+from tasks.storage import Storage, StoredObject
 
 Records = dict[int, ImageRecord]
 
@@ -117,15 +119,17 @@ def run_batch(
         config=config,
         masks=masks.address if masks else "",
     )
-    discovered = discover_images(source, pattern, results, masks=masks)
+    images = list_images(source, pattern, outside=[results.address, *([masks.address] if masks else [])])
     folder = open_batch(results, wanted)
     with hold_batch(folder) as lease, watched(folder.name):
-        stored = read_manifest(folder)
+        stored, seal = read_manifest(folder), read_seal(folder)
+        if seal is None:
+            crew.start()  # There is work for them: they come up while headers and records are read.
+        discovered = discover_images(source, whole(images), whole(stored), masks=masks)
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         records = read_records(folder, manifest.entries)
         todo = _unsettled(manifest, {} if refit else records, retry_failed=retry_failed)
         observer().begin(images=_present(manifest), settled=_present(manifest) - len(todo))
-        seal = read_seal(folder)
         if manifest.entries == stored.entries and not todo and seal is not None:
             outcome = _outcome(folder, manifest, records, seal=seal, fitted=0)
             tell_of_batch(outcome, sealed=False)
@@ -136,9 +140,9 @@ def run_batch(
         if todo:
             records |= inspect_all(source, folder, manifest, todo, crew=crew, lease=lease)
         observer().stage("drawing the report")
-        write_figures_and_regions(folder, manifest, records)
-        draw_report(folder, manifest, records)
-        seal = seal_batch(folder, manifest, records, lease=lease)
+        write_figures_and_regions(folder, whole(manifest), whole(records))
+        draw_report(folder, whole(manifest), whole(records))
+        seal = seal_batch(folder, whole(manifest), whole(records), lease=lease)
         outcome = _outcome(folder, manifest, records, seal=seal, fitted=len(todo))
         tell_of_batch(outcome, sealed=True)
         return outcome
@@ -175,19 +179,18 @@ def inspect_all(
         following = parts[number + 1] if number + 1 < len(parts) else ()
         ahead = submit_chunk(crew.client, following, inspection, resources=resources)
         lease.check()
-        done = inspect_chunk(crew, current, inspection, first=current.entries[0].key, last=current.entries[-1].key)
+        first, last = current.entries[0].key, current.entries[-1].key
+        done = inspect_chunk(crew, whole(current), whole(inspection), first=first, last=last)
         records |= {record.index: record for record in done}
     return records
 
 
 @task(name="discover", cache_policy=NO_CACHE, persist_result=False)
 def discover_images(
-    source: Storage, pattern: str, results: Storage, *, masks: Storage | None = None
+    source: Storage, images: Sequence[StoredObject], stored: Manifest, *, masks: Storage | None = None
 ) -> tuple[ImageEntry, ...]:
-    """List the input's images and read their headers."""
-    outside = [results.address, *([masks.address] if masks else [])]
-    images = list_images(source, pattern, outside=outside)
-    return discover(source, images, masks=list_masks(masks) if masks else {})
+    """Read the headers of the images that are new, or changed since they came into the manifest."""
+    return discover(source, images, masks=list_masks(masks) if masks else {}, known=stored.entries)
 
 
 @task(name="inspect-images", task_run_name="{first} to {last}", cache_policy=NO_CACHE, persist_result=False)

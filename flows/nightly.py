@@ -10,6 +10,7 @@ from prefect.states import Completed
 from flows.evaluation import measure
 from flows.inspection import Outcome, run_batch
 from flows.monitoring import tell_of_night, tell_of_standstill
+from flows.parameters import whole
 from flows.progress import observer
 from flows.trends import update_trends
 from ssdnet_core.config import Config
@@ -84,7 +85,7 @@ def nightly(
         known = NightTruth(night.below(truth), line) if truth else None
         if known and known.exists():
             observer().stage("measuring")
-            measure(crew, outcome, source=source, truth=known)
+            measure(crew, whole(outcome), source=source, truth=known)
     batch = outcome.manifest.batch
     tell_of_night(night, batch, update_trends(Storage(results), line, anew={batch}))
     return outcome

@@ -13,7 +13,7 @@ Results = Annotated[
 ]
 Batch = Annotated[str | None, typer.Option(help="Name of the batch. [default: after the input]")]
 Masks = Annotated[
-    str | None, typer.Option(help="Folder or s3:// prefix of masks named as their images; black is not inspected.")
+    str | None, typer.Option(help="Folder or s3:// prefix of masks named as their images; black does not count.")
 ]
 Preset = Annotated[str, typer.Option(help="Settings to start from: default, paper or preview.")]
 ConfigFile = Annotated[

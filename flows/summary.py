@@ -11,7 +11,8 @@ from rich.text import Text
 
 from flows.evaluation import MeasuredOutcome
 from flows.inspection import Outcome
-from tasks.evaluation import BORDER, CategoryMetrics, Evaluation, evaluation_tree
+from tasks.evaluation import BORDER, CategoryMetrics, Evaluation
+from tasks.measured import evaluation_tree
 
 WORST = 10
 

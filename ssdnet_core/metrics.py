@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 
@@ -16,8 +15,6 @@ Mask = NDArray[np.bool_]
 
 FPR_LIMIT = 0.3
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
-_KEPT_BITS = np.uint32(0xFFFFE000)
-"""Sign, exponent and ten of the 23 bits of the fraction of a float32."""
 
 
 @dataclass(frozen=True)
@@ -38,26 +35,6 @@ class PixelMetrics:
     average_precision: float
     aupro: float
     f1: float
-
-
-@dataclass(frozen=True, eq=False)
-class PixelCounts:
-    """How often each score occurs on good and on defective pixels: all that pooling needs of an image.
-
-    Attributes
-    ----------
-    levels : ndarray of shape (K,), float32
-        The distinct scores, ascending, cut to a relative precision of 1/1024 (see `count_pixels`).
-    good, bad : ndarray of shape (K,), int64
-        Numbers of pixels.
-    shares : ndarray of shape (K,), float64
-        Sum over the defective pixels of 1 / (pixels of their region): what AUPRO weighs them by.
-    """
-
-    levels: NDArray[np.float32]
-    good: NDArray[np.int64]
-    bad: NDArray[np.int64]
-    shares: NDArray[np.float64]
 
 
 def pixel_auroc(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> float:
@@ -82,6 +59,8 @@ def pixel_auroc(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> 
     InvalidImageError
         A `ValueError`: shapes differ, a mask is not boolean, or a counted score is NaN or infinite.
     """
+    from sklearn.metrics import roc_auc_score  # It takes a second: who only counts pixels does without.
+
     counted, labels = _counted(scores, truth, valid)
     return float(roc_auc_score(labels, counted)) if _has_both_classes(labels) else float("nan")
 
@@ -92,6 +71,8 @@ def pixel_average_precision(scores: ScoreMap, truth: Mask, *, valid: Mask | None
     Parameters, returns and errors are those of `pixel_auroc`. A step sum: the trapezoid rule is too
     optimistic between the points (Davis and Goadrich, ICML 2006, section 4).
     """
+    from sklearn.metrics import average_precision_score
+
     counted, labels = _counted(scores, truth, valid)
     return float(average_precision_score(labels, counted)) if _has_both_classes(labels) else float("nan")
 
@@ -116,9 +97,11 @@ def intersection_over_union(found: Mask, truth: Mask, *, valid: Mask | None = No
     return np.count_nonzero(called[labels]) / union if union else float("nan")
 
 
-def _best_f1(labels: Mask, scores: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> BestF1:
+def _best_f1(labels: Mask, scores: ScoreMap) -> BestF1:
+    from sklearn.metrics import precision_recall_curve
+
     # The curve's last point, recall 0, belongs to no threshold.
-    precision, recall, thresholds = precision_recall_curve(labels, scores, sample_weight=weights)
+    precision, recall, thresholds = precision_recall_curve(labels, scores)
     precision, recall = precision[:-1], recall[:-1]
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     best = int(np.argmax(f1))
@@ -167,57 +150,15 @@ def aupro(
             f"got {len(scores)} score maps, {len(truths)} truths and {len(masks)} valid masks; "
             "pass at least one map, and one truth (and one valid mask) for each"
         )
-    images = zip(*_region_shares(scores, truths, masks), strict=True)
+    images = zip(*region_shares(scores, truths, masks), strict=True)
     counted, shares = (np.concatenate(parts) for parts in images)
-    return _area_under_pro(counted, shares == 0, shares, limit=fpr_limit)
-
-
-def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> PixelMetrics:
-    """Compute all metrics of one anomaly map; parameters and errors are those of `pixel_auroc`."""
-    return PixelMetrics(
-        auroc=pixel_auroc(scores, truth, valid=valid),
-        average_precision=pixel_average_precision(scores, truth, valid=valid),
-        aupro=aupro([scores], [truth], valids=[valid]),
-        f1=best_f1(scores, truth, valid=valid).f1,
-    )
-
-
-def count_pixels(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> PixelCounts:
-    """Count the pixels of each score; parameters and errors are those of `pixel_auroc`.
-
-    Scores are cut to ten binary digits after the first: a million pixels become some thousand levels, whatever the
-    scale of the map. Cutting keeps the order, and joins scores that differ by less than a thousandth.
-    """
-    [(counted, shares)] = _region_shares([scores], [truth], [valid])
-    cut = (counted.astype(np.float32).view(np.uint32) & _KEPT_BITS).view(np.float32)
-    levels, place = np.unique(cut, return_inverse=True)
-    good, bad = (np.bincount(place[chosen], minlength=len(levels)) for chosen in (shares == 0, shares > 0))
-    return PixelCounts(levels, good, bad, np.bincount(place, shares, len(levels)).astype(np.float64))
-
-
-def pooled_pixels(images: Sequence[PixelCounts]) -> tuple[Mask, NDArray[np.float64], NDArray[np.float64]]:
-    """Return labels, scores and weights (numbers of pixels), each (2 K,), of all images: for curves."""
-    levels, good, bad = (np.concatenate([getattr(i, name) for i in images]) for name in ("levels", "good", "bad"))
-    scores, weights = np.append(levels, levels), np.append(good, bad)
-    return np.arange(len(scores)) >= len(levels), scores.astype(np.float64), weights.astype(np.float64)
-
-
-def pooled_metrics(images: Sequence[PixelCounts]) -> PixelMetrics:
-    """Compute the metrics of all images' pixels in one pot: one threshold for all of them.
-
-    Equal to those of the concatenated pixels, and to `aupro` of all images, of scores cut as `count_pixels` does.
-    All are nan without images, or without pixels of both classes.
-    """
-    if not any(image.good.any() for image in images) or not any(image.bad.any() for image in images):
-        return PixelMetrics(*[float("nan")] * 4)
-    labels, scores, weights = pooled_pixels(images)
-    shares = np.concatenate([image.shares for image in images])
-    return PixelMetrics(
-        auroc=float(roc_auc_score(labels, scores, sample_weight=weights)),
-        average_precision=float(average_precision_score(labels, scores, sample_weight=weights)),
-        aupro=_area_under_pro(scores[~labels], weights[~labels], shares, limit=FPR_LIMIT),
-        f1=_best_f1(labels, scores, weights).f1,
-    )
+    if not shares.any() or shares.all():
+        return float("nan")
+    order = np.argsort(counted)[::-1]
+    # One point for each distinct score: the order among equal ones must not matter.
+    last_of_ties = np.append(np.diff(counted[order]) != 0, True)
+    fpr, overlap = (np.append(0.0, np.cumsum(values[order])[last_of_ties]) for values in (shares == 0, shares))
+    return area_up_to(fpr_limit, fpr / fpr[-1], overlap / overlap[-1])
 
 
 def without_border(shape: tuple[int, int], fraction: float) -> Mask:
@@ -242,7 +183,7 @@ def without_border(shape: tuple[int, int], fraction: float) -> Mask:
     return valid
 
 
-def _counted(scores: ScoreMap, truth: Mask, valid: Mask | None) -> tuple[NDArray[np.float64], Mask]:
+def _counted(scores: ScoreMap, truth: Mask, valid: Mask | None) -> tuple[ScoreMap, Mask]:
     """Scores and labels of the pixels that count, flat and checked."""
     chosen = np.ones(scores.shape, dtype=bool) if valid is None else valid
     for name, mask in (("truth", truth), ("valid", chosen)):
@@ -252,7 +193,9 @@ def _counted(scores: ScoreMap, truth: Mask, valid: Mask | None) -> tuple[NDArray
             )
         if mask.dtype != np.bool_:
             raise InvalidImageError(f"{name} has dtype {mask.dtype}; pass a boolean mask, such as {name} > 0")
-    counted = scores[chosen].astype(np.float64)
+    counted = scores[chosen]
+    # float32 holds few enough values to sort fast; others are rare, and float64 holds them all.
+    counted = counted if counted.dtype == np.float32 else counted.astype(np.float64)
     if not np.isfinite(counted).all():
         bad = np.count_nonzero(~np.isfinite(counted))
         raise InvalidImageError(f"{bad} scores are NaN or infinite; exclude those pixels with valid")
@@ -263,9 +206,9 @@ def _has_both_classes(labels: Mask) -> bool:
     return bool(labels.any() and not labels.all())
 
 
-def _region_shares(
+def region_shares(
     scores: Sequence[ScoreMap], truths: Sequence[Mask], valids: Sequence[Mask | None]
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+) -> Iterator[tuple[ScoreMap, NDArray[np.float64]]]:
     """For each image its counted scores, and of each pixel the share of its region (good ones: 0)."""
     for score, truth, valid in zip(scores, truths, valids, strict=True):
         counted, _ = _counted(score, truth, valid)
@@ -274,20 +217,7 @@ def _region_shares(
         yield counted, np.where(flat > 0, 1.0 / np.bincount(flat)[flat], 0.0)
 
 
-def _area_under_pro(
-    scores: NDArray[np.floating[Any]], good: NDArray[Any], shares: NDArray[np.float64], *, limit: float
-) -> float:
-    """`aupro` of scores in any order, from the good pixels and the shares of regions that each stands for."""
-    if not good.any() or not shares.any():
-        return float("nan")
-    order = np.argsort(scores)[::-1]
-    # One point for each distinct score: the order among equal ones must not matter.
-    last_of_ties = np.append(np.diff(scores[order]) != 0, True)
-    fpr, overlap = (np.append(0.0, np.cumsum(values[order])[last_of_ties]) for values in (good, shares))
-    return _area_up_to(limit, fpr / fpr[-1], overlap / overlap[-1])
-
-
-def _area_up_to(limit: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def area_up_to(limit: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Integrate the piecewise linear curve from x = 0 to `limit` and divide by it; x ascends to 1."""
     inside = int(np.searchsorted(x, limit, side="right"))
     if inside < len(x):

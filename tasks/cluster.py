@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,20 +73,27 @@ class Workers:
     def __init__(self, scheduler: str | None = None, *, workers: int | None = None, device: str = "auto") -> None:
         self._connection = dask_client(scheduler, workers=workers, device=device)
         self._stack = ExitStack()
-        self._client: Client | None = None
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="workers")
+        self._client: Future[Client] | None = None
 
     def __enter__(self) -> "Workers":
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._stack.close()
+        # In the thread that opened it: a Dask client is closed in the context that it was made in.
+        self._starter.submit(self._stack.close).result()
+        self._starter.shutdown()
+
+    def start(self) -> "Future[Client]":
+        """Begin to connect, in a thread beside the caller: processes take seconds to come up."""
+        if self._client is None:
+            self._client = self._starter.submit(self._stack.enter_context, self._connection)
+        return self._client
 
     @property
     def client(self) -> Client:
-        """The connection, made at the first use."""
-        if self._client is None:
-            self._client = self._stack.enter_context(self._connection)
-        return self._client
+        """The connection; waits for it, and raises what kept it from coming about."""
+        return self.start().result()
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Which images an input holds: a listing, and the size of each image from its header."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -10,12 +10,11 @@ from tasks.batch import ImageEntry
 from tasks.decoding import SUFFIXES, DecodeError, ImageHeader, IncompleteHeaderError, read_header
 from tasks.storage import Storage, StorageError, StoredObject
 
-HEADER_BYTES = 64 * 1024
-"""The first request for a header; enough for all formats but a TIFF whose directory stands at its end."""
+HEADER_READS: tuple[tuple[int | None, int], ...] = ((4 * 1024, 256), (64 * 1024, 128), (None, 8))
+"""How many bytes are read for a header, at first and where that was not enough, and of how many images side by side.
 
-GROUP = 256
-"""Headers read side by side."""
-
+Few JPEGs have more than 4 KiB before their size; more than 64 KiB have TIFFs whose directory stands at their end.
+"""
 
 TRUTH_FOLDER = "ground_truth"
 """Masks in MVTec-AD layout: no images to inspect."""
@@ -84,7 +83,11 @@ def list_masks(masks: Storage) -> dict[str, StoredObject]:
 
 
 def discover(
-    source: Storage, images: Iterable[StoredObject], *, masks: Mapping[str, StoredObject] = MappingProxyType({})
+    source: Storage,
+    images: Iterable[StoredObject],
+    *,
+    masks: Mapping[str, StoredObject] = MappingProxyType({}),
+    known: Iterable[ImageEntry] = (),
 ) -> tuple[ImageEntry, ...]:
     """Read the header of each image; what cannot be read is noted in the entry's ``problem``.
 
@@ -92,38 +95,53 @@ def discover(
     ----------
     masks
         As :func:`list_masks` returns them; an image without one counts whole.
+    known
+        Of an earlier listing: the header of an image that has not changed since is not read again.
     """
-    images = list(images)
-    entries: list[ImageEntry] = []
-    for start in range(0, len(images), GROUP):
-        group = images[start : start + GROUP]
-        heads = source.read_many([image.key for image in group], end=HEADER_BYTES)
-        for offset, image in enumerate(group):
-            entry = _entry(source, image, index=start + offset, head=heads[image.key])
-            mask = masks.get(_without_suffix(image.key))
-            # One ETag for both: a changed mask is a changed image.
-            entries.append(replace(entry, mask=mask.key, etag=f"{image.etag}+{mask.etag}") if mask else entry)
-    return tuple(entries)
+    entries = [_entry(image, masks.get(_without_suffix(image.key)), index) for index, image in enumerate(images)]
+    sizes = {(entry.key, entry.etag): (entry.height, entry.width) for entry in known if not entry.problem}
+    unread = [entry for entry in entries if (entry.key, entry.etag) not in sizes]
+    read = {entry.key: entry for entry in _with_headers(source, unread)}
+    return tuple(read.get(entry.key) or _sized(entry, *sizes[entry.key, entry.etag]) for entry in entries)
 
 
-def _entry(source: Storage, image: StoredObject, *, index: int, head: bytes | StorageError) -> ImageEntry:
+def _entry(image: StoredObject, mask: StoredObject | None, index: int) -> ImageEntry:
     entry = ImageEntry(index=index, key=image.key, etag=image.etag, size=image.size)
-    try:
-        if isinstance(head, StorageError):
-            raise head
-        header = _header(head, whole=lambda: source.read(image.key), complete=image.size <= len(head))
-    except (DecodeError, StorageError) as error:
-        return replace(entry, problem=str(error))
-    return replace(entry, height=header.height, width=header.width)
+    # One ETag for both: a changed mask is a changed image.
+    return replace(entry, mask=mask.key, etag=f"{image.etag}+{mask.etag}") if mask else entry
 
 
-def _header(head: bytes, *, whole: Callable[[], bytes], complete: bool) -> ImageHeader:
-    try:
-        return read_header(head)
-    except IncompleteHeaderError:
-        if complete:
-            raise
-        return read_header(whole())
+def _with_headers(source: Storage, entries: Sequence[ImageEntry]) -> Iterator[ImageEntry]:
+    """Give the entries with height and width, or the problem; those that need a longer read come later."""
+    pending = entries
+    for length, side_by_side in HEADER_READS:
+        longer: list[ImageEntry] = []
+        for start in range(0, len(pending), side_by_side):
+            group = pending[start : start + side_by_side]
+            heads = source.read_many([entry.key for entry in group], end=length)
+            for entry in group:
+                try:
+                    header = _header(heads[entry.key])
+                except IncompleteHeaderError as error:
+                    if length is not None and entry.size > length:
+                        longer.append(entry)
+                    else:
+                        yield replace(entry, problem=str(error))
+                except (DecodeError, StorageError) as error:
+                    yield replace(entry, problem=str(error))
+                else:
+                    yield _sized(entry, header.height, header.width)
+        pending = longer
+
+
+def _sized(entry: ImageEntry, height: int, width: int) -> ImageEntry:
+    return replace(entry, height=height, width=width)
+
+
+def _header(head: bytes | StorageError) -> ImageHeader:
+    if isinstance(head, StorageError):
+        raise head
+    return read_header(head)
 
 
 def _without_suffix(key: str) -> str:

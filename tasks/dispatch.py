@@ -7,10 +7,11 @@ for minutes that could take what is left does the run end, with what to do about
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from distributed import CancelledError, Client, Future, KilledWorker, wait
+from distributed import Client, Future, KilledWorker, as_completed
 
 from tasks.batch import ImageEntry
 from tasks.cluster import GPU, ClusterError, able_workers, scheduler_address
@@ -18,9 +19,10 @@ from tasks.inspection import Inspection, inspect_image
 from tasks.records import ImageRecord, failure, write_record
 
 Announce = Callable[[ImageRecord], None]
+Value = TypeVar("Value")
 
-MAX_CHUNKS = 200
-"""A run's task runs: more than about this many, and the Prefect server falls behind."""
+MAX_CHUNKS = 180
+"""Prefect task runs of a run, beside the few of its other stages: beyond 200 in all, the server falls behind."""
 
 MIN_CHUNK = 16
 
@@ -29,6 +31,8 @@ PATIENCE = 300.0
 
 LOOKED_AFTER = 5.0
 """Seconds without a finished image after which the workers are counted."""
+
+POLLED_EVERY = 0.02
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,11 @@ class SubmittedChunk:
     resources: Mapping[str, float] = field(default_factory=dict)
 
 
-def chunks(entries: Sequence[ImageEntry]) -> Iterator[tuple[ImageEntry, ...]]:
+def chunks(images: Sequence[Value]) -> Iterator[tuple[Value, ...]]:
     """Cut a batch into the chunks of images that one Prefect task run stands for."""
-    size = max(MIN_CHUNK, -(-len(entries) // MAX_CHUNKS))
-    for start in range(0, len(entries), size):
-        yield tuple(entries[start : start + size])
+    size = max(MIN_CHUNK, -(-len(images) // MAX_CHUNKS))
+    for start in range(0, len(images), size):
+        yield tuple(images[start : start + size])
 
 
 def submit_chunk(
@@ -83,12 +87,12 @@ def collect_chunk(
     """
     records: list[ImageRecord] = []
     suspects: list[ImageEntry] = []
-    for future in _finished(client, chunk.futures, resources=chunk.resources):
+    for future, outcome in outcomes(client, chunk.futures, resources=chunk.resources):
         entry = chunk.futures[future]
-        record = _outcome(future, entry, inspection)
-        if record is None:
+        if isinstance(outcome, KilledWorker):
             suspects.append(entry)
             continue
+        record = _record(outcome, entry, inspection)
         announce(record)
         records.append(record)
     for entry in sorted(suspects, key=lambda entry: entry.index):
@@ -98,6 +102,42 @@ def collect_chunk(
     return sorted(records, key=lambda record: record.index)
 
 
+def outcomes(
+    client: Client, futures: "Iterable[Future[Value]]", *, resources: Mapping[str, float] | None = None
+) -> "Iterator[tuple[Future[Value], Value | Exception]]":
+    """Give each future as it is done, with its result, or the error that it came to.
+
+    Dask itself would wait for a worker for ever, and for a scheduler that went away.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler went away, or no worker with these resources has been there for ``PATIENCE`` seconds.
+    """
+    # Results come in beside one another: asking each future for its own costs several changes of thread, 3 ms.
+    arrivals = as_completed(futures, loop=client.loop, with_results=True, raise_errors=False)
+    # As long as somebody knows a future, a worker keeps its result.
+    del futures
+    seen = looked = time.monotonic()
+    while left := arrivals.count():
+        batch = arrivals.next_batch(block=False)
+        for future, result in batch:
+            if future.status == "cancelled":
+                raise _went_away(client, left)
+            # Of a failed future come type, error and traceback.
+            yield future, result if future.status == "finished" else result[1]
+        now = time.monotonic()
+        if batch:
+            seen = looked = now
+        elif now - looked > LOOKED_AFTER:
+            looked = now
+            seen = now if _able(client, left, resources or {}) else seen
+            if now - seen > PATIENCE:
+                raise ClusterError(_deserted(client, left, resources or {}))
+        else:
+            time.sleep(POLLED_EVERY)
+
+
 def _submitted(
     client: Client, entry: ImageEntry, inspection: Inspection, resources: Mapping[str, float]
 ) -> "Future[ImageRecord]":
@@ -105,71 +145,45 @@ def _submitted(
     return client.submit(inspect_image, entry, inspection, pure=False, retries=0, resources=dict(resources) or None)
 
 
-def _finished(
-    client: Client, futures: "Collection[Future[ImageRecord]]", *, resources: Mapping[str, float]
-) -> "Iterator[Future[ImageRecord]]":
-    """Yield futures as they finish. Dask itself would wait for a worker for ever."""
-    waiting = set(futures)
-    seen = time.monotonic()
-    while waiting:
-        try:
-            done, waiting = _wait(waiting)
-            able = done or able_workers(client, resources)
-        except (CancelledError, OSError) as error:
-            raise ClusterError(
-                f"the Dask scheduler at {scheduler_address(client)} went away while {len(waiting)} images of this "
-                "chunk were under way: start it, and run again to go on"
-            ) from error
-        if able:
-            seen = time.monotonic()
-        elif time.monotonic() - seen > PATIENCE:
-            raise ClusterError(_deserted(client, len(waiting), resources))
-        yield from done
-
-
-def _wait(futures: "set[Future[ImageRecord]]") -> "tuple[set[Future[ImageRecord]], set[Future[ImageRecord]]]":
+def _able(client: Client, left: int, resources: Mapping[str, float]) -> int:
     try:
-        return wait(futures, timeout=LOOKED_AFTER, return_when="FIRST_COMPLETED")
-    except TimeoutError:
-        return set(), futures
+        return able_workers(client, resources)
+    except OSError as error:
+        raise _went_away(client, left) from error
 
 
-def _deserted(client: Client, images: int, resources: Mapping[str, float]) -> str:
+def _went_away(client: Client, left: int) -> ClusterError:
+    return ClusterError(
+        f"the Dask scheduler at {scheduler_address(client)} went away while {left} tasks were under way: start it, "
+        "and run again to go on"
+    )
+
+
+def _deserted(client: Client, left: int, resources: Mapping[str, float]) -> str:
     kind, option = ("worker with a GPU", " --resources GPU=1") if GPU in resources else ("worker", "")
     return (
-        f"{images} images of this chunk wait, and for {PATIENCE:.0f} s there has been no {kind}: start one with "
+        f"{left} tasks wait, and for {PATIENCE:.0f} s there has been no {kind}: start one with "
         f"`dask worker {scheduler_address(client)} --nthreads 1{option}`"
         + (", or set device to cpu" if option else "")
         + ", and run again to go on"
     )
 
 
-def _outcome(future: "Future[ImageRecord]", entry: ImageEntry, inspection: Inspection) -> ImageRecord | None:
-    error = future.exception()
-    if error is None:
-        return _result(future, entry)
-    if isinstance(error, KilledWorker):
-        return None
-    return _failed(entry, f"{type(error).__name__}: {error}", inspection)
-
-
-def _result(future: "Future[ImageRecord]", entry: ImageEntry) -> ImageRecord:
-    try:
-        return future.result(timeout=PATIENCE)
-    except TimeoutError as error:  # Its worker went away before it handed the record over, and nobody came instead.
-        raise ClusterError(
-            f"the worker that inspected {entry.key} went away with its record: run again to go on"
-        ) from error
+def _record(outcome: ImageRecord | Exception, entry: ImageEntry, inspection: Inspection) -> ImageRecord:
+    if isinstance(outcome, Exception):
+        return _failed(entry, f"{type(outcome).__name__}: {outcome}", inspection)
+    return outcome
 
 
 def _tried_alone(
     client: Client, entry: ImageEntry, inspection: Inspection, *, resources: Mapping[str, float]
 ) -> ImageRecord:
     future = _submitted(client, entry, inspection, resources)
-    [future] = _finished(client, [future], resources=resources)
-    record = _outcome(future, entry, inspection)
-    reason = "its inspection killed the worker, again when tried alone: too large for the worker's memory?"
-    return record or _failed(entry, reason, inspection)
+    [(_, outcome)] = outcomes(client, [future], resources=resources)
+    if isinstance(outcome, KilledWorker):
+        reason = "its inspection killed the worker, again when tried alone: too large for the worker's memory?"
+        return _failed(entry, reason, inspection)
+    return _record(outcome, entry, inspection)
 
 
 def _failed(entry: ImageEntry, reason: str, inspection: Inspection) -> ImageRecord:

@@ -1,44 +1,35 @@
 """Metrics of a batch whose truth is known: of each image, of each category, and the mean over the categories."""
 
-import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from sklearn.metrics import roc_auc_score
 
 from ssdnet_core import metrics as pixel
 from ssdnet_core.errors import SsdnetError
-from ssdnet_core.metrics import PixelCounts, PixelMetrics
+from ssdnet_core.metrics import PixelMetrics
+from ssdnet_core.pooling import PixelCounts, count_pixels, evaluate_map, merged_counts, metrics_of, pooling_error
 from ssdnet_core.regions import EIGHT_CONNECTED
-from tasks.batch import Manifest
 from tasks.decoding import DecodedImage, DecodeError, decode
+from tasks.discovery import TRUTH_FOLDER
 from tasks.inspection import Inspection, MaskError, left_out
 from tasks.maps import read_map
 from tasks.records import ImageRecord
-from tasks.storage import Storage, StorageError
+from tasks.storage import MissingObjectError, Storage, StorageError, StoredObject
 
-EVALUATION = "evaluation.json"
 IMAGES_PATTERN = "**/test/*/*"
 GOOD = "good"
 BORDER = 0.1  # Of each side; published FCA figures crop 100 of 1024 pixels.
-MEANINGS = {
-    "auroc, average_precision, aupro, f1": "pixels, full frame, mean over the defective images; f1 is the best one",
-    "border_ignored": f"the same without a border of {100 * BORDER:g} % of each side",
-    "pooled, pooled_border_ignored": "pixels of all defective images of a category together",
-    "iou": "pixels of the verdict's regions with the truth, full frame, at the product's own threshold",
-    "hit_rate": "share of the defective images with a region that touches the defect",
-    "region_precision": "share of the regions, on good images too, that touch a defect",
-    "false_alarm_rate": "share of the good images that are called defective",
-    "image_auroc": "scores of the images, good against defective",
-    "seconds": "CPU seconds of the localization, mean over all images",
-    "mean": "of the categories in pixel metrics; of all images together from hit_rate on",
-}
+POOLS = ("pooled", "pooled_border_ignored", "pooled_error")
+POOLED_AT_ONCE = 16
+"""Images whose pixels are held before they are put together."""
+
+Pool = tuple[PixelCounts, PixelCounts]
 
 
 class TruthError(SsdnetError, ValueError):
@@ -53,6 +44,9 @@ class TruthSource(Protocol):
 
     def read(self, key: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Read the truth of an image, as :func:`read_truth` does."""
+
+    def objects(self) -> list[StoredObject]:
+        """List the masks: what changes when the truth does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +83,29 @@ class MeasuredImage:
 
 @dataclass(frozen=True)
 class UnmeasuredImage:
-    """An image that counts in no metric, and why."""
+    """An image that counts in no metric, and why; ``lasting`` if the same files would give the same again."""
 
     key: str
     category: str
     reason: str
+    lasting: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """What came of measuring some images, small enough to travel.
+
+    Attributes
+    ----------
+    images, unmeasured
+        Of each image, in no order.
+    pools
+        By category, the pixels of its defective images: of the full frame, and without the border.
+    """
+
+    images: tuple[ImageMetrics, ...] = ()
+    unmeasured: tuple[UnmeasuredImage, ...] = ()
+    pools: Mapping[str, tuple[PixelCounts, PixelCounts]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +117,9 @@ class CategoryMetrics(PixelMetrics):
     auroc, average_precision, aupro, f1, iou, border_ignored
         Means over the defective images. One whose defect lies in the border has no metrics without it.
     pooled, pooled_border_ignored
-        From the pixels at the images' own sizes, by fine histograms: :func:`ssdnet_core.metrics.count_pixels`.
+        From the pixels at the images' own sizes, by fine histograms: :func:`ssdnet_core.pooling.count_pixels`.
+    pooled_error
+        By how much the histograms can have changed `pooled`: :func:`ssdnet_core.pooling.pooling_error`.
     """
 
     category: str
@@ -116,6 +130,7 @@ class CategoryMetrics(PixelMetrics):
     border_ignored: PixelMetrics
     pooled: PixelMetrics
     pooled_border_ignored: PixelMetrics
+    pooled_error: PixelMetrics
     hit_rate: float
     regions: int
     region_precision: float
@@ -152,6 +167,11 @@ def category_of(key: str, source: Storage) -> str:
     return "/".join(PurePosixPath(key).parts[:-3]) or PurePosixPath(source.root).name
 
 
+def truth_objects(source: Storage) -> list[StoredObject]:
+    """List the truth masks of an input in MVTec-AD layout."""
+    return [stored for stored in source.list() if TRUTH_FOLDER in PurePosixPath(stored.key).parts[:-1]]
+
+
 def evaluate_image(
     record: ImageRecord, inspection: Inspection, *, mask: str = "", truth: TruthSource | None = None
 ) -> MeasuredImage | UnmeasuredImage:
@@ -170,8 +190,10 @@ def evaluate_image(
         if valid.shape != (record.height, record.width):
             return UnmeasuredImage(record.key, category, "replaced since it was inspected: run again")
         pixels = truth.read(record.key, valid) if truth else read_truth(record.key, valid, source=inspection.source)
-    except (TruthError, StorageError, DecodeError, MaskError) as error:
+    except (TruthError, MissingObjectError, DecodeError, MaskError) as error:
         return UnmeasuredImage(record.key, category, str(error))
+    except StorageError as error:
+        return UnmeasuredImage(record.key, category, str(error), lasting=False)
     alarms = _alarms(record, inspection, image=image)
     return measure_map(
         read_map(inspection.folder, record, original_size=True),
@@ -194,8 +216,8 @@ def measure_map(
 ) -> MeasuredImage:
     """Compare any method's map with the truth, both (H, W); ``facts`` are the other fields of `ImageMetrics`."""
     frames = valid, valid & pixel.without_border((truth.shape[0], truth.shape[1]), BORDER)
-    full, inner = (pixel.evaluate_map(anomaly_map, truth, valid=frame) for frame in frames)
-    full_counts, inner_counts = (pixel.count_pixels(anomaly_map, truth, valid=frame) for frame in frames)
+    full, inner = (evaluate_map(anomaly_map, truth, valid=frame) for frame in frames)
+    full_counts, inner_counts = (count_pixels(anomaly_map, truth, valid=frame) for frame in frames)
     return MeasuredImage(ImageMetrics(**vars(full), border_ignored=inner, **facts), (full_counts, inner_counts))
 
 
@@ -227,34 +249,57 @@ def truth_pixels(content: bytes, valid: npt.NDArray[np.bool_], *, where: str) ->
     return white & valid
 
 
-def summarise_metrics(images: Sequence[MeasuredImage], unmeasured: Sequence[UnmeasuredImage] = ()) -> Evaluation:
-    """Average the metrics of the images over categories, and of the categories overall."""
-    metrics = tuple(image.metrics for image in images)
+def gathered(results: Iterable[MeasuredImage | UnmeasuredImage]) -> Measurements:
+    """Put the measurements of single images together, holding the pixels of few of them at a time."""
+    images: list[ImageMetrics] = []
+    unmeasured: list[UnmeasuredImage] = []
+    pools: dict[str, list[Pool]] = {}
+    for result in results:
+        if isinstance(result, UnmeasuredImage):
+            unmeasured.append(result)
+            continue
+        images.append(result.metrics)
+        if result.metrics.truly_defective:
+            pool = pools.setdefault(result.metrics.category, [])
+            pool.append(result.counts)
+            if len(pool) == POOLED_AT_ONCE:
+                pool[:] = [_merged_pool(pool)]
+    return Measurements(
+        tuple(images), tuple(unmeasured), {category: _merged_pool(pool) for category, pool in pools.items()}
+    )
+
+
+def merged(parts: Sequence[Measurements]) -> Measurements:
+    """Put measurements of different images together."""
+    categories = {category for part in parts for category in part.pools}
+    return Measurements(
+        images=tuple(image for part in parts for image in part.images),
+        unmeasured=tuple(image for part in parts for image in part.unmeasured),
+        pools={
+            category: _merged_pool([part.pools[category] for part in parts if category in part.pools])
+            for category in categories
+        },
+    )
+
+
+def summarise_metrics(measured: Measurements) -> Evaluation:
+    """Average the metrics of the images over categories, and of the categories overall; images in the order of keys."""
+    images = tuple(sorted(measured.images, key=lambda image: image.key))
+    unmeasured = tuple(sorted(measured.unmeasured, key=lambda image: image.key))
     rows = []
-    for name in sorted({image.category for image in metrics} | {image.category for image in unmeasured}):
-        bad = [image for image in images if image.metrics.category == name and image.metrics.truly_defective]
-        pooled, inner = (pixel.pooled_metrics([image.counts[frame] for image in bad]) for frame in (0, 1))
-        here = [image for image in metrics if image.category == name], [i for i in unmeasured if i.category == name]
-        means = _means([image.metrics for image in bad], pooled=[pooled], inner=[inner])
-        rows.append(CategoryMetrics(category=name, **means, **_counts(*here)))
-    means = _means(rows, pooled=[row.pooled for row in rows], inner=[row.pooled_border_ignored for row in rows])
-    mean = CategoryMetrics(category="mean", **means, **_counts(metrics, unmeasured))
-    return Evaluation(metrics, tuple(unmeasured), tuple(rows), mean)
-
-
-def evaluation_tree(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the metrics as plain data, names first, with their meanings; what is undefined (NaN) becomes None."""
-    images = [{"key": image.key, **asdict(image)} for image in evaluation.images]
-    *rows, mean = [{"category": row.category, **asdict(row)} for row in (*evaluation.categories, evaluation.mean)]
-    missed = [asdict(image) for image in evaluation.unmeasured]
-    tree = {"meanings": MEANINGS, "mean": mean, "categories": rows, "unmeasured": missed, "images": images}
-    return dict(json.loads(json.dumps(tree), parse_constant=lambda _: None))
-
-
-def write_evaluation(folder: Storage, manifest: Manifest, evaluation: Evaluation) -> None:
-    """Write the metrics as JSON beside the maps."""
-    tree = {"batch": manifest.batch, "fingerprint": manifest.fingerprint, **evaluation_tree(evaluation)}
-    folder.write(EVALUATION, (json.dumps(tree, indent=1) + "\n").encode())
+    for name in sorted({image.category for image in images} | {image.category for image in unmeasured}):
+        here, missed = [i for i in images if i.category == name], [i for i in unmeasured if i.category == name]
+        full, inner = measured.pools.get(name, (merged_counts([]), merged_counts([])))
+        means = _means([i for i in here if i.truly_defective])
+        pools: dict[str, Any] = {
+            "pooled": metrics_of(full),
+            "pooled_border_ignored": metrics_of(inner),
+            "pooled_error": pooling_error(full),
+        }
+        rows.append(CategoryMetrics(category=name, **means, **pools, **_counts(here, missed)))
+    pools = {name: _mean_of([getattr(row, name) for row in rows]) for name in POOLS}
+    mean = CategoryMetrics(category="mean", **_means(rows), **pools, **_counts(images, unmeasured))
+    return Evaluation(images, unmeasured, tuple(rows), mean)
 
 
 def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage) -> npt.NDArray[np.int32]:
@@ -289,14 +334,19 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
     return np.asarray(enlarged[0, 0].numpy(), dtype=np.int32)
 
 
-def _means(
-    rows: Sequence[ImageMetrics | CategoryMetrics], *, pooled: Sequence[PixelMetrics], inner: Sequence[PixelMetrics]
-) -> dict[str, Any]:
-    parts = {"border_ignored": [row.border_ignored for row in rows], "pooled": pooled, "pooled_border_ignored": inner}
-    return {**vars(_mean_of(rows)), "iou": _mean(row.iou for row in rows)} | {n: _mean_of(p) for n, p in parts.items()}
+def _merged_pool(pools: Sequence[Pool]) -> Pool:
+    full, inner = (merged_counts([pool[frame] for pool in pools]) for frame in (0, 1))
+    return full, inner
+
+
+def _means(rows: Sequence[ImageMetrics | CategoryMetrics]) -> dict[str, Any]:
+    inner = _mean_of([row.border_ignored for row in rows])
+    return {**vars(_mean_of(rows)), "iou": _mean(row.iou for row in rows), "border_ignored": inner}
 
 
 def _counts(images: Sequence[ImageMetrics], unmeasured: Sequence[UnmeasuredImage]) -> dict[str, Any]:
+    from sklearn.metrics import roc_auc_score  # It takes a second, and an inspection does without.
+
     bad, good = ([i for i in images if i.truly_defective == defective] for defective in (True, False))
     regions = sum(image.regions for image in images)
     truth, scores = [image.truly_defective for image in images], [image.score for image in images]

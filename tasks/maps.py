@@ -88,7 +88,7 @@ def prepare_maps(folder: Storage, manifest: Manifest) -> None:
 
 def write_map(folder: Storage, index: int, anomaly_map: npt.NDArray[np.float32]) -> str:
     """Write one image's map, (h, w), into its own chunk and return the SHA-256 of the stored bytes."""
-    array = _map_array(_open(folder, "r+"))
+    array = _open_maps(folder, "r+")
     stored = np.clip(anomaly_map, 0, np.finfo(np.float16).max).astype(np.float16)
     canvas = np.full(array.shape[1:], np.nan, dtype=np.float16)
     canvas[: stored.shape[0], : stored.shape[1]] = stored
@@ -98,7 +98,7 @@ def write_map(folder: Storage, index: int, anomaly_map: npt.NDArray[np.float32])
 
 def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = False) -> npt.NDArray[np.float32]:
     """Read one image's map: (h, w) float32 at working size, or (H, W) at the image's own size."""
-    array = _map_array(_open(folder, "r"))
+    array = _open_maps(folder, "r")
     working = np.asarray(array[record.index, : record.working_height, : record.working_width], dtype=np.float32)
     if not original_size:
         return working
@@ -187,6 +187,11 @@ def _map_array(group: zarr.Group) -> "zarr.Array[Any]":
     if not isinstance(array, zarr.Array):
         raise TypeError(f"{ANOMALY_MAP} is a group, not an array: the store was made by something else")
     return array
+
+
+def _open_maps(folder: Storage, mode: Literal["r", "r+"]) -> "zarr.Array[Any]":
+    # Of itself, by its format: one object to read, where the way through the group is four.
+    return zarr.open_array(f"{folder.address}/{MAPS}/{ANOMALY_MAP}", mode=mode, zarr_format=3)
 
 
 def _open(folder: Storage, mode: Literal["r", "r+", "a"]) -> zarr.Group:

@@ -27,6 +27,10 @@ class StorageError(SsdnetError, OSError):
     """An object could not be listed, read or written."""
 
 
+class MissingObjectError(StorageError):
+    """There is no such object."""
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """One object as a listing shows it.
@@ -166,6 +170,8 @@ class Storage:
         """
         try:
             return bytes(self.filesystem.cat_file(self.path(key), start=start, end=end))
+        except FileNotFoundError as error:
+            raise MissingObjectError(f"cannot read {self.address}/{key}: {_reason(error)}") from error
         except FAILURES as error:
             raise StorageError(f"cannot read {self.address}/{key}: {_reason(error)}") from error
 

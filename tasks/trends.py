@@ -18,8 +18,8 @@ from pyarrow import parquet
 
 from tasks.batch import SEAL, TREND
 from tasks.departure import LEAST, TRAILING, Departure, quantile_departure, rate_departure
-from tasks.evaluation import EVALUATION
 from tasks.maps import STATUSES, read_figures
+from tasks.measured import EVALUATION
 from tasks.nights import Night, night_of
 from tasks.seal import Seal
 from tasks.storage import Storage, StorageError

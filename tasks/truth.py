@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.evaluation import TruthError, truth_pixels
-from tasks.storage import Storage
+from tasks.storage import Storage, StoredObject
 
 SUFFIX = ".png"
 
@@ -32,6 +32,10 @@ class NightTruth:
     def exists(self) -> bool:
         """Whether there is any mask for this night."""
         return self.folder.exists()
+
+    def objects(self) -> list[StoredObject]:
+        """List the masks of the night."""
+        return self.folder.list()
 
     def category(self, key: str) -> str:
         """Return the line."""

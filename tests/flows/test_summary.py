@@ -27,6 +27,7 @@ def row(category, value, *, good=12, false_alarm_rate=0.25):
         border_ignored=pixels(value + 0.001),
         pooled=pixels(value + 0.002),
         pooled_border_ignored=pixels(value + 0.003),
+        pooled_error=PixelMetrics(0.0, 0.0, 0.0, 0.0),
         hit_rate=1.0,
         regions=98765,
         region_precision=0.951,

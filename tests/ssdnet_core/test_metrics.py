@@ -10,15 +10,12 @@ from scipy import ndimage
 from ssdnet_core.metrics import (
     aupro,
     best_f1,
-    count_pixels,
-    evaluate_map,
     intersection_over_union,
     pixel_auroc,
     pixel_average_precision,
-    pooled_metrics,
-    pooled_pixels,
     without_border,
 )
+from ssdnet_core.pooling import count_pixels, evaluate_map, pooled_metrics, pooled_pixels
 
 SHAPE = (6, 7)
 # Few distinct scores, so that ties are the rule.

@@ -1,3 +1,6 @@
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tasks.discovery import NothingToInspectError, discover, list_images, split_input
+from tasks.discovery import HEADER_READS, NothingToInspectError, discover, list_images, split_input
 from tasks.storage import Storage, StorageError
 
 
@@ -71,3 +74,45 @@ def test_headers_give_the_sizes_and_unreadable_ones_their_problem(tmp_path):
     assert [(entry.height, entry.width) for entry in entries] == [(40, 50), (0, 0), (300, 400)]
     assert "no pict" in entries[1].problem
     assert [entry.index for entry in entries] == [0, 1, 2]
+
+
+@dataclass(frozen=True)
+class CountedStorage(Storage):
+    """Notes what is read of it, and how much."""
+
+    reads: list[tuple[str, int | None]] = field(default_factory=list)
+
+    def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
+        keys = list(keys)
+        self.reads.extend((key, end) for key in keys)
+        return super().read_many(keys, end=end)
+
+
+def test_a_header_is_read_short_first_and_longer_only_where_that_was_not_enough(tmp_path):
+    write_image(tmp_path / "a.png")
+    # A comment of 8 KiB before the size.
+    Image.new("L", (50, 40)).save(tmp_path / "b.jpg", comment=b"." * 8000)
+    # libtiff writes the directory behind the pixels.
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "c.tif", compression="tiff_lzw")
+    source = CountedStorage(str(tmp_path))
+    entries = discover(source, list_images(source))
+    assert [(entry.height, entry.width) for entry in entries] == [(40, 50), (40, 50), (300, 400)]
+    short, long, whole = (length for length, _ in HEADER_READS)
+    lengths = {key: [end for name, end in source.reads if name == key] for key in ("a.png", "b.jpg", "c.tif")}
+    assert lengths == {"a.png": [short], "b.jpg": [short, long], "c.tif": [short, long, whole]}
+
+
+def test_headers_of_unchanged_images_are_not_read_again(tmp_path):
+    for name in ("a.png", "c.png"):
+        write_image(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    known = discover(Storage(str(tmp_path)), list_images(Storage(str(tmp_path))))
+    write_image(tmp_path / "b.png", (60, 70))
+    write_image(tmp_path / "c.png", (80, 90))
+    os.utime(tmp_path / "c.png", (1, 1))
+    source = CountedStorage(str(tmp_path))
+    entries = discover(source, list_images(source), known=known)
+    assert {key for key, _ in source.reads} == {"b.png", "broken.png", "c.png"}
+    sizes = {entry.key: (entry.index, entry.height, entry.width) for entry in entries}
+    assert sizes == {"a.png": (0, 40, 50), "b.png": (1, 60, 70), "broken.png": (2, 0, 0), "c.png": (3, 80, 90)}

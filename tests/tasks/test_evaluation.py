@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from ssdnet_core.config import Config
-from ssdnet_core.metrics import PixelMetrics, count_pixels, pooled_metrics
+from ssdnet_core.metrics import PixelMetrics
+from ssdnet_core.pooling import count_pixels, pooled_metrics
 from ssdnet_core.scoring import verdict_map
 from ssdnet_core.significance import alarm_level
 from tasks.batch import ImageEntry, Manifest
@@ -20,12 +21,13 @@ from tasks.evaluation import (
     UnmeasuredImage,
     category_of,
     evaluate_image,
+    gathered,
     summarise_metrics,
     truth_key,
-    write_evaluation,
 )
 from tasks.inspection import Inspection
 from tasks.maps import prepare_maps, write_map
+from tasks.measured import write_evaluation
 from tasks.records import ImageRecord
 from tasks.storage import Storage
 from tasks.truth import NightTruth
@@ -278,7 +280,7 @@ def night():
 
 
 def test_means_are_taken_over_images_first_and_categories_then():
-    evaluation = summarise_metrics(night())
+    evaluation = summarise_metrics(gathered(night()))
     for name in ("auroc", "average_precision", "aupro", "f1", "iou"):
         assert getattr(evaluation.mean, name) == pytest.approx((0.6 + 1.0) / 2)
     assert evaluation.mean.hit_rate == pytest.approx(2 / 3)
@@ -293,7 +295,7 @@ def test_means_are_taken_over_images_first_and_categories_then():
 
 
 def test_region_precision_counts_regions_on_good_images_as_well():
-    evaluation = summarise_metrics(night())
+    evaluation = summarise_metrics(gathered(night()))
     assert [row.regions for row in evaluation.categories] == [4, 3, 0]
     assert evaluation.categories[0].region_precision == pytest.approx(2 / 4)
     assert evaluation.categories[1].region_precision == pytest.approx(1 / 3)
@@ -302,14 +304,14 @@ def test_region_precision_counts_regions_on_good_images_as_well():
 
 
 def test_an_image_whose_defect_lies_in_the_border_is_left_out_of_that_mean_only():
-    evaluation = summarise_metrics(night())
+    evaluation = summarise_metrics(gathered(night()))
     assert evaluation.categories[0].auroc == pytest.approx(0.6)
     assert evaluation.categories[0].border_ignored.auroc == pytest.approx(0.5)
 
 
 def test_pooled_metrics_take_the_defective_images_of_a_category_and_their_mean_the_categories():
     images = night()
-    evaluation = summarise_metrics(images)
+    evaluation = summarise_metrics(gathered(images))
     for frame, name in enumerate(("pooled", "pooled_border_ignored")):
         a = pooled_metrics([image.counts[frame] for image in images[:2]])
         b = pooled_metrics([images[2].counts[frame]])
@@ -321,8 +323,8 @@ def test_pooled_metrics_take_the_defective_images_of_a_category_and_their_mean_t
 
 def test_unmeasured_images_are_counted_and_listed_and_nothing_else(tmp_path):
     missed = [UnmeasuredImage("b/x", "b", "no mask"), UnmeasuredImage("d/y", "d", "no mask")]
-    evaluation = summarise_metrics(night(), missed)
-    assert evaluation.mean.auroc == summarise_metrics(night()).mean.auroc
+    evaluation = summarise_metrics(gathered([*night(), *missed]))
+    assert evaluation.mean.auroc == summarise_metrics(gathered(night())).mean.auroc
     assert [(row.category, row.unmeasured) for row in evaluation.categories] == [
         ("a", 0),
         ("b", 1),
@@ -332,9 +334,9 @@ def test_unmeasured_images_are_counted_and_listed_and_nothing_else(tmp_path):
     assert evaluation.mean.unmeasured == 2
     _, inspection, _ = scene(tmp_path)
     manifest = Manifest(batch="n", input="", pattern="", config=inspection.config)
-    write_evaluation(inspection.folder, manifest, evaluation)
+    write_evaluation(inspection.folder, manifest, evaluation, basis="b")
     tree = json.loads(inspection.folder.read("evaluation.json"))
-    assert tree["unmeasured"][0] == {"key": "b/x", "category": "b", "reason": "no mask"}
+    assert tree["unmeasured"][0] == {"key": "b/x", "category": "b", "reason": "no mask", "lasting": True}
     assert len(tree["images"]) == 6
     assert tree["categories"][2]["auroc"] is None
     assert tree["categories"][2]["pooled"]["auroc"] is None

@@ -1,0 +1,125 @@
+"""Time and memory of measuring a batch: the real command on real stores, with made maps of 512 x 512.
+
+    python bench/metrics.py --out OUT [--images 10000]
+
+Writes a sealed batch without fitting anything: a few images, truth masks and maps, linked under as many names as
+there are to be images. Then runs ``ssdnet evaluate`` on it, twice: the second finds its metrics there. OUT gets
+metrics.json.
+"""
+
+import argparse
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from about import about, markdown_table
+from measured_run import run_measured
+from PIL import Image
+
+from ssdnet_core.config import Config
+from ssdnet_core.synthetic import sample
+from tasks.batch import MANIFEST, MAPS, Manifest, batch_name, open_batch
+from tasks.discovery import discover, list_images
+from tasks.evaluation import IMAGES_PATTERN
+from tasks.maps import ANOMALY_MAP, prepare_maps, write_map
+from tasks.records import ImageRecord, write_record
+from tasks.seal import make_seal, set_seal
+from tasks.storage import Storage
+
+SIDE = 512
+DISTINCT = 12
+GOOD_EVERY = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=10_000)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    night, results = options.out / f"labelled-{options.images}", options.out / f"results-{options.images}"
+    shutil.rmtree(night, ignore_errors=True)
+    shutil.rmtree(results, ignore_errors=True)
+    write_images(night, options.images)
+    write_batch(Storage(str(night)), Storage(str(results)))
+    command = ["-m", "flows", "evaluate", str(night), "--results", str(results), "--set", f"working_size={SIDE}"]
+    first, again = (run_measured(command, home=options.out / "prefect") for _ in range(2))
+    tree = {**about(), "images": options.images, "first": asdict(first), "again": asdict(again)}
+    (options.out / "metrics.json").write_text(json.dumps(tree, indent=1) + "\n")
+    rows = [["wall, s", f"{first.wall:.1f}", f"{again.wall:.1f}"]]
+    for what, unit in (("cpu", "CPU of {}, s"), ("peak", "peak memory of one {}, MiB")):
+        of_first, of_again = getattr(first, what), getattr(again, what)
+        rows += [[unit.format(part), f"{of_first[part]:.1f}", f"{of_again.get(part, 0):.1f}"] for part in of_first]
+    rows.append(["Prefect task runs", str(first.task_runs), str(again.task_runs)])
+    print(markdown_table([f"{options.images} maps of {SIDE} x {SIDE}", "measured", "nothing changed"], rows))
+
+
+def write_images(night: Path, images: int) -> None:
+    """Write images and truth masks in MVTec-AD layout, most of them links."""
+    for number in range(images):
+        model = number % DISTINCT
+        good = model % GOOD_EVERY == 0
+        path = night / "test" / ("good" if good else "hole") / f"{number:06d}.png"
+        truth = night / "ground_truth" / "hole" / f"{number:06d}_mask.png"
+        for target in (path,) if good else (path, truth):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if number >= DISTINCT:
+                os.link(str(target).replace(f"{number:06d}", f"{model:06d}"), target)
+        if number < DISTINCT:
+            made = sample("leather", "none" if good else "hole", size=(SIDE, SIDE), seed=number)
+            Image.fromarray(made.pixels).save(path)
+            if not good:
+                Image.fromarray(made.truth.astype(np.uint8) * 255).save(truth)
+
+
+def write_batch(source: Storage, results: Storage) -> None:
+    """Write a sealed batch of these images: maps, most of them links, and records."""
+    config = Config().updated({"working_size": SIDE})
+    name = batch_name(source.address, IMAGES_PATTERN)
+    entries = discover(source, list_images(source, IMAGES_PATTERN))
+    manifest = Manifest(batch=name, input=source.address, pattern=IMAGES_PATTERN, config=config, entries=entries)
+    folder = open_batch(results, manifest)
+    folder.write(MANIFEST, manifest.to_json())
+    prepare_maps(folder, manifest)
+    chunks = Path(folder.address) / MAPS / ANOMALY_MAP / "c"
+    models: dict[int, tuple[int, str]] = {}
+    records = {}
+    for entry in entries:
+        model = int(Path(entry.key).stem) % DISTINCT
+        if model in models:
+            first, digest = models[model]
+            (chunks / str(entry.index) / "0").mkdir(parents=True)
+            os.link(chunks / str(first) / "0" / "0", chunks / str(entry.index) / "0" / "0")
+        else:
+            digest = write_map(folder, entry.index, made_map(source, entry.key, seed=model))
+            models[model] = entry.index, digest
+        sizes = {"height": SIDE, "width": SIDE, "working_height": SIDE, "working_width": SIDE}
+        records[entry.index] = ImageRecord(
+            index=entry.index,
+            key=entry.key,
+            etag=entry.etag,
+            fingerprint=manifest.fingerprint,
+            status="inspected",
+            score=3.0,
+            defective="good" not in entry.key,
+            map_digest=digest,
+            **sizes,
+        )
+        write_record(folder, records[entry.index])
+    set_seal(folder, make_seal(manifest, records))
+
+
+def made_map(source: Storage, key: str, *, seed: int) -> np.ndarray:
+    """Return a map as scores are spread, higher where the defect is: (SIDE, SIDE) float32."""
+    levels = np.random.default_rng(seed).standard_gamma(1.5, (SIDE, SIDE))
+    if "good" not in key:
+        path = source.path(key.replace("test/", "ground_truth/").replace(".png", "_mask.png"))
+        levels += 12 * (np.asarray(Image.open(path)) > 0)
+    return levels.astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What a second worker brings, and what a run costs beside its fits: the real command, nothing replaced.
+
+    python bench/scaling.py --out OUT [--images 64]
+
+Inspects a made night with one worker and with two. Wanted on two idle cores: two workers do at least 1.8 times what
+one does, and the wall time is at most 1.08 times the fits' share of each worker and 12 s. OUT gets scaling.json.
+"""
+
+import argparse
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from about import about, markdown_table
+from measured_run import Run, run_measured
+
+from tasks.aggregation import summarise
+from tasks.sample_night import write_sample_night
+from tasks.sealed import read_sealed
+from tasks.storage import Storage
+
+SLACK, START_UP = 1.08, 12.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=64)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    head = about()
+    night = options.out / f"night-{options.images}"
+    if not night.exists():
+        write_sample_night(Storage(str(night)), images=options.images)
+    runs = {workers: inspected(night, options.out / "results", workers=workers) for workers in (1, 2)}
+    rates, rows = {}, []
+    for workers, (run, fits) in runs.items():
+        wanted = SLACK * fits / workers + START_UP
+        fitting = run.seconds("inspecting", "drawing the report")
+        rates[workers] = options.images / fitting
+        rows.append([str(workers), *(f"{v:.1f}" for v in (run.wall, fits, fitting, wanted)), f"{rates[workers]:.2f}"])
+    speedup = rates[2] / rates[1]
+    results = {str(workers): {**asdict(run), "fit_seconds": fits} for workers, (run, fits) in runs.items()}
+    tree = {**head, "images": options.images, "speedup": speedup, "workers": results}
+    (options.out / "scaling.json").write_text(json.dumps(tree, indent=1) + "\n")
+    header = ["workers", "wall, s", "fits, CPU-s", "inspecting, s", f"{SLACK} x fits / workers + 12 s", "images / s"]
+    print(markdown_table(header, rows))
+    print(f"\ntwo workers: {speedup:.2f} times one\n\nstages of the run with two workers, from s:")
+    print("\n".join(f"- {at:7.1f}  {name}" for name, at in runs[2][0].stages))
+
+
+def inspected(night: Path, results: Path, *, workers: int) -> tuple[Run, float]:
+    """Inspect the night anew; return the run, and the CPU seconds of its fits."""
+    shutil.rmtree(results, ignore_errors=True)
+    arguments = ["inspect", str(night), "--results", str(results), "--batch", "n", "--workers", str(workers)]
+    run = run_measured(["-m", "flows", *arguments], home=results.parent / "prefect")
+    _, manifest, records = read_sealed(f"{results}/n")
+    return run, summarise(manifest, records).fit_seconds
+
+
+if __name__ == "__main__":
+    main()

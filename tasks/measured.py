@@ -1,0 +1,87 @@
+"""The metrics of a batch as they stand beside its maps: written, and found again as long as nothing has changed."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from ssdnet_core.metrics import PixelMetrics
+from tasks.batch import ImageEntry, Manifest
+from tasks.evaluation import BORDER, CategoryMetrics, Evaluation, ImageMetrics, UnmeasuredImage
+from tasks.seal import Seal
+from tasks.storage import Storage, StoredObject
+
+EVALUATION = "evaluation.json"
+MEANINGS = {
+    "auroc, average_precision, aupro, f1": "pixels, full frame, mean over the defective images; f1 is the best one",
+    "border_ignored": f"the same without a border of {100 * BORDER:g} % of each side",
+    "pooled, pooled_border_ignored": "pixels of all defective images of a category together",
+    "pooled_error": "how far pooled can be from its exact value, which its histograms only bound",
+    "iou": "pixels of the verdict's regions with the truth, full frame, at the product's own threshold",
+    "hit_rate": "share of the defective images with a region that touches the defect",
+    "region_precision": "share of the regions, on good images too, that touch a defect",
+    "false_alarm_rate": "share of the good images that are called defective",
+    "image_auroc": "scores of the images, good against defective",
+    "seconds": "CPU seconds of the localization, mean over all images",
+    "mean": "of the categories in pixel metrics; of all images together from hit_rate on",
+}
+
+Row = TypeVar("Row", ImageMetrics, CategoryMetrics)
+
+
+def evaluation_basis(seal: Seal, entries: Iterable[ImageEntry], truth: Iterable[StoredObject]) -> str:
+    """Return a SHA-256 over all that metrics follow from: results, images, truth masks, and this program's version."""
+    digest = hashlib.sha256(f"{version('ssdnet-inspect')} {seal.digest}".encode())
+    for key, etag in [
+        *sorted((entry.key, entry.etag) for entry in entries if entry.present),
+        *sorted((mask.key, mask.etag) for mask in truth),
+    ]:
+        digest.update(json.dumps([key, etag]).encode())
+    return digest.hexdigest()
+
+
+def write_evaluation(folder: Storage, manifest: Manifest, evaluation: Evaluation, *, basis: str) -> None:
+    """Write the metrics as JSON beside the maps."""
+    head = {"batch": manifest.batch, "fingerprint": manifest.fingerprint, "basis": basis}
+    folder.write(EVALUATION, (json.dumps({**head, **evaluation_tree(evaluation)}, indent=1) + "\n").encode())
+
+
+def read_evaluation(folder: Storage, *, basis: str) -> Evaluation | None:
+    """Return the metrics that were written on the same basis; None if there are none, or an image may do better now."""
+    if not folder.exists(EVALUATION):
+        return None
+    try:
+        tree = json.loads(folder.read(EVALUATION))
+        if tree["basis"] != basis or not all(image["lasting"] for image in tree["unmeasured"]):
+            return None
+        return Evaluation(
+            images=tuple(_row(ImageMetrics, image) for image in tree["images"]),
+            unmeasured=tuple(UnmeasuredImage(**image) for image in tree["unmeasured"]),
+            categories=tuple(_row(CategoryMetrics, row) for row in tree["categories"]),
+            mean=_row(CategoryMetrics, tree["mean"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None  # Written by another version: measured again.
+
+
+def evaluation_tree(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the metrics as plain data, names first, with their meanings; what is undefined (NaN) becomes None."""
+    images = [{"key": image.key, **asdict(image)} for image in evaluation.images]
+    *rows, mean = [{"category": row.category, **asdict(row)} for row in (*evaluation.categories, evaluation.mean)]
+    missed = [asdict(image) for image in evaluation.unmeasured]
+    tree = {"meanings": MEANINGS, "mean": mean, "categories": rows, "unmeasured": missed, "images": images}
+    return dict(json.loads(json.dumps(tree), parse_constant=lambda _: None))
+
+
+def _row(kind: type[Row], tree: dict[str, Any]) -> Row:
+    values = {field.name: tree[field.name] for field in fields(kind)}
+    return kind(**{name: _defined(value) for name, value in values.items()})
+
+
+def _defined(value: Any) -> Any:
+    if isinstance(value, dict):
+        return PixelMetrics(**{name: _defined(number) for name, number in value.items()})
+    return math.nan if value is None else value

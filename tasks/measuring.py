@@ -1,0 +1,84 @@
+"""Measuring a batch on the workers: a chunk of images comes back as one small object, whatever their number.
+
+The workers put the pixels of their chunk together, the flow those of the chunks as they arrive: nobody ever holds
+more than a few images, and no image's failure is another's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distributed import Client
+
+from tasks.dispatch import chunks, outcomes
+from tasks.evaluation import (
+    MeasuredImage,
+    Measurements,
+    TruthSource,
+    UnmeasuredImage,
+    category_of,
+    evaluate_image,
+    gathered,
+    merged,
+)
+from tasks.inspection import Inspection
+from tasks.records import ImageRecord
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What all measurements of a batch share; ``truth`` is None for the MVTec-AD layout."""
+
+    inspection: Inspection
+    truth: TruthSource | None = None
+
+    def category(self, key: str) -> str:
+        """Return what the metrics of an image are averaged with."""
+        return self.truth.category(key) if self.truth else category_of(key, self.inspection.source)
+
+
+@dataclass(frozen=True)
+class JudgedImage:
+    """An image to measure: its record, and the key of its mask, empty if it has none."""
+
+    record: ImageRecord
+    mask: str = ""
+
+
+def measure_batch(client: Client, images: Sequence[JudgedImage], measurement: Measurement) -> Measurements:
+    """Compare the maps of a batch with the truth; an image that kills its worker comes back as unmeasured."""
+    waiting = {client.submit(measure_images, part, measurement, pure=False, retries=0): part for part in chunks(images)}
+    measured = Measurements()
+    suspects: list[JudgedImage] = []
+    for future, outcome in outcomes(client, list(waiting)):
+        part = waiting.pop(future)
+        if isinstance(outcome, Exception):
+            suspects += part
+        else:
+            measured = merged([measured, outcome])
+    alone = [_measured_alone(client, image, measurement) for image in suspects]
+    return merged([measured, *alone])
+
+
+def measure_images(images: Sequence[JudgedImage], measurement: Measurement) -> Measurements:
+    """Measure some images one after the other; runs on a worker."""
+    return gathered(_measured(image, measurement) for image in images)
+
+
+def _measured(image: JudgedImage, measurement: Measurement) -> MeasuredImage | UnmeasuredImage:
+    try:
+        return evaluate_image(image.record, measurement.inspection, mask=image.mask, truth=measurement.truth)
+    # Whatever is wrong with one image, its neighbours are measured.
+    except Exception as error:  # noqa: BLE001
+        return _missed(image, f"{type(error).__name__}: {error}", measurement)
+
+
+def _measured_alone(client: Client, image: JudgedImage, measurement: Measurement) -> Measurements:
+    future = client.submit(measure_images, [image], measurement, pure=False, retries=0)
+    [(_, outcome)] = outcomes(client, [future])
+    if isinstance(outcome, Exception):
+        return gathered([_missed(image, f"measuring it failed: {type(outcome).__name__}: {outcome}", measurement)])
+    return outcome
+
+
+def _missed(image: JudgedImage, reason: str, measurement: Measurement) -> UnmeasuredImage:
+    return UnmeasuredImage(image.record.key, measurement.category(image.record.key), reason, lasting=False)
