@@ -38,11 +38,11 @@ VARIANTS: dict[str, dict[str, object]] = {
     "C alone": {"score.local_energy": 0.0, "score.residual_pattern": 0.0},
     "half the steps": {"fit.steps": Config().fit.steps // 2},
     "twice the steps": {"fit.steps": Config().fit.steps * 2},
-    "moments 0.3 and 1 fused": {"reconstruction.moments": (0.3, 1.0)},
+    "one moment": {"reconstruction.moments": (1.0,)},
     "each pixel predicted once": {"reconstruction.shifts": 1},
     "working size 192": {"working_size": 192},
     "working size 384": {"working_size": 384},
-    "preview: no network": {"fit.steps": 0},
+    "no network (preset preview)": {"fit.steps": 0, "score.inner_product": 0.0},
 }
 
 

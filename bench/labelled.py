@@ -116,8 +116,9 @@ def findings(
             found.append(future.result())
         except SsdnetError as error:
             print(f"\n{futures[future]}: {error}", file=sys.stderr)
-        print(f"\r{title}: {number} of {len(futures)}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+        if sys.stderr.isatty():
+            print(f"\r{title}: {number} of {len(futures)}", end="", file=sys.stderr, flush=True)
+    print(f"\r{title}: {len(found)} of {len(futures)} images", file=sys.stderr)
     return sorted(found, key=lambda one: one.key)
 
 
