@@ -191,7 +191,8 @@ def _map_array(group: zarr.Group) -> "zarr.Array[Any]":
 
 def _open_maps(folder: Storage, mode: Literal["r", "r+"]) -> "zarr.Array[Any]":
     # Of itself, by its format: one object to read, where the way through the group is four.
-    return zarr.open_array(f"{folder.address}/{MAPS}/{ANOMALY_MAP}", mode=mode, zarr_format=3)
+    address = f"{folder.address}/{MAPS}/{ANOMALY_MAP}"
+    return zarr.open_array(address, mode=mode, zarr_format=3, storage_options=folder.options or None)
 
 
 def _open(folder: Storage, mode: Literal["r", "r+", "a"]) -> zarr.Group:

@@ -73,9 +73,14 @@ class Storage:
     @cached_property
     def filesystem(self) -> Any:
         """The fsspec file system; its connections belong to this process."""
-        # Listings are never cached: a night's prefix grows while we look at it.
-        options = {} if self.is_local else {"use_listings_cache": False}
-        return fsspec.filesystem("file" if self.is_local else "s3", **options)
+        return fsspec.filesystem("file" if self.is_local else "s3", **self.options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The file system's options, for libraries that make their own from the address."""
+        # Listings are never cached: a night's prefix grows while we look at it. Objects are read in one piece: to cut
+        # them, s3fs asks for the size of each first.
+        return {} if self.is_local else {"use_listings_cache": False, "max_concurrency": 1}
 
     @property
     def is_local(self) -> bool:

@@ -250,6 +250,23 @@ def test_evaluate_measures_a_made_night(ssdnet, tmp_path):
     assert len(json.loads((batch / "evaluation.json").read_text())["images"]) == 6
 
 
+def test_an_evaluation_stands_until_the_truth_changes(ssdnet, tmp_path):
+    night = tmp_path / "night"
+    assert ssdnet("sample", night, "--images", "2").returncode == 0
+    command = ["evaluate", night, "--results", tmp_path / "results", "--json", *QUICK]
+    first = summary_of(ssdnet(*command))
+    written = Path(first["folder"]) / "evaluation.json"
+    before = written.stat().st_mtime_ns
+    again = summary_of(ssdnet(*command))
+    assert again["evaluation"] == first["evaluation"]
+    assert written.stat().st_mtime_ns == before
+    for mask in night.rglob("*_mask.png"):
+        mask.unlink()
+    changed = summary_of(ssdnet(*command))["evaluation"]
+    assert (changed["mean"]["defective"], changed["mean"]["unmeasured"]) == (0, 1)
+    assert written.stat().st_mtime_ns > before
+
+
 def test_an_alpha_channel_leaves_pixels_out(ssdnet, tmp_path):
     (tmp_path / "night").mkdir()
     made = sample("leather", "none", size=(96, 96), seed=1).pixels
