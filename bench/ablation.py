@@ -30,9 +30,9 @@ VARIANTS: dict[str, dict[str, object]] = {
     "without patch shuffling": {"corruption.shuffle_ratio": 0.0},
     "without noise": {"corruption.noise": 0.0},
     "with the inner-product loss": {"loss.perceptual_weight": 0.5},
-    "without A, local energy": {"score.local_energy": 0.0},
-    "without B, residual pattern": {"score.residual_pattern": 0.0},
-    "without C, inner-product similarity": {"score.inner_product": 0.0},
+    "without A (local energy)": {"score.local_energy": 0.0},
+    "without B (residual pattern)": {"score.residual_pattern": 0.0},
+    "without C (inner-product similarity)": {"score.inner_product": 0.0},
     "A alone": {"score.residual_pattern": 0.0, "score.inner_product": 0.0},
     "B alone": {"score.local_energy": 0.0, "score.inner_product": 0.0},
     "C alone": {"score.local_energy": 0.0, "score.residual_pattern": 0.0},
@@ -61,6 +61,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--every", type=int, default=1, help="take every n-th image of a category")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(VARIANTS), help="names, by comma")
+    parser.add_argument(
+        "--categories", type=lambda text: text.split(","), default=(), help="only these, as carpet,tile"
+    )
     parser.add_argument("--workers", type=int, default=available_cores(), help="processes; by default one a core")
     options = parser.parse_args()
     if unknown := set(options.only) - set(VARIANTS):
@@ -72,7 +75,7 @@ def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, store = Storage(str(options.data)), options.out / "ablation.json"
     known = json.loads(store.read_text())["variants"] if store.exists() else {}
-    keys = [key for key in listed(source, every=options.every) if "/good/" not in key]
+    keys = [key for key in listed(source, every=options.every, categories=options.categories) if "/good/" not in key]
     with Workers(workers=options.workers) as crew:
         for name in options.only:
             config = Config().updated(VARIANTS[name])

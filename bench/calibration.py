@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of categories in MVTec-AD layout")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--orientations", type=int, default=4, choices=range(1, 9), help="of each good image")
+    parser.add_argument(
+        "--categories", type=lambda text: text.split(","), default=(), help="only these, as carpet,tile"
+    )
     parser.add_argument("--workers", type=int, default=available_cores(), help="processes; by default one a core")
     options = parser.parse_args()
     try:
@@ -48,7 +51,7 @@ def main() -> None:
 def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, found = Storage(str(options.data)), []
-    keys = listed(source)
+    keys = listed(source, categories=options.categories)
     with Workers(workers=options.workers) as crew:
         for number in range(options.orientations):
             chosen = [key for key in keys if number == 0 or "/good/" in key]

@@ -59,13 +59,15 @@ Change = Callable[[Photograph, np.random.Generator], Photograph]
 """What is done to an image before it is inspected; the generator is the image's own."""
 
 
-def listed(source: Storage, *, every: int = 1) -> list[str]:
-    """Return the keys of every n-th image of each category, good ones counted apart."""
+def listed(source: Storage, *, every: int = 1, categories: Sequence[str] = ()) -> list[str]:
+    """Return the keys of every n-th image of each category, or of those named; good ones are counted apart."""
     groups: dict[tuple[str, str], list[str]] = {}
     for image in list_images(source, IMAGES_PATTERN):
-        groups.setdefault((category_of(image.key, source), image.key.split("/")[-2]), []).append(image.key)
+        category = category_of(image.key, source)
+        if category in (categories or (category,)):
+            groups.setdefault((category, image.key.split("/")[-2]), []).append(image.key)
     if not groups:
-        raise NothingToInspectError(f"{source.address} has no images in MVTec-AD layout")
+        raise NothingToInspectError(f"{source.address} has no such images in MVTec-AD layout")
     return [key for keys in groups.values() for key in keys[::every]]
 
 

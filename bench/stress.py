@@ -131,6 +131,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--every", type=int, default=1, help="take every n-th image of a category")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(CONDITIONS), help="names, by comma")
+    parser.add_argument(
+        "--categories", type=lambda text: text.split(","), default=(), help="only these, as carpet,tile"
+    )
     parser.add_argument("--workers", type=int, default=available_cores(), help="processes; by default one a core")
     options = parser.parse_args()
     if unknown := set(options.only) - set(CONDITIONS):
@@ -142,7 +145,7 @@ def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, store, config = Storage(str(options.data)), options.out / "stress.json", Config()
     known = json.loads(store.read_text())["conditions"] if store.exists() else {}
-    keys = listed(source, every=options.every)
+    keys = listed(source, every=options.every, categories=options.categories)
     draw_conditions(photograph(source, keys[0]), options.out / "stress.png")
     with Workers(workers=options.workers) as crew:
         for name in options.only:

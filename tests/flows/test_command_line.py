@@ -42,7 +42,7 @@ def test_single_changes_come_last(tmp_path):
     ("arguments", "named"),
     [
         (["--set", "fit.stepz=5"], "fit.stepz"),
-        (["--set", "fit.steps=0"], "fit.steps"),
+        (["--set", "fit.steps=-1"], "fit.steps"),
         (["--set", "fit.steps"], "name=value"),
         (["--set", "fit.steps=[1"], "fit.steps"),
         (["--preset", "fast"], "default, paper"),
