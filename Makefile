@@ -1,4 +1,5 @@
-# make up: set up, start the whole system on this machine. make demo: set up, make a small night of images, inspect it. make test: set up, run the fast tests.
+# Each target sets up what it needs: make demo inspects a small night of images, make up starts the whole system on
+# this machine, make test runs the fast tests.
 PYTHON ?= python3
 VENV := .venv
 MOTO := .venv-moto

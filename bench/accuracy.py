@@ -16,15 +16,12 @@ contact_sheet.png   worst and best images of each category: image, truth, map
 import argparse
 import json
 import math
-import platform
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
+from about import about, markdown_table
 from figures import draw_contact_sheet, draw_curves
 from peers import measure_peer
 
@@ -55,7 +52,6 @@ from tasks.records import ImageRecord, read_records
 from tasks.storage import Storage
 
 PRODUCT = "ssdnet"
-PACKAGES = ("ssdnet-inspect", "torch", "numpy", "scipy", "scikit-learn")
 VERDICT = ("iou", "hit_rate", "regions", "touching", "region_precision", "false_alarm_rate", "score", "image_auroc")
 """Only the product gives a verdict: of peers these figures mean nothing."""
 
@@ -118,9 +114,9 @@ def _run(options: argparse.Namespace) -> None:
             ]
             results[method] = [future.result() for future in futures]
     evaluations = {method: _summary(images) for method, images in results.items()}
-    about = _about(options, config)
-    _write_json(options.out / "accuracy.json", about, evaluations)
-    tables = _tables(about, evaluations)
+    known = _about(options, config)
+    _write_json(options.out / "accuracy.json", known, evaluations)
+    tables = _tables(known, evaluations)
     (options.out / "accuracy.md").write_text(tables)
     measured = [image for image in results[PRODUCT] if isinstance(image, MeasuredImage)]
     draw_curves(measured, options.out / "curves.png")
@@ -168,27 +164,16 @@ def _summary(results: Sequence[Result]) -> Evaluation:
 
 def _about(options: argparse.Namespace, config: Config) -> dict[str, str]:
     settings = ", ".join([options.preset, *options.set])
+    known = about()
     return {
-        "command": shlex.join(["python", *sys.argv]),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        **known,
         "data": str(options.data),
-        "machine": f"{_processor()}, {available_cores()} cores, {options.workers} workers of one thread",
-        "versions": ", ".join(
-            [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
-        ),
+        "machine": f"{known['machine']}, {options.workers} workers of one thread",
         "settings": f"{settings} (fingerprint {config.fingerprint()})",
     }
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _write_json(path: Path, about: dict[str, str], evaluations: dict[str, Evaluation]) -> None:
+def _write_json(path: Path, known: dict[str, str], evaluations: dict[str, Evaluation]) -> None:
     trees = {method: evaluation_tree(evaluation) for method, evaluation in evaluations.items()}
     meanings = [tree.pop("meanings") for tree in trees.values()]
     for method, tree in trees.items():
@@ -198,13 +183,13 @@ def _write_json(path: Path, about: dict[str, str], evaluations: dict[str, Evalua
                     row.pop(name, None)
             for image in tree["images"]:
                 del image["defective"]
-    path.write_text(json.dumps({**about, "meanings": meanings[0], "methods": trees}, indent=1) + "\n")
+    path.write_text(json.dumps({**known, "meanings": meanings[0], "methods": trees}, indent=1) + "\n")
 
 
-def _tables(about: dict[str, str], evaluations: dict[str, Evaluation]) -> str:
+def _tables(known: dict[str, str], evaluations: dict[str, Evaluation]) -> str:
     measured = [row.category for row in evaluations[PRODUCT].categories if row.defective]
-    lines = ["# Accuracy", "", *(f"- {name}: {text}" for name, text in about.items() if name != "command")]
-    lines += ["", "```", about["command"], "```", ""]
+    lines = ["# Accuracy", "", *(f"- {name}: {text}" for name, text in known.items() if name != "command")]
+    lines += ["", "```", known["command"], "```", ""]
     border = f"{100 * BORDER:g} % of each side ignored"
     frames: tuple[tuple[str, Callable[[CategoryMetrics], PixelMetrics]], ...] = (
         ("Full frame, mean over the images", lambda row: row),
@@ -220,7 +205,7 @@ def _tables(about: dict[str, str], evaluations: dict[str, Evaluation]) -> str:
             cells = [*(frame(known[name]) for name in measured), frame(evaluation.mean)]
             pairs = [f"{_decimal(cell.auroc)} / {_decimal(cell.average_precision)}" for cell in cells]
             rows.append([method, *pairs, _decimal(evaluation.mean.seconds, digits=2)])
-        lines += [*_table(["method", *measured, "mean", "CPU-s"], rows), ""]
+        lines += [markdown_table(["method", *measured, "mean", "CPU-s"], rows), ""]
     lines += [
         f"## Verdicts of {PRODUCT}",
         "",
@@ -238,16 +223,12 @@ def _tables(about: dict[str, str], evaluations: dict[str, Evaluation]) -> str:
             *map(_decimal, (row.region_precision, row.false_alarm_rate)),
         )
         rows.append([row.category, str(row.defective), str(row.good), *pixels, *verdicts])
-    lines += [*_table(header, rows), "", f"AUROC of the image scores: {_decimal(product.mean.image_auroc)}.", ""]
+    lines += [markdown_table(header, rows), "", f"AUROC of the image scores: {_decimal(product.mean.image_auroc)}.", ""]
     for method, evaluation in evaluations.items():
         if evaluation.unmeasured:
             lines += [f"## Not measured: {len(evaluation.unmeasured)} images of {method}", ""]
             lines += [*(f"- {image.key}: {image.reason}" for image in evaluation.unmeasured), ""]
     return "\n".join(lines)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] + ["---:"] * (len(header) - 1), *rows)]
 
 
 def _decimal(value: float, *, digits: int = 3) -> str:
