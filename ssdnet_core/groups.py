@@ -138,5 +138,6 @@ def _attempt(group: Sequence[Item], work: Callable[[Sequence[Item]], list[Result
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    # The processor's allocator has no error class of its own.
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    # A processor's lack of memory has no error class of its own: it shows in the allocator or in oneDNN.
+    texts = ("DefaultCPUAllocator", "could not create a primitive", "could not execute a primitive")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
