@@ -22,6 +22,7 @@ from flows.options import (
     DryRun,
     FirstDay,
     Force,
+    GroupSize,
     Home,
     Input,
     Labelled,
@@ -72,6 +73,7 @@ def inspect(
     changes: Changes = None,
     scheduler: Scheduler = None,
     workers: WorkerCount = None,
+    group: GroupSize = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
@@ -84,7 +86,7 @@ def inspect(
     def run() -> Any:
         from flows.inspection import inspect as flow
 
-        return flow(input, results, batch, masks, config, scheduler, workers, retry_failed)
+        return flow(input, results, batch, masks, config, scheduler, workers, group, retry_failed)
 
     outcome = _run(run, as_json=as_json)
     from flows.summary import print_outcome
@@ -104,6 +106,7 @@ def evaluate(
     changes: Changes = None,
     scheduler: Scheduler = None,
     workers: WorkerCount = None,
+    group: GroupSize = None,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
@@ -116,7 +119,7 @@ def evaluate(
     def run() -> Any:
         from flows.evaluation import evaluate as flow
 
-        return flow(input, results, batch, masks, config, scheduler, workers, retry_failed)
+        return flow(input, results, batch, masks, config, scheduler, workers, group, retry_failed)
 
     measured = _run(run, as_json=as_json, module="flows.evaluation")
     from flows.summary import print_measured

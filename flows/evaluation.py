@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.inspection import Outcome, run_batch
 from flows.monitoring import tell_of_metrics
-from flows.parameters import whole
+from flows.parameters import GroupSize, whole
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.cluster import Workers
@@ -36,6 +36,7 @@ def evaluate(
     config: Config = Config(),  # noqa: B008 - frozen, and the UI shows it as the form's defaults
     scheduler: str | None = None,
     workers: int | None = None,
+    group: GroupSize = None,
     retry_failed: bool = False,
 ) -> MeasuredOutcome:
     """Inspect labelled images in MVTec-AD layout, and measure maps and verdicts against the truth.
@@ -50,6 +51,8 @@ def evaluate(
         config: Settings of the method.
         scheduler: Address of a Dask scheduler, tcp://host:8786; by default $SSDNET_SCHEDULER, or else workers here.
         workers: Number of workers started here; by default one for each GPU, else for each core.
+        group: Images fitted together, at most 256; by default 64 on a GPU, 1 on a processor. A GPU whose memory does
+            not hold as many takes fewer.
         retry_failed: Try images again that cannot be inspected for a reason of their own, too.
     """
     source, pattern = split_input(input)
@@ -64,6 +67,7 @@ def evaluate(
             masks=Storage(masks) if masks else None,
             config=config,
             crew=crew,
+            group=group,
             retry_failed=retry_failed,
         )
         observer().stage("measuring")

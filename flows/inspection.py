@@ -12,14 +12,14 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.monitoring import tell_of_batch, watched
-from flows.parameters import whole
+from flows.parameters import GroupSize, whole
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.aggregation import Summary, summarise, write_region_table
 from tasks.batch import MANIFEST, ImageEntry, Manifest, batch_name, check_batch_name, open_batch, read_manifest
-from tasks.cluster import Workers, fit_resources
+from tasks.cluster import Workers, able_workers, fit_group, fit_resources
 from tasks.discovery import discover, list_images, list_masks, split_input
-from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk
+from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk, task_size
 from tasks.inspection import Inspection
 from tasks.lease import Lease, hold_batch
 from tasks.maps import prepare_maps, write_figures
@@ -65,6 +65,7 @@ def inspect(
     config: Config = Config(),  # noqa: B008 - frozen, and the UI shows it as the form's defaults
     scheduler: str | None = None,
     workers: int | None = None,
+    group: GroupSize = None,
     retry_failed: bool = False,
     refit: bool = False,
 ) -> Outcome:
@@ -78,6 +79,8 @@ def inspect(
         config: Settings of the method.
         scheduler: Address of a Dask scheduler, tcp://host:8786; by default $SSDNET_SCHEDULER, or else workers here.
         workers: Number of workers started here; by default one for each GPU, else for each core.
+        group: Images fitted together, at most 256; by default 64 on a GPU, 1 on a processor. A GPU whose memory does
+            not hold as many takes fewer.
         retry_failed: Try images again that cannot be inspected for a reason of their own, too.
         refit: Inspect every image again, those that are done as well: the results are equal, unless what is stored was
             damaged or the program has changed.
@@ -92,6 +95,7 @@ def inspect(
             masks=Storage(masks) if masks else None,
             config=config,
             crew=crew,
+            group=group,
             retry_failed=retry_failed,
             refit=refit,
         )
@@ -106,6 +110,7 @@ def run_batch(
     config: Config,
     crew: Workers,
     retry_failed: bool,
+    group: int | None = None,
     refit: bool = False,
     masks: Storage | None = None,
 ) -> Outcome:
@@ -138,7 +143,7 @@ def run_batch(
         folder.write(MANIFEST, manifest.to_json())
         prepare_maps(folder, manifest)
         if todo:
-            records |= inspect_all(source, folder, manifest, todo, crew=crew, lease=lease)
+            records |= inspect_all(source, folder, manifest, todo, crew=crew, lease=lease, group=group)
         observer().stage("drawing the report")
         write_figures_and_regions(folder, whole(manifest), whole(records))
         draw_report(folder, whole(manifest), whole(records))
@@ -156,28 +161,32 @@ def inspect_all(
     *,
     crew: Workers,
     lease: Lease,
+    group: int | None = None,
 ) -> Records:
-    """Inspect the images that need it: one Prefect task run for each chunk, one Dask future for each image."""
+    """Inspect the images that need it: a Prefect task run a chunk, a Dask future an image or a few groups."""
     observer().stage("starting workers")
+    resources = fit_resources(crew.client, manifest.config.device)
     inspection = Inspection(
         source=source,
         folder=folder,
         config=manifest.config,
         fingerprint=manifest.fingerprint,
         masks=Storage(manifest.masks) if manifest.masks else None,
+        group=fit_group(resources, group),
     )
-    records: Records = {}
-    parts = list(chunks(todo))
-    resources = fit_resources(crew.client, manifest.config.device)
     fitting = "the workers that own a GPU fit" if resources else "all workers fit, on what each of them has"
-    get_run_logger().info("device %s: %s", manifest.config.device, fitting)
-    ahead = submit_chunk(crew.client, parts[0], inspection, resources=resources)
+    get_run_logger().info("device %s: %s, groups of %d", manifest.config.device, fitting, inspection.group)
+    workers = able_workers(crew.client, resources)
+    task = task_size(len(todo), group=inspection.group, workers=workers)
+    parts = list(chunks(todo, task=task, workers=workers))
+    records: Records = {}
+    ahead = submit_chunk(crew.client, parts[0], inspection, resources=resources, task=task)
     observer().stage("inspecting")
     for number in range(len(parts)):
         current = ahead
         # The next chunk is queued before this one is waited for, so that no worker idles between chunks.
         following = parts[number + 1] if number + 1 < len(parts) else ()
-        ahead = submit_chunk(crew.client, following, inspection, resources=resources)
+        ahead = submit_chunk(crew.client, following, inspection, resources=resources, task=task)
         lease.check()
         first, last = current.entries[0].key, current.entries[-1].key
         done = inspect_chunk(crew, whole(current), whole(inspection), first=first, last=last)

@@ -10,7 +10,7 @@ from prefect.states import Completed
 from flows.evaluation import measure
 from flows.inspection import Outcome, run_batch
 from flows.monitoring import tell_of_night, tell_of_standstill
-from flows.parameters import whole
+from flows.parameters import GroupSize, whole
 from flows.progress import observer
 from flows.trends import update_trends
 from ssdnet_core.config import Config
@@ -42,6 +42,7 @@ def nightly(
     config: Config = Config(),  # noqa: B008 - frozen, and the UI shows it as the form's defaults
     scheduler: str | None = None,
     workers: int | None = None,
+    group: GroupSize = None,
     refit: bool = False,
 ) -> Outcome | State[None]:
     """Inspect the images that a line took in one day: `IMAGES/LINE/YYYY-MM-DD`.
@@ -61,6 +62,8 @@ def nightly(
         config: Settings of the method.
         scheduler: Address of a Dask scheduler, tcp://host:8786; by default $SSDNET_SCHEDULER, or else workers here.
         workers: Number of workers started here; by default one for each GPU, else for each core.
+        group: Images fitted together, at most 256; by default 64 on a GPU, 1 on a processor. A GPU whose memory does
+            not hold as many takes fewer.
         refit: Inspect every image again, those that are done as well.
     """
     night = Night(line, day or day_before(runtime.flow_run.scheduled_start_time or datetime.now(UTC), timezone))
@@ -79,6 +82,7 @@ def nightly(
             masks=night.below(masks) if masks else None,
             config=config,
             crew=crew,
+            group=group,
             retry_failed=False,
             refit=refit,
         )

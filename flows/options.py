@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+MAX_GROUP = 256
+"""Images fitted together at most: far beyond where a GPU is busy."""
+
 Input = Annotated[str, typer.Argument(help="Folder, glob or s3://bucket/prefix of images.")]
 Labelled = Annotated[str, typer.Argument(help="Folder in MVTec-AD layout: one category, or several.")]
 Results = Annotated[
@@ -38,6 +41,12 @@ Scheduler = Annotated[
 ]
 WorkerCount = Annotated[
     int | None, typer.Option("--workers", min=1, help="Workers here. [default: one a GPU, else one a core]")
+]
+GroupSize = Annotated[
+    int | None,
+    typer.Option(
+        "--group", min=1, max=MAX_GROUP, help="Images fitted together. [default: 64 on a GPU, 1 on a processor]"
+    ),
 ]
 RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
 Home = Annotated[Path, typer.Option(help="Folder of all state of the local stack.")]

@@ -1,8 +1,13 @@
-"""Parameters of Prefect tasks that Prefect need not look into."""
+"""Parameters that flows share, and parameters of Prefect tasks that Prefect need not look into."""
 
-from typing import TypeVar, cast
+from typing import Annotated, TypeVar, cast
 
 from prefect.utilities.annotations import quote
+from pydantic import Field
+
+from flows.options import MAX_GROUP
+
+GroupSize = Annotated[int, Field(ge=1, le=MAX_GROUP)] | None
 
 Value = TypeVar("Value")
 

@@ -42,8 +42,8 @@ def localize_group(
     images, masks, config
         As for :func:`~ssdnet_core.localize`, whose result each image gets, within the rounding of the arithmetic.
     size
-        Images to a group; if left out, what the device's free memory holds, and one on a processor, which one image
-        keeps busy. A group that turns out to be too large is halved and tried again.
+        Images to a group at most; on a GPU also no more than its free memory holds. If left out, one on a processor,
+        which one image keeps busy. A group that turns out to be too large is halved and tried again.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def localize_prepared_group(
         localizations = in_groups(
             [working[index] for index in indices],
             lambda group: localize_prepared(group, config),
-            size=size or group_size(shape, config, device=resolve_device(config.device)),
+            size=group_size(shape, config, device=resolve_device(config.device), most=size),
         )
         results.update(zip(indices, localizations, strict=True))
     return [results[index] for index in range(len(working))]
@@ -102,13 +102,16 @@ def in_groups(items: Sequence[Item], work: Callable[[Sequence[Item]], list[Resul
     return results
 
 
-def group_size(shape: tuple[int, ...], config: Config, *, device: torch.device) -> int:
-    """Return how many images of a working shape (C, h, w) are fitted together: as the free memory allows on a GPU."""
+def group_size(shape: tuple[int, ...], config: Config, *, device: torch.device, most: int | None = None) -> int:
+    """Return how many images of a working shape (C, h, w) are fitted together.
+
+    At most ``most``, on a GPU also as its free memory allows; on a processor one, if nothing is asked for.
+    """
     if device.type != "cuda":
-        return 1
+        return most or 1
     free, _ = torch.cuda.mem_get_info(device)
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return max(1, min(MAX_GROUP, int(FREE_SHARE * (free + cached) / bytes_per_image(shape, config))))
+    return max(1, min(most or MAX_GROUP, int(FREE_SHARE * (free + cached) / bytes_per_image(shape, config))))
 
 
 def bytes_per_image(shape: tuple[int, ...], config: Config) -> int:

@@ -28,6 +28,9 @@ SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
 GPU = "GPU"
 """Dask resource of the workers that own a GPU."""
 
+GPU_GROUP = 64
+"""Images that a GPU fits together where nothing else is asked for."""
+
 PRELOAD = "tasks.worker_preload"
 
 # Dask's own MALLOC_TRIM_THRESHOLD_ of 64 KiB gives every tensor's memory back to the system at once: a fit faults a
@@ -179,6 +182,14 @@ def fit_resources(client: Client, device: str) -> dict[str, float]:
         f"device {device!r}: none of the {able_workers(client, {})} Dask workers declares a GPU; start one for each "
         f"GPU, as `dask worker {scheduler_address(client)} --nthreads 1 --resources GPU=1`, or set device=auto or cpu"
     )
+
+
+def fit_group(resources: Mapping[str, float], asked: int | None = None) -> int:
+    """Return how many images a fit that asks for these Dask resources takes together: as asked, else by what it is on.
+
+    One image keeps a processor busy, and is far from keeping a GPU busy.
+    """
+    return asked or (GPU_GROUP if GPU in resources else 1)
 
 
 def able_workers(client: Client, resources: Mapping[str, float]) -> int:

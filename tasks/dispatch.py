@@ -1,9 +1,10 @@
 """Handing the images of a batch to the Dask workers, and collecting their records.
 
-One plain Dask future an image: the flow learns exactly which image failed, and how. An image that kills its worker
-(out of memory, a crash in native code) takes down whatever else that worker held, so each suspect is tried again
-alone: the culprit is set aside, its neighbours are inspected. Workers may come and go; only when none has been there
-for minutes that could take what is left does the run end, with what to do about it.
+One plain Dask future an image, or where images are fitted together one for a few groups: the flow learns exactly which
+image failed, and how. An image that kills its worker (out of memory, a crash in native code) takes down whatever else
+that worker held, so each suspect is tried again alone: the culprit is set aside, its neighbours are inspected. Workers
+may come and go; only when none has been there for minutes that could take what is left does the run end, with what to
+do about it.
 """
 
 import time
@@ -15,7 +16,7 @@ from distributed import Client, Future, KilledWorker, as_completed
 
 from tasks.batch import ImageEntry
 from tasks.cluster import GPU, ClusterError, able_workers, scheduler_address
-from tasks.inspection import Inspection, inspect_image
+from tasks.inspection import Inspection, inspect_images
 from tasks.records import ImageRecord, failure, write_record
 
 Announce = Callable[[ImageRecord], None]
@@ -25,6 +26,9 @@ MAX_CHUNKS = 180
 """Prefect task runs of a run, beside the few of its other stages: beyond 200 in all, the server falls behind."""
 
 MIN_CHUNK = 16
+
+GROUPS_A_TASK = 4
+"""Groups that a future stands for at most: of four, three are read beside a fit, and three are written."""
 
 PATIENCE = 300.0
 """Seconds that images wait for a worker that can take them: as long as a machine takes to be replaced."""
@@ -37,16 +41,39 @@ POLLED_EVERY = 0.02
 
 @dataclass(frozen=True)
 class SubmittedChunk:
-    """Images on their way to the workers, and the Dask resources that each of them asks for."""
+    """Images on their way to the workers, and the Dask resources that each future asks for.
+
+    A future is let go once its records are here: Dask does again what a dead worker held of those that somebody knows.
+    """
 
     entries: tuple[ImageEntry, ...]
-    futures: "dict[Future[ImageRecord], ImageEntry]"
+    futures: "dict[Future[list[ImageRecord]], tuple[ImageEntry, ...]]"
     resources: Mapping[str, float] = field(default_factory=dict)
 
 
-def chunks(images: Sequence[Value]) -> Iterator[tuple[Value, ...]]:
-    """Cut a batch into the chunks of images that one Prefect task run stands for."""
-    size = max(MIN_CHUNK, -(-len(images) // MAX_CHUNKS))
+def task_size(images: int, *, group: int, workers: int) -> int:
+    """Return how many images a future stands for: one, or if they are fitted together a few groups.
+
+    As many for each worker and at each turn, so that none is idle at the end while another has groups left.
+    """
+    if group == 1:
+        return 1
+    turns = -(-images // (max(1, workers) * GROUPS_A_TASK * group))
+    return max(1, -(-images // (max(1, workers) * max(1, turns))))
+
+
+def chunks(images: Sequence[Value], *, task: int = 1, workers: int = 1) -> Iterator[tuple[Value, ...]]:
+    """Cut a batch into the chunks of images that one Prefect task run stands for: a future's for each worker at least.
+
+    Parameters
+    ----------
+    task
+        Images that a future stands for.
+    workers
+        That take them.
+    """
+    least = max(MIN_CHUNK, -(-len(images) // MAX_CHUNKS), workers * task)
+    size = -(-least // task) * task
     for start in range(0, len(images), size):
         yield tuple(images[start : start + size])
 
@@ -57,6 +84,7 @@ def submit_chunk(
     inspection: Inspection,
     *,
     resources: Mapping[str, float] | None = None,
+    task: int = 1,
 ) -> SubmittedChunk:
     """Queue the images of a chunk; returns at once.
 
@@ -64,9 +92,12 @@ def submit_chunk(
     ----------
     resources
         What a worker must declare to take one, as :func:`tasks.cluster.fit_resources` says; by default nothing.
+    task
+        Images that a future stands for.
     """
     entries, resources = tuple(entries), dict(resources or {})
-    futures = {_submitted(client, entry, inspection, resources): entry for entry in entries}
+    tasks = [entries[start : start + task] for start in range(0, len(entries), task)]
+    futures = {_submitted(client, images, inspection, resources): images for images in tasks}
     return SubmittedChunk(entries=entries, futures=futures, resources=resources)
 
 
@@ -88,13 +119,14 @@ def collect_chunk(
     records: list[ImageRecord] = []
     suspects: list[ImageEntry] = []
     for future, outcome in outcomes(client, chunk.futures, resources=chunk.resources):
-        entry = chunk.futures[future]
-        if isinstance(outcome, KilledWorker):
-            suspects.append(entry)
+        entries = chunk.futures.pop(future)
+        # An error of several images does not say whose it is.
+        if isinstance(outcome, KilledWorker) or (isinstance(outcome, Exception) and len(entries) > 1):
+            suspects += entries
             continue
-        record = _record(outcome, entry, inspection)
-        announce(record)
-        records.append(record)
+        for record in _records(outcome, entries, inspection):
+            announce(record)
+            records.append(record)
     for entry in sorted(suspects, key=lambda entry: entry.index):
         record = _tried_alone(client, entry, inspection, resources=chunk.resources)
         announce(record)
@@ -139,10 +171,10 @@ def outcomes(
 
 
 def _submitted(
-    client: Client, entry: ImageEntry, inspection: Inspection, resources: Mapping[str, float]
-) -> "Future[ImageRecord]":
-    # The inspection goes along with every image: scattered data would be lost with the one worker that holds them.
-    return client.submit(inspect_image, entry, inspection, pure=False, retries=0, resources=dict(resources) or None)
+    client: Client, entries: Sequence[ImageEntry], inspection: Inspection, resources: Mapping[str, float]
+) -> "Future[list[ImageRecord]]":
+    # The inspection goes along with every task: scattered data would be lost with the one worker that holds them.
+    return client.submit(inspect_images, entries, inspection, pure=False, retries=0, resources=dict(resources) or None)
 
 
 def _able(client: Client, left: int, resources: Mapping[str, float]) -> int:
@@ -169,21 +201,24 @@ def _deserted(client: Client, left: int, resources: Mapping[str, float]) -> str:
     )
 
 
-def _record(outcome: ImageRecord | Exception, entry: ImageEntry, inspection: Inspection) -> ImageRecord:
+def _records(
+    outcome: list[ImageRecord] | Exception, entries: Sequence[ImageEntry], inspection: Inspection
+) -> list[ImageRecord]:
     if isinstance(outcome, Exception):
-        return _failed(entry, f"{type(outcome).__name__}: {outcome}", inspection)
+        return [_failed(entry, f"{type(outcome).__name__}: {outcome}", inspection) for entry in entries]
     return outcome
 
 
 def _tried_alone(
     client: Client, entry: ImageEntry, inspection: Inspection, *, resources: Mapping[str, float]
 ) -> ImageRecord:
-    future = _submitted(client, entry, inspection, resources)
+    future = _submitted(client, [entry], inspection, resources)
     [(_, outcome)] = outcomes(client, [future], resources=resources)
     if isinstance(outcome, KilledWorker):
         reason = "its inspection killed the worker, again when tried alone: too large for the worker's memory?"
         return _failed(entry, reason, inspection)
-    return _record(outcome, entry, inspection)
+    [record] = _records(outcome, [entry], inspection)
+    return record
 
 
 def _failed(entry: ImageEntry, reason: str, inspection: Inspection) -> ImageRecord:

@@ -17,7 +17,8 @@ from ssdnet_core.pooling import PixelCounts, count_pixels, evaluate_map, merged_
 from ssdnet_core.regions import EIGHT_CONNECTED
 from tasks.decoding import DecodedImage, DecodeError, decode
 from tasks.discovery import TRUTH_FOLDER
-from tasks.inspection import Inspection, MaskError, left_out
+from tasks.fetching import MaskError, left_out
+from tasks.inspection import Inspection
 from tasks.maps import read_map
 from tasks.records import ImageRecord
 from tasks.storage import MissingObjectError, Storage, StorageError, StoredObject
@@ -185,7 +186,7 @@ def evaluate_image(
         return UnmeasuredImage(record.key, category, f"not inspected: {record.error}")
     try:
         image = decode(inspection.source.read(record.key))
-        image = replace(image, mask=left_out(image, mask, inspection))
+        image = replace(image, mask=left_out(image, mask, inspection.masks))
         valid = np.ones(image.pixels.shape[:2], dtype=bool) if image.mask is None else ~image.mask
         if valid.shape != (record.height, record.width):
             return UnmeasuredImage(record.key, category, "replaced since it was inspected: run again")

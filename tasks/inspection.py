@@ -1,22 +1,45 @@
-"""The walk of one image through a worker: fetch, decode, localize, write the map, write the record."""
+"""The walk of images through a worker: fetch, fit in groups, write each map, write each record."""
 
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from ssdnet_core.config import Config
-from ssdnet_core.errors import DeviceUnavailableError, InvalidImageError, SsdnetError
+from ssdnet_core.errors import InvalidImageError, SsdnetError
 from tasks.batch import ImageEntry
-from tasks.decoding import DecodedImage, DecodeError, decode
+from tasks.decoding import DecodeError
+from tasks.fetching import FetchedImage, MaskError, fetch
 from tasks.maps import write_map
 from tasks.records import ImageRecord, failure, write_record
-from tasks.storage import Storage, StorageError
+from tasks.side_work import SideWork
+from tasks.storage import Storage
+
+if TYPE_CHECKING:
+    from ssdnet_core.localization import Localization
+    from ssdnet_core.preparation import WorkingImage
+
+THREADS = 8
+"""That read and write beside the fit of a group; with an object store they mostly wait."""
+
+PIXELS_TOGETHER = 2**24
+"""Working pixels of a group at most, 256 images of 256 x 256: a worker holds a gigabyte of the groups that are read,
+fitted and written at a time."""
+
+Problem = SsdnetError | MemoryError
+PROBLEMS = (SsdnetError, MemoryError)
+"""What may be wrong with an image; whatever else is raised is for who dispatched it."""
+
+LASTING = (DecodeError, InvalidImageError, MaskError)
+"""Problems that lie in the image itself."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What all images of a batch share; travels to the workers with each image.
+    """What all images of a batch share; travels to the workers with each task.
 
     Attributes
     ----------
@@ -30,6 +53,8 @@ class Inspection:
         Of the settings.
     masks
         Where the masks lie, if there are any.
+    group
+        Images fitted together, at most.
     """
 
     source: Storage
@@ -37,42 +62,108 @@ class Inspection:
     config: Config
     fingerprint: str
     masks: Storage | None = None
+    group: int = 1
 
 
-class MaskError(SsdnetError):
-    """An image's mask is no mask for this image."""
+def inspect_images(entries: Sequence[ImageEntry], inspection: Inspection) -> list[ImageRecord]:
+    """Inspect images on this worker, and return their records in the order of the entries.
 
-
-def inspect_image(entry: ImageEntry, inspection: Inspection) -> ImageRecord:
-    """Inspect one image on this worker.
-
-    The map is written before the record, so that a record always has its map. What is wrong with the image is
-    recorded, never raised: the batch goes on.
+    A map is written before its record, so that a record always has its map. What is wrong with an image is recorded,
+    never raised: its group and the batch go on. While a group is fitted, the next one is read and the one before is
+    written; a single image takes no thread.
     """
+    records: list[ImageRecord] = []
+    reading: list[Future[FetchedImage | Problem]] = []
+    writing: list[Future[ImageRecord]] = []
+    with SideWork(threads=min(THREADS, len(entries)) if len(entries) > 1 else 0) as side_work:
+        for group, following in pairwise([(), *fitting_groups(entries, inspection), ()]):
+            fetched = [image.result() for image in reading]
+            reading = [side_work.start(_fetched, entry, inspection) for entry in following]
+            outcomes = _fitted(fetched, inspection, side_work=side_work)
+            # Where writing is slower than fitting, maps must not pile up in memory.
+            records += [record.result() for record in writing]
+            writing = [
+                side_work.start(_written, entry, outcome, inspection)
+                for entry, outcome in zip(group, outcomes, strict=True)
+            ]
+        records += [record.result() for record in writing]
+    place = {entry.index: number for number, entry in enumerate(entries)}
+    return sorted(records, key=lambda record: place[record.index])
+
+
+def fitting_groups(entries: Sequence[ImageEntry], inspection: Inspection) -> Iterator[tuple[ImageEntry, ...]]:
+    """Cut images into groups that are fitted together: of one working shape, in even parts."""
+    alike: dict[tuple[int, int], list[ImageEntry]] = defaultdict(list)
+    for entry in entries:
+        readable = entry.height > 0 and entry.width > 0
+        alike[entry.working_shape(inspection.config.working_size) if readable else (1, 1)].append(entry)
+    for (height, width), images in alike.items():
+        most = max(1, min(inspection.group, PIXELS_TOGETHER // (height * width)))
+        parts = -(-len(images) // most)
+        for part in range(parts):
+            yield tuple(images[part * len(images) // parts : (part + 1) * len(images) // parts])
+
+
+def _fetched(entry: ImageEntry, inspection: Inspection) -> FetchedImage | Problem:
     try:
-        record = _inspected(entry, inspection)
-    except (DecodeError, InvalidImageError, MaskError) as error:
-        record = failure(entry, str(error), fingerprint=inspection.fingerprint, lasting=True)
-    except (StorageError, DeviceUnavailableError, MemoryError) as error:
-        reason = str(error) or "not enough memory: give the workers more, or set a smaller working_size"
-        record = failure(entry, reason, fingerprint=inspection.fingerprint, lasting=False)
+        return fetch(entry, inspection.source, masks=inspection.masks, config=inspection.config)
+    except PROBLEMS as problem:
+        return problem
+
+
+def _fitted(
+    images: Sequence[FetchedImage | Problem], inspection: Inspection, *, side_work: SideWork
+) -> "list[Localization | Problem]":
+    """Localize what could be fetched; the seconds of each are its own and its share of its group's."""
+    ready = [image for image in images if isinstance(image, FetchedImage)]
+    started, beside = time.process_time(), side_work.seconds
+    localized = iter(_localized([image.working for image in ready], inspection))
+    elapsed, beside = time.process_time() - started, side_work.seconds - beside
+    # The process's time counts what was read and written meanwhile.
+    share = max(0.0, 1 - beside / elapsed) if elapsed else 1.0
+    return [
+        _with_seconds(next(localized), image, share=share) if isinstance(image, FetchedImage) else image
+        for image in images
+    ]
+
+
+def _with_seconds(outcome: "Localization | Problem", image: FetchedImage, *, share: float) -> "Localization | Problem":
+    if isinstance(outcome, PROBLEMS):
+        return outcome
+    return replace(outcome, seconds=image.seconds + share * outcome.seconds)
+
+
+def _localized(images: "Sequence[WorkingImage]", inspection: Inspection) -> "list[Localization | Problem]":
+    # torch takes seconds to import: the flow's process, which only hands images out, does without.
+    from ssdnet_core.groups import localize_prepared_group
+
+    try:
+        return [*localize_prepared_group(images, inspection.config, size=inspection.group)]
+    except PROBLEMS as problem:
+        if len(images) == 1:
+            return [problem]
+    # One of them, as a rule: it is not its neighbours' fault.
+    half = len(images) // 2
+    return [*_localized(images[:half], inspection), *_localized(images[half:], inspection)]
+
+
+def _written(entry: ImageEntry, outcome: "Localization | Problem", inspection: Inspection) -> ImageRecord:
+    try:
+        if isinstance(outcome, PROBLEMS):
+            raise outcome
+        record = _inspected(entry, outcome, inspection)
+    except PROBLEMS as problem:
+        reason = str(problem) or "not enough memory: give the workers more, or set a smaller working_size"
+        lasting = isinstance(problem, LASTING)
+        record = failure(entry, reason, fingerprint=inspection.fingerprint, lasting=lasting)
     write_record(inspection.folder, record)
     return record
 
 
-def _inspected(entry: ImageEntry, inspection: Inspection) -> ImageRecord:
-    # torch takes seconds to import: the flow's process, which only hands images out, does without.
+def _inspected(entry: ImageEntry, result: "Localization", inspection: Inspection) -> ImageRecord:
     from ssdnet_core.devices import resolve_device
-    from ssdnet_core.localization import localize
 
-    image = decode(inspection.source.read(entry.key))
-    result = localize(image.pixels, left_out(image, entry.mask, inspection), inspection.config)
     height, width = result.original_shape
-    if (height, width) != (entry.height, entry.width):
-        raise StorageError(
-            f"{entry.key} was replaced during the run: {entry.height} x {entry.width} pixels when it was listed, "
-            f"now {height} x {width}; run again"
-        )
     digest = write_map(inspection.folder, entry.index, result.working_map)
     return ImageRecord(
         index=entry.index,
@@ -92,29 +183,3 @@ def _inspected(entry: ImageEntry, inspection: Inspection) -> ImageRecord:
         map_digest=digest,
         warnings=result.warnings,
     )
-
-
-def left_out(image: DecodedImage, mask_key: str, inspection: Inspection) -> npt.NDArray[np.bool_] | None:
-    """Return where pixels do not count: transparent ones, and those that the mask beside the image leaves black.
-
-    Parameters
-    ----------
-    mask_key
-        Of the image's mask, empty if it has none.
-
-    Raises
-    ------
-    MaskError
-        If the mask is not of the image's size.
-    """
-    if not mask_key or inspection.masks is None:
-        return image.mask
-    mask = decode(inspection.masks.read(mask_key)).pixels
-    if mask.shape[:2] != image.pixels.shape[:2]:
-        raise MaskError(
-            f"its mask {mask_key} has {mask.shape[0]} x {mask.shape[1]} pixels, the image {image.pixels.shape[0]} x "
-            f"{image.pixels.shape[1]}: make the mask of the image's own size, white where it is to be inspected"
-        )
-    grey = mask if mask.ndim == 2 else mask.max(axis=2)
-    black = grey.astype(np.float32) <= 0.5 * float(grey.max())
-    return black if image.mask is None else black | image.mask

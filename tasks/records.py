@@ -34,7 +34,7 @@ class ImageRecord:
     height, width
         Of the image as decoded; ``working_height`` and ``working_width`` of its map.
     seconds
-        CPU seconds of the localization.
+        CPU seconds of the localization; in a group its share.
     device
         That computed it.
     map_digest

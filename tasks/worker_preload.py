@@ -13,4 +13,4 @@ def dask_setup(worker: Any) -> None:
     """
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=import_module, args=("ssdnet_core.localization",), daemon=True).start()
+    threading.Thread(target=import_module, args=("ssdnet_core.groups",), daemon=True).start()

@@ -27,7 +27,8 @@ def bucket(s3_server):
     return filesystem
 
 
-def test_s3_in_and_out_gives_the_results_of_the_local_folder(bucket, ssdnet, tmp_path):
+@pytest.mark.parametrize("group", [1, 2])
+def test_s3_in_and_out_gives_the_results_of_the_local_folder(bucket, ssdnet, tmp_path, group):
     night = tmp_path / "night"
     night.mkdir()
     for number in range(4):
@@ -36,8 +37,9 @@ def test_s3_in_and_out_gives_the_results_of_the_local_folder(bucket, ssdnet, tmp
     (night / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     bucket.put(f"{night}/", "line-1/2026-11-22/", recursive=True)
 
-    local = ssdnet("inspect", night, "--results", tmp_path / "results", "--json", *QUICK)
-    command = ["inspect", "s3://line-1/2026-11-22", "--results", "s3://results/lab", "--json", *QUICK]
+    local = ssdnet("inspect", night, "--results", tmp_path / "results", "--json", *QUICK, "--group", group)
+    results = f"s3://results/lab-{group}"
+    command = ["inspect", "s3://line-1/2026-11-22", "--results", results, "--json", *QUICK, "--group", group]
     remote = ssdnet(*command)
 
     assert remote.returncode == local.returncode == 3, remote.stderr
@@ -46,11 +48,11 @@ def test_s3_in_and_out_gives_the_results_of_the_local_folder(bucket, ssdnet, tmp
     assert there["digest"] == here["digest"]
     with (
         xarray.open_zarr(Path(here["folder"]) / "maps.zarr") as local_store,
-        xarray.open_zarr("s3://results/lab/line-1-2026-11-22/maps.zarr") as remote_store,
+        xarray.open_zarr(f"{results}/line-1-2026-11-22/maps.zarr") as remote_store,
     ):
         np.testing.assert_array_equal(local_store.anomaly_map.values, remote_store.anomaly_map.values)
         assert list(local_store.image.values) == list(remote_store.image.values)
-    assert bucket.exists("results/lab/line-1-2026-11-22/report/index.html")
+    assert bucket.exists(f"{results}/line-1-2026-11-22/report/index.html")
 
     again = ssdnet(*command)
     assert json.loads(again.stdout)["fitted"] == 0

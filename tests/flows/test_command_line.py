@@ -49,6 +49,8 @@ def test_single_changes_come_last(tmp_path):
         (["--config", "/does/not/exist.yaml"], "/does/not/exist.yaml"),
         (["--config", "/does/not/exist.yaml", "--preset", "paper"], "exclude each other"),
         (["--workers", "0"], "--workers"),
+        (["--group", "0"], "--group"),
+        (["--group", "257"], "--group"),
     ],
 )
 def test_wrong_usage_ends_with_status_2_and_names_what_is_wrong(ssdnet, tmp_path, arguments, named):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ssdnet_core import Config, InvalidImageError, localize, localize_group
 from ssdnet_core.fitting import fit
-from ssdnet_core.groups import bytes_per_image, group_size, in_groups
+from ssdnet_core.groups import FREE_SHARE, bytes_per_image, group_size, in_groups
 from ssdnet_core.synthetic import sample
 
 LIGHT = Config().updated({"network.width": 8, "fit.steps": 6, "fit.crop": 64, "precision": "float32", "device": "cpu"})
@@ -195,5 +195,18 @@ def test_the_memory_of_an_image_is_about_what_is_expected():
     assert 0.6 * expected < (five - one) / 4 < 1.2 * expected
 
 
-def test_a_processor_fits_one_image_at_a_time():
+def test_a_processor_fits_one_image_at_a_time_unless_asked():
     assert group_size((3, 256, 256), Config(), device=torch.device("cpu")) == 1
+    assert group_size((3, 256, 256), Config(), device=torch.device("cpu"), most=5) == 5
+
+
+@pytest.mark.parametrize(
+    ("held", "most", "size"), [(20, 64, 20), (20, 8, 8), (20, None, 20), (1000, 64, 64), (0, 8, 1)]
+)
+def test_a_gpu_fits_no_more_than_its_free_memory_holds_nor_than_asked(monkeypatch, held, most, size):
+    shape = 3, 256, 256
+    free = int((held + 0.5) * bytes_per_image(shape, Config()) / FREE_SHARE)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - 100, 2 * free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    assert group_size(shape, Config(), device=torch.device("cuda"), most=most) == size

@@ -2,15 +2,26 @@
 
 import os
 import stat
+from dataclasses import replace
 
 import pytest
-from distributed import Client
+from distributed import Client, wait
 
 import tasks.cluster
 import tasks.dispatch
 from ssdnet_core.errors import InvalidConfigError
-from tasks.cluster import ClusterError, available_cores, dask_client, fit_resources, local_workers, visible_gpus
-from tasks.dispatch import collect_chunk, submit_chunk
+from tasks.cluster import (
+    GPU_GROUP,
+    ClusterError,
+    able_workers,
+    available_cores,
+    dask_client,
+    fit_group,
+    fit_resources,
+    local_workers,
+    visible_gpus,
+)
+from tasks.dispatch import collect_chunk, submit_chunk, task_size
 from tests.dask_processes import dask_processes
 from tests.tasks.prepared import prepared
 
@@ -33,8 +44,9 @@ def test_fits_go_only_to_workers_that_own_a_gpu(mixed, tmp_path, device):
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
     with Client(mixed.address) as client:
         submitted = submit_chunk(client, entries, inspection, resources=fit_resources(client, device))
-        records = collect_chunk(client, submitted, inspection, announce=lambda record: None)
+        wait(list(submitted.futures))
         holders = {address for held in client.who_has(list(submitted.futures)).values() for address in held}
+        records = collect_chunk(client, submitted, inspection, announce=lambda record: None)
         assert holders == {mixed.names(client)["gpu"]}
     assert [record.status for record in records] == ["inspected"] * 6
 
@@ -43,6 +55,38 @@ def test_fits_go_only_to_workers_that_own_a_gpu(mixed, tmp_path, device):
 def test_fits_on_the_processor_go_anywhere(mixed):
     with Client(mixed.address) as client:
         assert fit_resources(client, "cpu") == {}
+
+
+@pytest.mark.slow
+def test_groups_are_dealt_evenly_among_the_workers_that_own_a_gpu(tmp_path):
+    inspection, entries = prepared(tmp_path, *(f"{number:02d}.png" for number in range(13)))
+    with dask_processes(tmp_path / "dask") as cluster:
+        cluster.add_worker("core")
+        cluster.add_worker("gpu-1", *OWNS_A_GPU)
+        cluster.add_worker("gpu-2", *OWNS_A_GPU)
+        with Client(cluster.address) as client:
+            resources = fit_resources(client, "cuda")
+            assert fit_group(resources) == GPU_GROUP
+            inspection = replace(inspection, group=fit_group(resources, 4))
+            task = task_size(len(entries), group=inspection.group, workers=able_workers(client, resources))
+            submitted = submit_chunk(client, entries, inspection, resources=resources, task=task)
+            wait(list(submitted.futures))
+            names = {address: name for name, address in cluster.names(client).items()}
+            held = client.who_has(list(submitted.futures))
+            images = {
+                names[address]: len(submitted.futures[future])
+                for future in submitted.futures
+                for address in held[future.key]
+            }
+            records = collect_chunk(client, submitted, inspection, announce=lambda record: None)
+    assert sorted(images.items()) in ([("gpu-1", 6), ("gpu-2", 7)], [("gpu-1", 7), ("gpu-2", 6)])
+    assert [record.status for record in records] == ["inspected"] * 13
+
+
+def test_a_gpu_fits_many_images_together_and_a_processor_one_unless_asked():
+    assert fit_group({}) == 1
+    assert fit_group({"GPU": 1.0}) == GPU_GROUP > 1
+    assert fit_group({}, 5) == fit_group({"GPU": 1.0}, 5) == 5
 
 
 @pytest.mark.slow

@@ -1,20 +1,29 @@
-from dataclasses import replace
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from ssdnet_core import groups, localize
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
-from tasks.batch import Manifest
+from tasks.batch import ImageEntry, Manifest
 from tasks.discovery import discover, list_images, list_masks
-from tasks.inspection import Inspection, inspect_image
+from tasks.inspection import PIXELS_TOGETHER, Inspection, fitting_groups, inspect_images
 from tasks.maps import prepare_maps, read_map
 from tasks.records import ImageRecord, read_records
 from tasks.storage import Storage
 
-QUICK = Config().updated({"fit.steps": 3, "working_size": 64, "fit.crop": 32})
+QUICK = Config().updated(
+    {"fit.steps": 3, "working_size": 64, "fit.crop": 32, "network.width": 8, "precision": "float32"}
+)
 
 
 class Night:
@@ -30,14 +39,25 @@ class Night:
         source = Storage(str(self.images))
         return discover(source, list_images(source), masks=list_masks(Storage(str(self.masks))))
 
-    def inspect(self, index: int = 0) -> ImageRecord:
-        entries = self.entries()
-        manifest = Manifest("n", str(self.images), "", QUICK, entries, masks=str(self.masks))
-        prepare_maps(self.folder, manifest)
-        inspection = Inspection(
-            Storage(str(self.images)), self.folder, QUICK, manifest.fingerprint, masks=Storage(str(self.masks))
+    def add(self, key: str, *, seed: int = 0, size: tuple[int, int] = (96, 80)) -> None:
+        Image.fromarray(sample("leather", "hole", size=size, seed=seed).pixels).save(self.images / key)
+
+    def inspection(self, *, group: int = 1, folder: Storage | None = None) -> Inspection:
+        """Of the images there are now."""
+        manifest = Manifest("n", str(self.images), "", QUICK, self.entries(), masks=str(self.masks))
+        prepare_maps(folder or self.folder, manifest)
+        return Inspection(
+            Storage(str(self.images)),
+            folder or self.folder,
+            QUICK,
+            manifest.fingerprint,
+            masks=Storage(str(self.masks)),
+            group=group,
         )
-        return inspect_image(entries[index], inspection)
+
+    def inspect(self) -> ImageRecord:
+        [record] = inspect_images(self.entries()[:1], self.inspection())
+        return record
 
 
 @pytest.fixture
@@ -90,7 +110,7 @@ def test_a_mask_that_does_not_fit_is_a_lasting_failure_with_its_reason(night, ma
 def test_an_image_removed_after_the_listing_may_come_back(night):
     entries = night.entries()
     (night.images / "a.png").unlink()
-    record = inspect_image(entries[0], Inspection(Storage(str(night.images)), night.folder, QUICK, "f"))
+    [record] = inspect_images(entries, Inspection(Storage(str(night.images)), night.folder, QUICK, "f"))
     assert (record.status, record.lasting) == ("failed", False)
     assert "a.png" in record.error
 
@@ -99,7 +119,7 @@ def test_an_image_replaced_by_one_of_another_size_is_noticed(night):
     entries = night.entries()
     prepare_maps(night.folder, Manifest("n", str(night.images), "", QUICK, entries))
     Image.fromarray(sample("tile", "none", size=(64, 200)).pixels).save(night.images / "a.png")
-    record = inspect_image(entries[0], Inspection(Storage(str(night.images)), night.folder, QUICK, "f"))
+    [record] = inspect_images(entries, Inspection(Storage(str(night.images)), night.folder, QUICK, "f"))
     assert (record.status, record.lasting) == ("failed", False)
     assert "96 x 80 pixels when it was listed, now 64 x 200" in record.error
 
@@ -109,6 +129,160 @@ def test_a_setting_for_another_machine_is_a_failure_that_may_pass(night):
     elsewhere = replace(
         Inspection(Storage(str(night.images)), night.folder, QUICK, "f"), config=QUICK.updated({"device": "cuda:7"})
     )
-    record = inspect_image(entries[0], elsewhere)
+    [record] = inspect_images(entries, elsewhere)
     assert (record.status, record.lasting) == ("failed", False)
     assert "cuda:7" in record.error
+
+
+@dataclass(frozen=True)
+class WatchedStorage(Storage):
+    """A storage that tells of every object before it is read or written."""
+
+    tell: Callable[[str], object] = field(kw_only=True)
+
+    def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+        self.tell(key)
+        return super().read(key, start=start, end=end)
+
+    def write(self, key: str, content: bytes) -> None:
+        self.tell(key)
+        super().write(key, content)
+
+
+def test_a_group_of_one_gives_to_the_byte_what_localize_gives(night):
+    record = night.inspect()
+    result = localize(np.asarray(Image.open(night.images / "a.png")), config=QUICK)
+    assert (record.score, record.defective, record.regions) == (result.score, result.defective, result.regions)
+    assert record.map_digest == hashlib.sha256(result.working_map.astype(np.float16).tobytes()).hexdigest()
+
+
+def test_in_a_group_every_image_comes_to_what_it_comes_to_alone(night, tmp_path):
+    """Good, masked, constant, of other sizes, broken in five ways: each in a group, each alone."""
+    for seed, key in enumerate(("b.png", "masked.png", "c.png", "replaced.png", "removed.png", "d.png")):
+        night.add(key, seed=seed)
+    night.add("other-size.png", size=(200, 70))
+    night.add("bad-mask.png")
+    Image.new("L", (80, 96), 90).save(night.images / "constant.png")
+    Image.new("L", (40, 20), 90).save(night.images / "too-small.png")
+    whole = (night.images / "b.png").read_bytes()
+    (night.images / "cut-short.png").write_bytes(whole[: len(whole) // 2])
+    (night.images / "no-image.png").write_bytes(b"no image")
+    mask = np.full((96, 80), 255, dtype=np.uint8)
+    mask[30:70, 10:40] = 0
+    Image.fromarray(mask).save(night.masks / "masked.png")
+    Image.new("L", (20, 20), 255).save(night.masks / "bad-mask.png")
+    entries = night.entries()
+    together = night.inspection(group=3, folder=Storage(str(tmp_path / "together")))
+    alone = night.inspection(folder=Storage(str(tmp_path / "alone")))
+    night.add("replaced.png", size=(64, 200))
+    (night.images / "removed.png").unlink()
+
+    of_group = inspect_images(entries, together)
+    of_each = [record for entry in entries for record in inspect_images([entry], alone)]
+
+    assert [record.key for record in of_group] == [entry.key for entry in entries]
+    assert {record.key for record in of_group if record.status == "failed"} == {
+        *("bad-mask.png", "cut-short.png", "no-image.png", "removed.png", "replaced.png", "too-small.png")
+    }
+    figures = {"score": 0.0, "seconds": 0.0, "map_digest": "", "regions": ()}
+    for grouped, single in zip(of_group, of_each, strict=True):
+        assert replace(grouped, **figures) == replace(single, **figures)
+        assert grouped.score == pytest.approx(single.score, abs=0.05)
+        assert len(grouped.regions) == len(single.regions)
+        if grouped.status == "inspected":
+            maps = read_map(together.folder, grouped), read_map(alone.folder, single)
+            np.testing.assert_allclose(*maps, rtol=0.01, atol=0.01)
+            assert grouped.map_digest == hashlib.sha256(maps[0].astype(np.float16).tobytes()).hexdigest()
+    assert read_records(together.folder, entries) == {record.index: record for record in of_group}
+
+
+def test_every_record_is_written_after_its_map(night, tmp_path):
+    for key in ("b.png", "c.png", "d.png", "e.png"):
+        night.add(key)
+    maps = tmp_path / "results" / "maps.zarr" / "anomaly_map" / "c"
+    written = []
+
+    def look(key):
+        index = int(Path(key).stem)
+        written.append((index, (maps / str(index) / "0" / "0").exists()))
+
+    inspection = night.inspection(group=2)
+    inspect_images(night.entries(), replace(inspection, folder=WatchedStorage(inspection.folder.url, tell=look)))
+    assert sorted(written) == [(index, True) for index in range(5)]
+
+
+def test_while_a_group_is_fitted_the_next_is_read_and_the_one_before_is_written(night, monkeypatch):
+    for key in ("b.png", "c.png", "d.png", "e.png", "f.png"):
+        night.add(key)
+    happened = {name: threading.Event() for name in ("c.png", "f.png", "0000000.json", "0000003.json")}
+    # What each fit waits for, the first of which has nothing to fit: one after the other, all would wait in vain.
+    awaited = [[], ["c.png"], ["f.png", "0000000.json"], ["0000003.json"]]
+    plain, seen = groups.localize_prepared_group, []
+
+    def fit(working, config, *, size):
+        seen.extend(happened[name].wait(30) for name in awaited.pop(0))
+        return plain(working, config, size=size)
+
+    def note(key):
+        if event := happened.get(Path(key).name):
+            event.set()
+
+    monkeypatch.setattr(groups, "localize_prepared_group", fit)
+    inspection = night.inspection(group=2)
+    watched = replace(
+        inspection,
+        source=WatchedStorage(inspection.source.url, tell=note),
+        folder=WatchedStorage(inspection.folder.url, tell=note),
+    )
+    records = inspect_images(night.entries(), watched)
+    assert [record.status for record in records] == ["inspected"] * 6
+    assert seen == [True] * 4
+
+
+def test_a_single_image_takes_no_thread(night):
+    threads = []
+    inspection = night.inspection(group=64)
+    watched = WatchedStorage(inspection.source.url, tell=lambda key: threads.append(threading.current_thread()))
+    inspect_images(night.entries(), replace(inspection, source=watched))
+    assert threads == [threading.main_thread()]
+
+
+def test_an_image_that_the_memory_does_not_hold_fails_and_its_group_does_not(night, monkeypatch):
+    for seed, key in enumerate(("b.png", "c.png", "huge.png", "d.png")):
+        night.add(key, seed=seed)
+    mask = np.full((96, 80), 255, dtype=np.uint8)
+    mask[:20] = 0
+    Image.fromarray(mask).save(night.masks / "huge.png")
+    plain, fitted = groups.localize_prepared, []
+
+    def fit(group, config):
+        if any(not image.valid.all() for image in group):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        fitted.append(len(group))
+        return plain(group, config)
+
+    monkeypatch.setattr(groups, "localize_prepared", fit)
+    records = {record.key: record for record in inspect_images(night.entries(), night.inspection(group=5))}
+    huge = records.pop("huge.png")
+    assert (huge.status, huge.lasting) == ("failed", False)
+    assert "one image alone does not fit" in huge.error
+    assert {record.status for record in records.values()} == {"inspected"}
+    assert max(fitted) > 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 5000)), min_size=1, max_size=60),
+    st.integers(1, 256),
+    st.sampled_from([32, 256, 4000]),
+)
+def test_groups_hold_every_image_once_are_of_one_shape_and_no_larger_than_memory_wants(sizes, group, working_size):
+    entries = [ImageEntry(i, f"{i}", "", 0, height=height, width=width) for i, (height, width) in enumerate(sizes)]
+    here = Storage("here")
+    inspection = Inspection(here, here, Config().updated({"working_size": working_size}), "f", group=group)
+    found = list(fitting_groups(entries, inspection))
+    assert sorted(entry.index for images in found for entry in images) == list(range(len(entries)))
+    for images in found:
+        assert 1 <= len(images) <= group
+        shapes = {entry.working_shape(working_size) if entry.height * entry.width else None for entry in images}
+        [shape] = shapes
+        assert len(images) == 1 or shape is None or len(images) * shape[0] * shape[1] <= PIXELS_TOGETHER

@@ -1,0 +1,83 @@
+"""From an image's key to the working image: read, decode, leave out what does not count, prepare."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ssdnet_core.config import Config
+from ssdnet_core.errors import SsdnetError
+from tasks.batch import ImageEntry
+from tasks.decoding import DecodedImage, decode
+from tasks.storage import Storage, StorageError
+
+if TYPE_CHECKING:
+    from ssdnet_core.preparation import WorkingImage
+
+
+class MaskError(SsdnetError):
+    """An image's mask is no mask for this image."""
+
+
+@dataclass(frozen=True, eq=False)
+class FetchedImage:
+    """An image that is ready to be fitted, and the CPU seconds that its preparation took."""
+
+    working: "WorkingImage"
+    seconds: float
+
+
+def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: Config) -> FetchedImage:
+    """Read an image and its mask, and bring them to the working size.
+
+    Raises
+    ------
+    DecodeError, InvalidImageError, InvalidConfigError, MaskError
+        If they cannot be inspected.
+    StorageError
+        If they cannot be read, or the image has another size than when it was listed.
+    """
+    # torch takes seconds to import: the flow's process, which only hands images out, does without.
+    from ssdnet_core.localization import prepared
+
+    image = decode(source.read(entry.key))
+    height, width = image.pixels.shape[:2]
+    if (height, width) != (entry.height, entry.width):
+        raise StorageError(
+            f"{entry.key} was replaced during the run: {entry.height} x {entry.width} pixels when it was listed, "
+            f"now {height} x {width}; run again"
+        )
+    mask = left_out(image, entry.mask, masks)
+    started = time.thread_time()
+    working = prepared(image.pixels, mask, config)
+    return FetchedImage(working, seconds=time.thread_time() - started)
+
+
+def left_out(image: DecodedImage, mask_key: str, masks: Storage | None) -> npt.NDArray[np.bool_] | None:
+    """Return where pixels do not count: transparent ones, and those that the mask beside the image leaves black.
+
+    Parameters
+    ----------
+    mask_key
+        Of the image's mask, empty if it has none.
+    masks
+        Where the masks lie, if there are any.
+
+    Raises
+    ------
+    MaskError
+        If the mask is not of the image's size.
+    """
+    if not mask_key or masks is None:
+        return image.mask
+    mask = decode(masks.read(mask_key)).pixels
+    if mask.shape[:2] != image.pixels.shape[:2]:
+        raise MaskError(
+            f"its mask {mask_key} has {mask.shape[0]} x {mask.shape[1]} pixels, the image {image.pixels.shape[0]} x "
+            f"{image.pixels.shape[1]}: make the mask of the image's own size, white where it is to be inspected"
+        )
+    grey = mask if mask.ndim == 2 else mask.max(axis=2)
+    black = grey.astype(np.float32) <= 0.5 * float(grey.max())
+    return black if image.mask is None else black | image.mask
