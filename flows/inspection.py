@@ -175,7 +175,8 @@ def inspect_all(
         group=fit_group(resources, group),
     )
     fitting = "the workers that own a GPU fit" if resources else "all workers fit, on what each of them has"
-    get_run_logger().info("device %s: %s, groups of %d", manifest.config.device, fitting, inspection.group)
+    together = f"{inspection.group} images together" if inspection.group > 1 else "one image at a time"
+    get_run_logger().info("device %s: %s, %s", manifest.config.device, fitting, together)
     workers = able_workers(crew.client, resources)
     task = task_size(len(todo), group=inspection.group, workers=workers)
     parts = list(chunks(todo, task=task, workers=workers))
