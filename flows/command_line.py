@@ -1,4 +1,4 @@
-"""The command line: ``ssdnet inspect``, ``evaluate``, ``backfill``, ``report``, ``trends``, ``sample``, ``settings``.
+"""The command line: ``ssdnet`` with a command for each thing that it does, from ``inspect`` to ``down``.
 
 Nothing heavy is imported before a command needs it: ``ssdnet --help`` answers at once.
 """
@@ -111,8 +111,8 @@ def backfill(
     """Inspect the nights of a range of days that are not sealed yet, through the deployments of their lines.
 
     Needs a Prefect server. Stopped or killed, it is simply run again: nights that were started go on by themselves.
-    Exit status: 0 all sealed or without images, 3 some with images that could not be inspected, 2 wrong usage, 1 a
-    night failed or anything else.
+    Exit status: 0 all sealed, without images or left to their schedule, 3 some with images that could not be
+    inspected, 2 wrong usage, 1 a night failed or anything else.
     """
     own = preset is None and config_file is None
     config = None if own else read_config(preset or "default", config_file, [])

@@ -9,7 +9,7 @@ import typer
 MAX_GROUP = 256
 """Images fitted together at most: far beyond where a GPU is busy."""
 
-Input = Annotated[str, typer.Argument(help="Folder, glob or s3://bucket/prefix of images.")]
+Input = Annotated[str, typer.Argument(help="Folder, file, glob or s3://bucket/prefix of images.")]
 Labelled = Annotated[str, typer.Argument(help="Folder in MVTec-AD layout: one category, or several.")]
 Results = Annotated[
     str, typer.Option("--results", "-r", help="Folder or s3://bucket/prefix; a batch gets its own below.")
