@@ -30,26 +30,17 @@ from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
 from ssdnet_core.metrics import PixelMetrics
 from tasks.batch import MANIFEST, Manifest, open_batch, read_manifest
+from tasks.category_metrics import CategoryMetrics, Evaluation, gathered, summarise_metrics
 from tasks.cluster import Workers, available_cores
 from tasks.discovery import NothingToInspectError, discover, list_images
 from tasks.dispatch import chunks, collect_chunk, submit_chunk
-from tasks.evaluation import (
-    BORDER,
-    IMAGES_PATTERN,
-    CategoryMetrics,
-    Evaluation,
-    MeasuredImage,
-    UnmeasuredImage,
-    category_of,
-    evaluate_image,
-    gathered,
-    summarise_metrics,
-)
+from tasks.image_metrics import BORDER, MeasuredImage, UnmeasuredImage, evaluate_image
 from tasks.inspection import Inspection
 from tasks.maps import prepare_maps
 from tasks.measured import evaluation_tree
 from tasks.records import ImageRecord, read_records
 from tasks.storage import Storage
+from tasks.truth import IMAGES_PATTERN, MvtecTruth
 
 PRODUCT = "ssdnet"
 VERDICT = ("iou", "hit_rate", "regions", "touching", "region_precision", "false_alarm_rate", "score", "image_auroc")
@@ -104,7 +95,10 @@ def _run(options: argparse.Namespace) -> None:
         batch = _inspected(crew, options, config)
         print("measuring", file=sys.stderr)
         client = crew.client
-        futures = [client.submit(evaluate_image, record, batch.inspection, pure=False) for record in batch.records]
+        truth = MvtecTruth(batch.inspection.source)
+        futures = [
+            client.submit(evaluate_image, record, batch.inspection, truth=truth, pure=False) for record in batch.records
+        ]
         results: dict[str, list[Result]] = {PRODUCT: [future.result() for future in futures]}
         for method in options.methods:
             print(f"running {method} on {len(batch.records)} images", file=sys.stderr)
@@ -128,12 +122,13 @@ def _inspected(crew: Workers, options: argparse.Namespace, config: Config) -> Ba
     """Inspect what is not inspected yet."""
     source = Storage(str(options.data))
     listed = list_images(source, IMAGES_PATTERN, outside=[Storage(str(options.out)).address])
-    here = {category_of(image.key, source) for image in listed}
+    category_of = MvtecTruth(source).category
+    here = {category_of(image.key) for image in listed}
     if unknown := set(options.categories) - here:
         raise NothingToInspectError(
             f"{source.address} has no category {', '.join(sorted(unknown))}: it has {', '.join(sorted(here))}"
         )
-    wanted = [image for image in listed if category_of(image.key, source) in (options.categories or here)]
+    wanted = [image for image in listed if category_of(image.key) in (options.categories or here)]
     found = Manifest(batch="product", input=source.address, pattern=IMAGES_PATTERN, config=config)
     folder = open_batch(Storage(str(options.out)), found)
     manifest = read_manifest(folder).merged(discover(source, wanted))

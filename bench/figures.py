@@ -15,10 +15,11 @@ from ssdnet_core.metrics import FPR_LIMIT
 from ssdnet_core.pooling import pooled_metrics, pooled_pixels
 from ssdnet_core.significance import REFERENCE_AREA, alarm_level
 from tasks.decoding import decode
-from tasks.evaluation import ImageMetrics, MeasuredImage, read_truth
+from tasks.image_metrics import ImageMetrics, MeasuredImage
 from tasks.inspection import Inspection
 from tasks.maps import read_map
 from tasks.records import ImageRecord
+from tasks.truth import MvtecTruth
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8c564b")
 """Okabe and Ito's, which the colour-blind can tell apart."""
@@ -130,7 +131,7 @@ def _title(image: ImageMetrics) -> str:
 
 def _picture(record: ImageRecord, inspection: Inspection) -> _Picture:
     pixels = decode(inspection.source.read(record.key)).pixels
-    truth = read_truth(record.key, np.ones(pixels.shape[:2], dtype=bool), source=inspection.source)
+    truth = MvtecTruth(inspection.source).read(record.key, np.ones(pixels.shape[:2], dtype=bool))
     anomaly_map = read_map(inspection.folder, record, original_size=True)
     whole = max(truth.shape) <= LONGEST * min(truth.shape)
     if not whole:

@@ -14,8 +14,8 @@ from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
 from tasks.decoding import decode
 from tasks.discovery import NothingToInspectError, list_images
-from tasks.evaluation import IMAGES_PATTERN, category_of, read_truth
 from tasks.storage import Storage
+from tasks.truth import IMAGES_PATTERN, MvtecTruth
 
 Pixels = npt.NDArray[np.generic]
 Truth = npt.NDArray[np.bool_]
@@ -63,7 +63,7 @@ def listed(source: Storage, *, every: int = 1, categories: Sequence[str] = ()) -
     """Return the keys of every n-th image of each category, or of those named; good ones are counted apart."""
     groups: dict[tuple[str, str], list[str]] = {}
     for image in list_images(source, IMAGES_PATTERN):
-        category = category_of(image.key, source)
+        category = MvtecTruth(source).category(image.key)
         if category in (categories or (category,)):
             groups.setdefault((category, image.key.split("/")[-2]), []).append(image.key)
     if not groups:
@@ -75,7 +75,7 @@ def photograph(source: Storage, key: str) -> Photograph:
     """Read an image and its truth."""
     image = decode(source.read(key))
     counted = np.ones(image.pixels.shape[:2], dtype=bool) if image.mask is None else ~image.mask
-    return Photograph(image.pixels, read_truth(key, counted, source=source), image.mask)
+    return Photograph(image.pixels, MvtecTruth(source).read(key, counted), image.mask)
 
 
 def finding(source: Storage, key: str, config: Config, *, change: Change | None = None, seed: int = 0) -> Finding:
@@ -89,7 +89,7 @@ def finding(source: Storage, key: str, config: Config, *, change: Change | None 
     truth, levels = shown.truth.ravel(), result.anomaly_map.ravel()
     return Finding(
         key=key,
-        category=category_of(key, source),
+        category=MvtecTruth(source).category(key),
         truly_defective=bool(truth.any()),
         auroc=float(roc_auc_score(truth, levels)) if truth.any() else math.nan,
         average_precision=float(average_precision_score(truth, levels)) if truth.any() else math.nan,

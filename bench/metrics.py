@@ -23,11 +23,11 @@ from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
 from tasks.batch import MANIFEST, MAPS, Manifest, batch_name, open_batch
 from tasks.discovery import discover, list_images
-from tasks.evaluation import IMAGES_PATTERN
 from tasks.maps import ANOMALY_MAP, prepare_maps, write_map
 from tasks.records import ImageRecord, write_record
 from tasks.seal import make_seal, set_seal
 from tasks.storage import Storage
+from tasks.truth import IMAGES_PATTERN
 
 SIDE = 512
 DISTINCT = 12

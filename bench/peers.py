@@ -15,9 +15,10 @@ import numpy as np
 
 from ssdnet_core.errors import SsdnetError
 from tasks.decoding import decode
-from tasks.evaluation import MeasuredImage, UnmeasuredImage, category_of, measure_map, read_truth
+from tasks.image_metrics import MeasuredImage, UnmeasuredImage, measure_map
 from tasks.records import ImageRecord
 from tasks.storage import Storage
+from tasks.truth import MvtecTruth
 
 TIMEOUT = 600.0
 """Seconds for one image."""
@@ -34,11 +35,12 @@ def measure_peer(
 
     It has no verdict: its score is the map's maximum, and what regards regions is empty.
     """
-    category = category_of(record.key, source)
+    known = MvtecTruth(source)
+    category = known.category(record.key)
     try:
         left_out = decode(source.read(record.key)).mask
         valid = np.ones((record.height, record.width), dtype=bool) if left_out is None else ~left_out
-        truth = read_truth(record.key, valid, source=source)
+        truth = known.read(record.key, valid)
         anomaly_map, seconds = _run(method, program, image=source.path(record.key), shape=valid.shape)
     except SsdnetError as error:
         return UnmeasuredImage(record.key, category, str(error))

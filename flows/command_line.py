@@ -1,42 +1,17 @@
-"""The command line: ``ssdnet inspect``, ``evaluate``, ``backfill``, ``report``, ``trends``, ``sample``, ``settings``.
+"""The command line: ``ssdnet`` with a command for each thing that it does, from ``inspect`` to ``down``.
 
 Nothing heavy is imported before a command needs it: ``ssdnet --help`` answers at once.
 """
 
-import sys
 from collections.abc import Callable
-from enum import IntEnum
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from flows.options import (
-    AsJson,
-    AtMost,
-    Batch,
-    Changes,
-    ConfigFile,
-    Deployments,
-    DryRun,
-    FirstDay,
-    Force,
-    GroupSize,
-    Home,
-    Input,
-    Labelled,
-    LastDay,
-    Lines,
-    Masks,
-    NightPreset,
-    Preset,
-    Results,
-    RetryFailed,
-    Scheduler,
-    WorkerCount,
-)
-from ssdnet_core.errors import SsdnetError
+from flows import options
+from flows.exit_status import ExitCode, told
 
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
@@ -53,29 +28,20 @@ app = typer.Typer(
 Result = TypeVar("Result")
 
 
-class ExitCode(IntEnum):
-    """What a command's exit status says."""
-
-    SEALED = 0
-    ERROR = 1
-    USAGE = 2
-    SEALED_WITH_FAILURES = 3
-
-
 @app.command()
 def inspect(
-    input: Input,
-    results: Results,
-    batch: Batch = None,
-    masks: Masks = None,
-    preset: Preset = "default",
-    config_file: ConfigFile = None,
-    changes: Changes = None,
-    scheduler: Scheduler = None,
-    workers: WorkerCount = None,
-    group: GroupSize = None,
-    retry_failed: RetryFailed = False,
-    as_json: AsJson = False,
+    input: options.Input,
+    results: options.Results,
+    batch: options.Batch = None,
+    masks: options.Masks = None,
+    preset: options.Preset = "default",
+    config_file: options.ConfigFile = None,
+    changes: options.Changes = None,
+    scheduler: options.Scheduler = None,
+    workers: options.WorkerCount = None,
+    group: options.GroupSize = None,
+    retry_failed: options.RetryFailed = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Inspect a batch of images; run again to go on where an interrupted run stopped.
 
@@ -97,18 +63,18 @@ def inspect(
 
 @app.command()
 def evaluate(
-    input: Labelled,
-    results: Results,
-    batch: Batch = None,
-    masks: Masks = None,
-    preset: Preset = "default",
-    config_file: ConfigFile = None,
-    changes: Changes = None,
-    scheduler: Scheduler = None,
-    workers: WorkerCount = None,
-    group: GroupSize = None,
-    retry_failed: RetryFailed = False,
-    as_json: AsJson = False,
+    input: options.Labelled,
+    results: options.Results,
+    batch: options.Batch = None,
+    masks: options.Masks = None,
+    preset: options.Preset = "default",
+    config_file: options.ConfigFile = None,
+    changes: options.Changes = None,
+    scheduler: options.Scheduler = None,
+    workers: options.WorkerCount = None,
+    group: options.GroupSize = None,
+    retry_failed: options.RetryFailed = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Inspect labelled images and measure: AUROC, AUPRC, AUPRO, F1, hits and false alarms.
 
@@ -130,23 +96,23 @@ def evaluate(
 
 @app.command()
 def backfill(
-    start: FirstDay,
-    end: LastDay,
-    lines: Lines = None,
-    deployments: Deployments = None,
-    at_most: AtMost = 2,
-    force: Force = False,
-    dry_run: DryRun = False,
-    preset: NightPreset = None,
-    config_file: ConfigFile = None,
-    changes: Changes = None,
-    as_json: AsJson = False,
+    start: options.FirstDay,
+    end: options.LastDay,
+    lines: options.Lines = None,
+    deployments: options.Deployments = None,
+    at_most: options.AtMost = 2,
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+    preset: options.NightPreset = None,
+    config_file: options.ConfigFile = None,
+    changes: options.Changes = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Inspect the nights of a range of days that are not sealed yet, through the deployments of their lines.
 
     Needs a Prefect server. Stopped or killed, it is simply run again: nights that were started go on by themselves.
-    Exit status: 0 all sealed or without images, 3 some with images that could not be inspected, 2 wrong usage, 1 a
-    night failed or anything else.
+    Exit status: 0 all sealed, without images or left to their schedule, 3 some with images that could not be
+    inspected, 2 wrong usage, 1 a night failed or anything else.
     """
     own = preset is None and config_file is None
     config = None if own else read_config(preset or "default", config_file, [])
@@ -167,7 +133,7 @@ def backfill(
             as_json=as_json,
         )
 
-    outcomes = _told(run)
+    outcomes = told(run)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(ExitCode.ERROR)
     incomplete = any(outcome.seal and outcome.seal.failed for outcome in outcomes)
@@ -175,10 +141,7 @@ def backfill(
 
 
 @app.command()
-def report(
-    batch_folder: Annotated[str, typer.Argument(metavar="RESULTS/BATCH", help="Folder of one sealed batch.")],
-    most_pictures: Annotated[int, typer.Option("--pictures", min=0, help="Most images shown; highest scores.")] = 200,
-) -> None:
+def report(batch_folder: options.BatchFolder, most_pictures: options.MostPictures = 200) -> None:
     """Draw the gallery of a sealed batch again."""
 
     def draw() -> str:
@@ -191,33 +154,25 @@ def report(
             folder, manifest, records, summary=summarise(manifest, records), most_pictures=most_pictures
         )
 
-    typer.echo(_told(draw))
+    typer.echo(told(draw))
 
 
 @app.command()
-def trends(
-    results: Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix of the batches.")],
-    line: Annotated[list[str] | None, typer.Option(help="Line; repeatable. [default: all lines]")] = None,
-    anew: Annotated[bool, typer.Option(help="Read all nights again, as after measuring some of them.")] = False,
-) -> None:
+def trends(results: options.Batches, lines: options.DrawnLines = None, anew: options.Anew = False) -> None:
     """Draw the trends of the nights of each line: defect rate, scores, failures; a table and a page."""
 
     def draw() -> list[str]:
         from tasks.storage import Storage
         from tasks.trend_page import write_all_trends
 
-        return [trends.page for trends in write_all_trends(Storage(results), line or [], anew=anew)]
+        return [trends.page for trends in write_all_trends(Storage(results), lines or [], anew=anew)]
 
-    for page in _told(draw):
+    for page in told(draw):
         typer.echo(page)
 
 
 @app.command()
-def sample(
-    folder: Annotated[str, typer.Argument(help="Folder to write to, in MVTec-AD layout.")],
-    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same images.")] = 0,
-) -> None:
+def sample(folder: options.MadeFolder, images: options.MadeImages = 24, seed: options.MadeSeed = 0) -> None:
     """Make a small night of images with known defects, to try things on."""
 
     def write() -> int:
@@ -226,11 +181,13 @@ def sample(
 
         return write_sample_night(Storage(folder), images=images, seed=seed)
 
-    typer.echo(f"{images} images, {_told(write)} of them with a defect, in {folder}")
+    typer.echo(f"{images} images, {told(write)} of them with a defect, in {folder}")
 
 
 @app.command()
-def settings(preset: Preset = "default", config_file: ConfigFile = None, changes: Changes = None) -> None:
+def settings(
+    preset: options.Preset = "default", config_file: options.ConfigFile = None, changes: options.Changes = None
+) -> None:
     """Print all settings as YAML, each with its meaning."""
     from flows.settings import settings_as_yaml
 
@@ -239,23 +196,17 @@ def settings(preset: Preset = "default", config_file: ConfigFile = None, changes
 
 @app.command()
 def up(
-    home: Home = Path("ssdnet-home"),
-    host: Annotated[str, typer.Option(help="Address to listen on. There is no authentication.")] = "127.0.0.1",
-    prefect_port: Annotated[
-        int, typer.Option(help="Prefect's UI and API; 0 takes a free port, here and below.")
-    ] = 4200,
-    scheduler_port: Annotated[int, typer.Option(help="Dask's scheduler.")] = 8786,
-    dashboard_port: Annotated[int, typer.Option(help="Dask's UI.")] = 8787,
-    s3_port: Annotated[int, typer.Option(help="The S3 server for trying things.")] = 9000,
-    gallery_port: Annotated[int, typer.Option(help="The galleries.")] = 8790,
-    images: Annotated[
-        str, typer.Option(envvar="SSDNET_IMAGES", help="Images: IMAGES/LINE/YYYY-MM-DD.")
-    ] = "s3://images",
-    results: Annotated[
-        str, typer.Option(envvar="SSDNET_RESULTS", help="Results, whose galleries are served.")
-    ] = "s3://results",
-    workers: WorkerCount = None,
-    s3: Annotated[bool, typer.Option(help="Start an S3 server with a night to try, or use the one of AWS_*.")] = True,
+    home: options.Home = Path("ssdnet-home"),
+    host: options.Host = "127.0.0.1",
+    prefect_port: options.PrefectPort = 4200,
+    scheduler_port: options.SchedulerPort = 8786,
+    dashboard_port: options.DashboardPort = 8787,
+    s3_port: options.S3Port = 9000,
+    gallery_port: options.GalleryPort = 8790,
+    images: options.StackImages = "s3://images",
+    results: options.StackResults = "s3://results",
+    workers: options.WorkerCount = None,
+    s3: options.TrialStorage = True,
 ) -> None:
     """Start the whole system on this machine, and stay until Ctrl-C stops it."""
 
@@ -278,11 +229,11 @@ def up(
             )
         )
 
-    _told(start)
+    told(start)
 
 
 @app.command()
-def down(home: Home = Path("ssdnet-home")) -> None:
+def down(home: options.Home = Path("ssdnet-home")) -> None:
     """Stop what `ssdnet up` started, and what a killed one left behind."""
 
     def stop() -> bool:
@@ -290,7 +241,7 @@ def down(home: Home = Path("ssdnet-home")) -> None:
 
         return stop_stack(home.resolve())
 
-    typer.echo("stopped" if _told(stop) else f"nothing was up in {home}")
+    typer.echo("stopped" if told(stop) else f"nothing was up in {home}")
 
 
 def read_config(preset: str, config_file: Path | None, changes: list[str]) -> "Config":
@@ -301,7 +252,7 @@ def read_config(preset: str, config_file: Path | None, changes: list[str]) -> "C
 
         return settings_from(preset, config_file, changes)
 
-    return _told(read)
+    return told(read)
 
 
 def main() -> None:
@@ -326,24 +277,4 @@ def _run(flow: Callable[[], Result], *, as_json: bool, module: str = "flows.insp
             wait_until_ready()
             return flow()
 
-    return _told(run)
-
-
-def _told(work: Callable[[], Result]) -> Result:
-    from tasks.discovery import NothingToInspectError
-
-    try:
-        return work()
-    except SsdnetError as error:
-        from flows.backfill_plan import BackfillError
-        from ssdnet_core.errors import InvalidConfigError
-
-        usage = isinstance(error, InvalidConfigError | NothingToInspectError | BackfillError)
-        _fail(str(error), ExitCode.USAGE if usage else ExitCode.ERROR)
-    except KeyboardInterrupt:
-        _fail("stopped. What is done is kept: run the same command again to go on.", ExitCode.ERROR)
-
-
-def _fail(message: str, code: ExitCode) -> NoReturn:
-    sys.stderr.write(f"ssdnet: {message}\n")
-    raise typer.Exit(code)
+    return told(run)

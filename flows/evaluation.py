@@ -10,13 +10,14 @@ from flows.monitoring import tell_of_metrics
 from flows.parameters import GroupSize, whole
 from flows.progress import observer
 from ssdnet_core.config import Config
+from tasks.category_metrics import Evaluation, summarise_metrics
 from tasks.cluster import Workers
 from tasks.discovery import NothingToInspectError, split_input
-from tasks.evaluation import IMAGES_PATTERN, Evaluation, TruthSource, summarise_metrics, truth_objects
 from tasks.inspection import Inspection
 from tasks.measured import evaluation_basis, read_evaluation, write_evaluation
 from tasks.measuring import JudgedImage, Measurement, measure_batch
 from tasks.storage import Storage
+from tasks.truth import IMAGES_PATTERN, MvtecTruth, Truth
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,15 @@ def evaluate(
             retry_failed=retry_failed,
         )
         observer().stage("measuring")
-        return MeasuredOutcome(outcome=outcome, evaluation=measure(crew, whole(outcome), source=source))
+        evaluation = measure(crew, whole(outcome), source=source, truth=MvtecTruth(source))
+        return MeasuredOutcome(outcome=outcome, evaluation=evaluation)
 
 
 @task(name="measure", cache_policy=NO_CACHE, persist_result=False)
-def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: TruthSource | None = None) -> Evaluation:
+def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: Truth) -> Evaluation:
     """Compare the maps with the truth masks on the workers, and write the metrics beside the maps.
 
-    The truth lies in MVTec-AD layout, unless ``truth`` finds it elsewhere. Where images, results and truth are those
-    of an earlier evaluation, that one stands.
+    Where images, results and truth are those of an earlier evaluation, that one stands.
     """
     folder, manifest = Storage(outcome.folder), outcome.manifest
     inspection = Inspection(
@@ -89,8 +90,7 @@ def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: TruthSou
         fingerprint=manifest.fingerprint,
         masks=Storage(manifest.masks) if manifest.masks else None,
     )
-    masks = truth.objects() if truth else truth_objects(source)
-    basis = evaluation_basis(outcome.seal, manifest.entries, masks)
+    basis = evaluation_basis(outcome.seal, manifest.entries, truth.objects())
     evaluation = read_evaluation(folder, basis=basis)
     if evaluation is None:
         images = [JudgedImage(outcome.records[entry.index], entry.mask) for entry in manifest.entries if entry.present]

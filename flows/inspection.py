@@ -72,7 +72,7 @@ def inspect(
     """Inspect a folder of images, or go on with a batch that was interrupted.
 
     Args:
-        input: Folder, glob or s3://bucket/prefix of images.
+        input: Folder, file, glob or s3://bucket/prefix of images.
         results: Folder or s3://bucket/prefix; the batch gets a folder of its own below it.
         batch: Name of the batch; by default after the input.
         masks: Folder or s3://bucket/prefix of masks, named as their images: white where to inspect, black where not.

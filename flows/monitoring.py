@@ -18,7 +18,7 @@ from flows.progress import observed_by
 from flows.progress_artifact import ProgressArtifact
 from flows.run_log import RunLog
 from flows.run_page import show_batch, show_metrics, show_trends
-from tasks.evaluation import Evaluation
+from tasks.category_metrics import Evaluation
 from tasks.nights import Night
 from tasks.trend_page import Trends
 from tasks.trends import remarks

@@ -9,7 +9,7 @@ import typer
 MAX_GROUP = 256
 """Images fitted together at most: far beyond where a GPU is busy."""
 
-Input = Annotated[str, typer.Argument(help="Folder, glob or s3://bucket/prefix of images.")]
+Input = Annotated[str, typer.Argument(help="Folder, file, glob or s3://bucket/prefix of images.")]
 Labelled = Annotated[str, typer.Argument(help="Folder in MVTec-AD layout: one category, or several.")]
 Results = Annotated[
     str, typer.Option("--results", "-r", help="Folder or s3://bucket/prefix; a batch gets its own below.")
@@ -49,5 +49,22 @@ GroupSize = Annotated[
     ),
 ]
 RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
+BatchFolder = Annotated[str, typer.Argument(metavar="RESULTS/BATCH", help="Folder of one sealed batch.")]
+MostPictures = Annotated[int, typer.Option("--pictures", min=0, help="Most images shown; highest scores.")]
+Batches = Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix of the batches.")]
+DrawnLines = Annotated[list[str] | None, typer.Option("--line", help="A line. Repeatable. [default: all lines]")]
+Anew = Annotated[bool, typer.Option(help="Read all nights again, as after measuring some of them.")]
+MadeFolder = Annotated[str, typer.Argument(help="Folder to write to, in MVTec-AD layout.")]
+MadeImages = Annotated[int, typer.Option(min=1, help="Number of images.")]
+MadeSeed = Annotated[int, typer.Option(min=0, help="The same seed makes the same images.")]
 Home = Annotated[Path, typer.Option(help="Folder of all state of the local stack.")]
+Host = Annotated[str, typer.Option(help="Address to listen on. There is no authentication.")]
+PrefectPort = Annotated[int, typer.Option(help="Prefect's UI and API; 0 takes a free port, here and below.")]
+SchedulerPort = Annotated[int, typer.Option(help="Dask's scheduler.")]
+DashboardPort = Annotated[int, typer.Option(help="Dask's UI.")]
+S3Port = Annotated[int, typer.Option(help="The S3 server for trying things.")]
+GalleryPort = Annotated[int, typer.Option(help="The galleries.")]
+StackImages = Annotated[str, typer.Option(envvar="SSDNET_IMAGES", help="Images: IMAGES/LINE/YYYY-MM-DD.")]
+StackResults = Annotated[str, typer.Option(envvar="SSDNET_RESULTS", help="Results, whose galleries are served.")]
+TrialStorage = Annotated[bool, typer.Option(help="Start an S3 server with a night to try, or use the one of AWS_*.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, for machines; no progress bar.")]

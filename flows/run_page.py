@@ -13,7 +13,7 @@ from urllib.parse import quote
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from flows.events import LONGEST_REASON
-from tasks.evaluation import CategoryMetrics, Evaluation
+from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.nights import night_of
 from tasks.records import ImageRecord
 from tasks.report import MOST_OVERLAYS, PAGE, overlay_key, worst_first

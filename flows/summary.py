@@ -11,7 +11,8 @@ from rich.text import Text
 
 from flows.evaluation import MeasuredOutcome
 from flows.inspection import Outcome
-from tasks.evaluation import BORDER, CategoryMetrics, Evaluation
+from tasks.category_metrics import CategoryMetrics, Evaluation
+from tasks.image_metrics import BORDER
 from tasks.measured import evaluation_tree
 
 WORST = 10

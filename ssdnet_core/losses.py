@@ -6,7 +6,10 @@ from torch.nn import functional
 from ssdnet_core.config import LossConfig
 from ssdnet_core.filters import orthonormal_bank
 from ssdnet_core.folding import unfolded
-from ssdnet_core.similarity import FILTERS, STABILISER
+from ssdnet_core.similarity import STABILISER
+
+FILTERS = 32
+"""Of a basis of 48 for each channel: a sample of what the score compares in full."""
 
 
 def reconstruction_loss(
@@ -38,10 +41,11 @@ def pixel_loss(prediction: Tensor, target: Tensor, *, hidden: Tensor, valid: Ten
 
 
 def perceptual_loss(prediction: Tensor, target: Tensor, *, valid: Tensor) -> Tensor:
-    """Return 1 - the inner-product similarity of fixed-filter features, averaged over pixels: (G,), 0..2.
+    """Return 1 - the inner-product similarity of local features, averaged over pixels: (G,), 0..2.
 
-    The filters are those of the score (:mod:`ssdnet_core.similarity`); a pixel counts if its whole 7 x 7
-    neighbourhood does.
+    The features are the answers of fixed random filters, orthonormal and of zero mean: the score compares those of a
+    whole basis, averaged over windows (:mod:`ssdnet_core.similarity`). The floor is a share of the target's mean
+    energy. A pixel counts if its whole 7 x 7 neighbourhood does.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
-"""Inner-product similarity of local features: the paper's perceptual measure, in the loss and in the score.
+"""Inner-product similarity of local features: the paper's perceptual measure, as the score takes it.
 
 The features are the coefficients of a pixel's 7 x 7 neighbourhood in an orthonormal basis of all patterns of zero mean.
-Their inner product is a covariance, so that the score needs no basis; the loss takes a few random filters of one.
+Their inner product is a covariance, so that no basis is needed; the loss (:mod:`ssdnet_core.losses`) takes a few random
+filters instead.
 """
 
 import torch
@@ -11,11 +12,11 @@ from ssdnet_core.bands import bands
 from ssdnet_core.filters import BANK_SIZE, box_mean, shrink, weighted_shrink, weighted_smooth
 from ssdnet_core.medians import median
 
-FILTERS = 32
-"""Of the basis that the loss takes: of 48 for each channel."""
-
 STABILISER = 0.3
-"""Share of the median energy added to both sides of the ratio: without it flat places have random directions."""
+"""Share of the usual energy (here the median, in the loss the mean) added to both sides of the ratio.
+
+Without it flat places have random directions.
+"""
 
 
 def dissimilarity(

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from ssdnet_core.metrics import PixelMetrics
 from tasks.batch import ImageEntry, Manifest
-from tasks.evaluation import BORDER, CategoryMetrics, Evaluation, ImageMetrics, UnmeasuredImage
+from tasks.category_metrics import CategoryMetrics, Evaluation
+from tasks.image_metrics import BORDER, ImageMetrics, UnmeasuredImage
 from tasks.seal import Seal
 from tasks.storage import Storage, StoredObject
 

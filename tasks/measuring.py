@@ -9,31 +9,20 @@ from dataclasses import dataclass
 
 from distributed import Client
 
+from tasks.category_metrics import Measurements, gathered, merged
 from tasks.dispatch import chunks, outcomes
-from tasks.evaluation import (
-    MeasuredImage,
-    Measurements,
-    TruthSource,
-    UnmeasuredImage,
-    category_of,
-    evaluate_image,
-    gathered,
-    merged,
-)
+from tasks.image_metrics import MeasuredImage, UnmeasuredImage, evaluate_image
 from tasks.inspection import Inspection
 from tasks.records import ImageRecord
+from tasks.truth import Truth
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What all measurements of a batch share; ``truth`` is None for the MVTec-AD layout."""
+    """What all measurements of a batch share."""
 
     inspection: Inspection
-    truth: TruthSource | None = None
-
-    def category(self, key: str) -> str:
-        """Return what the metrics of an image are averaged with."""
-        return self.truth.category(key) if self.truth else category_of(key, self.inspection.source)
+    truth: Truth
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ def measure_images(images: Sequence[JudgedImage], measurement: Measurement) -> M
 
 def _measured(image: JudgedImage, measurement: Measurement) -> MeasuredImage | UnmeasuredImage:
     try:
-        return evaluate_image(image.record, measurement.inspection, mask=image.mask, truth=measurement.truth)
+        return evaluate_image(image.record, measurement.inspection, truth=measurement.truth, mask=image.mask)
     # Whatever is wrong with one image, its neighbours are measured.
     except Exception as error:  # noqa: BLE001
         return _missed(image, f"{type(error).__name__}: {error}", measurement)
@@ -81,4 +70,5 @@ def _measured_alone(client: Client, image: JudgedImage, measurement: Measurement
 
 
 def _missed(image: JudgedImage, reason: str, measurement: Measurement) -> UnmeasuredImage:
-    return UnmeasuredImage(image.record.key, measurement.category(image.record.key), reason, lasting=False)
+    key = image.record.key
+    return UnmeasuredImage(key, measurement.truth.category(key), reason, lasting=False)

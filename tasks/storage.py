@@ -6,6 +6,7 @@ tools do (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ...).
 
 import os
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,14 @@ PROTOCOLS = ("file", "s3")
 
 # A connection or credentials that are missing reach us as botocore's own errors, all else as those of files.
 FAILURES = (OSError, ValueError, BotoCoreError)
+
+# Error codes of S3, and what botocore has instead where an answer has no body.
+EXISTS = ("PreconditionFailed", "412")
+IN_CONFLICT = ("ConditionalRequestConflict", "409")
+BEYOND_THE_END = ("InvalidRange", "416")
+
+CONFLICT_PAUSES = (0.1, 0.3, 1.0)
+"""Seconds before a conditional write that met another one is tried again, as S3 asks for."""
 
 
 class StorageError(SsdnetError, OSError):
@@ -190,7 +199,7 @@ class Storage:
         except FAILURES as error:
             raise StorageError(f"cannot read from {self.address}: {_reason(error)}") from error
         return {
-            key: StorageError(f"cannot read {key}: {_reason(content)}") if isinstance(content, Exception) else content
+            key: _unread(key, content) if isinstance(content, Exception) else content
             for key, content in zip(paths.values(), contents, strict=True)
         }
 
@@ -214,6 +223,11 @@ class Storage:
         """Write an object only if there is none; return whether it was written.
 
         Of many who try at once, one succeeds: a hard link locally, ``If-None-Match`` on S3.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written, or others who try were in the way each time.
         """
         path = self.path(key)
         try:
@@ -224,15 +238,27 @@ class Storage:
                 finally:
                     written.unlink()
             else:
-                self.filesystem.pipe_file(path, content, mode="create")
+                self._put_if_none(path, content)
         except FileExistsError:
             return False
         except FAILURES as error:
             # moto's refusal reaches us as a FileExistsError, radosgw's as an OSError without a word.
-            if _answer(error).get("Code") in ("PreconditionFailed", "412"):
+            if _code(error) in EXISTS:
                 return False
             raise StorageError(f"cannot write {self.address}/{key}: {_reason(error)}") from error
         return True
+
+    def _put_if_none(self, path: str, content: bytes) -> None:
+        for pause in CONFLICT_PAUSES:
+            try:
+                self.filesystem.pipe_file(path, content, mode="create")
+            except OSError as error:
+                if _code(error) not in IN_CONFLICT:
+                    raise
+                time.sleep(pause)
+            else:
+                return
+        self.filesystem.pipe_file(path, content, mode="create")
 
     def delete(self, key: str) -> None:
         """Delete an object if it is there."""
@@ -255,6 +281,11 @@ def _written_beside(path: str, content: bytes) -> Path:
     return Path(name)
 
 
+def _unread(key: str, error: Exception) -> bytes | StorageError:
+    # An object's first bytes are beyond its end only if it has none.
+    return b"" if _code(error) in BEYOND_THE_END else StorageError(f"cannot read {key}: {_reason(error)}")
+
+
 def _etag(info: dict[str, Any]) -> str:
     if "ETag" in info:
         return str(info["ETag"]).strip('"')
@@ -268,8 +299,9 @@ def _reason(error: Exception) -> str:
         return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     if isinstance(error, EndpointConnectionError):
         return f"{error}: check AWS_ENDPOINT_URL"
-    answer = _answer(error)
-    code = answer.get("Code", "")
+    answer, code = _answer(error), _code(error)
+    if code in IN_CONFLICT:
+        return f"others were writing it each of {len(CONFLICT_PAUSES) + 1} times ({code}): run again"
     if isinstance(error, PermissionError) and code:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
         return (
@@ -277,6 +309,10 @@ def _reason(error: Exception) -> str:
             "AWS_ENDPOINT_URL is theirs, and what their policy allows"
         )
     return answer.get("Message") or code or str(error) or type(error).__name__
+
+
+def _code(error: Exception) -> str:
+    return _answer(error).get("Code", "")
 
 
 def _answer(error: Exception) -> dict[str, str]:

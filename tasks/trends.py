@@ -58,7 +58,7 @@ class NightFigures:
     seconds_per_image
         CPU seconds of a localization, mean.
     auroc, average_precision, aupro, image_auroc
-        As in :class:`tasks.evaluation.CategoryMetrics`, if the truth of the night is known.
+        As in :class:`tasks.category_metrics.CategoryMetrics`, if the truth of the night is known.
     """
 
     day: date

@@ -1,22 +1,83 @@
-"""The truth of a night: masks beside its images, for as many of them as somebody has looked at."""
+"""The truth of images: where their masks lie, and reading them. White is defect."""
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.evaluation import TruthError, truth_pixels
+from ssdnet_core.errors import SsdnetError
+from tasks.decoding import decode
+from tasks.discovery import TRUTH_FOLDER
 from tasks.storage import Storage, StoredObject
 
+IMAGES_PATTERN = "**/test/*/*"
+"""The images of a folder in MVTec-AD layout."""
+
+GOOD = "good"
 SUFFIX = ".png"
+
+
+class TruthError(SsdnetError, ValueError):
+    """An image's truth is of no use: it is not of the layout, or does not fit the image."""
+
+
+class Truth(Protocol):
+    """What is known of the images of a batch."""
+
+    def category(self, key: str) -> str:
+        """Return what the image's metrics are averaged with."""
+
+    def read(self, key: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Read the truth of an image: (H, W) bool as ``valid``, True at defective pixels that count.
+
+        Raises
+        ------
+        TruthError
+            If the image has none, or one that does not fit it.
+        StorageError, DecodeError
+            If the mask cannot be read.
+        """
+
+    def objects(self) -> list[StoredObject]:
+        """List the masks: what changes when the truth does."""
+
+
+@dataclass(frozen=True)
+class MvtecTruth:
+    """Truth masks of an input in MVTec-AD layout: one category, or several."""
+
+    source: Storage
+
+    def category(self, key: str) -> str:
+        """Return the folder above ``test``; for keys that begin with it, the name of the input itself."""
+        return "/".join(PurePosixPath(key).parts[:-3]) or PurePosixPath(self.source.root).name
+
+    def read(self, key: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Read the truth of an image, as :meth:`Truth.read`; nothing is defective in a good one.
+
+        A mask that marks nothing is a `TruthError`, too.
+        """
+        where = truth_key(key)
+        if where is None:
+            return np.zeros_like(valid)
+        truth = _decoded(self.source.read(where), valid, where=where)
+        if not truth.any():
+            raise TruthError(f"the truth {where} marks no pixel that counts: mark defects in white (255)")
+        return truth
+
+    def objects(self) -> list[StoredObject]:
+        """List the masks of all categories."""
+        return [stored for stored in self.source.list() if TRUTH_FOLDER in PurePosixPath(stored.key).parts[:-1]]
 
 
 @dataclass(frozen=True)
 class NightTruth:
-    """Truth masks of one line, named as their images: ``003.png`` for ``003.jpg``; white is defect.
+    """Truth masks of one line, named as their images: ``003.png`` for ``003.jpg``.
 
-    A black mask says that the image is good. An image without a mask is not measured.
+    There are masks for as many images as somebody has looked at: a black one says that the image is good, and an image
+    without one is not measured.
 
     Attributes
     ----------
@@ -33,23 +94,42 @@ class NightTruth:
         """Whether there is any mask for this night."""
         return self.folder.exists()
 
-    def objects(self) -> list[StoredObject]:
-        """List the masks of the night."""
-        return self.folder.list()
-
     def category(self, key: str) -> str:
         """Return the line."""
         return self.line
 
     def read(self, key: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Read the truth of an image: (H, W) bool as ``valid``, True at defective pixels that count.
-
-        Raises
-        ------
-        TruthError
-            If there is no mask, or it is not of the image's size.
-        """
+        """Read the truth of an image, as :meth:`Truth.read`."""
         where = str(PurePosixPath(key).with_suffix(SUFFIX))
         if not self.folder.exists(where):
             raise TruthError(f"there is no truth {where} in {self.folder.address}")
-        return truth_pixels(self.folder.read(where), valid, where=where)
+        return _decoded(self.folder.read(where), valid, where=where)
+
+    def objects(self) -> list[StoredObject]:
+        """List the masks of the night."""
+        return self.folder.list()
+
+
+def truth_key(key: str) -> str | None:
+    """Return where the truth mask of an image lies in the MVTec-AD layout, None for a good image.
+
+    ``carpet/test/hole/000.png`` has ``carpet/ground_truth/hole/000_mask.png``; any other form is a `TruthError`.
+    """
+    path = PurePosixPath(key)
+    if len(path.parts) < 3 or path.parts[-3] != "test":
+        raise TruthError(f"{key} is not of the form CATEGORY/test/DEFECT/NAME: is this a folder in MVTec-AD layout?")
+    if path.parts[-2] == GOOD:
+        return None
+    return str(PurePosixPath(*path.parts[:-3], TRUTH_FOLDER, path.parts[-2], f"{path.stem}_mask{SUFFIX}"))
+
+
+def _decoded(content: bytes, valid: npt.NDArray[np.bool_], *, where: str) -> npt.NDArray[np.bool_]:
+    mask = decode(content).pixels
+    if mask.shape[:2] != valid.shape or not np.issubdtype(mask.dtype, np.integer):
+        raise TruthError(
+            f"the truth {where} has {mask.shape[0]} x {mask.shape[1]} pixels of {mask.dtype}, its image "
+            f"{valid.shape[0]} x {valid.shape[1]}: make it an 8-bit mask of the image's own size"
+        )
+    grey: npt.NDArray[Any] = mask if mask.ndim == 2 else mask.max(axis=2)
+    white: npt.NDArray[np.bool_] = grey > np.iinfo(grey.dtype).max // 2
+    return white & valid

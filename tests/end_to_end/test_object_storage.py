@@ -13,7 +13,8 @@ import xarray
 from PIL import Image
 
 from ssdnet_core.synthetic import sample
-from tasks.storage import Storage
+from tasks.discovery import discover, list_images
+from tasks.storage import Storage, StorageError
 from tests.conftest import QUICK
 
 pytestmark = pytest.mark.slow
@@ -70,6 +71,25 @@ def test_of_many_writers_of_one_object_one_creates_it(bucket):
     answers = [writer.communicate()[0].strip() for writer in writers]
     assert sorted(answers) == ["False", "False", "False", "True"]
     assert Storage("s3://results").read("seal") == str(answers.index("True")).encode()
+
+
+@pytest.mark.parametrize("end", [None, 4096])
+def test_an_empty_object_reads_as_empty_among_others(bucket, end):
+    results = Storage("s3://results/parts")
+    results.write("empty", b"")
+    results.write("full", b"full")
+    contents = results.read_many(["empty", "full", "missing"], end=end)
+    assert (contents["empty"], contents["full"]) == (b"", b"full")
+    assert isinstance(contents["missing"], StorageError)
+
+
+def test_an_empty_image_is_called_empty_as_in_a_folder(bucket, tmp_path):
+    problems = []
+    for night in (Storage(str(tmp_path)), Storage("s3://line-1/empty")):
+        night.write("0.png", b"")
+        [entry] = discover(night, list_images(night))
+        problems.append(entry.problem)
+    assert problems == ["empty file (0 bytes): transfer or write the file again"] * 2
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket, ssdnet, tmp_path):

@@ -9,7 +9,8 @@ from rich.console import Console
 from flows import summary
 from flows.summary import print_evaluation, print_measured
 from ssdnet_core.metrics import PixelMetrics
-from tasks.evaluation import CategoryMetrics, Evaluation, UnmeasuredImage
+from tasks.category_metrics import CategoryMetrics, Evaluation
+from tasks.image_metrics import UnmeasuredImage
 
 
 def pixels(value):

@@ -9,7 +9,8 @@ from ssdnet_core import losses
 from ssdnet_core.config import LossConfig
 from ssdnet_core.filters import orthonormal_bank
 from ssdnet_core.folding import folded
-from ssdnet_core.similarity import FILTERS, STABILISER
+from ssdnet_core.losses import FILTERS
+from ssdnet_core.similarity import STABILISER
 
 seeds = st.integers(0, 2**32 - 10)
 weights = st.floats(0.0, 10.0)

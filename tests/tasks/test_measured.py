@@ -7,11 +7,12 @@ import pytest
 
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest
-from tasks.evaluation import Evaluation, UnmeasuredImage, gathered, summarise_metrics
+from tasks.category_metrics import Evaluation, gathered, summarise_metrics
+from tasks.image_metrics import UnmeasuredImage
 from tasks.measured import EVALUATION, evaluation_basis, read_evaluation, write_evaluation
 from tasks.seal import Seal
 from tasks.storage import Storage, StoredObject
-from tests.tasks.test_evaluation import night
+from tests.tasks.test_category_metrics import night
 
 SEAL = Seal(batch="n", fingerprint="f", images=1, inspected=1, failed=0, defective=0, digest="d")
 ENTRY = ImageEntry(index=0, key="test/hole/a.png", etag="e", size=1)
@@ -70,9 +71,21 @@ def test_nothing_is_found_where_nothing_was_measured(tmp_path):
     assert read_evaluation(Storage(str(tmp_path)), basis=BASIS) is None
 
 
+def test_the_file_holds_every_image_and_null_for_what_is_undefined(tmp_path):
+    folder, _ = written(tmp_path, UnmeasuredImage("b/x", "b", "no mask"))
+    tree = json.loads(folder.read(EVALUATION))
+    assert tree["basis"] == BASIS
+    assert tree["unmeasured"] == [{"key": "b/x", "category": "b", "reason": "no mask", "lasting": True}]
+    assert len(tree["images"]) == 6
+    assert tree["categories"][2]["auroc"] is None
+    assert tree["categories"][2]["pooled"]["auroc"] is None
+    assert (tree["mean"]["defective"], tree["mean"]["good"]) == (3, 3)
+
+
 def test_the_file_says_what_its_metrics_mean(tmp_path):
     folder, _ = written(tmp_path)
     tree = json.loads(folder.read(EVALUATION))
     explained = {name for names in tree["meanings"] for name in names.split(", ")}
+    counts = {"category", "defective", "good", "unmeasured", "regions"}
+    assert set(tree["mean"]) - explained == counts
     assert "pooled_error" in explained
-    assert tree["basis"] == BASIS

@@ -10,19 +10,21 @@ from PIL import Image
 
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest
+from tasks.category_metrics import gathered, summarise_metrics
 from tasks.cluster import dask_client
 from tasks.dispatch import MIN_CHUNK
-from tasks.evaluation import evaluate_image, gathered, summarise_metrics
+from tasks.image_metrics import evaluate_image
 from tasks.inspection import Inspection
 from tasks.maps import prepare_maps, write_map
 from tasks.measuring import JudgedImage, Measurement, measure_batch, measure_images
 from tasks.records import ImageRecord
 from tasks.storage import Storage
+from tasks.truth import MvtecTruth
 
 SIDE = 48
 
 
-def labelled(tmp_path: Path, count: int) -> tuple[list[JudgedImage], Inspection]:
+def labelled(tmp_path: Path, count: int) -> tuple[list[JudgedImage], Inspection, MvtecTruth]:
     """A batch that was inspected: images, truth masks, maps; every third image is good, of two categories."""
     rng = np.random.default_rng(0)
     source, folder, config = Storage(str(tmp_path / "in")), Storage(str(tmp_path / "out")), Config()
@@ -43,7 +45,8 @@ def labelled(tmp_path: Path, count: int) -> tuple[list[JudgedImage], Inspection]
         write_map(folder, entry.index, (rng.gamma(2, 2, truth.shape) + (truth > 0)).astype(np.float32))
         sizes = {"height": SIDE, "width": SIDE, "working_height": SIDE, "working_width": SIDE}
         images.append(JudgedImage(ImageRecord(entry.index, entry.key, "", "f", "inspected", score=1.0, **sizes)))
-    return images, Inspection(source=source, folder=folder, config=config, fingerprint="f")
+    inspection = Inspection(source=source, folder=folder, config=config, fingerprint="f")
+    return images, inspection, MvtecTruth(source)
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ class DeadlyStorage(Storage):
 
 
 def test_an_unforeseen_error_leaves_one_image_unmeasured_and_is_told(tmp_path):
-    images, inspection = labelled(tmp_path, 9)
+    images, inspection, truth = labelled(tmp_path, 9)
     spoilt = replace(inspection, source=DeadlyStorage(inspection.source.url))
-    measured = measure_images([image for image in images if image.record.index != 4], Measurement(spoilt))
+    measured = measure_images([image for image in images if image.record.index != 4], Measurement(spoilt, truth))
     assert [(image.key, image.lasting) for image in measured.unmeasured] == [("a/test/hole/008.png", False)]
     assert "RuntimeError: unforeseen" in measured.unmeasured[0].reason
     assert len(measured.images) == 7
@@ -69,10 +72,12 @@ def test_an_unforeseen_error_leaves_one_image_unmeasured_and_is_told(tmp_path):
 
 @pytest.mark.slow
 def test_chunks_on_workers_measure_as_one_image_after_the_other(tmp_path):
-    images, inspection = labelled(tmp_path, 2 * MIN_CHUNK + 3)
-    one_by_one = summarise_metrics(gathered([evaluate_image(image.record, inspection) for image in images]))
+    images, inspection, truth = labelled(tmp_path, 2 * MIN_CHUNK + 3)
+    one_by_one = summarise_metrics(
+        gathered([evaluate_image(image.record, inspection, truth=truth) for image in images])
+    )
     with dask_client(workers=2) as client:
-        measured = summarise_metrics(measure_batch(client, images, Measurement(inspection)))
+        measured = summarise_metrics(measure_batch(client, images, Measurement(inspection, truth)))
     assert repr(measured.images) == repr(one_by_one.images)
     assert [row.category for row in measured.categories] == ["a", "b"]
     for row, expected in zip(measured.categories, one_by_one.categories, strict=True):
@@ -83,10 +88,10 @@ def test_chunks_on_workers_measure_as_one_image_after_the_other(tmp_path):
 
 @pytest.mark.slow
 def test_an_image_that_kills_its_worker_is_unmeasured_and_all_others_are_measured(tmp_path):
-    images, inspection = labelled(tmp_path, MIN_CHUNK + 4)
+    images, inspection, truth = labelled(tmp_path, MIN_CHUNK + 4)
     deadly = replace(inspection, source=DeadlyStorage(inspection.source.url))
     with dask_client(workers=2) as client:
-        measured = measure_batch(client, images, Measurement(deadly))
+        measured = measure_batch(client, images, Measurement(deadly, truth))
     assert sorted(image.key for image in measured.unmeasured) == ["a/test/hole/004.png", "a/test/hole/008.png"]
     assert any("KilledWorker" in image.reason for image in measured.unmeasured)
     assert len(measured.images) == MIN_CHUNK + 2

@@ -2,9 +2,9 @@ import numpy as np
 from PIL import Image
 
 from tasks.discovery import list_images
-from tasks.evaluation import IMAGES_PATTERN, truth_key
 from tasks.sample_night import write_line_night, write_sample_night
 from tasks.storage import Storage
+from tasks.truth import IMAGES_PATTERN, truth_key
 
 
 def test_the_night_is_in_mvtec_ad_layout_with_a_mask_for_each_defect(tmp_path):

@@ -1,10 +1,17 @@
 import os
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from tasks.storage import Storage, StorageError
+from tasks.storage import CONFLICT_PAUSES, Storage, StorageError
+
+TRIES = len(CONFLICT_PAUSES) + 1
 
 
 def test_a_url_is_told_from_a_path(tmp_path):
@@ -75,6 +82,72 @@ def test_of_many_threads_one_creates_and_its_content_stays(tmp_path):
     [winner] = [number for number, created in answers.items() if created]
     assert storage.read("seal") == str(winner).encode() * 1000
     assert [path.name for path in tmp_path.iterdir()] == ["seal"], "no partial file is left"
+
+
+@contextmanager
+def s3_that_answers(*statuses: int) -> Iterator[tuple[str, list[tuple[str | None, bytes]]]]:
+    """A server that answers writes as S3 does, with one status after the other; its address, and what it was sent."""
+    codes = {409: "ConditionalRequestConflict", 412: "PreconditionFailed"}
+    waiting, received = list(statuses), []
+
+    class Writes(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_PUT(self) -> None:
+            received.append((self.headers["If-None-Match"], self.rfile.read(int(self.headers["Content-Length"]))))
+            status = waiting.pop(0)
+            body = f"<Error><Code>{codes[status]}</Code><Message/></Error>".encode() if status in codes else b""
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Writes) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", received
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def created_at(address: str) -> subprocess.CompletedProcess[str]:
+    """Create an object of an S3 server, in a process of its own: a file system keeps the server that it first had."""
+    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from tasks.storage import Storage; print(Storage('s3://bucket').create('seal', b'me'))",
+        ],
+        env={**os.environ, "AWS_ENDPOINT_URL": address, **credentials},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers", "created"), [([409, 200], "True"), ([409, 409, 412], "False")], ids=["first", "second"]
+)
+def test_a_conditional_write_that_meets_another_is_tried_again(answers, created):
+    with s3_that_answers(*answers) as (address, received):
+        finished = created_at(address)
+    assert finished.stdout.strip() == created, finished.stderr
+    assert [condition for condition, _ in received] == ["*"] * len(answers)
+    assert all(b"me" in content for _, content in received)
+
+
+def test_a_conditional_write_that_always_meets_another_is_an_error_that_says_so():
+    with s3_that_answers(*[409] * TRIES) as (address, received):
+        finished = created_at(address)
+    assert len(received) == TRIES
+    message = finished.stderr.splitlines()[-1]
+    assert message.startswith("tasks.storage.StorageError: cannot write s3://bucket/seal: ")
+    assert f"others were writing it each of {TRIES} times (ConditionalRequestConflict)" in message
 
 
 def test_a_file_in_the_folders_place_is_an_error_that_names_it(tmp_path):

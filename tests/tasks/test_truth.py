@@ -2,9 +2,39 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.evaluation import TruthError
 from tasks.storage import Storage
-from tasks.truth import NightTruth
+from tasks.truth import MvtecTruth, NightTruth, TruthError, truth_key
+
+
+@pytest.mark.parametrize(
+    ("key", "truth"),
+    [
+        ("carpet/test/hole/000.png", "carpet/ground_truth/hole/000_mask.png"),
+        ("test/hole/a.b.jpg", "ground_truth/hole/a.b_mask.png"),
+        ("carpet/test/good/000.png", None),
+    ],
+)
+def test_the_truth_lies_where_mvtec_ad_puts_it(key, truth):
+    assert truth_key(key) == truth
+
+
+def test_a_key_outside_the_layout_is_named():
+    with pytest.raises(TruthError, match="night/000"):
+        truth_key("night/000.png")
+
+
+def test_the_category_is_the_folder_above_test():
+    assert MvtecTruth(Storage("/data")).category("carpet/test/hole/0.png") == "carpet"
+    assert MvtecTruth(Storage("/data/tile")).category("test/hole/0.png") == "tile"
+
+
+def test_the_masks_of_all_categories_are_listed_and_nothing_else(tmp_path):
+    folder = Storage(str(tmp_path))
+    masks = ["carpet/ground_truth/hole/0_mask.png", "tile/ground_truth/crack/0_mask.png"]
+    for key in (*masks, "carpet/test/hole/0.png", "tile/ground_truth.txt"):
+        folder.write(key, b"")
+    assert [mask.key for mask in MvtecTruth(folder).objects()] == masks
+
 
 SHAPE = (6, 8)
 

@@ -1,0 +1,45 @@
+"""How a command ends: with its exit status, and if it fails with the reason in place of a traceback."""
+
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from typing import NoReturn, TypeVar
+
+import typer
+
+from ssdnet_core.errors import SsdnetError
+
+Result = TypeVar("Result")
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status says."""
+
+    SEALED = 0
+    ERROR = 1
+    USAGE = 2
+    SEALED_WITH_FAILURES = 3
+
+
+def told(work: Callable[[], Result]) -> Result:
+    """Do the work of a command and return what comes of it; an error is told and ends the command.
+
+    Wrong settings, inputs without an image and backfills that cannot be planned are wrong usage.
+    """
+    from tasks.discovery import NothingToInspectError
+
+    try:
+        return work()
+    except SsdnetError as error:
+        from flows.backfill_plan import BackfillError
+        from ssdnet_core.errors import InvalidConfigError
+
+        usage = isinstance(error, InvalidConfigError | NothingToInspectError | BackfillError)
+        _fail(str(error), ExitCode.USAGE if usage else ExitCode.ERROR)
+    except KeyboardInterrupt:
+        _fail("stopped. What is done is kept: run the same command again to go on.", ExitCode.ERROR)
+
+
+def _fail(message: str, code: ExitCode) -> NoReturn:
+    sys.stderr.write(f"ssdnet: {message}\n")
+    raise typer.Exit(code)

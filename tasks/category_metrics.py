@@ -1,0 +1,165 @@
+"""Metrics of a batch: those of its images averaged over each category, and those of the categories overall."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from ssdnet_core.metrics import PixelMetrics
+from ssdnet_core.pooling import merged_counts, metrics_of, pooling_error
+from tasks.image_metrics import FrameCounts, ImageMetrics, MeasuredImage, UnmeasuredImage
+
+POOLS = ("pooled", "pooled_border_ignored", "pooled_error")
+POOLED_AT_ONCE = 16
+"""Images whose pixels are held before they are put together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """What came of measuring some images, small enough to travel.
+
+    Attributes
+    ----------
+    images, unmeasured
+        Of each image, in no order.
+    pools
+        By category, the pixels of its defective images.
+    """
+
+    images: tuple[ImageMetrics, ...] = ()
+    unmeasured: tuple[UnmeasuredImage, ...] = ()
+    pools: Mapping[str, FrameCounts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryMetrics(PixelMetrics):
+    """Metrics of a category, NaN where undefined: :data:`tasks.measured.MEANINGS` has each of them.
+
+    Attributes
+    ----------
+    auroc, average_precision, aupro, f1, iou, border_ignored
+        Means over the defective images. One whose defect lies in the border has no metrics without it.
+    pooled, pooled_border_ignored
+        From the pixels at the images' own sizes, by fine histograms: :func:`ssdnet_core.pooling.count_pixels`.
+    pooled_error
+        By how much the histograms can have changed `pooled`: :func:`ssdnet_core.pooling.pooling_error`.
+    """
+
+    category: str
+    defective: int
+    good: int
+    unmeasured: int
+    iou: float
+    border_ignored: PixelMetrics
+    pooled: PixelMetrics
+    pooled_border_ignored: PixelMetrics
+    pooled_error: PixelMetrics
+    hit_rate: float
+    regions: int
+    region_precision: float
+    false_alarm_rate: float
+    image_auroc: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics of a batch; in the mean, what verdicts did is of all images: many a category has no good ones."""
+
+    images: tuple[ImageMetrics, ...]
+    unmeasured: tuple[UnmeasuredImage, ...]
+    categories: tuple[CategoryMetrics, ...]
+    mean: CategoryMetrics
+
+
+def gathered(results: Iterable[MeasuredImage | UnmeasuredImage]) -> Measurements:
+    """Put the measurements of single images together, holding the pixels of few of them at a time."""
+    images: list[ImageMetrics] = []
+    unmeasured: list[UnmeasuredImage] = []
+    pools: dict[str, list[FrameCounts]] = {}
+    for result in results:
+        if isinstance(result, UnmeasuredImage):
+            unmeasured.append(result)
+            continue
+        images.append(result.metrics)
+        if result.metrics.truly_defective:
+            pool = pools.setdefault(result.metrics.category, [])
+            pool.append(result.counts)
+            if len(pool) == POOLED_AT_ONCE:
+                pool[:] = [_merged_pool(pool)]
+    return Measurements(
+        tuple(images), tuple(unmeasured), {category: _merged_pool(pool) for category, pool in pools.items()}
+    )
+
+
+def merged(parts: Sequence[Measurements]) -> Measurements:
+    """Put measurements of different images together."""
+    categories = {category for part in parts for category in part.pools}
+    return Measurements(
+        images=tuple(image for part in parts for image in part.images),
+        unmeasured=tuple(image for part in parts for image in part.unmeasured),
+        pools={
+            category: _merged_pool([part.pools[category] for part in parts if category in part.pools])
+            for category in categories
+        },
+    )
+
+
+def summarise_metrics(measured: Measurements) -> Evaluation:
+    """Average the metrics of the images over categories, and of the categories overall; images in the order of keys."""
+    images = tuple(sorted(measured.images, key=lambda image: image.key))
+    unmeasured = tuple(sorted(measured.unmeasured, key=lambda image: image.key))
+    rows = []
+    for name in sorted({image.category for image in images} | {image.category for image in unmeasured}):
+        here, missed = [i for i in images if i.category == name], [i for i in unmeasured if i.category == name]
+        full, inner = measured.pools.get(name, (merged_counts([]), merged_counts([])))
+        means = _means([i for i in here if i.truly_defective])
+        pools: dict[str, Any] = {
+            "pooled": metrics_of(full),
+            "pooled_border_ignored": metrics_of(inner),
+            "pooled_error": pooling_error(full),
+        }
+        rows.append(CategoryMetrics(category=name, **means, **pools, **_counts(here, missed)))
+    pools = {name: _mean_of([getattr(row, name) for row in rows]) for name in POOLS}
+    mean = CategoryMetrics(category="mean", **_means(rows), **pools, **_counts(images, unmeasured))
+    return Evaluation(images, unmeasured, tuple(rows), mean)
+
+
+def _merged_pool(pools: Sequence[FrameCounts]) -> FrameCounts:
+    full, inner = (merged_counts([pool[frame] for pool in pools]) for frame in (0, 1))
+    return full, inner
+
+
+def _means(rows: Sequence[ImageMetrics | CategoryMetrics]) -> dict[str, Any]:
+    inner = _mean_of([row.border_ignored for row in rows])
+    return {**vars(_mean_of(rows)), "iou": _mean(row.iou for row in rows), "border_ignored": inner}
+
+
+def _counts(images: Sequence[ImageMetrics], unmeasured: Sequence[UnmeasuredImage]) -> dict[str, Any]:
+    from sklearn.metrics import roc_auc_score  # It takes a second, and an inspection does without.
+
+    bad, good = ([i for i in images if i.truly_defective == defective] for defective in (True, False))
+    regions = sum(image.regions for image in images)
+    truth, scores = [image.truly_defective for image in images], [image.score for image in images]
+    return {
+        "defective": len(bad),
+        "good": len(good),
+        "unmeasured": len(unmeasured),
+        "hit_rate": _mean(float(image.touching > 0) for image in bad),
+        "regions": regions,
+        "region_precision": sum(image.touching for image in images) / regions if regions else math.nan,
+        "false_alarm_rate": _mean(float(image.defective) for image in good),
+        "image_auroc": float(roc_auc_score(truth, scores)) if bad and good else math.nan,
+        "seconds": _mean(image.seconds for image in images),
+    }
+
+
+def _mean_of(rows: Sequence[PixelMetrics]) -> PixelMetrics:
+    return PixelMetrics(*(_mean(getattr(row, field.name) for row in rows) for field in fields(PixelMetrics)))
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = [value for value in values if not math.isnan(value)]
+    return float(np.mean(numbers)) if numbers else math.nan

@@ -1,0 +1,149 @@
+"""Metrics of one image: how well its stored map and verdict agree with its truth."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ssdnet_core import metrics as pixel
+from ssdnet_core.metrics import PixelMetrics
+from ssdnet_core.pooling import PixelCounts, count_pixels, evaluate_map
+from ssdnet_core.regions import EIGHT_CONNECTED
+from tasks.decoding import DecodedImage, DecodeError, decode
+from tasks.fetching import MaskError, left_out
+from tasks.inspection import Inspection
+from tasks.maps import read_map
+from tasks.records import ImageRecord
+from tasks.storage import MissingObjectError, StorageError
+from tasks.truth import Truth, TruthError
+
+BORDER = 0.1  # Of each side; published FCA figures crop 100 of 1024 pixels.
+
+FrameCounts = tuple[PixelCounts, PixelCounts]
+"""Pixels for pooling: of the full frame, and without the border."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMetrics(PixelMetrics):
+    """How well one image's map and verdict agree with its truth.
+
+    Attributes
+    ----------
+    auroc, average_precision, aupro, f1, iou, border_ignored
+        Of the pixels at the image's own size, as in :data:`tasks.measured.MEANINGS`; NaN on a good image.
+    regions, touching
+        Numbers of the verdict's regions, and of those that touch a defect.
+    """
+
+    key: str
+    category: str
+    truly_defective: bool
+    iou: float
+    border_ignored: PixelMetrics
+    defective: bool
+    regions: int
+    touching: int
+    score: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredImage:
+    """An image's metrics, and its pixels for pooling."""
+
+    metrics: ImageMetrics
+    counts: FrameCounts
+
+
+@dataclass(frozen=True)
+class UnmeasuredImage:
+    """An image that counts in no metric, and why; ``lasting`` if the same files would give the same again."""
+
+    key: str
+    category: str
+    reason: str
+    lasting: bool = True
+
+
+def evaluate_image(
+    record: ImageRecord, inspection: Inspection, *, truth: Truth, mask: str = ""
+) -> MeasuredImage | UnmeasuredImage:
+    """Compare one image's stored map and verdict with its truth, or tell why not; runs on a worker.
+
+    The verdict's pixels are found again in the stored map (float16) with the inspection's settings. Pixels that the
+    image's alpha channel or its mask (``mask`` is its key) leaves out count nowhere.
+    """
+    category = truth.category(record.key)
+    if record.status == "failed":
+        return UnmeasuredImage(record.key, category, f"not inspected: {record.error}")
+    try:
+        image = decode(inspection.source.read(record.key))
+        image = replace(image, mask=left_out(image, mask, inspection.masks))
+        valid = np.ones(image.pixels.shape[:2], dtype=bool) if image.mask is None else ~image.mask
+        if valid.shape != (record.height, record.width):
+            return UnmeasuredImage(record.key, category, "replaced since it was inspected: run again")
+        pixels = truth.read(record.key, valid)
+    except (TruthError, MissingObjectError, DecodeError, MaskError) as error:
+        return UnmeasuredImage(record.key, category, str(error))
+    except StorageError as error:
+        return UnmeasuredImage(record.key, category, str(error), lasting=False)
+    alarms = _alarms(record, inspection, image=image)
+    return measure_map(
+        read_map(inspection.folder, record, original_size=True),
+        pixels,
+        valid=valid,
+        key=record.key,
+        category=category,
+        truly_defective=bool(pixels.any()),
+        iou=pixel.intersection_over_union(alarms > 0, pixels, valid=valid) if pixels.any() else math.nan,
+        defective=record.defective,
+        regions=np.unique(alarms[alarms > 0]).size,
+        touching=np.unique(alarms[pixels & (alarms > 0)]).size,
+        score=record.score,
+        seconds=record.seconds,
+    )
+
+
+def measure_map(
+    anomaly_map: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_], *, valid: npt.NDArray[np.bool_], **facts: Any
+) -> MeasuredImage:
+    """Compare any method's map with the truth, both (H, W); ``facts`` are the other fields of `ImageMetrics`."""
+    frames = valid, valid & pixel.without_border((truth.shape[0], truth.shape[1]), BORDER)
+    full, inner = (evaluate_map(anomaly_map, truth, valid=frame) for frame in frames)
+    full_counts, inner_counts = (count_pixels(anomaly_map, truth, valid=frame) for frame in frames)
+    return MeasuredImage(ImageMetrics(**vars(full), border_ignored=inner, **facts), (full_counts, inner_counts))
+
+
+def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage) -> npt.NDArray[np.int32]:
+    """Return which of the verdict's regions each pixel of the original image is in, 0 if in none: (H, W)."""
+    if not record.defective:
+        return np.zeros((record.height, record.width), dtype=np.int32)
+    import torch  # It takes seconds: the flow's process does without.
+
+    from ssdnet_core.preparation import prepare
+    from ssdnet_core.scoring import verdict_map
+    from ssdnet_core.significance import alarm_level, restlessness
+
+    config = inspection.config
+    valid = prepare(
+        image.pixels,
+        image.mask,
+        working_size=config.working_size,
+        border=config.border,
+        leave_out_frame=config.leave_out_frame,
+    ).valid
+    judged = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid).numpy()
+    level = alarm_level(
+        config.verdict.expected_false_alarms,
+        area=float(valid.sum()),
+        restless=restlessness(judged, valid[0].numpy() > 0),
+    )
+    labels, _ = ndimage.label(judged >= level, structure=EIGHT_CONNECTED)
+    areas = np.bincount(labels.ravel()) * (record.height * record.width / labels.size)
+    labels[(np.round(areas) < config.verdict.min_area)[labels]] = 0
+    working = torch.from_numpy(labels).float()[None, None]
+    enlarged = torch.nn.functional.interpolate(working, (record.height, record.width), mode="nearest-exact")
+    return np.asarray(enlarged[0, 0].numpy(), dtype=np.int32)

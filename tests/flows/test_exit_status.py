@@ -1,0 +1,46 @@
+import pytest
+import typer
+
+from flows.backfill_plan import BackfillError
+from flows.exit_status import ExitCode, told
+from ssdnet_core.errors import InvalidConfigError
+from tasks.discovery import NothingToInspectError
+from tasks.storage import StorageError
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InvalidConfigError("fit.steps: too few"), ExitCode.USAGE),
+        (NothingToInspectError("no image in /night"), ExitCode.USAGE),
+        (BackfillError("the last day is before the first"), ExitCode.USAGE),
+        (StorageError("cannot list /night"), ExitCode.ERROR),
+    ],
+)
+def test_an_error_that_was_foreseen_is_one_line_and_its_status(capsys, error, status):
+    def work():
+        raise error
+
+    with pytest.raises(typer.Exit) as ended:
+        told(work)
+    assert ended.value.exit_code == status
+    assert capsys.readouterr().err == f"ssdnet: {error}\n"
+
+
+def test_a_command_that_is_stopped_says_that_it_can_go_on(capsys):
+    def work():
+        raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as ended:
+        told(work)
+    assert ended.value.exit_code == ExitCode.ERROR
+    assert "run the same command again" in capsys.readouterr().err
+
+
+def test_an_error_that_nobody_thought_of_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        told(lambda: 1 / 0)
+
+
+def test_what_comes_of_the_work_is_returned():
+    assert told(lambda: "sealed") == "sealed"
