@@ -14,19 +14,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import BotoCoreError
 
 from ssdnet_core.errors import SsdnetError
+from tasks.storage_answers import BEYOND_THE_END, EXISTS, IN_CONFLICT, error_code, reason_of
 
 PROTOCOLS = ("file", "s3")
 
 # A connection or credentials that are missing reach us as botocore's own errors, all else as those of files.
 FAILURES = (OSError, ValueError, BotoCoreError)
-
-# Error codes of S3, and what botocore has instead where an answer has no body.
-EXISTS = ("PreconditionFailed", "412")
-IN_CONFLICT = ("ConditionalRequestConflict", "409")
-BEYOND_THE_END = ("InvalidRange", "416")
 
 CONFLICT_PAUSES = (0.1, 0.3, 1.0)
 """Seconds before a conditional write that met another one is tried again, as S3 asks for."""
@@ -137,7 +133,7 @@ class Storage:
             if not found and not self.exists():
                 raise FileNotFoundError(self.root)
         except FAILURES as error:
-            raise StorageError(f"cannot list {self.address}: {_reason(error)}") from error
+            raise StorageError(f"cannot list {self.address}: {reason_of(error)}") from error
         objects = [
             StoredObject(key=path[len(self.root) + 1 :], size=int(info["size"]), etag=_etag(info))
             for path, info in found.items()
@@ -156,7 +152,7 @@ class Storage:
         try:
             found: list[dict[str, Any]] = self.filesystem.ls(self.root, detail=True)
         except (OSError, ValueError) as error:
-            raise StorageError(f"cannot list {self.address}: {_reason(error)}") from error
+            raise StorageError(f"cannot list {self.address}: {reason_of(error)}") from error
         return tuple(
             sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
         )
@@ -172,7 +168,7 @@ class Storage:
         try:
             return bool(self.filesystem.exists(self.path(key)))
         except FAILURES as error:
-            raise StorageError(f"cannot look for {self.address}/{key}".rstrip("/") + f": {_reason(error)}") from error
+            raise StorageError(f"cannot look for {self.address}/{key}".rstrip("/") + f": {reason_of(error)}") from error
 
     def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
         """Read an object, or the bytes ``start`` to ``end`` of it.
@@ -185,9 +181,9 @@ class Storage:
         try:
             return bytes(self.filesystem.cat_file(self.path(key), start=start, end=end))
         except FileNotFoundError as error:
-            raise MissingObjectError(f"cannot read {self.address}/{key}: {_reason(error)}") from error
+            raise MissingObjectError(f"cannot read {self.address}/{key}: {reason_of(error)}") from error
         except FAILURES as error:
-            raise StorageError(f"cannot read {self.address}/{key}: {_reason(error)}") from error
+            raise StorageError(f"cannot read {self.address}/{key}: {reason_of(error)}") from error
 
     def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
         """Read many objects, or their first ``end`` bytes, side by side; what failed comes back as its error."""
@@ -197,7 +193,7 @@ class Storage:
         try:
             contents = self.filesystem.cat_ranges(list(paths), [0] * len(paths), [end] * len(paths), on_error="return")
         except FAILURES as error:
-            raise StorageError(f"cannot read from {self.address}: {_reason(error)}") from error
+            raise StorageError(f"cannot read from {self.address}: {reason_of(error)}") from error
         return {
             key: _unread(key, content) if isinstance(content, Exception) else content
             for key, content in zip(paths.values(), contents, strict=True)
@@ -217,7 +213,7 @@ class Storage:
             else:
                 self.filesystem.pipe_file(self.path(key), content)
         except FAILURES as error:
-            raise StorageError(f"cannot write {self.address}/{key}: {_reason(error)}") from error
+            raise StorageError(f"cannot write {self.address}/{key}: {reason_of(error)}") from error
 
     def create(self, key: str, content: bytes) -> bool:
         """Write an object only if there is none; return whether it was written.
@@ -243,9 +239,9 @@ class Storage:
             return False
         except FAILURES as error:
             # moto's refusal reaches us as a FileExistsError, radosgw's as an OSError without a word.
-            if _code(error) in EXISTS:
+            if error_code(error) in EXISTS:
                 return False
-            raise StorageError(f"cannot write {self.address}/{key}: {_reason(error)}") from error
+            raise StorageError(f"cannot write {self.address}/{key}: {reason_of(error)}") from error
         return True
 
     def _put_if_none(self, path: str, content: bytes) -> None:
@@ -253,7 +249,7 @@ class Storage:
             try:
                 self.filesystem.pipe_file(path, content, mode="create")
             except OSError as error:
-                if _code(error) not in IN_CONFLICT:
+                if error_code(error) not in IN_CONFLICT:
                     raise
                 time.sleep(pause)
             else:
@@ -267,7 +263,7 @@ class Storage:
         except FileNotFoundError:
             return
         except FAILURES as error:
-            raise StorageError(f"cannot delete {self.address}/{key}: {_reason(error)}") from error
+            raise StorageError(f"cannot delete {self.address}/{key}: {reason_of(error)}") from error
 
 
 def _written_beside(path: str, content: bytes) -> Path:
@@ -283,38 +279,10 @@ def _written_beside(path: str, content: bytes) -> Path:
 
 def _unread(key: str, error: Exception) -> bytes | StorageError:
     # An object's first bytes are beyond its end only if it has none.
-    return b"" if _code(error) in BEYOND_THE_END else StorageError(f"cannot read {key}: {_reason(error)}")
+    return b"" if error_code(error) in BEYOND_THE_END else StorageError(f"cannot read {key}: {reason_of(error)}")
 
 
 def _etag(info: dict[str, Any]) -> str:
     if "ETag" in info:
         return str(info["ETag"]).strip('"')
     return f"{info['mtime']:.6f}-{info['size']}"
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file, folder or bucket"
-    if isinstance(error, NoCredentialsError):
-        return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-    if isinstance(error, EndpointConnectionError):
-        return f"{error}: check AWS_ENDPOINT_URL"
-    answer, code = _answer(error), _code(error)
-    if code in IN_CONFLICT:
-        return f"others were writing it each of {len(CONFLICT_PAUSES) + 1} times ({code}): run again"
-    if isinstance(error, PermissionError) and code:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
-        return (
-            f"{endpoint} refuses access ({code}): check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, that "
-            "AWS_ENDPOINT_URL is theirs, and what their policy allows"
-        )
-    return answer.get("Message") or code or str(error) or type(error).__name__
-
-
-def _code(error: Exception) -> str:
-    return _answer(error).get("Code", "")
-
-
-def _answer(error: Exception) -> dict[str, str]:
-    # The cause of the file error that s3fs makes of it, whose own text may be empty.
-    return error.__cause__.response.get("Error", {}) if isinstance(error.__cause__, ClientError) else {}

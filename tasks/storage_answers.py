@@ -1,0 +1,40 @@
+"""What folders and object stores answer when they refuse, in the words of who has to act on it."""
+
+import os
+
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+
+# Error codes of S3, and what botocore has instead where an answer has no body.
+EXISTS = ("PreconditionFailed", "412")
+IN_CONFLICT = ("ConditionalRequestConflict", "409")
+BEYOND_THE_END = ("InvalidRange", "416")
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a request failed, and where it can be told, what to do about it."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file, folder or bucket"
+    if isinstance(error, NoCredentialsError):
+        return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    if isinstance(error, EndpointConnectionError):
+        return f"{error}: check AWS_ENDPOINT_URL"
+    answer, code = _answer(error), error_code(error)
+    if code in IN_CONFLICT:
+        return f"others were writing it at each try ({code}): run again"
+    if isinstance(error, PermissionError) and code:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+        return (
+            f"{endpoint} refuses access ({code}): check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, that "
+            "AWS_ENDPOINT_URL is theirs, and what their policy allows"
+        )
+    return answer.get("Message") or code or str(error) or type(error).__name__
+
+
+def error_code(error: Exception) -> str:
+    """Return the store's own code of a failure, as ``NoSuchBucket``; empty if it has none."""
+    return _answer(error).get("Code", "")
+
+
+def _answer(error: Exception) -> dict[str, str]:
+    # The cause of the file error that s3fs makes of it, whose own text may be empty.
+    return error.__cause__.response.get("Error", {}) if isinstance(error.__cause__, ClientError) else {}
