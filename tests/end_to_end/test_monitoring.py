@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -171,6 +171,17 @@ def test_a_night_that_fails_alarms(server, alarms, tmp_path):
     (tmp_path / "images" / "line-2").mkdir(parents=True)
     assert run_night(server, tmp_path, "line-3").returncode != 0
     wait_for(lambda: any("SSDnet: failed night" in text for text in alarms[1]), what="an alarm of the failed night")
+
+
+def test_a_night_that_no_worker_takes_alarms(server, alarms):
+    flow = ask(server, "flows/", {"name": "nightly"})
+    due = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
+    state = {"type": "SCHEDULED", "name": "Scheduled", "state_details": {"scheduled_time": due}}
+    run = ask(server, "flow_runs/", {"flow_id": flow["id"], "name": "nightly line-4", "state": state})
+    wait_for(
+        lambda: any("SSDnet: late night" in text and run["name"] in text for text in alarms[1]),
+        what="an alarm of the late night",
+    )
 
 
 def test_a_run_killed_with_all_its_processes_is_marked_within_a_minute(server, tmp_path):
