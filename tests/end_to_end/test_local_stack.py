@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pytest
 from infra.local.processes import marked
 from infra.local.registration import ask
 from tests.browser import CHROMIUM, browser, opened
+from tests.conftest import QUICK as QUICK_OPTIONS
 from tests.conftest import ROOT, accepts, wait_for
 
 pytestmark = pytest.mark.slow
@@ -163,6 +165,31 @@ def test_the_prefect_ui_and_the_gallery_show_the_night_in_a_browser(stack, night
             loaded = "[...document.images].filter(image => image.complete && image.naturalWidth).length"
             wait_for(lambda: page.value(loaded) >= 2, what="the gallery's pictures")
             page.screenshot(tmp_path / "gallery.png")
+
+
+def test_a_backfill_over_nights_in_s3_leaves_what_is_sealed_alone(stack, night):
+    sealed = date.fromisoformat(night["parameters"]["day"])
+    first, before = sealed - timedelta(days=3), sealed - timedelta(days=1)
+    code = "import sys; from tasks.sample_night import write_line_night as w; from tasks.storage import Storage; "
+    code += "[w(Storage(address), images=2) for address in sys.argv[1:]]"
+    made = [f"{stack.environment['SSDNET_IMAGES']}/line-1/{day}" for day in (first, before)]
+    environment = {**os.environ, **stack.environment}
+    subprocess.run([sys.executable, "-c", code, *made], env=environment, check=True)
+
+    days = ["--start", str(first), "--end", str(sealed)]
+    command = [sys.executable, "-m", "flows", "backfill", "--line", "line-1", *days]
+    told = subprocess.run([*command, "--json", *QUICK_OPTIONS], env=environment, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+
+    nights = [(found["before"], found["state"]) for found in json.loads(told.stdout)["nights"]]
+    assert nights == [
+        ("to do", "sealed"),
+        ("no images", "no images"),
+        ("to do", "sealed"),
+        ("sealed", "sealed"),
+    ]
+    again = subprocess.run([*command, "--dry-run", "--json", *QUICK_OPTIONS], env=environment, capture_output=True)
+    assert [found["state"] for found in json.loads(again.stdout)["nights"]].count("sealed") == 3
 
 
 def test_a_second_up_of_the_same_home_says_who_runs(stack, ssdnet):
