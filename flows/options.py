@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-MAX_GROUP = 256
-"""Images fitted together at most: far beyond where a GPU is busy."""
+from ssdnet_core.config import MAX_GROUP
 
 Input = Annotated[str, typer.Argument(help="Folder, file, glob or s3://bucket/prefix of images.")]
 Labelled = Annotated[str, typer.Argument(help="Folder in MVTec-AD layout: one category, or several.")]

@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar, cast
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from flows.options import MAX_GROUP
+from ssdnet_core.config import MAX_GROUP
 
 GroupSize = Annotated[int, Field(ge=1, le=MAX_GROUP)] | None
 

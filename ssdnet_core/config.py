@@ -15,6 +15,9 @@ from ssdnet_core.errors import InvalidConfigError
 METHOD_VERSION = 2
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
+MAX_GROUP = 256
+"""Images fitted together at most, far beyond where a GPU is busy. No setting: results do not depend on the group."""
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

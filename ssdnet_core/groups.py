@@ -13,16 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ssdnet_core.config import Config
+from ssdnet_core.config import MAX_GROUP, Config
 from ssdnet_core.devices import resolve_device
 from ssdnet_core.localization import Localization, localize_prepared, prepared
 from ssdnet_core.preparation import WorkingImage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-MAX_GROUP = 256
-"""Images in a group at most: far beyond where a device is busy."""
 
 FREE_SHARE = 0.7
 """Of the free memory, for a group; the rest is for what convolutions need while they run."""
