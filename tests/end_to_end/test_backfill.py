@@ -109,16 +109,16 @@ def site(tmp_path_factory: pytest.TempPathFactory):
         wait_for(scheduler_file.exists, what="the Dask scheduler")
         environment["SSDNET_SCHEDULER"] = json.loads(scheduler_file.read_text())["address"]
         prefect(environment, "--no-prompt", "deploy", "--all")
-        yield Site(folder, environment)
+        site = Site(folder, environment)
+        for line in ("line-1", "line-2"):
+            for day in (1, 4):
+                site.write_night(line, day)
+        broken = site.write_night("line-1", 2)
+        (broken / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+        yield site
 
 
 def test_a_killed_backfill_run_again_seals_every_night_once(site):
-    site.write_night("line-1", 1)
-    broken = site.write_night("line-1", 2)
-    (broken / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    site.write_night("line-1", 4)
-    for day in (1, 4):
-        site.write_night("line-2", day)
     status, nights = site.backfill("--line", "line-1", last=1)
     assert (status, nights["line-1", "01"]["state"]) == (0, "sealed")
     done = site.seal("line-1-2026-11-01")
@@ -222,12 +222,12 @@ def test_a_night_whose_truth_is_known_in_part_is_measured_in_part(site):
     run = ask(site.environment, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
     wait_for(lambda: site.state(run) in ENDED, what="the night", timeout=300)
     assert site.state(run) == "COMPLETED"
-    batch = site.results / f"line-2-2026-11-01~{config.fingerprint()[:8]}"
-    measured = json.loads((batch / "evaluation.json").read_text())
+    [evaluation] = site.results.glob("line-2-2026-11-01*/evaluation.json")
+    measured = json.loads(evaluation.read_text())
     assert [(image["key"], image["truly_defective"]) for image in measured["images"]] == [("001.png", True)]
     assert [image["key"] for image in measured["unmeasured"]] == ["000.png"]
     assert measured["mean"]["auroc"] is not None
-    [masked] = [e for e in json.loads((batch / "manifest.json").read_text())["entries"] if e["mask"]]
+    [masked] = [e for e in json.loads((evaluation.parent / "manifest.json").read_text())["entries"] if e["mask"]]
     assert masked["key"] == "001.png"
 
 
