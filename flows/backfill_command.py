@@ -5,6 +5,8 @@ import sys
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from flows.embedded import HEARTBEAT
+
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
 
@@ -21,6 +23,7 @@ def backfill_nights(
     """
     # The run's log goes to the server alone: on the terminal there is the bar, and the table tells what failed.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT))
     from flows.backfill import NightsFailedError, backfill, plan_backfill
     from flows.backfill_summary import print_outcomes, print_plan
     from flows.night_runs import check_api

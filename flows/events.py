@@ -20,7 +20,7 @@ DEFECT_RATE = "ssdnet.batch.defect-rate"
 DEFECT_RATE_JUMP = "ssdnet.batch.defect-rate-jump"
 SCORE_DRIFT = "ssdnet.batch.score-drift"
 UP_TO_DATE = "ssdnet.line.up-to-date"
-"""The newest night of a line is sealed; backfilling an older one does not tell this."""
+"""Last night of a line is sealed; inspecting an older one does not tell this."""
 
 STOOD_STILL = "ssdnet.line.stood-still"
 WATCHED = "ssdnet.line.watched"
@@ -69,7 +69,7 @@ def night_compared(row: TrendRow) -> None:
 
 
 def line_up_to_date(night: Night) -> None:
-    """Tell that the newest night of a line is sealed."""
+    """Tell that last night of a line is sealed."""
     emit_event(UP_TO_DATE, resource=line_resource(night.line), payload={"day": night.day.isoformat()})
 
 

@@ -75,8 +75,8 @@ def tell_of_standstill(night: Night) -> None:
         events.line_stood_still(night)
 
 
-def tell_of_night(night: Night, batch: str, trends: Trends) -> None:
-    """Tell what is out of the ordinary about a night, and that the line is up to date if it is the newest."""
+def tell_of_night(night: Night, batch: str, trends: Trends, *, newest: bool) -> None:
+    """Tell what is out of the ordinary about a night, and if it is the ``newest`` that its line is up to date."""
     if FlowRunContext.get() is None:
         return
     row = next((row for row in trends.rows if row.figures.batch == batch), None)
@@ -86,7 +86,7 @@ def tell_of_night(night: Night, batch: str, trends: Trends) -> None:
         get_run_logger().warning("line %s, batch %s: %s", night.line, batch, remark)
     with _harmless():
         events.night_compared(row)
-        if night.day == trends.rows[-1].figures.day:
+        if newest:
             events.line_up_to_date(night)
         show_trends(night.line, row, trends)
 

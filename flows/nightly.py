@@ -66,12 +66,16 @@ def nightly(
             not hold as many takes fewer.
         refit: Inspect every image again, those that are done as well.
     """
-    night = Night(line, day or day_before(runtime.flow_run.scheduled_start_time or datetime.now(UTC), timezone))
+    last = day_before(runtime.flow_run.scheduled_start_time or datetime.now(UTC), timezone)
+    night = Night(line, day or last)
+    # An earlier night that is inspected again, or late, must not hide that the last one is missing.
+    newest = night.day >= last
     source = night.below(images)
     if not count_images(images, night, days=days_on_storage(images, line)):
         message = f"no images at {source.address}: the line stood still"
         get_run_logger().warning(message)
-        tell_of_standstill(night)
+        if newest:
+            tell_of_standstill(night)
         return Completed(name=NO_IMAGES, message=message)
     with Workers(scheduler, workers=workers, device=config.device) as crew:
         outcome = run_batch(
@@ -91,7 +95,7 @@ def nightly(
             observer().stage("measuring")
             measure(crew, whole(outcome), source=source, truth=known)
     batch = outcome.manifest.batch
-    tell_of_night(night, batch, update_trends(Storage(results), line, anew={batch}))
+    tell_of_night(night, batch, update_trends(Storage(results), line, anew={batch}), newest=newest)
     return outcome
 
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # A script of the checkou
 
 from flows import events
 
-HEARTBEAT = "prefect.flow-run.heartbeat"
+BEAT = "prefect.flow-run.heartbeat"
 FLOWS = ("inspect", "evaluate", "nightly", "backfill")
 STATES = [f"prefect.flow-run.{state}" for state in ("Completed", "NoImages", "Failed", "Cancelled", "Crashed")]
 """In which a run sends no heartbeat because it has ended."""
@@ -61,9 +61,7 @@ def automations(*, hours: float, alarm: Sequence[ActionTypes] = ()) -> list[Auto
         AutomationCore(
             name="SSDnet: crashed run",
             description="Marks a run as crashed that sends no heartbeat: its process died with its worker.",
-            trigger=_absence(
-                {HEARTBEAT, *STATES}, of="prefect.flow-run.*", after={HEARTBEAT}, within=SILENCE, flows=FLOWS
-            ),
+            trigger=_absence({BEAT, *STATES}, of="prefect.flow-run.*", after={BEAT}, within=SILENCE, flows=FLOWS),
             actions=[crashed],
         ),
         AutomationCore(

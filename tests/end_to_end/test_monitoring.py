@@ -72,13 +72,13 @@ def register(environment, *arguments):
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
-def run_night(environment, folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+def run_night(environment, folder: Path, line: str, *, day: date = LAST) -> subprocess.CompletedProcess[str]:
     code = (
         "import json, sys, datetime\n"
         "from flows.nightly import nightly\n"
         "from ssdnet_core.config import Config\n"
         "images, results, line, changes = sys.argv[1:]\n"
-        f"nightly(line, images, results, day=datetime.date.fromisoformat('{LAST}'), workers=1,\n"
+        f"nightly(line, images, results, day=datetime.date.fromisoformat('{day}'), workers=1,\n"
         "        config=Config().updated(json.loads(changes)))\n"
     )
     arguments = [folder / "images", folder / "results", line, json.dumps(QUICK_CONFIG)]
@@ -165,6 +165,21 @@ def test_a_night_stands_on_its_runs_page_and_a_jump_of_its_defect_rate_alarms(se
     assert rate["payload"]["alarm"] is True
     assert {"ssdnet.line.line-1"} <= {related["prefect.resource.id"] for related in rate["related"]}
     wait_for(lambda: any("SSDnet: defect rate" in text for text in alarms[1]), what="an alarm of the defect rate")
+
+
+def test_only_last_night_makes_a_line_up_to_date(server, tmp_path):
+    last = datetime.now(UTC).date()
+    for day in (last - timedelta(days=7), last):
+        folder = tmp_path / "images" / "line-5" / day.isoformat()
+        folder.mkdir(parents=True)
+        Image.fromarray(sample("weave", "none", size=(96, 96), seed=day.day).pixels).save(folder / "0.png")
+        assert run_night(server, tmp_path, "line-5", day=day).returncode == 0
+    assert run_night(server, tmp_path, "line-5", day=last - timedelta(days=3)).returncode == 0
+
+    wait_for(lambda: events_named(server, "ssdnet.line.up-to-date"), what="the line up to date")
+    [told] = events_named(server, "ssdnet.line.up-to-date")
+    assert told["payload"]["day"] == last.isoformat()
+    assert not events_named(server, "ssdnet.line.stood-still")
 
 
 def test_a_night_that_fails_alarms(server, alarms, tmp_path):
