@@ -36,11 +36,11 @@ from tasks.discovery import NothingToInspectError
 from tasks.nights import Night, count_images, days_on_storage
 from tasks.seal import Seal
 from tasks.sealed import find_seal
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageError
 
 POLL_SECONDS = 2.0
 PATIENCE_SECONDS = 600.0
-"""How long the server may be away, as for its own restart, before a backfill gives up watching."""
+"""How long the server or the storage may be away, as for a restart, before a backfill gives up watching."""
 LISTINGS = 8
 """Nights listed side by side."""
 
@@ -196,18 +196,20 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
             )
             time.sleep(POLL_SECONDS)
             runs = look_up(active)
-        except NoPrefectApiError:
+            ended = {
+                run: _outcome(plan, night, run, runs.get(run))
+                for run, night in active.items()
+                if _has_ended(runs.get(run))
+            }
+        except (NoPrefectApiError, StorageError):
             if time.monotonic() - answered > PATIENCE_SECONDS:
                 raise
             time.sleep(POLL_SECONDS)
             continue
         answered = time.monotonic()
-        for run, night in list(active.items()):
-            seen = runs.get(run)
-            if seen is None or seen.state is None or seen.state.is_final():
-                del active[run]
-                outcomes[night] = outcome = _outcome(plan, night, run, seen)
-                get_run_logger().info("%s: %s %s", night.night, outcome.state, outcome.reason)
+        for run, outcome in ended.items():
+            outcomes[active.pop(run)] = outcome
+            get_run_logger().info("%s: %s %s", outcome.planned.night, outcome.state, outcome.reason)
     return tuple(outcomes[night] for night in plan.nights)
 
 
@@ -248,6 +250,10 @@ def _look_at_storage(line: Line, days: Sequence[date], *, fingerprint: str) -> d
     nights = [Night(line.name, day) for day in days]
     with ThreadPoolExecutor(LISTINGS) as threads:
         return dict(zip(nights, threads.map(look, nights), strict=True))
+
+
+def _has_ended(seen: FlowRun | None) -> bool:
+    return seen is None or seen.state is None or seen.state.is_final()
 
 
 def _outcome(plan: BackfillPlan, night: PlannedNight, run: UUID, seen: FlowRun | None) -> NightOutcome:

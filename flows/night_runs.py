@@ -33,6 +33,8 @@ PAGE = 200
 """Most that the server returns at once."""
 SOON = timedelta(minutes=5)
 """A run that its schedule starts within this time is waited for as one that runs."""
+UNAVAILABLE = {401, 403, 407, 429, 500, 502, 503, 504}
+"""Statuses with which the server, or a proxy before it, refuses whatever it is asked."""
 
 
 class NoPrefectApiError(SsdnetError, OSError):
@@ -229,6 +231,14 @@ def _server() -> Iterator[SyncPrefectClient]:
     try:
         with get_client(sync_client=True) as client:
             yield client
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code not in UNAVAILABLE:
+            raise
+        raise NoPrefectApiError(
+            f"the Prefect API at {get_current_settings().api.url} answers {error.response.status_code} "
+            f"{error.response.reason_phrase}: is it behind a proxy, or does it want PREFECT_API_AUTH_STRING or "
+            "PREFECT_API_KEY?"
+        ) from error
     except (httpx.TransportError, RuntimeError) as error:
         # A client that cannot reach the server at its first request says so with a RuntimeError.
         if isinstance(error, RuntimeError) and not isinstance(error.__cause__, httpx.TransportError):

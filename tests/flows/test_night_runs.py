@@ -1,0 +1,51 @@
+"""What becomes of a Prefect API that refuses, as one behind a proxy does; over real HTTP connections."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from uuid import uuid4
+
+import httpx
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from flows.night_runs import NoPrefectApiError, check_api, look_up
+
+
+@pytest.fixture
+def refusing(request):
+    """The address of an API that answers everything with one status."""
+
+    class Refusal(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(request.param)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
+
+        def log_message(self, *arguments):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Refusal)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}/api"
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}):
+        yield
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("refusing", [401, 502, 503], indirect=True)
+def test_an_api_that_refuses_everything_is_no_api_for_now(refusing):
+    with pytest.raises(NoPrefectApiError, match=r"answers \d{3}"):
+        look_up([uuid4()])
+    with pytest.raises(NoPrefectApiError, match=r"answers \d{3}"):
+        check_api()
+
+
+@pytest.mark.parametrize("refusing", [422], indirect=True)
+def test_a_request_that_is_refused_for_itself_is_not_asked_again(refusing):
+    with pytest.raises(httpx.HTTPStatusError):
+        look_up([uuid4()])
