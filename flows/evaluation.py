@@ -95,6 +95,6 @@ def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: Truth) -
     if evaluation is None:
         images = [JudgedImage(outcome.records[entry.index], entry.mask) for entry in manifest.entries if entry.present]
         evaluation = summarise_metrics(measure_batch(crew.client, images, Measurement(inspection, truth)))
-        write_evaluation(folder, manifest, evaluation, basis=basis)
+        write_evaluation(folder, outcome.seal, evaluation, basis=basis)
     tell_of_metrics(manifest.batch, evaluation)
     return evaluation

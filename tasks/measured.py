@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any, TypeVar
 
 from ssdnet_core.metrics import PixelMetrics
-from tasks.batch import ImageEntry, Manifest
+from tasks.batch import ImageEntry
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.image_metrics import BORDER, ImageMetrics, UnmeasuredImage
 from tasks.seal import Seal
@@ -44,9 +44,9 @@ def evaluation_basis(seal: Seal, entries: Iterable[ImageEntry], truth: Iterable[
     return digest.hexdigest()
 
 
-def write_evaluation(folder: Storage, manifest: Manifest, evaluation: Evaluation, *, basis: str) -> None:
+def write_evaluation(folder: Storage, seal: Seal, evaluation: Evaluation, *, basis: str) -> None:
     """Write the metrics as JSON beside the maps."""
-    head = {"batch": manifest.batch, "fingerprint": manifest.fingerprint, "basis": basis}
+    head = {"batch": seal.batch, "fingerprint": seal.fingerprint, "digest": seal.digest, "basis": basis}
     folder.write(EVALUATION, (json.dumps({**head, **evaluation_tree(evaluation)}, indent=1) + "\n").encode())
 
 

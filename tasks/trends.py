@@ -22,7 +22,7 @@ from tasks.maps import STATUSES, read_figures
 from tasks.measured import EVALUATION
 from tasks.nights import Night, night_of
 from tasks.seal import Seal
-from tasks.storage import Storage, StorageError
+from tasks.storage import MissingObjectError, Storage, StorageError
 
 TRENDS = "trends"
 SCORE_PROBABILITIES = {
@@ -218,7 +218,7 @@ def _kept(folder: Storage, night: Night, seal: Seal) -> NightFigures:
     rate = seal.defective / seal.inspected if seal.inspected else None
     known = NightFigures(day=night.day, defect_rate=rate, **asdict(seal))
     try:
-        figures = replace(known, **_measured_by_image(folder), **_measured(folder))
+        figures = replace(known, **_measured_by_image(folder), **_measured(folder, seal))
     except (OSError, KeyError, ValueError):
         return known  # The store is gone or cannot be read: the seal still has the counts. Not kept, it may come back.
     folder.write(TREND, figures.to_json())
@@ -239,11 +239,13 @@ def _measured_by_image(folder: Storage) -> dict[str, Any]:
     }
 
 
-def _measured(folder: Storage) -> dict[str, Any]:
-    if not folder.exists(EVALUATION):
+def _measured(folder: Storage, seal: Seal) -> dict[str, Any]:
+    try:
+        measured = json.loads(folder.read(EVALUATION))
+    except MissingObjectError:
         return {}
-    mean = json.loads(folder.read(EVALUATION))["mean"]
-    return {name: mean[name] for name in MEASURED}
+    # The metrics of results that have changed since are not this night's.
+    return {name: measured["mean"][name] for name in MEASURED} if measured["digest"] == seal.digest else {}
 
 
 def _parsed(content: bytes | StorageError) -> NightFigures | None:

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ssdnet_core.config import Config
-from tasks.batch import ImageEntry, Manifest
+from tasks.batch import ImageEntry
 from tasks.category_metrics import Evaluation, gathered, summarise_metrics
 from tasks.image_metrics import UnmeasuredImage
 from tasks.measured import EVALUATION, evaluation_basis, read_evaluation, write_evaluation
@@ -23,7 +22,7 @@ BASIS = evaluation_basis(SEAL, [ENTRY], [MASK])
 def written(tmp_path, *missed: UnmeasuredImage) -> tuple[Storage, Evaluation]:
     evaluation = summarise_metrics(gathered([*night(), *missed]))
     folder = Storage(str(tmp_path))
-    write_evaluation(folder, Manifest(batch="n", input="", pattern="", config=Config()), evaluation, basis=BASIS)
+    write_evaluation(folder, SEAL, evaluation, basis=BASIS)
     return folder, evaluation
 
 

@@ -110,10 +110,18 @@ def test_metrics_that_came_later_are_read_when_asked_for(results):
     folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
     assert read_nights(results, "line-1")[0].auroc is None
     mean = {"auroc": 0.98, "average_precision": 0.6, "aupro": None, "image_auroc": 1.0}
-    folder.write("evaluation.json", json.dumps({"mean": mean}).encode())
+    measured = {"mean": mean, "digest": read_seal(folder).digest}
+    folder.write("evaluation.json", json.dumps(measured).encode())
     assert read_nights(results, "line-1")[0].auroc is None
     assert read_nights(results, "line-1", anew={"line-1-2026-09-01"})[0].auroc == 0.98
     assert read_nights(results, "line-1")[0].auroc == 0.98
+
+
+def test_metrics_of_results_that_have_changed_since_are_not_a_nights_own(results):
+    folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
+    mean = {"auroc": 0.98, "average_precision": 0.6, "aupro": None, "image_auroc": 1.0}
+    folder.write("evaluation.json", json.dumps({"mean": mean, "digest": "of earlier results"}).encode())
+    assert read_nights(results, "line-1")[0].auroc is None
 
 
 def test_what_is_kept_of_another_seal_is_made_again(results):
