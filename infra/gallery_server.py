@@ -7,17 +7,24 @@ pictures are served, and nothing is ever changed.
 import argparse
 import html
 import mimetypes
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import compress
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from tasks.report import PAGE
-from tasks.storage import Storage, StorageError
+from tasks.storage import MissingObjectError, Storage
 from tasks.trends import TRENDS
 
 SUFFIXES = (".html", ".jpg", ".png", ".svg")
+HEALTH = "/health"
+"""Answers as long as the server does, whatever the storage does."""
+
+REQUESTS = 16
+"""Batches asked for their gallery side by side."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -37,19 +44,23 @@ def read_page(results: Storage, key: str) -> bytes:
 
     Raises
     ------
-    StorageError
+    MissingObjectError
         If there is none, or it is a link that leads out of the results.
     """
     if results.is_local and not Path(results.path(key)).resolve().is_relative_to(Path(results.root).resolve()):
-        raise StorageError(f"{key} leads out of {results.address}")
+        raise MissingObjectError(f"{key} leads out of {results.address}")
     return results.read(key)
 
 
 def pages(results: Storage) -> list[str]:
     """Return the keys of the pages to begin with: trends, then galleries, the last by name first."""
-    trends = [f"{TRENDS}/{name}" for name in _names(results.below(TRENDS))]
-    galleries = [f"{name}/{PAGE}" for name in reversed(_names(results)) if results.exists(f"{name}/{PAGE}")]
-    return [key for key in (*trends, *galleries) if page_key(f"/{quote(key)}")]
+    drawn = results.below(TRENDS)
+    trends = [f"{TRENDS}/{page.key}" for page in drawn.list("*.html")] if drawn.exists() else []
+    batches = reversed(results.folders()) if results.exists() else ()
+    candidates = [f"{name}/{PAGE}" for name in batches]
+    with ThreadPoolExecutor(REQUESTS) as threads:
+        there = list(threads.map(results.exists, candidates))
+    return [key for key in (*trends, *compress(candidates, there)) if page_key(f"/{quote(key)}")]
 
 
 def front_page(results: Storage) -> str:
@@ -63,14 +74,6 @@ def front_page(results: Storage) -> str:
         f"<h1>Galleries in {html.escape(results.address)}</h1>\n"
         f"{f'<ul>{links}</ul>' if links else '<p>None yet.</p>'}</html>\n"
     )
-
-
-def _names(folder: Storage) -> list[str]:
-    try:
-        found = folder.filesystem.ls(folder.root, detail=False)
-    except FileNotFoundError:
-        return []
-    return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
 
 
 class GalleryHandler(BaseHTTPRequestHandler):
@@ -91,16 +94,20 @@ class GalleryHandler(BaseHTTPRequestHandler):
             return
         key = page_key(path)
         try:
-            if path == "/":
+            if path == HEALTH:
+                self._answer(b"ok", "text/plain")
+            elif path == "/":
                 self._answer(front_page(self._results).encode(), "text/html")
             elif key is None:
                 self.send_error(HTTPStatus.NOT_FOUND)
             else:
                 kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
                 self._answer(read_page(self._results, key), kind)
+        except MissingObjectError:
+            self.send_error(HTTPStatus.NOT_FOUND)
         except OSError as error:
             self.log_error("%s", error)
-            self.send_error(HTTPStatus.NOT_FOUND)
+            self.send_error(HTTPStatus.BAD_GATEWAY, explain="The storage of the results does not answer.")
 
     do_HEAD = do_GET  # noqa: N815 - http.server's name
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.embedded import HEARTBEAT
+from infra.gallery_server import HEALTH
 from infra.local.endpoints import LOOPBACK, Endpoints
 from infra.local.errors import LocalStackError
 from infra.local.processes import Part, python
@@ -139,7 +140,7 @@ def parts(settings: StackSettings, project: Project) -> Stack:
         gallery=Part(
             name="gallery server",
             command=python("infra.gallery_server", results, "--host", host, "--port", str(endpoints.gallery)),
-            answers=partial(_answers, endpoints.gallery_url),
+            answers=partial(_answers, f"{endpoints.gallery_url}{HEALTH}"),
         ),
         runners=tuple(_runner(pool, api) for pool in project.pools),
     )

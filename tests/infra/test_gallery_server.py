@@ -3,14 +3,31 @@
 import http.client
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from s3fs import S3FileSystem
 
 from infra.gallery_server import gallery_server, page_key
 from tasks.storage import Storage
+from tests.conftest import free_port
+
+
+@contextmanager
+def serving(results: Storage) -> Iterator[int]:
+    """Serve the galleries of some results; gives the port."""
+    server = gallery_server(results)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +47,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
     (root / "results" / "night <1>" / "report" / "link.html").symlink_to(root / "secret.html")
-    server = gallery_server(Storage(str(root / "results")))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield root, server.server_address[1]
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Storage(str(root / "results"))) as port:
+        yield root, port
 
 
 def asked(port: int, path: str, *, method: str = "GET", host: str | None = None) -> tuple[int, str, str]:
@@ -67,6 +79,31 @@ def test_the_front_page_links_to_trends_and_finished_batches_only_with_names_esc
     assert '<a href="/night%20%3C1%3E/report/index.html">night &lt;1&gt;</a>' in page
     assert '<a href="/trends/line-1.html">trends/line-1</a>' in page
     assert page.count("<li>") == 2
+
+
+def test_before_the_first_batch_the_front_page_says_so(tmp_path):
+    with serving(Storage(str(tmp_path / "results"))) as port:
+        assert "None yet" in asked(port, "/")[2]
+
+
+@pytest.fixture
+def store_away(monkeypatch):
+    """An S3 store that does not answer."""
+    away = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}", "AWS_MAX_ATTEMPTS": "1"}
+    for name, value in {**away, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}.items():
+        monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()
+    yield Storage("s3://results")
+    S3FileSystem.clear_instance_cache()
+
+
+def test_a_store_that_is_away_is_told_and_the_server_stays_healthy(store_away):
+    with serving(store_away) as port:
+        for path in ("/", "/line-1-2026-11-22/report/index.html"):
+            status, _, text = asked(port, path)
+            assert status == 502
+            assert "storage" in text
+        assert asked(port, "/health") == (200, "text/plain", "ok")
 
 
 @pytest.mark.parametrize(
