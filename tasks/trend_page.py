@@ -19,6 +19,7 @@ MOST_NIGHTS = 366
 
 LISTED = 28
 ROUNDS = 5
+"""Looks at most: each run that seals a night meanwhile writes, and looks again, as well."""
 
 
 class NoNightsError(SsdnetError, ValueError):
