@@ -14,6 +14,7 @@ from tasks.seal import Seal
 from tasks.trends import TrendRow
 
 BATCH_SEALED = "ssdnet.batch.sealed"
+MANY_FAILED = "ssdnet.batch.many-failed"
 IMAGE_FAILED = "ssdnet.image.failed"
 IMAGES_FAILED = "ssdnet.images.failed"
 DEFECT_RATE = "ssdnet.batch.defect-rate"
@@ -27,12 +28,16 @@ WATCHED = "ssdnet.line.watched"
 """From now on a line is expected to become up to date."""
 
 LONGEST_REASON = 500
+FEW = 0.05
+"""Share of a batch's images that may fail: a broken file now and then, not a broken worker."""
 
 
 def batch_sealed(seal: Seal, *, folder: str, report: str) -> None:
-    """Tell that a batch is finished."""
+    """Tell that a batch is finished, and if too many of its images could not be inspected."""
     figures = {name: getattr(seal, name) for name in ("images", "inspected", "failed", "defective")}
     _emit(BATCH_SEALED, seal.batch, {**figures, "digest": seal.digest, "folder": folder, "report": report})
+    if seal.failed > FEW * seal.images:
+        _emit(MANY_FAILED, seal.batch, figures)
 
 
 def image_failed(batch: str, record: ImageRecord) -> None:

@@ -91,6 +91,12 @@ def automations(*, hours: float, alarm: Sequence[ActionTypes] = ()) -> list[Auto
             actions=actions,
         ),
         AutomationCore(
+            name="SSDnet: failed images",
+            description=f"Alarms if more than {100 * events.FEW:g} % of a batch's images could not be inspected.",
+            trigger=_presence({events.MANY_FAILED}, of="ssdnet.batch.*"),
+            actions=actions,
+        ),
+        AutomationCore(
             name="SSDnet: defect rate",
             description="Alarms if the defect rate of a night is not what the nights before it let expect.",
             trigger=_presence({events.DEFECT_RATE_JUMP}, of="ssdnet.batch.*"),

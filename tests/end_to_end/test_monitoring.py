@@ -164,7 +164,8 @@ def test_a_night_stands_on_its_runs_page_and_a_jump_of_its_defect_rate_alarms(se
     [rate] = events_named(server, "ssdnet.batch.defect-rate")
     assert rate["payload"]["alarm"] is True
     assert {"ssdnet.line.line-1"} <= {related["prefect.resource.id"] for related in rate["related"]}
-    wait_for(lambda: any("SSDnet: defect rate" in text for text in alarms[1]), what="an alarm of the defect rate")
+    for name in ("SSDnet: defect rate", "SSDnet: failed images"):
+        wait_for(lambda name=name: any(name in text for text in alarms[1]), what=f"an alarm of {name}")
 
 
 def test_only_last_night_makes_a_line_up_to_date(server, tmp_path):
