@@ -1,5 +1,6 @@
 """The gallery of a batch: one static page, worst first, that opens from any folder without a network."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ DRAWING_THREADS = 4
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the gallery: its record, and its files below the report."""
+    """An image of the gallery: its record, and its files below the report; no photograph if it is gone."""
 
     record: ImageRecord
     photograph: str
@@ -51,9 +52,10 @@ def write_report(
     lowest, highest = colour_range(manifest)
     draw = partial(_draw, folder, Storage(manifest.input), lowest=lowest, highest=highest)
     with ThreadPoolExecutor(DRAWING_THREADS) as pool:
-        pictures = [picture for picture in pool.map(draw, inspected[:most_pictures]) if picture]
+        pictures = list(pool.map(draw, inspected[:most_pictures]))
     for picture in pictures[:MOST_OVERLAYS]:
-        _draw_overlay(folder, picture)
+        if picture.photograph:
+            _draw_overlay(folder, picture)
     page = _page(
         manifest,
         summary,
@@ -89,17 +91,25 @@ def colour_range(manifest: Manifest) -> tuple[float, float]:
     return 0.5 * level, 2.0 * level
 
 
-def _draw(folder: Storage, source: Storage, record: ImageRecord, *, lowest: float, highest: float) -> Picture | None:
-    try:
-        pixels = decode(source.read(record.key)).pixels
-    except (StorageError, DecodeError):
-        return None  # Removed or replaced since it was inspected: its figures stay, its picture is gone.
-    name = f"images/{record.index:07d}"
-    picture = Picture(record=record, photograph=f"{name}.jpg", heat=f"{name}-map.png")
-    folder.write(f"{REPORT}/{picture.photograph}", photograph(pixels))
-    heat = heat_layer(read_map(folder, record), lowest=lowest, highest=highest)
-    folder.write(f"{REPORT}/{picture.heat}", heat)
-    return picture
+def _draw(folder: Storage, source: Storage, record: ImageRecord, *, lowest: float, highest: float) -> Picture:
+    heat = f"images/{record.index:07d}-map.png"
+    layer = heat_layer(read_map(folder, record), lowest=lowest, highest=highest)
+    folder.write(f"{REPORT}/{heat}", layer)
+    return Picture(record=record, photograph=_draw_photograph(folder, source, record), heat=heat)
+
+
+def _draw_photograph(folder: Storage, source: Storage, record: ImageRecord) -> str:
+    # Named after the image's ETag as well: one that was drawn is right for ever, whatever becomes of the source.
+    name = f"images/{record.index:07d}-{hashlib.sha256(record.etag.encode()).hexdigest()[:8]}.jpg"
+    if not folder.exists(f"{REPORT}/{name}"):
+        try:
+            pixels = decode(source.read(record.key)).pixels
+        except (StorageError, DecodeError):
+            return ""
+        if pixels.shape[:2] != (record.height, record.width):
+            return ""  # Another image has taken its place.
+        folder.write(f"{REPORT}/{name}", photograph(pixels))
+    return name
 
 
 def _draw_overlay(folder: Storage, picture: Picture) -> None:

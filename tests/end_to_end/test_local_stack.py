@@ -143,7 +143,7 @@ def test_the_gallery_of_the_night_opens_over_http_with_its_pictures(stack, night
     assert b"line-1" in fetched(served + trends)
     gallery = fetched(served + page).decode()
     assert "001-" in gallery
-    picture = re.search(r"images/\d+\.jpg", gallery)[0]
+    picture = re.search(r"images/[\w-]+\.jpg", gallery)[0]
     assert fetched(f"{served}{page.rsplit('/', 1)[0]}/{picture}").startswith(b"\xff\xd8")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         fetched(f"{served}/line-1-{night['parameters']['day']}/seal.json")

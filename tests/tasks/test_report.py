@@ -36,9 +36,13 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == name]
 
 
+def page_of(folder):
+    return folder.read("report/index.html").decode()
+
+
 @pytest.fixture
-def drawn(tmp_path):
-    """A report on three images, the second of an evil name, the third broken."""
+def night(tmp_path):
+    """The folder, the manifest and the records of three images, the second of an evil name, the third broken."""
     night = tmp_path / "night"
     night.mkdir()
     for number, name in enumerate(("a.png", EVIL)):
@@ -66,8 +70,15 @@ def drawn(tmp_path):
             working_height=64,
             working_width=96,
         )
+    return folder, manifest, records
+
+
+@pytest.fixture
+def drawn(night):
+    """The folder of their report, and its page."""
+    folder, manifest, records = night
     write_report(folder, manifest, records, summary=summarise(manifest, records))
-    return folder, Page(folder.read("report/index.html").decode()), folder.read("report/index.html").decode()
+    return folder, Page(page_of(folder)), page_of(folder)
 
 
 def test_file_names_are_shown_and_never_run(drawn):
@@ -128,3 +139,32 @@ def test_the_worst_stand_as_one_file_each_with_map_and_regions_drawn(drawn):
     assert box[2] - box[0] > 60, "the region's edge is cyan"
     assert plain[0] > plain[2] + 50, "the map's highest colour is yellow"
     assert folder.exists(f"report/worst/{int(good):07d}.jpg")
+
+
+@pytest.mark.parametrize("drawn_before", [True, False])
+@pytest.mark.parametrize("replaced", [True, False])
+def test_an_image_that_is_gone_or_replaced_keeps_its_figure_and_the_photograph_if_one_was_drawn(
+    night, drawn_before, replaced
+):
+    folder, manifest, records = night
+    summary = summarise(manifest, records)
+    if drawn_before:
+        write_report(folder, manifest, records, summary=summary)
+    source = Storage(manifest.input)
+    was = {record.key: source.read(record.key) for record in records.values()}
+    source.delete(EVIL)
+    if replaced:
+        other = io.BytesIO()
+        Image.fromarray(np.zeros((40, 30), dtype=np.uint8)).save(other, "PNG")
+        source.write(EVIL, other.getvalue())
+
+    write_report(folder, manifest, records, summary=summary)
+
+    page = Page(page_of(folder))
+    assert [figure["data-defective"] for figure in page.of("figure")] == ["True", "False"]
+    photographs = [image["src"] for image in page.of("img") if image["src"].endswith(".jpg")]
+    assert len(photographs) == (2 if drawn_before else 1)
+    assert ("photograph is gone" in page_of(folder)) is not drawn_before
+    if drawn_before:
+        with Image.open(io.BytesIO(was[EVIL])) as image:
+            assert folder.read(f"report/{photographs[0]}") == photograph(np.asarray(image))
