@@ -27,6 +27,10 @@ class BatchConflictError(SsdnetError):
     """A batch of this name exists and is another one."""
 
 
+class DamagedBatchError(SsdnetError):
+    """What is stored of a batch cannot be understood."""
+
+
 @dataclass(frozen=True)
 class ImageEntry:
     """One image of a batch.
@@ -162,8 +166,20 @@ def folder_names(batch: str, fingerprint: str) -> tuple[str, str]:
 
 
 def read_manifest(folder: Storage) -> Manifest:
-    """Return the manifest as it is stored in a batch's folder."""
-    return Manifest.from_json(folder.read(MANIFEST))
+    """Return the manifest as it is stored in a batch's folder.
+
+    Raises
+    ------
+    DamagedBatchError
+        If it cannot be understood.
+    """
+    try:
+        return Manifest.from_json(folder.read(MANIFEST))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedBatchError(
+            f"{folder.address}/{MANIFEST} is damaged, or of another version: {error!r}. Move {folder.address} away, "
+            "and inspect again"
+        ) from error
 
 
 def open_batch(results: Storage, manifest: Manifest) -> Storage:

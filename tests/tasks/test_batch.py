@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ssdnet_core.config import Config
 from tasks.batch import (
     BatchConflictError,
+    DamagedBatchError,
     ImageEntry,
     Manifest,
     batch_name,
@@ -95,3 +96,11 @@ def test_another_input_of_the_same_name_is_refused_with_both_inputs(tmp_path):
     open_batch(results, manifest())
     with pytest.raises(BatchConflictError, match=r"/in.*not from /other.*--batch"):
         open_batch(results, manifest(source="/other"))
+
+
+@pytest.mark.parametrize("content", [b"", b'{"batch": "n", ', b"{}", b"\xff", b"[]"])
+def test_a_damaged_manifest_is_named_with_what_to_do(tmp_path, content):
+    folder = open_batch(Storage(str(tmp_path)), manifest())
+    folder.write("manifest.json", content)
+    with pytest.raises(DamagedBatchError, match=r"n/manifest\.json is damaged.*[Mm]ove .*/n away"):
+        open_batch(Storage(str(tmp_path)), manifest())
