@@ -5,9 +5,12 @@ tools do (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ...).
 """
 
 import os
+import re
+import stat
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,6 +18,7 @@ from typing import Any
 
 import fsspec
 from botocore.exceptions import BotoCoreError
+from fsspec.utils import glob_translate
 
 from ssdnet_core.errors import SsdnetError
 from tasks.storage_answers import BEYOND_THE_END, EXISTS, IN_CONFLICT, error_code, reason_of
@@ -125,21 +129,22 @@ class Storage:
             If the folder or bucket does not exist or cannot be listed.
         """
         try:
-            found: dict[str, dict[str, Any]] = (
-                self.filesystem.glob(self.path(pattern), detail=True)
-                if pattern
-                else self.filesystem.find(self.root, detail=True)
-            )
+            wanted = re.compile(glob_translate(pattern or "**"))
+            listed = _files(self.root, depth=_depth(pattern)) if self.is_local else self._objects()
+            found = [entry for entry in listed if wanted.match(entry.key)]
             if not found and not self.exists():
                 raise FileNotFoundError(self.root)
         except FAILURES as error:
             raise StorageError(f"cannot list {self.address}: {reason_of(error)}") from error
-        objects = [
-            StoredObject(key=path[len(self.root) + 1 :], size=int(info["size"]), etag=_etag(info))
-            for path, info in found.items()
-            if path != self.root and info["type"] == "file"
-        ]
-        return sorted(objects, key=lambda entry: entry.key)
+        return sorted(found, key=lambda entry: entry.key)
+
+    def _objects(self) -> Iterator[StoredObject]:
+        # All below the root whatever the glob: with a depth, s3fs leaves out the folders that it cannot list.
+        for path, info in self.filesystem.find(self.root, detail=True).items():
+            key = path[len(self.root) + 1 :]
+            # Consoles mark a folder by an object of its name and a slash.
+            if key and not key.endswith("/") and info["type"] == "file":
+                yield StoredObject(key, size=int(info["size"]), etag=str(info["ETag"]).strip('"'))
 
     def folders(self) -> tuple[str, ...]:
         """Return the names of the folders directly below the root, sorted; what lies in them is not listed.
@@ -266,6 +271,29 @@ class Storage:
             raise StorageError(f"cannot delete {self.address}/{key}: {reason_of(error)}") from error
 
 
+def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
+    # Not by fsspec, which leaves out the folders that it cannot list.
+    for folder, folders, names in os.walk(root, onerror=_raise_unless_gone):
+        if folder[len(root) :].count("/") + 1 == depth:
+            folders.clear()
+        for name in names:
+            path = f"{folder}/{name}"
+            with suppress(FileNotFoundError):
+                status = Path(path).stat()
+                if stat.S_ISREG(status.st_mode):
+                    etag = f"{status.st_mtime:.6f}-{status.st_size}"
+                    yield StoredObject(path[len(root) + 1 :], size=status.st_size, etag=etag)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _depth(pattern: str) -> int | None:
+    return pattern.count("/") + 1 if pattern and "**" not in pattern else None
+
+
 def _written_beside(path: str, content: bytes) -> Path:
     folder = Path(path).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -280,9 +308,3 @@ def _written_beside(path: str, content: bytes) -> Path:
 def _unread(key: str, error: Exception) -> bytes | StorageError:
     # An object's first bytes are beyond its end only if it has none.
     return b"" if error_code(error) in BEYOND_THE_END else StorageError(f"cannot read {key}: {reason_of(error)}")
-
-
-def _etag(info: dict[str, Any]) -> str:
-    if "ETag" in info:
-        return str(info["ETag"]).strip('"')
-    return f"{info['mtime']:.6f}-{info['size']}"

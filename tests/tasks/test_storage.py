@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -58,6 +59,40 @@ def test_reading_many_returns_what_failed_as_its_error(tmp_path):
 def test_a_missing_folder_is_an_error_and_not_an_empty_listing(tmp_path):
     with pytest.raises(StorageError, match="nowhere"):
         Storage(str(tmp_path / "nowhere")).list()
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.png", "*/*.png"])
+def test_a_folder_that_cannot_be_read_is_an_error_that_names_it(tmp_path, monkeypatch, pattern):
+    for key in ("a/1.png", "b/2.png"):
+        Storage(str(tmp_path)).write(key, b"x")
+    scandir = os.scandir
+
+    def failing(folder):
+        if str(folder).endswith("/b"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(StorageError, match=f"cannot list {tmp_path}: .*{os.strerror(errno.EIO)}.*/b"):
+        Storage(str(tmp_path)).list(pattern)
+
+
+def test_a_glob_does_not_go_deeper_than_it_matches(tmp_path, monkeypatch):
+    for key in ("1.png", "a/2.png", "a/b/3.png"):
+        Storage(str(tmp_path)).write(key, b"x")
+    seen, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: seen.append(Path(folder).name) or scandir(folder))
+    assert [entry.key for entry in Storage(str(tmp_path)).list("*/*.png")] == ["a/2.png"]
+    assert seen == [tmp_path.name, "a"]
+
+
+def test_a_link_to_a_file_is_listed_as_that_file(tmp_path):
+    Storage(str(tmp_path)).write("there/a.png", b"content")
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "1.png").symlink_to("../there/a.png")
+    (tmp_path / "night" / "2.png").symlink_to("../there/gone.png")
+    [linked], [itself] = (Storage(f"{tmp_path}/{folder}").list() for folder in ("night", "there"))
+    assert (linked.key, linked.size, linked.etag) == ("1.png", itself.size, itself.etag)
 
 
 def test_a_missing_object_is_named(tmp_path):
