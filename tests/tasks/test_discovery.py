@@ -48,6 +48,18 @@ def test_a_folder_whose_name_looks_like_a_glob_is_a_folder(tmp_path):
     assert keys(*split_input(f"{tmp_path}/night [1]")) == ["a.png"]
 
 
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
+    for name in ("img[1].png", "img1.png"):
+        write_image(tmp_path / "set [v2]" / name)
+    assert keys(*split_input(f"{tmp_path}/set [v2]/img[1].png")) == ["img[1].png"]
+
+
+def test_a_glob_below_a_folder_whose_name_looks_like_one_matches_there_only(tmp_path):
+    for name in ("set [v2]/a1.png", "set [v2]/b1.png", "set v/a1.png"):
+        write_image(tmp_path / name)
+    assert keys(*split_input(f"{tmp_path}/set [v2]/a*.png")) == ["a1.png"]
+
+
 def test_a_glob_on_s3_keeps_its_bucket():
     source, pattern = split_input("s3://bucket/2026/*.png")
     assert (source.address, pattern) == ("s3://bucket/2026", "*.png")
