@@ -42,12 +42,13 @@ class MissingObjectError(StorageError):
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object as a listing shows it.
+    r"""One object as a listing shows it.
 
     Attributes
     ----------
     key
-        Path below the listed root, with ``/`` between its parts.
+        Path below the listed root, with ``/`` between its parts. A file's name that is not UTF-8 is listed with its
+        bytes escaped, ``Pr\xfcfung.png``, and cannot be read.
     size
         In bytes.
     etag
@@ -281,8 +282,8 @@ def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
             with suppress(FileNotFoundError):
                 status = Path(path).stat()
                 if stat.S_ISREG(status.st_mode):
-                    etag = f"{status.st_mtime:.6f}-{status.st_size}"
-                    yield StoredObject(path[len(root) + 1 :], size=status.st_size, etag=etag)
+                    key = os.fsencode(path[len(root) + 1 :]).decode("utf-8", "backslashreplace")
+                    yield StoredObject(key, size=status.st_size, etag=f"{status.st_mtime:.6f}-{status.st_size}")
 
 
 def _raise_unless_gone(error: OSError) -> None:

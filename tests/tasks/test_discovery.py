@@ -88,6 +88,21 @@ def test_headers_give_the_sizes_and_unreadable_ones_their_problem(tmp_path):
     assert [entry.index for entry in entries] == [0, 1, 2]
 
 
+def test_a_name_that_is_not_utf8_is_listed_escaped_and_said_to_be_renamed(tmp_path):
+    (tmp_path / os.fsdecode("Prüfung".encode("latin-1"))).mkdir()
+    write_image(tmp_path / os.fsdecode("Prüfung/Gerät.png".encode("latin-1")))
+    write_image(tmp_path / "Prüfung.png")
+    source = Storage(str(tmp_path))
+    escaped, kept = discover(source, list_images(source))
+    assert (escaped.key, escaped.problem) == (
+        r"Pr\xfcfung/Ger\xe4t.png",
+        r"cannot read Pr\xfcfung/Ger\xe4t.png: its name is not UTF-8: rename it",
+    )
+    assert (kept.key, kept.problem, kept.height) == ("Prüfung.png", "", 40)
+    with pytest.raises(StorageError, match="its name is not UTF-8: rename it"):
+        source.read(escaped.key)
+
+
 @dataclass(frozen=True)
 class CountedStorage(Storage):
     """Notes what is read of it, and how much."""
