@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+from aiohttp import ClientError
 from botocore.exceptions import BotoCoreError
 from fsspec.utils import glob_translate
 
@@ -25,8 +26,9 @@ from tasks.storage_answers import BEYOND_THE_END, EXISTS, IN_CONFLICT, error_cod
 
 PROTOCOLS = ("file", "s3")
 
-# A connection or credentials that are missing reach us as botocore's own errors, all else as those of files.
-FAILURES = (OSError, ValueError, BotoCoreError)
+# A connection or credentials that are missing reach us as botocore's own errors, an answer that was cut short as
+# aiohttp's, all else as those of files.
+FAILURES = (OSError, ValueError, BotoCoreError, ClientError)
 
 CONFLICT_PAUSES = (0.1, 0.3, 1.0)
 """Seconds before a conditional write that met another one is tried again, as S3 asks for."""
@@ -79,6 +81,9 @@ class Storage:
         protocol = self.url.split("://", 1)[0] if "://" in self.url else "file"
         if protocol not in PROTOCOLS:
             raise StorageError(f"{self.url!r}: cannot read {protocol}://, use a local path or s3://bucket/prefix")
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"url": self.url}
 
     @cached_property
     def filesystem(self) -> Any:
@@ -157,7 +162,7 @@ class Storage:
         """
         try:
             found: list[dict[str, Any]] = self.filesystem.ls(self.root, detail=True)
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             raise StorageError(f"cannot list {self.address}: {reason_of(error)}") from error
         return tuple(
             sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
@@ -175,6 +180,19 @@ class Storage:
             return bool(self.filesystem.exists(self.path(key)))
         except FAILURES as error:
             raise StorageError(f"cannot look for {self.address}/{key}".rstrip("/") + f": {reason_of(error)}") from error
+
+    def modified(self, key: str) -> float:
+        """Return when an object was last written, in seconds since the epoch.
+
+        Raises
+        ------
+        StorageError
+            If there is no such object, or the store does not tell.
+        """
+        try:
+            return float(self.filesystem.modified(self.path(key)).timestamp())
+        except FAILURES as error:
+            raise StorageError(f"cannot look for {self.address}/{key}: {reason_of(error)}") from error
 
     def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
         """Read an object, or the bytes ``start`` to ``end`` of it.
@@ -224,12 +242,13 @@ class Storage:
     def create(self, key: str, content: bytes) -> bool:
         """Write an object only if there is none; return whether it was written.
 
-        Of many who try at once, one succeeds: a hard link locally, ``If-None-Match`` on S3.
+        Of many who try at once, one succeeds: a hard link locally, ``If-None-Match`` on S3. An object of this very
+        content counts as written: clients repeat a write whose answer was lost, and then meet their own object.
 
         Raises
         ------
         StorageError
-            If it cannot be written, or others who try were in the way each time.
+            If it cannot be written or compared, or others who try were in the way each time.
         """
         path = self.path(key)
         try:
@@ -241,13 +260,11 @@ class Storage:
                     written.unlink()
             else:
                 self._put_if_none(path, content)
-        except FileExistsError:
-            return False
         except FAILURES as error:
             # moto's refusal reaches us as a FileExistsError, radosgw's as an OSError without a word.
-            if error_code(error) in EXISTS:
-                return False
-            raise StorageError(f"cannot write {self.address}/{key}: {reason_of(error)}") from error
+            if not isinstance(error, FileExistsError) and error_code(error) not in EXISTS:
+                raise StorageError(f"cannot write {self.address}/{key}: {reason_of(error)}") from error
+            return self.read(key) == content
         return True
 
     def _put_if_none(self, path: str, content: bytes) -> None:
@@ -302,6 +319,9 @@ def _written_beside(path: str, content: bytes) -> Path:
     descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=folder)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        # Else a power cut may leave the new name, and nothing in the file.
+        os.fsync(file.fileno())
     Path(name).chmod(0o644)
     return Path(name)
 
