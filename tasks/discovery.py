@@ -1,6 +1,6 @@
 """Which images an input holds: a listing, and the size of each image from its header."""
 
-import re
+import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -27,17 +27,22 @@ class NothingToInspectError(StorageError):
 def split_input(url: str) -> tuple[Storage, str]:
     """Return the folder or prefix of an input, and the glob below it (empty if there is none).
 
-    ``night/*.png`` gives ``night`` and ``*.png``; a single file its folder and its name.
+    ``night/*.png`` gives ``night`` and ``*.png``; a single file its folder and its name. Of this machine, what is there
+    under the very name is itself, whatever brackets it has.
     """
     storage = Storage(url)
-    parts = PurePosixPath(storage.root).parts
-    first_magic = next((place for place, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
-    if storage.is_local and Path(storage.root).exists():
-        first_magic = len(parts) - 1 if Path(storage.root).is_file() else None
-    if first_magic is None:
+    root = PurePosixPath(storage.root)
+    if storage.is_local and Path(root).is_file():
+        return Storage(str(root.parent)), glob.escape(root.name)
+    patterns = [
+        part
+        for part in (root, *root.parents)
+        if glob.has_magic(part.name) and not (storage.is_local and Path(part).exists())
+    ]
+    if not patterns:
         return Storage(storage.address), ""
-    protocol = "" if storage.is_local else "s3://"
-    return Storage(protocol + str(PurePosixPath(*parts[:first_magic]))), "/".join(parts[first_magic:])
+    folder = patterns[-1].parent
+    return Storage(str(folder) if storage.is_local else f"s3://{folder}"), str(root.relative_to(folder))
 
 
 def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = ()) -> list[StoredObject]:

@@ -6,6 +6,7 @@ higher number has lost the batch and stops.
 """
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -16,8 +17,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import psutil
+
 from ssdnet_core.errors import SsdnetError
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageError
+
+_log = logging.getLogger(__name__)
 
 LEASES = "leases"
 RENEWED_EVERY = 10.0
@@ -34,7 +39,10 @@ class LeaseLostError(SsdnetError):
 
 @dataclass(frozen=True)
 class LeaseHolder:
-    """Who holds a batch: a run's id, its process, and when it was last heard of (seconds since the epoch)."""
+    """Who holds a batch: a run's id, its process, and when it was last heard of (seconds since the epoch).
+
+    ``started`` tells the process from a later one of the same id, unless the lease is of a version that did not say.
+    """
 
     run: str
     host: str
@@ -42,13 +50,18 @@ class LeaseHolder:
     boot: str
     renewed: float
     released: bool = False
+    started: float | None = None
 
     def gone(self, now: float) -> bool:
         """Whether this holder has finished, died on this machine, or was not heard of for a minute."""
         if self.released:
             return True
         if (self.host, self.boot) == (socket.gethostname(), _boot_id()):
-            return not Path(f"/proc/{self.pid}").exists() if Path("/proc/self").exists() else not _alive(self.pid)
+            started = _started(self.pid)
+            if started is None:
+                return True
+            if self.started is not None:
+                return started != self.started
         return now - self.renewed > STALE_AFTER
 
 
@@ -68,14 +81,19 @@ class Lease:
         """Raise :class:`LeaseLostError` if another run has taken over."""
         if self._lost.is_set() or _highest(self._folder) > self._number:
             self._lost.set()
-            raise LeaseLostError("another run took this batch over: this one stops, and has changed nothing since")
+            raise LeaseLostError("another run took this batch over, since this one was not heard of: this one stops")
 
     def release(self) -> None:
         """Give the batch free."""
         self._stopped.set()
         self._renewer.join()
-        if not self._lost.is_set():
+        if self._lost.is_set():
+            return
+        try:
             self._write(replace(self._holder, renewed=time.time(), released=True))
+        except StorageError as error:
+            # The batch itself is sealed by now, or has failed for a reason of its own.
+            _log.warning("the lease of this batch could not be released, and runs out by itself: %s", error)
 
     def _renew(self) -> None:
         while not self._stopped.wait(RENEWED_EVERY):
@@ -111,19 +129,33 @@ def _take(folder: Storage) -> Lease:
     leases = folder.below(LEASES)
     number = _highest(leases)
     if number:
-        holder = LeaseHolder(**json.loads(leases.read(_name(number))))
+        holder = _holder(leases, _name(number))
         if not holder.gone(time.time()):
             raise BatchBusyError(_busy(folder, holder))
     me = LeaseHolder(
-        run=uuid.uuid4().hex, host=socket.gethostname(), pid=os.getpid(), boot=_boot_id(), renewed=time.time()
+        run=uuid.uuid4().hex,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        boot=_boot_id(),
+        renewed=time.time(),
+        started=_started(os.getpid()),
     )
     if not leases.create(_name(number + 1), json.dumps(asdict(me)).encode()):
         raise BatchBusyError(_busy(folder, None))
     return Lease(folder, number + 1, me)
 
 
+def _holder(leases: Storage, name: str) -> LeaseHolder:
+    content = leases.read(name)
+    try:
+        return LeaseHolder(**json.loads(content))
+    except (ValueError, TypeError):
+        # Cut off with the power, or else its holder writes it anew in a moment.
+        return LeaseHolder(run="", host="", pid=0, boot="", renewed=leases.modified(name))
+
+
 def _busy(folder: Storage, holder: LeaseHolder | None) -> str:
-    who = f"process {holder.pid} on {holder.host}" if holder else "another run"
+    who = f"process {holder.pid} on {holder.host}" if holder and holder.run else "another run"
     return (
         f"{who} is at work on {folder.address}: wait for it, or stop it "
         f"(a run that died is noticed after {STALE_AFTER:.0f} s)"
@@ -152,11 +184,12 @@ def _boot_id() -> str:
     return f"{identity}/{namespace.readlink()}" if namespace.exists() else identity
 
 
-def _alive(pid: int) -> bool:
+def _started(pid: int) -> float | None:
+    """Return when a process began, to be compared with itself only; None if there is none."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        if Path("/proc/self/stat").exists():
+            # Not as psutil tells it, by a clock that may be set meanwhile.
+            return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        return float(psutil.Process(pid).create_time())
+    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+        return None

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import SEAL, Manifest
 from tasks.records import ImageRecord
-from tasks.storage import Storage
+from tasks.storage import MissingObjectError, Storage
+
+_log = logging.getLogger(__name__)
 
 
 class SealConflictError(SsdnetError):
@@ -62,7 +65,19 @@ def make_seal(manifest: Manifest, records: Mapping[int, ImageRecord]) -> Seal:
 
 def read_seal(folder: Storage) -> Seal | None:
     """Return a batch's seal, or None if the batch is not finished."""
-    return Seal(**json.loads(folder.read(SEAL))) if folder.exists(SEAL) else None
+    try:
+        return parse_seal(folder.read(SEAL), folder)
+    except MissingObjectError:
+        return None
+
+
+def parse_seal(content: bytes, folder: Storage) -> Seal | None:
+    """Return the seal that was read from a batch's folder; None, and a warning, if it is damaged."""
+    try:
+        return Seal(**json.loads(content))
+    except (ValueError, TypeError) as error:
+        _log.warning("%s is taken as unfinished: its %s is damaged: %s", folder.address, SEAL, error)
+        return None
 
 
 def break_seal(folder: Storage) -> None:

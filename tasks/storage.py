@@ -5,24 +5,30 @@ tools do (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ...).
 """
 
 import os
+import re
+import stat
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+from aiohttp import ClientError
 from botocore.exceptions import BotoCoreError
+from fsspec.utils import glob_translate
 
 from ssdnet_core.errors import SsdnetError
 from tasks.storage_answers import BEYOND_THE_END, EXISTS, IN_CONFLICT, error_code, reason_of
 
 PROTOCOLS = ("file", "s3")
 
-# A connection or credentials that are missing reach us as botocore's own errors, all else as those of files.
-FAILURES = (OSError, ValueError, BotoCoreError)
+# A connection or credentials that are missing reach us as botocore's own errors, an answer that was cut short as
+# aiohttp's, all else as those of files.
+FAILURES = (OSError, ValueError, BotoCoreError, ClientError)
 
 CONFLICT_PAUSES = (0.1, 0.3, 1.0)
 """Seconds before a conditional write that met another one is tried again, as S3 asks for."""
@@ -38,12 +44,13 @@ class MissingObjectError(StorageError):
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object as a listing shows it.
+    r"""One object as a listing shows it.
 
     Attributes
     ----------
     key
-        Path below the listed root, with ``/`` between its parts.
+        Path below the listed root, with ``/`` between its parts. A file's name that is not UTF-8 is listed with its
+        bytes escaped, ``Pr\xfcfung.png``, and cannot be read.
     size
         In bytes.
     etag
@@ -74,6 +81,9 @@ class Storage:
         protocol = self.url.split("://", 1)[0] if "://" in self.url else "file"
         if protocol not in PROTOCOLS:
             raise StorageError(f"{self.url!r}: cannot read {protocol}://, use a local path or s3://bucket/prefix")
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"url": self.url}
 
     @cached_property
     def filesystem(self) -> Any:
@@ -125,21 +135,22 @@ class Storage:
             If the folder or bucket does not exist or cannot be listed.
         """
         try:
-            found: dict[str, dict[str, Any]] = (
-                self.filesystem.glob(self.path(pattern), detail=True)
-                if pattern
-                else self.filesystem.find(self.root, detail=True)
-            )
+            wanted = re.compile(glob_translate(pattern or "**"))
+            listed = _files(self.root, depth=_depth(pattern)) if self.is_local else self._objects()
+            found = [entry for entry in listed if wanted.match(entry.key)]
             if not found and not self.exists():
                 raise FileNotFoundError(self.root)
         except FAILURES as error:
             raise StorageError(f"cannot list {self.address}: {reason_of(error)}") from error
-        objects = [
-            StoredObject(key=path[len(self.root) + 1 :], size=int(info["size"]), etag=_etag(info))
-            for path, info in found.items()
-            if path != self.root and info["type"] == "file"
-        ]
-        return sorted(objects, key=lambda entry: entry.key)
+        return sorted(found, key=lambda entry: entry.key)
+
+    def _objects(self) -> Iterator[StoredObject]:
+        # All below the root whatever the glob: with a depth, s3fs leaves out the folders that it cannot list.
+        for path, info in self.filesystem.find(self.root, detail=True).items():
+            key = path[len(self.root) + 1 :]
+            # Consoles mark a folder by an object of its name and a slash.
+            if key and not key.endswith("/") and info["type"] == "file":
+                yield StoredObject(key, size=int(info["size"]), etag=str(info["ETag"]).strip('"'))
 
     def folders(self) -> tuple[str, ...]:
         """Return the names of the folders directly below the root, sorted; what lies in them is not listed.
@@ -151,7 +162,7 @@ class Storage:
         """
         try:
             found: list[dict[str, Any]] = self.filesystem.ls(self.root, detail=True)
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             raise StorageError(f"cannot list {self.address}: {reason_of(error)}") from error
         return tuple(
             sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
@@ -169,6 +180,19 @@ class Storage:
             return bool(self.filesystem.exists(self.path(key)))
         except FAILURES as error:
             raise StorageError(f"cannot look for {self.address}/{key}".rstrip("/") + f": {reason_of(error)}") from error
+
+    def modified(self, key: str) -> float:
+        """Return when an object was last written, in seconds since the epoch.
+
+        Raises
+        ------
+        StorageError
+            If there is no such object, or the store does not tell.
+        """
+        try:
+            return float(self.filesystem.modified(self.path(key)).timestamp())
+        except FAILURES as error:
+            raise StorageError(f"cannot look for {self.address}/{key}: {reason_of(error)}") from error
 
     def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
         """Read an object, or the bytes ``start`` to ``end`` of it.
@@ -218,12 +242,13 @@ class Storage:
     def create(self, key: str, content: bytes) -> bool:
         """Write an object only if there is none; return whether it was written.
 
-        Of many who try at once, one succeeds: a hard link locally, ``If-None-Match`` on S3.
+        Of many who try at once, one succeeds: a hard link locally, ``If-None-Match`` on S3. An object of this very
+        content counts as written: clients repeat a write whose answer was lost, and then meet their own object.
 
         Raises
         ------
         StorageError
-            If it cannot be written, or others who try were in the way each time.
+            If it cannot be written or compared, or others who try were in the way each time.
         """
         path = self.path(key)
         try:
@@ -235,13 +260,11 @@ class Storage:
                     written.unlink()
             else:
                 self._put_if_none(path, content)
-        except FileExistsError:
-            return False
         except FAILURES as error:
             # moto's refusal reaches us as a FileExistsError, radosgw's as an OSError without a word.
-            if error_code(error) in EXISTS:
-                return False
-            raise StorageError(f"cannot write {self.address}/{key}: {reason_of(error)}") from error
+            if not isinstance(error, FileExistsError) and error_code(error) not in EXISTS:
+                raise StorageError(f"cannot write {self.address}/{key}: {reason_of(error)}") from error
+            return self.read(key) == content
         return True
 
     def _put_if_none(self, path: str, content: bytes) -> None:
@@ -266,6 +289,29 @@ class Storage:
             raise StorageError(f"cannot delete {self.address}/{key}: {reason_of(error)}") from error
 
 
+def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
+    # Not by fsspec, which leaves out the folders that it cannot list.
+    for folder, folders, names in os.walk(root, onerror=_raise_unless_gone):
+        if folder[len(root) :].count("/") + 1 == depth:
+            folders.clear()
+        for name in names:
+            path = f"{folder}/{name}"
+            with suppress(FileNotFoundError):
+                status = Path(path).stat()
+                if stat.S_ISREG(status.st_mode):
+                    key = os.fsencode(path[len(root) + 1 :]).decode("utf-8", "backslashreplace")
+                    yield StoredObject(key, size=status.st_size, etag=f"{status.st_mtime:.6f}-{status.st_size}")
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _depth(pattern: str) -> int | None:
+    return pattern.count("/") + 1 if pattern and "**" not in pattern else None
+
+
 def _written_beside(path: str, content: bytes) -> Path:
     folder = Path(path).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -273,6 +319,9 @@ def _written_beside(path: str, content: bytes) -> Path:
     descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=folder)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        # Else a power cut may leave the new name, and nothing in the file.
+        os.fsync(file.fileno())
     Path(name).chmod(0o644)
     return Path(name)
 
@@ -280,9 +329,3 @@ def _written_beside(path: str, content: bytes) -> Path:
 def _unread(key: str, error: Exception) -> bytes | StorageError:
     # An object's first bytes are beyond its end only if it has none.
     return b"" if error_code(error) in BEYOND_THE_END else StorageError(f"cannot read {key}: {reason_of(error)}")
-
-
-def _etag(info: dict[str, Any]) -> str:
-    if "ETag" in info:
-        return str(info["ETag"]).strip('"')
-    return f"{info['mtime']:.6f}-{info['size']}"

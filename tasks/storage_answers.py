@@ -13,6 +13,9 @@ BEYOND_THE_END = ("InvalidRange", "416")
 def reason_of(error: Exception) -> str:
     """Return why a request failed, and where it can be told, what to do about it."""
     if isinstance(error, FileNotFoundError):
+        # A listing shows such a name escaped, and there is none of the escaped name.
+        if r"\x" in str(error.filename):
+            return "its name is not UTF-8: rename it"
         return "there is no such file, folder or bucket"
     if isinstance(error, NoCredentialsError):
         return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"

@@ -260,6 +260,18 @@ def test_every_image_of_a_mixed_folder_is_accounted_for(mixed_night, ssdnet, tmp
     assert (again.returncode, summary_of(again)["fitted"]) == (3, 0)
 
 
+def test_a_batch_with_a_file_name_that_is_not_utf8_is_sealed_and_names_it(ssdnet, tmp_path):
+    write_night(tmp_path / "night", images=2)
+    (tmp_path / "night" / "000.png").rename(tmp_path / "night" / os.fsdecode("Prüfung.png".encode("latin-1")))
+    finished = ssdnet("inspect", tmp_path / "night", "--results", tmp_path / "results", "--json", *QUICK)
+    assert finished.returncode == 3, finished.stderr
+    summary = summary_of(finished)
+    [(key, reason)] = summary["failures"].items()
+    assert key == r"Pr\xfcfung.png"
+    assert reason.endswith("its name is not UTF-8: rename it")
+    assert seal_of(Path(summary["folder"]))["inspected"] == 1
+
+
 def test_the_terminal_shows_the_summary_of_strange_file_names_unharmed(mixed_night, ssdnet, tmp_path):
     finished = ssdnet("inspect", mixed_night / "<b>*", "--results", tmp_path, *QUICK)
     assert finished.returncode == 0, finished.stderr

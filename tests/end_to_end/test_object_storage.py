@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import fsspec
@@ -14,6 +15,7 @@ from PIL import Image
 
 from ssdnet_core.synthetic import sample
 from tasks.discovery import discover, list_images
+from tasks.nights import Night, count_images, days_on_storage
 from tasks.storage import Storage, StorageError
 from tests.conftest import QUICK
 
@@ -90,6 +92,27 @@ def test_an_empty_image_is_called_empty_as_in_a_folder(bucket, tmp_path):
         [entry] = discover(night, list_images(night))
         problems.append(entry.problem)
     assert problems == ["empty file (0 bytes): transfer or write the file again"] * 2
+
+
+def test_an_object_that_marks_a_folder_is_none_of_its_files(bucket):
+    for key in ("markers/2026-11-22/", "markers/2026-11-23/", "markers/2026-11-23/a.png", "markers/2026-11-23/b/"):
+        bucket.call_s3("put_object", Bucket="line-1", Key=key, Body=b"")
+    days = days_on_storage("s3://line-1", "markers")
+    counts = [count_images("s3://line-1", Night("markers", date(2026, 11, day)), days=days) for day in (22, 23)]
+    assert counts == [0, 1]
+    assert [entry.key for entry in Storage("s3://line-1/markers/2026-11-23").list()] == ["a.png"]
+
+
+def test_a_glob_matches_in_a_bucket_what_it_does_in_a_folder(bucket, tmp_path):
+    for night in (Storage(str(tmp_path)), Storage("s3://line-1/globs")):
+        for key in ("a1.png", "b1.png", "deep/a2.png", "deep/er/a3.png"):
+            night.write(key, b"x")
+        found = {pattern: [entry.key for entry in night.list(pattern)] for pattern in ("a*", "*/*.png", "**/a*.png")}
+        assert found == {
+            "a*": ["a1.png"],
+            "*/*.png": ["deep/a2.png"],
+            "**/a*.png": ["a1.png", "deep/a2.png", "deep/er/a3.png"],
+        }
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket, ssdnet, tmp_path):

@@ -48,6 +48,18 @@ def test_a_folder_whose_name_looks_like_a_glob_is_a_folder(tmp_path):
     assert keys(*split_input(f"{tmp_path}/night [1]")) == ["a.png"]
 
 
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
+    for name in ("img[1].png", "img1.png"):
+        write_image(tmp_path / "set [v2]" / name)
+    assert keys(*split_input(f"{tmp_path}/set [v2]/img[1].png")) == ["img[1].png"]
+
+
+def test_a_glob_below_a_folder_whose_name_looks_like_one_matches_there_only(tmp_path):
+    for name in ("set [v2]/a1.png", "set [v2]/b1.png", "set v/a1.png"):
+        write_image(tmp_path / name)
+    assert keys(*split_input(f"{tmp_path}/set [v2]/a*.png")) == ["a1.png"]
+
+
 def test_a_glob_on_s3_keeps_its_bucket():
     source, pattern = split_input("s3://bucket/2026/*.png")
     assert (source.address, pattern) == ("s3://bucket/2026", "*.png")
@@ -74,6 +86,21 @@ def test_headers_give_the_sizes_and_unreadable_ones_their_problem(tmp_path):
     assert [(entry.height, entry.width) for entry in entries] == [(40, 50), (0, 0), (300, 400)]
     assert "no pict" in entries[1].problem
     assert [entry.index for entry in entries] == [0, 1, 2]
+
+
+def test_a_name_that_is_not_utf8_is_listed_escaped_and_said_to_be_renamed(tmp_path):
+    (tmp_path / os.fsdecode("Prüfung".encode("latin-1"))).mkdir()
+    write_image(tmp_path / os.fsdecode("Prüfung/Gerät.png".encode("latin-1")))
+    write_image(tmp_path / "Prüfung.png")
+    source = Storage(str(tmp_path))
+    escaped, kept = discover(source, list_images(source))
+    assert (escaped.key, escaped.problem) == (
+        r"Pr\xfcfung/Ger\xe4t.png",
+        r"cannot read Pr\xfcfung/Ger\xe4t.png: its name is not UTF-8: rename it",
+    )
+    assert (kept.key, kept.problem, kept.height) == ("Prüfung.png", "", 40)
+    with pytest.raises(StorageError, match="its name is not UTF-8: rename it"):
+        source.read(escaped.key)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +57,78 @@ def test_a_run_that_died_on_this_machine_is_noticed_at_once(folder):
     subprocess.run([sys.executable, "-c", code, folder.address], check=False)
     with hold_batch(folder) as lease:
         lease.check()
+
+
+def mine(**changes) -> LeaseHolder:
+    """A holder as this process would write it."""
+    here = {"host": socket.gethostname(), "pid": os.getpid(), "boot": leases._boot_id()}
+    return elsewhere(**{**here, "started": leases._started(os.getpid()), **changes})
+
+
+def test_a_process_that_is_there_holds_a_batch_however_long_it_was_not_heard_of(folder):
+    put(folder, 1, mine(renewed=0))
+    with pytest.raises(BatchBusyError, match=f"process {os.getpid()}"):
+        hold_batch(folder).__enter__()
+
+
+@pytest.mark.parametrize("started", [None, 12345.0])
+def test_a_process_that_is_gone_does_not_hold_a_batch(folder, started):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    put(folder, 1, mine(pid=ended.pid, started=started))
+    with hold_batch(folder) as lease:
+        lease.check()
+
+
+def test_another_process_of_the_same_id_does_not_hold_a_batch(folder):
+    put(folder, 1, mine(started=leases._started(os.getpid()) - 1))
+    with hold_batch(folder) as lease:
+        lease.check()
+
+
+def test_two_processes_of_one_program_began_at_different_times():
+    parent = leases._started(os.getpid())
+    code = "import os; from tasks.lease import _started; print(_started(os.getpid()), _started(os.getppid()))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    started, of_its_parent = map(float, child.stdout.split())
+    assert started > parent == of_its_parent > 0
+
+
+def test_a_lease_that_does_not_say_when_its_process_began_is_read_and_trusted_for_a_minute(folder):
+    def put_old(age: float) -> None:
+        holder = asdict(mine(renewed=time.time() - age))
+        del holder["started"]
+        folder.write("leases/000001.json", json.dumps(holder).encode())
+
+    put_old(0)
+    with pytest.raises(BatchBusyError):
+        hold_batch(folder).__enter__()
+    put_old(STALE_AFTER + 1)
+    with hold_batch(folder):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 200, b"[]"])
+def test_a_damaged_lease_is_trusted_for_a_minute_and_no_longer(folder, content):
+    folder.write("leases/000001.json", content)
+    with pytest.raises(BatchBusyError, match="another run is at work"):
+        hold_batch(folder).__enter__()
+    then = time.time() - STALE_AFTER - 1
+    os.utime(folder.path("leases/000001.json"), (then, then))
+    with hold_batch(folder) as lease:
+        lease.check()
+
+
+def test_a_lease_that_cannot_be_released_is_a_warning_and_hides_no_error(folder, caplog):
+    def fail_without_storage():
+        with hold_batch(folder):
+            shutil.rmtree(folder.path("leases"))
+            Path(folder.path("leases")).write_text("in the way")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_without_storage()
+    assert "could not be released, and runs out by itself: cannot write" in caplog.text
 
 
 def test_a_run_elsewhere_is_trusted_for_a_minute_and_no_longer(folder):

@@ -51,3 +51,24 @@ def test_a_batch_is_sealed_once(tmp_path):
     assert read_seal(folder) == seal
     break_seal(folder)
     assert read_seal(folder) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 300, b"[]", b'{"batch": "n"}'])
+def test_a_damaged_seal_counts_as_none_and_is_told(tmp_path, caplog, content):
+    folder = Storage(str(tmp_path))
+    folder.write("seal.json", content)
+    assert read_seal(folder) is None
+    assert f"{tmp_path} is taken as unfinished: its seal.json is damaged" in caplog.text
+
+
+def test_a_seal_that_is_broken_while_it_is_looked_for_counts_as_none(tmp_path, monkeypatch):
+    folder = Storage(str(tmp_path))
+    set_seal(folder, make_seal(MANIFEST, RECORDS))
+    read = Storage.read
+
+    def broken_before(storage, key):
+        break_seal(storage)
+        return read(storage, key)
+
+    monkeypatch.setattr(Storage, "read", broken_before)
+    assert read_seal(folder) is None

@@ -1,4 +1,6 @@
+import errno
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -60,6 +62,40 @@ def test_a_missing_folder_is_an_error_and_not_an_empty_listing(tmp_path):
         Storage(str(tmp_path / "nowhere")).list()
 
 
+@pytest.mark.parametrize("pattern", ["", "**/*.png", "*/*.png"])
+def test_a_folder_that_cannot_be_read_is_an_error_that_names_it(tmp_path, monkeypatch, pattern):
+    for key in ("a/1.png", "b/2.png"):
+        Storage(str(tmp_path)).write(key, b"x")
+    scandir = os.scandir
+
+    def failing(folder):
+        if str(folder).endswith("/b"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(StorageError, match=f"cannot list {tmp_path}: .*{os.strerror(errno.EIO)}.*/b"):
+        Storage(str(tmp_path)).list(pattern)
+
+
+def test_a_glob_does_not_go_deeper_than_it_matches(tmp_path, monkeypatch):
+    for key in ("1.png", "a/2.png", "a/b/3.png"):
+        Storage(str(tmp_path)).write(key, b"x")
+    seen, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: seen.append(Path(folder).name) or scandir(folder))
+    assert [entry.key for entry in Storage(str(tmp_path)).list("*/*.png")] == ["a/2.png"]
+    assert seen == [tmp_path.name, "a"]
+
+
+def test_a_link_to_a_file_is_listed_as_that_file(tmp_path):
+    Storage(str(tmp_path)).write("there/a.png", b"content")
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "1.png").symlink_to("../there/a.png")
+    (tmp_path / "night" / "2.png").symlink_to("../there/gone.png")
+    [linked], [itself] = (Storage(f"{tmp_path}/{folder}").list() for folder in ("night", "there"))
+    assert (linked.key, linked.size, linked.etag) == ("1.png", itself.size, itself.etag)
+
+
 def test_a_missing_object_is_named(tmp_path):
     with pytest.raises(StorageError, match="missing"):
         Storage(str(tmp_path)).read("missing")
@@ -85,27 +121,39 @@ def test_of_many_threads_one_creates_and_its_content_stays(tmp_path):
 
 
 @contextmanager
-def s3_that_answers(*statuses: int) -> Iterator[tuple[str, list[tuple[str | None, bytes]]]]:
-    """A server that answers writes as S3 does, with one status after the other; its address, and what it was sent."""
+def s3_that_answers(
+    *statuses: int, holds: bytes = b"", length: int | None = None
+) -> Iterator[tuple[str, list[tuple[str | None, bytes]]]]:
+    """A server that answers writes as S3 does, with one status after the other; its address, and what it was sent.
+
+    Reads get what it ``holds``, under a header that may claim another ``length``.
+    """
     codes = {409: "ConditionalRequestConflict", 412: "PreconditionFailed"}
     waiting, received = list(statuses), []
 
-    class Writes(BaseHTTPRequestHandler):
+    class Objects(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_PUT(self) -> None:
             received.append((self.headers["If-None-Match"], self.rfile.read(int(self.headers["Content-Length"]))))
             status = waiting.pop(0)
             body = f"<Error><Code>{codes[status]}</Code><Message/></Error>".encode() if status in codes else b""
+            self.answer(status, body)
+
+        def do_GET(self) -> None:
+            self.answer(200, holds, length=length)
+            self.close_connection = True
+
+        def answer(self, status: int, body: bytes, *, length: int | None = None) -> None:
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) if length is None else length))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Writes) as server:
+    with HTTPServer(("127.0.0.1", 0), Objects) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -115,30 +163,48 @@ def s3_that_answers(*statuses: int) -> Iterator[tuple[str, list[tuple[str | None
             thread.join()
 
 
-def created_at(address: str) -> subprocess.CompletedProcess[str]:
-    """Create an object of an S3 server, in a process of its own: a file system keeps the server that it first had."""
-    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def done_at(address: str, call: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Call an S3 server, in a process of its own: a file system keeps the server that it first had."""
     return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from tasks.storage import Storage; print(Storage('s3://bucket').create('seal', b'me'))",
-        ],
-        env={**os.environ, "AWS_ENDPOINT_URL": address, **credentials},
+        [sys.executable, "-c", f"from tasks.storage import Storage; print(Storage('s3://bucket').{call})"],
+        env={**os.environ, "AWS_ENDPOINT_URL": address, **(environment or CREDENTIALS)},
         capture_output=True,
         text=True,
     )
 
 
+def created_at(address: str) -> subprocess.CompletedProcess[str]:
+    return done_at(address, "create('seal', b'me')")
+
+
 @pytest.mark.parametrize(
-    ("answers", "created"), [([409, 200], "True"), ([409, 409, 412], "False")], ids=["first", "second"]
+    ("answers", "holds", "created"),
+    [([409, 200], b"", "True"), ([409, 409, 412], b"another", "False"), ([500, 412], b"me", "True")],
+    ids=["first", "second", "whose answer was lost"],
 )
-def test_a_conditional_write_that_meets_another_is_tried_again(answers, created):
-    with s3_that_answers(*answers) as (address, received):
+def test_a_conditional_write_that_meets_another_is_tried_again(answers, holds, created):
+    with s3_that_answers(*answers, holds=holds) as (address, received):
         finished = created_at(address)
     assert finished.stdout.strip() == created, finished.stderr
     assert [condition for condition, _ in received] == ["*"] * len(answers)
     assert all(b"me" in content for _, content in received)
+
+
+def test_an_answer_that_is_always_cut_short_is_an_error_that_names_the_object():
+    with s3_that_answers(holds=b"short", length=100) as (address, _):
+        finished = done_at(address, "read('image.png')")
+    message = finished.stderr.splitlines()[-1]
+    assert message.startswith("tasks.storage.StorageError: cannot read s3://bucket/image.png: "), finished.stderr
+
+
+def test_folders_that_cannot_be_listed_for_want_of_credentials_are_an_error_that_says_so():
+    nobody = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    finished = done_at("http://127.0.0.1:1", "folders()", **nobody)
+    message = finished.stderr.splitlines()[-1]
+    assert message.startswith("tasks.storage.StorageError: cannot list s3://bucket: no credentials"), finished.stderr
 
 
 def test_a_conditional_write_that_always_meets_another_is_an_error_that_says_so():
@@ -150,10 +216,40 @@ def test_a_conditional_write_that_always_meets_another_is_an_error_that_says_so(
     assert "others were writing it at each try (ConditionalRequestConflict)" in message
 
 
+@pytest.mark.parametrize("method", [Storage.write, Storage.create])
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, method):
+    synced, fsync = [], os.fsync
+
+    def noting(descriptor):
+        fsync(descriptor)
+        synced.append((os.pread(descriptor, 10, 0), (tmp_path / "seal").exists()))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    method(Storage(str(tmp_path)), "seal", b"content")
+    assert synced == [(b"content", False)]
+    assert (tmp_path / "seal").read_bytes() == b"content"
+
+
+def test_what_was_created_with_this_very_content_counts_as_created(tmp_path):
+    storage = Storage(str(tmp_path))
+    assert [storage.create("lease", content) for content in (b"me", b"me", b"you")] == [True, True, False]
+
+
+def test_a_storage_travels_without_its_connections(tmp_path):
+    storage = Storage(str(tmp_path))
+    storage.write("a", b"x")
+    assert storage.read("a") == b"x"
+    copy = pickle.loads(pickle.dumps(storage))
+    assert (copy, vars(copy)) == (storage, {"url": storage.url})
+    assert copy.read("a") == b"x"
+
+
 def test_a_file_in_the_folders_place_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="file"):
         Storage(str(tmp_path / "file")).write("key", b"")
+    with pytest.raises(StorageError, match="file"):
+        Storage(str(tmp_path / "file")).create("key", b"")
 
 
 def test_deleting_what_is_not_there_is_no_error(tmp_path):
