@@ -16,15 +16,24 @@ from flows.parameters import GroupSize, whole
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.aggregation import Summary, summarise, write_region_table
-from tasks.batch import MANIFEST, ImageEntry, Manifest, batch_name, check_batch_name, open_batch, read_manifest
+from tasks.batch import (
+    MANIFEST,
+    REGIONS,
+    ImageEntry,
+    Manifest,
+    batch_name,
+    check_batch_name,
+    open_batch,
+    read_manifest,
+)
 from tasks.cluster import Workers, able_workers, fit_group, fit_resources
 from tasks.discovery import discover, list_images, list_masks, split_input
 from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk, task_size
 from tasks.inspection import Inspection
 from tasks.lease import Lease, hold_batch
-from tasks.maps import prepare_maps, write_figures
+from tasks.maps import MAPS_METADATA, prepare_maps, write_figures, written_maps
 from tasks.records import ImageRecord, read_records
-from tasks.report import report_address, write_report
+from tasks.report import PAGE, report_address, write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage, StoredObject
 
@@ -127,12 +136,15 @@ def run_batch(
     images = list_images(source, pattern, outside=[results.address, *([masks.address] if masks else [])])
     folder = open_batch(results, wanted)
     with hold_batch(folder) as lease, watched(folder.name):
-        stored, seal = read_manifest(folder), read_seal(folder)
+        stored, seal = read_manifest(folder), read_seal(folder) if _is_complete(folder) else None
         if seal is None:
             crew.start()  # There is work for them: they come up while headers and records are read.
         discovered = discover_images(source, whole(images), whole(stored), masks=masks)
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         records = read_records(folder, manifest.entries)
+        if seal is None:
+            mapped = written_maps(folder)
+            records = {i: record for i, record in records.items() if record.status == "failed" or i in mapped}
         todo = _unsettled(manifest, {} if refit else records, retry_failed=retry_failed)
         observer().begin(images=_present(manifest), settled=_present(manifest) - len(todo))
         if manifest.entries == stored.entries and not todo and seal is not None:
@@ -231,6 +243,11 @@ def seal_batch(folder: Storage, manifest: Manifest, records: Records, *, lease: 
     seal = make_seal(manifest, records)
     set_seal(folder, seal)
     return seal
+
+
+def _is_complete(folder: Storage) -> bool:
+    """Whether what the flow itself writes is there: somebody may have made room, or copied a part."""
+    return all(folder.exists(key) for key in (MAPS_METADATA, REGIONS, PAGE))
 
 
 def _unsettled(manifest: Manifest, records: Records, *, retry_failed: bool) -> list[ImageEntry]:

@@ -21,6 +21,7 @@ from tasks.records import ImageRecord
 from tasks.storage import Storage
 
 ANOMALY_MAP = "anomaly_map"
+MAPS_METADATA = f"{MAPS}/zarr.json"
 COMPRESSOR = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
 STATUSES = ("pending", "inspected", "failed", "absent")
 MAP_ATTRIBUTES: dict[str, Any] = {
@@ -105,6 +106,12 @@ def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = Fals
     from ssdnet_core.localization import enlarge_map
 
     return enlarge_map(working, (record.height, record.width))
+
+
+def written_maps(folder: Storage) -> set[int]:
+    """Return the indices of the images whose map is there: a chunk that a power cut emptied is none."""
+    chunks = folder.below(f"{MAPS}/{ANOMALY_MAP}/c")
+    return {int(chunk.key.split("/")[0]) for chunk in chunks.list() if chunk.size} if chunks.exists() else set()
 
 
 def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, ImageRecord]) -> None:

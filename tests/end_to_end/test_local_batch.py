@@ -107,6 +107,33 @@ def test_a_grown_folder_costs_only_its_new_images(undisturbed, ssdnet, tmp_path)
         assert np.isfinite(store.anomaly_map.values).all()
 
 
+@pytest.mark.parametrize(
+    ("damaged", "fitted"),
+    [(["maps.zarr"], 24), (["seal.json", "maps.zarr/anomaly_map/c/3"], 1), (["report", "regions.parquet"], 0)],
+)
+def test_what_is_gone_from_a_finished_batch_is_made_again_and_equal(undisturbed, ssdnet, tmp_path, damaged, fitted):
+    folder, summary = undisturbed
+    shutil.copytree(folder / "results", tmp_path / "results")
+    batch = tmp_path / "results" / "n"
+    for name in damaged:
+        shutil.rmtree(batch / name) if (batch / name).is_dir() else (batch / name).unlink()
+    again = summary_of(
+        ssdnet("inspect", folder / "night", "--results", tmp_path / "results", "--batch", "n", "--json", *QUICK)
+    )
+    assert (again["fitted"], again["digest"]) == (fitted, summary["digest"])
+    assert again == {
+        **summary,
+        "fitted": fitted,
+        "folder": str(batch),
+        "report": again["report"],
+        "fit_seconds": again["fit_seconds"],
+    }
+    assert Path(again["report"]).exists()
+    assert len(parquet.read_table(batch / "regions.parquet")) == summary["regions"]
+    with xarray.open_zarr(batch / "maps.zarr") as store, xarray.open_zarr(folder / "results/n/maps.zarr") as first:
+        np.testing.assert_array_equal(store.anomaly_map.values, first.anomaly_map.values)
+
+
 def test_a_run_killed_half_way_goes_on_where_it_stopped_and_ends_equal(undisturbed, ssdnet, tmp_path):
     folder, summary = undisturbed
     command = ["inspect", folder / "night", "--results", tmp_path, "--batch", "n", "--json", *QUICK]
