@@ -177,7 +177,7 @@ def inspect_all(
     fitting = "the workers that own a GPU fit" if resources else "all workers fit, on what each of them has"
     together = f"{inspection.group} images together" if inspection.group > 1 else "one image at a time"
     get_run_logger().info("device %s: %s, %s", manifest.config.device, fitting, together)
-    workers = able_workers(crew.client, resources)
+    workers = len(able_workers(crew.client, resources))
     task = task_size(len(todo), group=inspection.group, workers=workers)
     parts = list(chunks(todo, task=task, workers=workers))
     records: Records = {}

@@ -192,7 +192,7 @@ def _went_away(client: Client, left: int) -> ClusterError:
 
 
 def _deserted(client: Client, left: int, resources: Mapping[str, float]) -> str:
-    kind, option = ("worker with a GPU", " --resources GPU=1") if GPU in resources else ("worker", "")
+    kind, option = ("running worker with a GPU", " --resources GPU=1") if GPU in resources else ("running worker", "")
     return (
         f"{left} tasks wait, and for {PATIENCE:.0f} s there has been no {kind}: start one with "
         f"`dask worker {scheduler_address(client)} --nthreads 1{option}`"
