@@ -43,8 +43,8 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
 }
 
-# An image that kills its worker is tried once more by the scheduler, then alone by us (tasks/dispatch.py). The allocator
-# keeps a large fit's memory for the next one: a worker that is paused for it stays paused, with nothing to free or spill.
+# An image that kills its worker is tried once more by the scheduler, then alone by us (tasks/dispatch.py).
+# The allocator keeps a large fit's memory for the next one: a worker paused for it stays paused, with nothing to spill.
 SETTINGS: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": 1,
     "distributed.scheduler.worker-saturation": 1.0,

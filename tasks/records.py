@@ -67,6 +67,11 @@ class ImageRecord:
         """Defective area in pixels of the original image."""
         return sum(region.area for region in self.regions)
 
+    @property
+    def passing(self) -> bool:
+        """Whether it failed for a reason that does not lie in the image, and may pass."""
+        return self.status == "failed" and not self.lasting
+
     def to_json(self) -> bytes:
         """Serialise."""
         return json.dumps(asdict(self)).encode()
