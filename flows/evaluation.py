@@ -93,7 +93,7 @@ def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: Truth) -
     basis = evaluation_basis(outcome.seal, manifest.entries, truth.objects())
     evaluation = read_evaluation(folder, basis=basis)
     if evaluation is None:
-        images = [JudgedImage(outcome.records[entry.index], entry.mask) for entry in manifest.entries if entry.present]
+        images = [JudgedImage(outcome.records[entry.index], entry.mask) for entry in manifest.present]
         evaluation = summarise_metrics(measure_batch(crew.client, images, Measurement(inspection, truth)))
         write_evaluation(folder, outcome.seal, evaluation, basis=basis)
     tell_of_metrics(manifest.batch, evaluation)
