@@ -136,7 +136,7 @@ def _inspected(crew: Workers, options: argparse.Namespace, config: Config) -> Ba
     prepare_maps(folder, manifest)
     inspection = Inspection(source=source, folder=folder, config=config, fingerprint=manifest.fingerprint)
     records = read_records(folder, manifest.entries)
-    present = [entry for entry in manifest.entries if entry.present]
+    present = manifest.present
     todo = [
         entry
         for entry in present

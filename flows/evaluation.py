@@ -83,17 +83,11 @@ def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: Truth) -
     Where images, results and truth are those of an earlier evaluation, that one stands.
     """
     folder, manifest = Storage(outcome.folder), outcome.manifest
-    inspection = Inspection(
-        source=source,
-        folder=folder,
-        config=manifest.config,
-        fingerprint=manifest.fingerprint,
-        masks=Storage(manifest.masks) if manifest.masks else None,
-    )
+    inspection = Inspection.of(manifest, source=source, folder=folder)
     basis = evaluation_basis(outcome.seal, manifest.entries, truth.objects())
     evaluation = read_evaluation(folder, basis=basis)
     if evaluation is None:
-        images = [JudgedImage(outcome.records[entry.index], entry.mask) for entry in manifest.entries if entry.present]
+        images = [JudgedImage(outcome.records[entry.index], entry.mask) for entry in manifest.present]
         evaluation = summarise_metrics(measure_batch(crew.client, images, Measurement(inspection, truth)))
         write_evaluation(folder, outcome.seal, evaluation, basis=basis)
     tell_of_metrics(manifest.batch, evaluation)

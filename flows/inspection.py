@@ -32,7 +32,7 @@ from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk, 
 from tasks.inspection import Inspection
 from tasks.lease import Lease, hold_batch
 from tasks.maps import MAPS_METADATA, prepare_maps, write_figures, written_maps
-from tasks.records import ImageRecord, read_records
+from tasks.records import ImageRecord, present_records, read_records
 from tasks.report import PAGE, report_address, write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage, StoredObject
@@ -146,7 +146,8 @@ def run_batch(
             mapped = written_maps(folder)
             records = {i: record for i, record in records.items() if record.status == "failed" or i in mapped}
         todo = _unsettled(manifest, {} if refit else records, retry_failed=retry_failed)
-        observer().begin(images=_present(manifest), settled=_present(manifest) - len(todo))
+        present = len(manifest.present)
+        observer().begin(images=present, settled=present - len(todo))
         if manifest.entries == stored.entries and not todo and seal is not None:
             outcome = _outcome(folder, manifest, records, seal=seal, fitted=0)
             tell_of_batch(outcome, sealed=False)
@@ -178,18 +179,11 @@ def inspect_all(
     """Inspect the images that need it: a Prefect task run a chunk, a Dask future an image or a few groups."""
     observer().stage("starting workers")
     resources = fit_resources(crew.client, manifest.config.device)
-    inspection = Inspection(
-        source=source,
-        folder=folder,
-        config=manifest.config,
-        fingerprint=manifest.fingerprint,
-        masks=Storage(manifest.masks) if manifest.masks else None,
-        group=fit_group(resources, group),
-    )
+    inspection = Inspection.of(manifest, source=source, folder=folder, group=fit_group(resources, group))
     fitting = "the workers that own a GPU fit" if resources else "all workers fit, on what each of them has"
     together = f"{inspection.group} images together" if inspection.group > 1 else "one image at a time"
     get_run_logger().info("device %s: %s, %s", manifest.config.device, fitting, together)
-    workers = able_workers(crew.client, resources)
+    workers = len(able_workers(crew.client, resources))
     task = task_size(len(todo), group=inspection.group, workers=workers)
     parts = list(chunks(todo, task=task, workers=workers))
     records: Records = {}
@@ -227,7 +221,7 @@ def inspect_chunk(
 def write_figures_and_regions(folder: Storage, manifest: Manifest, records: Records) -> None:
     """Write the per-image figures and the table of regions."""
     write_figures(folder, manifest, records)
-    write_region_table(folder, (records[entry.index] for entry in manifest.entries if entry.present))
+    write_region_table(folder, present_records(manifest, records))
 
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
@@ -255,11 +249,7 @@ def _unsettled(manifest: Manifest, records: Records, *, retry_failed: bool) -> l
         record = records.get(entry.index)
         return record is not None and record.settles(entry, fingerprint=manifest.fingerprint, retry_failed=retry_failed)
 
-    return [entry for entry in manifest.entries if entry.present and not settled(entry)]
-
-
-def _present(manifest: Manifest) -> int:
-    return sum(entry.present for entry in manifest.entries)
+    return [entry for entry in manifest.present if not settled(entry)]
 
 
 def _outcome(folder: Storage, manifest: Manifest, records: Records, *, seal: Seal, fitted: int) -> Outcome:

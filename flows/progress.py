@@ -46,7 +46,9 @@ class _Everyone:
             watcher.stage(name)
 
     def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
-        """Do nothing."""
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.waiting(done=done, nights=nights, running=running)
 
 
 # A flow's parameters must be data, for the server and the UI: its observers reach it by context.

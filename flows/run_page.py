@@ -15,7 +15,7 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from flows.events import LONGEST_REASON
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.nights import night_of
-from tasks.records import ImageRecord
+from tasks.records import ImageRecord, present_records
 from tasks.report import MOST_OVERLAYS, PAGE, overlay_key, worst_first
 from tasks.storage import Storage
 from tasks.trend_page import Trends
@@ -33,7 +33,7 @@ def show_batch(outcome: "Outcome") -> None:
     """Write the artifacts of a finished batch; those of a line's nights are versions of one another."""
     batch, folder = outcome.manifest.batch, Storage(outcome.folder)
     key = artifact_key(batch)
-    present = [outcome.records[entry.index] for entry in outcome.manifest.entries if entry.present]
+    present = present_records(outcome.manifest, outcome.records)
     worst = worst_first(present)[:WORST]
     failed = sorted((record for record in present if record.status == "failed"), key=lambda record: record.key)
     create_markdown_artifact(markdown=summary_of(outcome, present), key=f"{key}-summary", description=batch)

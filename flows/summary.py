@@ -14,6 +14,8 @@ from flows.inspection import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.image_metrics import BORDER
 from tasks.measured import evaluation_tree
+from tasks.records import ImageRecord, present_records
+from tasks.report import worst_first
 
 WORST = 10
 
@@ -58,7 +60,7 @@ def outcome_tree(outcome: Outcome) -> dict[str, Any]:
         "fingerprint": outcome.seal.fingerprint,
         "fitted": outcome.fitted,
         **asdict(outcome.summary),
-        "failures": {r.key: r.error for r in outcome.records.values() if r.status == "failed"},
+        "failures": {record.key: record.error for record in _failed(outcome)},
         "digest": outcome.seal.digest,
     }
 
@@ -76,8 +78,7 @@ def _print_json(tree: dict[str, Any]) -> None:
 
 def _worst(outcome: Outcome) -> Table:
     table = Table("image", "score", "verdict", "regions", "largest at (x, y)", title="Highest scores")
-    inspected = (record for record in outcome.records.values() if record.status == "inspected")
-    for record in sorted(inspected, key=lambda record: (-record.score, record.key))[:WORST]:
+    for record in worst_first(present_records(outcome.manifest, outcome.records))[:WORST]:
         place = "{1:.0f}, {0:.0f}".format(*record.regions[0].centroid) if record.regions else ""
         verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
         # Text, not markup: a file's name may hold brackets.
@@ -87,10 +88,14 @@ def _worst(outcome: Outcome) -> Table:
 
 def _failures(outcome: Outcome) -> Table:
     table = Table("image", "reason", title="Not inspected")
-    for record in sorted(outcome.records.values(), key=lambda record: record.key):
-        if record.status == "failed":
-            table.add_row(Text(record.key), Text(record.error))
+    for record in _failed(outcome):
+        table.add_row(Text(record.key), Text(record.error))
     return table
+
+
+def _failed(outcome: Outcome) -> list[ImageRecord]:
+    present = present_records(outcome.manifest, outcome.records)
+    return sorted((record for record in present if record.status == "failed"), key=lambda record: record.key)
 
 
 def _figures(outcome: Outcome) -> Table:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from tasks.batch import REGIONS, Manifest
-from tasks.records import ImageRecord
+from tasks.records import ImageRecord, present_records
 from tasks.storage import Storage
 
 SCORE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -44,7 +44,7 @@ class Summary:
 
 def summarise(manifest: Manifest, records: Mapping[int, ImageRecord]) -> Summary:
     """Sum up the images that the last listing had."""
-    present = [records[entry.index] for entry in manifest.entries if entry.present]
+    present = present_records(manifest, records)
     inspected = [record for record in present if record.status == "inspected"]
     defective = sum(record.defective for record in inspected)
     scores = np.array([record.score for record in inspected])

@@ -100,6 +100,11 @@ class Manifest:
         """Fingerprint of the configuration."""
         return self.config.fingerprint()
 
+    @property
+    def present(self) -> "tuple[ImageEntry, ...]":
+        """The images that the last listing had."""
+        return tuple(entry for entry in self.entries if entry.present)
+
     def to_json(self) -> bytes:
         """Serialise, with one line for each image."""
         head = {

@@ -44,10 +44,14 @@ WORKER_ENVIRONMENT = {
 }
 
 # An image that kills its worker is tried once more by the scheduler, then alone by us (tasks/dispatch.py).
-SETTINGS = {
+# The allocator keeps a large fit's memory for the next one: a worker paused for it stays paused, with nothing to spill.
+SETTINGS: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": 1,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.daemon": True,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
     # Not a nanny's ``env``, which is set when the process runs already: the allocator reads these before.
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
@@ -178,8 +182,9 @@ def fit_resources(client: Client, device: str) -> dict[str, float]:
         return wanted
     if kind == "auto":
         return {}
+    without = len(able_workers(client, {}))
     raise ClusterError(
-        f"device {device!r}: none of the {able_workers(client, {})} Dask workers declares a GPU; start one for each "
+        f"device {device!r}: none of the {without} Dask workers declares a GPU; start one for each "
         f"GPU, as `dask worker {scheduler_address(client)} --nthreads 1 --resources GPU=1`, or set device=auto or cpu"
     )
 
@@ -192,10 +197,14 @@ def fit_group(resources: Mapping[str, float], asked: int | None = None) -> int:
     return asked or (GPU_GROUP if GPU in resources else 1)
 
 
-def able_workers(client: Client, resources: Mapping[str, float]) -> int:
-    """Return how many workers there are now that declare these resources, free or not."""
-    workers = client.scheduler_info()["workers"].values()
-    return sum(all(worker["resources"].get(name, 0) >= need for name, need in resources.items()) for worker in workers)
+def able_workers(client: Client, resources: Mapping[str, float]) -> frozenset[str]:
+    """Return the addresses of the workers that run tasks now and declare these resources, free or not."""
+    return frozenset(
+        address
+        for address, worker in client.scheduler_info()["workers"].items()
+        if worker["status"] == "running"
+        and all(worker["resources"].get(name, 0) >= need for name, need in resources.items())
+    )
 
 
 def scheduler_address(client: Client) -> str:

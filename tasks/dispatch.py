@@ -2,17 +2,19 @@
 
 One plain Dask future an image, or where images are fitted together one for a few groups: the flow learns exactly which
 image failed, and how. An image that kills its worker (out of memory, a crash in native code) takes down whatever else
-that worker held, so each suspect is tried again alone: the culprit is set aside, its neighbours are inspected. Workers
-may come and go; only when none has been there for minutes that could take what is left does the run end, with what to
-do about it.
+that worker held, so each suspect is tried again alone: the culprit is set aside, its neighbours are inspected. An image
+that failed for a reason that may pass is tried once more, on other workers: one without credentials fails in
+milliseconds, and so is always free and takes most of the batch. Workers may come and go; only when none has been there
+for minutes that could take what is left does the run end, with what to do about it.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, Future, KilledWorker, as_completed, get_worker
 
 from tasks.batch import ImageEntry
 from tasks.cluster import GPU, ClusterError, able_workers, scheduler_address
@@ -47,8 +49,16 @@ class SubmittedChunk:
     """
 
     entries: tuple[ImageEntry, ...]
-    futures: "dict[Future[list[ImageRecord]], tuple[ImageEntry, ...]]"
+    futures: "dict[Future[Attempt], tuple[ImageEntry, ...]]"
     resources: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The records of a future's images, and the address of the worker that wrote them."""
+
+    records: list[ImageRecord]
+    worker: str
 
 
 def task_size(images: int, *, group: int, workers: int) -> int:
@@ -118,28 +128,52 @@ def collect_chunk(
     """
     records: list[ImageRecord] = []
     suspects: list[ImageEntry] = []
-    for future, outcome in outcomes(client, chunk.futures, resources=chunk.resources):
-        entries = chunk.futures.pop(future)
-        # An error of several images does not say whose it is.
-        if isinstance(outcome, KilledWorker) or (isinstance(outcome, Exception) and len(entries) > 1):
-            suspects += entries
-            continue
-        for record in _records(outcome, entries, inspection):
-            announce(record)
-            records.append(record)
-    for entry in sorted(suspects, key=lambda entry: entry.index):
-        record = _tried_alone(client, entry, inspection, resources=chunk.resources)
+    again: dict[str, list[tuple[ImageEntry, ...]]] = defaultdict(list)
+
+    def settle(record: ImageRecord) -> None:
         announce(record)
         records.append(record)
+
+    for future, outcome in outcomes(client, chunk.futures, resources=chunk.resources):
+        entries = chunk.futures.pop(future)
+        # An error does not say whose it is.
+        if isinstance(outcome, BaseException):
+            suspects += entries
+            continue
+        passing = {record.index for record in outcome.records if record.passing}
+        for record in outcome.records:
+            if not record.passing:
+                settle(record)
+        if passing:
+            again[outcome.worker].append(tuple(entry for entry in entries if entry.index in passing))
+    for entries, outcome in _tried_elsewhere(client, again, inspection, resources=chunk.resources):
+        if isinstance(outcome, BaseException):
+            suspects += entries
+            continue
+        for record in outcome.records:
+            settle(record)
+    for entry in sorted(suspects, key=lambda entry: entry.index):
+        settle(_tried_alone(client, entry, inspection, resources=chunk.resources))
     return sorted(records, key=lambda record: record.index)
 
 
 def outcomes(
-    client: Client, futures: "Iterable[Future[Value]]", *, resources: Mapping[str, float] | None = None
-) -> "Iterator[tuple[Future[Value], Value | Exception]]":
+    client: Client,
+    futures: "Iterable[Future[Value]]",
+    *,
+    resources: Mapping[str, float] | None = None,
+    workers: Collection[str] = (),
+) -> "Iterator[tuple[Future[Value], Value | BaseException]]":
     """Give each future as it is done, with its result, or the error that it came to.
 
     Dask itself would wait for a worker for ever, and for a scheduler that went away.
+
+    Parameters
+    ----------
+    resources
+        That the futures ask for.
+    workers
+        Addresses of those that alone may take the futures, if not all may: when these are gone, the rest is not given.
 
     Raises
     ------
@@ -163,7 +197,10 @@ def outcomes(
             seen = looked = now
         elif now - looked > LOOKED_AFTER:
             looked = now
-            seen = now if _able(client, left, resources or {}) else seen
+            able = _able(client, left, resources or {})
+            if workers and able.isdisjoint(workers):
+                return
+            seen = now if able else seen
             if now - seen > PATIENCE:
                 raise ClusterError(_deserted(client, left, resources or {}))
         else:
@@ -171,13 +208,30 @@ def outcomes(
 
 
 def _submitted(
-    client: Client, entries: Sequence[ImageEntry], inspection: Inspection, resources: Mapping[str, float]
-) -> "Future[list[ImageRecord]]":
+    client: Client,
+    entries: Sequence[ImageEntry],
+    inspection: Inspection,
+    resources: Mapping[str, float],
+    *,
+    workers: Collection[str] = (),
+) -> "Future[Attempt]":
     # The inspection goes along with every task: scattered data would be lost with the one worker that holds them.
-    return client.submit(inspect_images, entries, inspection, pure=False, retries=0, resources=dict(resources) or None)
+    return client.submit(
+        _attempt,
+        entries,
+        inspection,
+        pure=False,
+        retries=0,
+        resources=dict(resources) or None,
+        workers=list(workers) or None,
+    )
 
 
-def _able(client: Client, left: int, resources: Mapping[str, float]) -> int:
+def _attempt(entries: Sequence[ImageEntry], inspection: Inspection) -> Attempt:
+    return Attempt(inspect_images(entries, inspection), worker=get_worker().address)
+
+
+def _able(client: Client, left: int, resources: Mapping[str, float]) -> frozenset[str]:
     try:
         return able_workers(client, resources)
     except OSError as error:
@@ -192,7 +246,7 @@ def _went_away(client: Client, left: int) -> ClusterError:
 
 
 def _deserted(client: Client, left: int, resources: Mapping[str, float]) -> str:
-    kind, option = ("worker with a GPU", " --resources GPU=1") if GPU in resources else ("worker", "")
+    kind, option = ("running worker with a GPU", " --resources GPU=1") if GPU in resources else ("running worker", "")
     return (
         f"{left} tasks wait, and for {PATIENCE:.0f} s there has been no {kind}: start one with "
         f"`dask worker {scheduler_address(client)} --nthreads 1{option}`"
@@ -201,12 +255,26 @@ def _deserted(client: Client, left: int, resources: Mapping[str, float]) -> str:
     )
 
 
-def _records(
-    outcome: list[ImageRecord] | Exception, entries: Sequence[ImageEntry], inspection: Inspection
-) -> list[ImageRecord]:
-    if isinstance(outcome, Exception):
-        return [_failed(entry, f"{type(outcome).__name__}: {outcome}", inspection) for entry in entries]
-    return outcome
+def _tried_elsewhere(
+    client: Client,
+    again: Mapping[str, Sequence[tuple[ImageEntry, ...]]],
+    inspection: Inspection,
+    *,
+    resources: Mapping[str, float],
+) -> "Iterator[tuple[tuple[ImageEntry, ...], Attempt | BaseException]]":
+    """Try images once more, given by the worker that they failed on: where few did, or anywhere if all workers fail."""
+    if not again:
+        return
+    waiting = [entries for failed in again.values() for entries in failed]
+    most = max(map(len, again.values()))
+    able = able_workers(client, resources)
+    others = frozenset(worker for worker in able if 2 * len(again.get(worker, ())) <= most)
+    # No mere preference: an idle worker would steal them.
+    for workers in (others, frozenset()) if others else (frozenset(),):
+        futures = {_submitted(client, entries, inspection, resources, workers=workers): entries for entries in waiting}
+        for future, outcome in outcomes(client, futures, resources=resources, workers=workers):
+            yield futures.pop(future), outcome
+        waiting = list(futures.values())
 
 
 def _tried_alone(
@@ -216,9 +284,12 @@ def _tried_alone(
     [(_, outcome)] = outcomes(client, [future], resources=resources)
     if isinstance(outcome, KilledWorker):
         reason = "its inspection killed the worker, again when tried alone: too large for the worker's memory?"
-        return _failed(entry, reason, inspection)
-    [record] = _records(outcome, [entry], inspection)
-    return record
+    elif isinstance(outcome, BaseException):
+        reason = f"{type(outcome).__name__}: {outcome}"
+    else:
+        [record] = outcome.records
+        return record
+    return _failed(entry, reason, inspection)
 
 
 def _failed(entry: ImageEntry, reason: str, inspection: Inspection) -> ImageRecord:

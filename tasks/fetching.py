@@ -37,12 +37,15 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
     DecodeError, InvalidImageError, InvalidConfigError, MaskError
         If they cannot be inspected.
     StorageError
-        If they cannot be read, or the image has another size than when it was listed.
+        If they cannot be read, or the image could not be when it was listed, or had another size then.
     """
     # torch takes seconds to import: the flow's process, which only hands images out, does without.
     from ssdnet_core.localization import prepared
 
     image = decode(source.read(entry.key))
+    if entry.problem:
+        # Without its size at the listing, the maps have no room for it.
+        raise StorageError(f"{entry.key} can be read now, but could not be when listed ({entry.problem}): run again")
     height, width = image.pixels.shape[:2]
     if (height, width) != (entry.height, entry.width):
         raise StorageError(

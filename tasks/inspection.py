@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidImageError, SsdnetError
-from tasks.batch import ImageEntry
+from tasks.batch import ImageEntry, Manifest
 from tasks.decoding import DecodeError
 from tasks.fetching import FetchedImage, MaskError, fetch
 from tasks.maps import write_map
@@ -63,6 +63,18 @@ class Inspection:
     fingerprint: str
     masks: Storage | None = None
     group: int = 1
+
+    @classmethod
+    def of(cls, manifest: Manifest, *, source: Storage, folder: Storage, group: int = 1) -> "Inspection":
+        """Return what the images of a manifest share."""
+        return cls(
+            source=source,
+            folder=folder,
+            config=manifest.config,
+            fingerprint=manifest.fingerprint,
+            masks=Storage(manifest.masks) if manifest.masks else None,
+            group=group,
+        )
 
 
 def inspect_images(entries: Sequence[ImageEntry], inspection: Inspection) -> list[ImageRecord]:

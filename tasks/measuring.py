@@ -40,7 +40,7 @@ def measure_batch(client: Client, images: Sequence[JudgedImage], measurement: Me
     suspects: list[JudgedImage] = []
     for future, outcome in outcomes(client, list(waiting)):
         part = waiting.pop(future)
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             suspects += part
         else:
             measured = merged([measured, outcome])
@@ -64,7 +64,7 @@ def _measured(image: JudgedImage, measurement: Measurement) -> MeasuredImage | U
 def _measured_alone(client: Client, image: JudgedImage, measurement: Measurement) -> Measurements:
     future = client.submit(measure_images, [image], measurement, pure=False, retries=0)
     [(_, outcome)] = outcomes(client, [future])
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, BaseException):
         return gathered([_missed(image, f"measuring it failed: {type(outcome).__name__}: {outcome}", measurement)])
     return outcome
 

@@ -4,12 +4,12 @@ A record is the proof that an image is done; a run that is killed at any moment 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ssdnet_core.regions import Region
-from tasks.batch import RECORDS, ImageEntry
+from tasks.batch import RECORDS, ImageEntry, Manifest
 from tasks.storage import Storage, StorageError
 
 Status = Literal["inspected", "failed"]
@@ -67,6 +67,11 @@ class ImageRecord:
         """Defective area in pixels of the original image."""
         return sum(region.area for region in self.regions)
 
+    @property
+    def passing(self) -> bool:
+        """Whether it failed for a reason that does not lie in the image, and may pass."""
+        return self.status == "failed" and not self.lasting
+
     def to_json(self) -> bytes:
         """Serialise."""
         return json.dumps(asdict(self)).encode()
@@ -101,7 +106,7 @@ def failure(entry: ImageEntry, reason: str, *, fingerprint: str, lasting: bool) 
 
 def write_record(folder: Storage, record: ImageRecord) -> None:
     """Write an image's record, replacing an earlier one."""
-    folder.write(_key(record.index), record.to_json())
+    folder.write(record_key(record.index), record.to_json())
 
 
 def read_records(folder: Storage, entries: Iterable[ImageEntry]) -> dict[int, ImageRecord]:
@@ -123,9 +128,15 @@ def read_records(folder: Storage, entries: Iterable[ImageEntry]) -> dict[int, Im
     return found
 
 
+def present_records(manifest: Manifest, records: Mapping[int, ImageRecord]) -> list[ImageRecord]:
+    """Return the records of the images that the last listing had, in the order of the manifest."""
+    return [records[entry.index] for entry in manifest.present]
+
+
+def record_key(index: int) -> str:
+    """Return where an image's record lies below its batch."""
+    return f"{RECORDS}/{_name(index)}"
+
+
 def _name(index: int) -> str:
     return f"{index:07d}.json"
-
-
-def _key(index: int) -> str:
-    return f"{RECORDS}/{_name(index)}"

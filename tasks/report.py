@@ -14,7 +14,7 @@ from tasks.batch import REPORT, Manifest
 from tasks.decoding import DecodeError, decode
 from tasks.maps import read_map
 from tasks.pictures import colour_bar, heat_layer, overlay, photograph
-from tasks.records import ImageRecord
+from tasks.records import ImageRecord, present_records
 from tasks.storage import Storage, StorageError
 
 PAGE = f"{REPORT}/index.html"
@@ -47,7 +47,7 @@ def write_report(
     most_pictures
         The gallery shows so many images, those of the highest scores; the failures are all listed.
     """
-    present = [records[entry.index] for entry in manifest.entries if entry.present]
+    present = present_records(manifest, records)
     inspected = worst_first(present)
     lowest, highest = colour_range(manifest)
     draw = partial(_draw, folder, Storage(manifest.input), lowest=lowest, highest=highest)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import SEAL, Manifest
-from tasks.records import ImageRecord
+from tasks.records import ImageRecord, present_records
 from tasks.storage import MissingObjectError, Storage
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Seal:
 
 def make_seal(manifest: Manifest, records: Mapping[int, ImageRecord]) -> Seal:
     """Count and sum up the records of a batch of which every present image has one."""
-    present = [records[entry.index] for entry in manifest.entries if entry.present]
+    present = present_records(manifest, records)
     digest = hashlib.sha256()
     for record in sorted(present, key=lambda record: record.key):
         line = [record.key, record.status, record.map_digest, record.defective, f"{record.score:.6g}"]

@@ -2,13 +2,17 @@
 
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import MANIFEST, Manifest, folder_names, read_manifest
-from tasks.records import ImageRecord, read_records
+from tasks.records import ImageRecord, read_records, record_key
 from tasks.seal import Seal, read_seal
 from tasks.storage import Storage
 
 
 class NotSealedError(SsdnetError, ValueError):
     """The folder holds no finished batch."""
+
+
+class LostRecordError(SsdnetError):
+    """A finished batch lacks a record, or holds one that cannot be read."""
 
 
 def read_sealed(address: str) -> tuple[Storage, Manifest, dict[int, ImageRecord]]:
@@ -18,6 +22,8 @@ def read_sealed(address: str) -> tuple[Storage, Manifest, dict[int, ImageRecord]
     ------
     NotSealedError
         If there is none, or it is not finished.
+    LostRecordError
+        If an image that the last listing had has no record that can be read.
     """
     folder = Storage(address)
     if not folder.exists(MANIFEST):
@@ -25,7 +31,14 @@ def read_sealed(address: str) -> tuple[Storage, Manifest, dict[int, ImageRecord]
     if read_seal(folder) is None:
         raise NotSealedError(f"{folder.address} is not finished: run its `ssdnet inspect` again first")
     manifest = read_manifest(folder)
-    return folder, manifest, read_records(folder, manifest.entries)
+    records = read_records(folder, manifest.entries)
+    for entry in manifest.present:
+        if entry.index not in records:
+            raise LostRecordError(
+                f"{folder.address}/{record_key(entry.index)}, the record of {entry.key}, is missing or cannot be read: "
+                "run the batch's `ssdnet inspect` again, which inspects that image once more"
+            )
+    return folder, manifest, records
 
 
 def find_seal(results: Storage, batch: str, *, fingerprint: str) -> Seal | None:

@@ -4,9 +4,19 @@ from flows.progress import observed_by, observer
 class Heard:
     def __init__(self):
         self.stages = []
+        self.told = []
 
     def stage(self, name):
         self.stages.append(name)
+
+    def begin(self, **told):
+        self.told.append(told)
+
+    def waiting(self, **told):
+        self.told.append(told)
+
+    def inspected(self, record):
+        self.told.append(record)
 
 
 def test_all_who_watch_are_told():
@@ -17,3 +27,16 @@ def test_all_who_watch_are_told():
         observer().stage("outside")
     observer().stage("later")
     assert (outer.stages, inner.stages) == (["inside", "outside"], ["inside"])
+
+
+def test_all_that_an_observer_wants_to_know_is_passed_on():
+    heard = Heard()
+    with observed_by(heard):
+        observer().begin(images=3, settled=1)
+        observer().inspected("a record")
+        observer().waiting(done=1, nights=2, running=["line-1, 2026-11-22"])
+    assert heard.told == [
+        {"images": 3, "settled": 1},
+        "a record",
+        {"done": 1, "nights": 2, "running": ["line-1, 2026-11-22"]},
+    ]

@@ -7,10 +7,16 @@ import pytest
 from rich.console import Console
 
 from flows import summary
-from flows.summary import print_evaluation, print_measured
+from flows.inspection import Outcome
+from flows.summary import outcome_tree, print_evaluation, print_measured, print_outcome
+from ssdnet_core.config import Config
 from ssdnet_core.metrics import PixelMetrics
+from tasks.aggregation import summarise
+from tasks.batch import ImageEntry, Manifest
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.image_metrics import UnmeasuredImage
+from tasks.records import ImageRecord, failure
+from tasks.seal import make_seal
 
 
 def pixels(value):
@@ -105,3 +111,39 @@ def test_json_has_the_means_the_categories_and_what_was_not_measured(evaluation,
     assert tree["evaluation"]["categories"][1]["false_alarm_rate"] is None
     assert tree["evaluation"]["unmeasured"][0]["reason"].startswith("there is no mask")
     assert "images" not in tree["evaluation"]
+
+
+@pytest.fixture
+def outcome():
+    """Of a batch that was run again after a broken image, and the one of the highest score, had been deleted."""
+    entries = tuple(
+        ImageEntry(index, f"{name}.png", "", 1, present=name not in ("broken", "gone"))
+        for index, name in enumerate(("broken", "gone", "good", "unread"))
+    )
+    manifest = Manifest("night", "/in", "", Config(), entries)
+    failed = (entries[0], entries[3])
+    scores = {entries[1]: 9.0, entries[2]: 1.0}
+    records = {e.index: failure(e, f"no picture in {e.key}", fingerprint="f", lasting=True) for e in failed} | {
+        e.index: ImageRecord(e.index, e.key, "", "f", "inspected", score=score) for e, score in scores.items()
+    }
+    return Outcome(
+        folder="/out/night",
+        report="/out/night/report/index.html",
+        manifest=manifest,
+        records=records,
+        summary=summarise(manifest, records),
+        seal=make_seal(manifest, records),
+        fitted=0,
+    )
+
+
+def test_images_that_are_gone_are_not_told_of(outcome, capsys):
+    tree = outcome_tree(outcome)
+    assert (tree["images"], tree["failed"]) == (2, 1)
+    assert tree["failures"] == {"unread.png": "no picture in unread.png"}
+    print_outcome(outcome, as_json=False)
+    said = capsys.readouterr().out
+    assert "good.png" in said
+    assert "unread.png" in said
+    assert "gone.png" not in said
+    assert "broken.png" not in said

@@ -5,7 +5,7 @@ import stat
 from dataclasses import replace
 
 import pytest
-from distributed import Client, wait
+from distributed import Client, Status, Worker, wait
 
 import tasks.cluster
 import tasks.dispatch
@@ -22,6 +22,7 @@ from tasks.cluster import (
     visible_gpus,
 )
 from tasks.dispatch import collect_chunk, submit_chunk, task_size
+from tests.conftest import wait_for
 from tests.dask_processes import dask_processes
 from tests.tasks.prepared import prepared
 
@@ -68,7 +69,7 @@ def test_groups_are_dealt_evenly_among_the_workers_that_own_a_gpu(tmp_path):
             resources = fit_resources(client, "cuda")
             assert fit_group(resources) == GPU_GROUP
             inspection = replace(inspection, group=fit_group(resources, 4))
-            task = task_size(len(entries), group=inspection.group, workers=able_workers(client, resources))
+            task = task_size(len(entries), group=inspection.group, workers=len(able_workers(client, resources)))
             submitted = submit_chunk(client, entries, inspection, resources=resources, task=task)
             wait(list(submitted.futures))
             names = {address: name for name, address in cluster.names(client).items()}
@@ -81,6 +82,22 @@ def test_groups_are_dealt_evenly_among_the_workers_that_own_a_gpu(tmp_path):
             records = collect_chunk(client, submitted, inspection, announce=lambda record: None)
     assert sorted(images.items()) in ([("gpu-1", 6), ("gpu-2", 7)], [("gpu-1", 7), ("gpu-2", 6)])
     assert [record.status for record in records] == ["inspected"] * 13
+
+
+def pause(dask_worker: Worker) -> None:
+    dask_worker.status = Status.paused
+
+
+@pytest.mark.slow
+def test_workers_that_are_paused_are_not_able(tmp_path):
+    with dask_processes(tmp_path) as cluster:
+        cluster.add_worker("paused", "--memory-limit", "0")  # Else Dask lets it go on.
+        cluster.add_worker("running")
+        with Client(cluster.address) as client:
+            names = cluster.names(client)
+            assert able_workers(client, {}) == set(names.values())
+            client.run(pause, workers=[names["paused"]])
+            wait_for(lambda: able_workers(client, {}) == {names["running"]}, what="the paused worker to be left out")
 
 
 def test_a_gpu_fits_many_images_together_and_a_processor_one_unless_asked():
@@ -116,7 +133,7 @@ def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, m
         with Client(cluster.address) as client:
             submitted = submit_chunk(client, entries, inspection, resources=fit_resources(client, "auto"))
             cluster.kill(owner)
-            with pytest.raises(ClusterError, match=r"tasks wait.*no worker with a GPU.*run again"):
+            with pytest.raises(ClusterError, match=r"tasks wait.*no running worker with a GPU.*run again"):
                 collect_chunk(client, submitted, inspection, announce=lambda record: None)
 
 

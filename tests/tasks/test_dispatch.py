@@ -1,18 +1,22 @@
 """Chunks, and what becomes of images that kill their workers, on real Dask worker processes."""
 
 import os
+import time
 from dataclasses import dataclass, replace
 
 import pytest
+from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tasks.dispatch
 from tasks.batch import ImageEntry
-from tasks.cluster import ClusterError, dask_client
-from tasks.dispatch import GROUPS_A_TASK, MAX_CHUNKS, chunks, collect_chunk, submit_chunk, task_size
+from tasks.cluster import ClusterError, able_workers, dask_client
+from tasks.dispatch import GROUPS_A_TASK, MAX_CHUNKS, chunks, collect_chunk, outcomes, submit_chunk, task_size
 from tasks.maps import read_map
 from tasks.records import read_records
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageError
+from tests.dask_processes import dask_processes
 from tests.tasks.prepared import prepared
 
 
@@ -71,11 +75,13 @@ def test_an_image_that_kills_its_worker_is_set_aside_and_its_neighbours_are_insp
 
 @dataclass(frozen=True)
 class FaultyStorage(Storage):
-    """A source one of whose images shows a fault of the program: what nobody has thought of."""
+    """A source some of whose images show a fault of the program: what nobody has thought of."""
 
     def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
         if key == "faulty.png":
             raise ZeroDivisionError("nobody has thought of it")
+        if key == "leaving.png":
+            raise GeneratorExit("no Exception")
         return super().read(key, start=start, end=end)
 
 
@@ -85,6 +91,7 @@ class FaultyStorage(Storage):
     [
         (DeadlyStorage, "deadly.png", "killed the worker"),
         (FaultyStorage, "faulty.png", "ZeroDivisionError: nobody has thought of it"),
+        (FaultyStorage, "leaving.png", "GeneratorExit: no Exception"),
     ],
 )
 def test_a_future_of_several_groups_loses_only_the_image_that_is_at_fault(tmp_path, storage, culprit, named):
@@ -109,6 +116,71 @@ def test_a_future_of_several_groups_loses_only_the_image_that_is_at_fault(tmp_pa
     stored = [replace(record, seconds=0.0) for record in read_records(inspection.folder, entries).values()]
     assert stored == [replace(record, seconds=0.0) for record in records]
     assert records[0].score == pytest.approx(alone[0].score, abs=0.05)
+
+
+@dataclass(frozen=True)
+class OutOfReach(Storage):
+    """A source that a broken worker cannot read; in an outage, nobody can at the first try."""
+
+    outage: str = ""
+
+    def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+        if "BROKEN" in os.environ or (self.outage and Storage(self.outage).create(key, b"")):
+            raise StorageError(f"cannot read {key}: no credentials")
+        return super().read(key, start=start, end=end)
+
+
+def break_process() -> None:
+    os.environ["BROKEN"] = "1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("group", "task"), [(1, 1), (2, 4)])
+def test_a_broken_worker_costs_no_image(tmp_path, group, task):
+    inspection, entries = prepared(tmp_path, *(f"{number:02d}.png" for number in range(16)))
+    inspection = replace(inspection, source=OutOfReach(inspection.source.url), group=group)
+    announced = []
+    with dask_client(workers=2) as client:
+        client.run(break_process, workers=[next(iter(able_workers(client, {})))])
+        submitted = submit_chunk(client, entries, inspection, task=task)
+        records = collect_chunk(client, submitted, inspection, announce=announced.append)
+    assert [(record.index, record.status) for record in records] == [(index, "inspected") for index in range(16)]
+    assert sorted(announced, key=lambda record: record.index) == records
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_images_that_fail_in_an_outage_are_tried_once_more_and_told_of_once(tmp_path, workers):
+    inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
+    out_of_reach = OutOfReach(inspection.source.url, outage=str(tmp_path / "outage"))
+    inspection = replace(inspection, source=out_of_reach)
+    announced = []
+    with dask_client(workers=workers) as client:
+        submitted = submit_chunk(client, entries, inspection)
+        records = collect_chunk(client, submitted, inspection, announce=announced.append)
+        assert [record.status for record in records] == ["inspected"] * 6
+        assert sorted(announced, key=lambda record: record.index) == records
+        client.run(break_process)
+        [failed] = collect_chunk(
+            client, submit_chunk(client, entries[:1], inspection), inspection, announce=announced.append
+        )
+    assert (failed.status, failed.passing) == ("failed", True)
+    assert announced[6:] == [failed]
+
+
+@pytest.mark.slow
+def test_futures_of_workers_that_are_gone_are_left_to_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks.dispatch, "LOOKED_AFTER", 0.2)
+    with dask_processes(tmp_path) as cluster:
+        leaving = cluster.add_worker("leaving")
+        cluster.add_worker("staying")
+        with Client(cluster.address) as client:
+            workers = [cluster.names(client)["leaving"]]
+            done, left = (client.submit(time.sleep, seconds, workers=workers) for seconds in (0, 600))
+            arrivals = outcomes(client, [done, left], workers=workers)
+            assert next(arrivals) == (done, None)
+            cluster.kill(leaving)
+            assert list(arrivals) == []
 
 
 @pytest.mark.slow

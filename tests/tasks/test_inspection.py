@@ -124,6 +124,18 @@ def test_an_image_replaced_by_one_of_another_size_is_noticed(night):
     assert "96 x 80 pixels when it was listed, now 64 x 200" in record.error
 
 
+def test_an_image_that_could_be_read_only_after_the_listing_is_a_failure_that_may_pass_and_says_why(night):
+    (night.images / "b.png").write_bytes(b"no picture yet")
+    [_, entry] = night.entries()
+    night.add("b.png")
+    [record] = inspect_images([entry], night.inspection())
+    assert record.passing
+    assert record.error == f"b.png can be read now, but could not be when listed ({entry.problem}): run again"
+    [_, entry] = night.entries()
+    [record] = inspect_images([entry], night.inspection())
+    assert record.status == "inspected"
+
+
 def test_a_setting_for_another_machine_is_a_failure_that_may_pass(night):
     entries = night.entries()
     elsewhere = replace(

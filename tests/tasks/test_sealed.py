@@ -1,9 +1,10 @@
 import pytest
 
 from ssdnet_core.config import Config
-from tasks.batch import Manifest, open_batch
+from tasks.batch import ImageEntry, Manifest, open_batch
+from tasks.records import failure, record_key, write_record
 from tasks.seal import make_seal, set_seal
-from tasks.sealed import find_seal
+from tasks.sealed import LostRecordError, find_seal, read_sealed
 from tasks.storage import Storage
 
 FIRST, SECOND = Config(), Config().updated({"seed": 1})
@@ -36,3 +37,21 @@ def test_the_seal_of_the_settings_asked_for_is_found_whichever_came_first(result
 def test_a_batch_that_is_not_finished_has_no_seal(results):
     open_batch(results, batch(FIRST))
     assert find_seal(results, "n", fingerprint=FIRST.fingerprint()) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", None])
+def test_a_record_that_cannot_be_read_is_named_with_its_image_if_that_is_still_there(results, content):
+    entries = tuple(ImageEntry(index, f"{index}.png", "", 1, present=index < 2) for index in range(3))
+    manifest = Manifest(batch="n", input="/in", pattern="", config=FIRST, entries=entries)
+    folder = open_batch(results, manifest)
+    records = {entry.index: failure(entry, "broken", fingerprint="f", lasting=True) for entry in entries}
+    for record in records.values():
+        write_record(folder, record)
+    set_seal(folder, make_seal(manifest, records))
+    folder.delete(record_key(2))
+    assert set(read_sealed(folder.address)[2]) == {0, 1}
+    folder.delete(record_key(1))
+    if content is not None:
+        folder.write(record_key(1), content)
+    with pytest.raises(LostRecordError, match=r"records/0000001\.json, the record of 1\.png,.*`ssdnet inspect` again"):
+        read_sealed(folder.address)

@@ -1,11 +1,17 @@
 """Workers come up beside their run, and only if it wants them."""
 
+import os
 import threading
+import time
 from functools import partial
+from importlib import import_module
 
+import psutil
 import pytest
+from distributed import Worker
 
-from tasks.cluster import ClusterError, Workers, dask_client
+import tasks.cluster
+from tasks.cluster import ClusterError, LocalWorker, Workers, dask_client
 
 
 def test_workers_that_nobody_wants_are_not_started():
@@ -34,3 +40,21 @@ def test_workers_started_early_are_those_that_the_run_gets():
         assert client is crew.client
         assert client.submit(len, "abc").result() == 3
     assert client.status == "closed"
+
+
+def fill(dask_worker: Worker, *, limit: int) -> int:
+    """Bring the worker to 88 % of its limit, as an allocator does that keeps what a large fit had."""
+    import_module("ssdnet_core.groups")  # Which its preload is about to do.
+    dask_worker.kept = b"1" * (int(0.88 * limit) - psutil.Process().memory_info().rss)
+    return os.getpid()
+
+
+@pytest.mark.slow
+def test_a_worker_that_keeps_nine_tenths_of_its_memory_goes_on(monkeypatch):
+    limit = 10**9
+    monkeypatch.setattr(tasks.cluster, "local_workers", lambda count, device: (LocalWorker(memory_limit=limit),))
+    with dask_client() as client:
+        [process] = client.run(fill, limit=limit).values()
+        # Dask looks ten times a second.
+        time.sleep(1)
+        assert client.submit(os.getpid).result(timeout=30) == process
