@@ -405,6 +405,11 @@ def test_what_cannot_be_inspected_is_refused_with_the_value_and_the_remedy(image
         localize(image, mask)
 
 
+def test_settings_that_are_no_config_are_refused_with_what_makes_one():
+    with pytest.raises(InvalidConfigError, match=r"dict.*Config\(\).*parse_config"):
+        localize(textile().pixels, config={"fit": {"steps": 5}})
+
+
 def test_a_device_that_does_not_exist_is_refused():
     with pytest.raises(DeviceUnavailableError, match=r"'cuda:99'"):
         light(textile().pixels, device="cuda:99")
