@@ -62,7 +62,9 @@ def counted_pixels(
     # Into an array of our own order: torch sums in memory order, and the last bits would follow the mask's.
     counted &= ~mask
     if not counted.any():
-        raise InvalidImageError("the mask leaves no pixel of the image: nothing to inspect")
+        raise InvalidImageError(
+            "no pixel of the image is left to inspect: all are masked, transparent, not finite or in the border"
+        )
     return counted
 
 

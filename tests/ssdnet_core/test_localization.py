@@ -395,7 +395,7 @@ def test_the_settings_may_be_left_out(monkeypatch):
         (np.zeros((64, 64), np.int64), None, r"int64.*uint8"),
         (np.zeros((64, 20), np.uint8), None, r"64 x 20.*32 x 32"),
         (np.full((64, 64), np.nan), None, r"NaN.*mask"),
-        (np.zeros((64, 64), np.uint8), np.ones((64, 64), bool), r"mask leaves no pixel"),
+        (np.zeros((64, 64), np.uint8), np.ones((64, 64), bool), r"no pixel of the image is left"),
         (np.zeros((64, 64), np.uint8), np.ones((64, 63), bool), r"\(64, 63\).*64 x 64"),
         (np.zeros((64, 64), np.uint8), np.zeros((64, 64)), r"float64.*bool"),
     ],

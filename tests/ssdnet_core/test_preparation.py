@@ -359,7 +359,7 @@ def mask_of(shape, *, masked):
         (np.zeros((64, 50), np.uint8), mask_of((50, 64), masked=False), r"\(50, 64\).*64 x 50.*True where"),
         (np.zeros((64, 50), np.uint8), mask_of((64, 50, 1), masked=False), r"\(64, 50, 1\).*64 x 50"),
         (np.zeros((64, 50), np.uint8), np.zeros((64, 50), np.uint8), r"dtype uint8.*bool"),
-        (np.zeros((64, 50), np.uint8), mask_of((64, 50), masked=True), r"mask leaves no pixel"),
+        (np.zeros((64, 50), np.uint8), mask_of((64, 50), masked=True), r"no pixel of the image is left"),
         (np.full((64, 50), np.nan), None, r"NaN or infinite.*mask"),
         (np.where(np.eye(64) > 0, np.inf, 0.0), None, r"NaN or infinite.*mask"),
     ],
