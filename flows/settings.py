@@ -1,5 +1,6 @@
 """Settings on the command line: read from a preset, a file and single changes; shown with their meanings."""
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,20 @@ def settings_as_yaml(config: Config) -> str:
     return "\n".join(_lines(config, indent=""))
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a name that is given twice, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        names = [name.value for name, _ in node.value]
+        for place, (name, _) in enumerate(node.value):
+            if name.value in names[:place]:
+                raise yaml.MarkedYAMLError(problem=f"{name.value} is given twice", problem_mark=name.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
 def _read_file(path: Path) -> Config:
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = _OnceLoader(path.read_text()).get_single_data()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidConfigError(f"cannot read the settings in {path}: {error}") from error
     if not isinstance(tree, dict):

@@ -8,7 +8,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ssdnet_core.errors import InvalidConfigError
 
@@ -21,6 +21,15 @@ MAX_GROUP = 256
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # As a number, True would be 1.
+        values = value if isinstance(value, list | tuple) else [value]
+        if cls.model_fields[str(info.field_name)].annotation is not bool and any(isinstance(v, bool) for v in values):
+            raise ValueError("this setting is no switch: true and false are none of its values")
+        return value
 
 
 class NetworkConfig(_Settings):

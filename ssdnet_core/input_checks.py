@@ -14,6 +14,11 @@ def check_image(image: npt.NDArray[np.generic]) -> None:
     """Raise :class:`InvalidImageError` if an image has a wrong type, shape or size."""
     if not isinstance(image, np.ndarray):
         raise InvalidImageError(f"image is a {type(image).__name__}, not a numpy array: pass np.asarray(image)")
+    if isinstance(image, np.ma.MaskedArray):
+        raise InvalidImageError(
+            "image is a masked array, whose mask would not be looked at: pass image.filled(0), and as the mask "
+            "np.ma.getmaskarray(image), in colour with .any(axis=2): True where a pixel does not count"
+        )
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
         hint = "; pass the alpha channel as the mask" if image.ndim == 3 and image.shape[2] in (2, 4) else ""
         raise InvalidImageError(f"image has shape {image.shape}: (H, W), (H, W, 1) or (H, W, 3) is needed{hint}")
@@ -57,7 +62,9 @@ def counted_pixels(
     # Into an array of our own order: torch sums in memory order, and the last bits would follow the mask's.
     counted &= ~mask
     if not counted.any():
-        raise InvalidImageError("the mask leaves no pixel of the image: nothing to inspect")
+        raise InvalidImageError(
+            "no pixel of the image is left to inspect: all are masked, transparent, not finite or in the border"
+        )
     return counted
 
 

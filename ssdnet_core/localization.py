@@ -103,7 +103,7 @@ def localize(
     InvalidImageError
         If the image or the mask cannot be inspected.
     InvalidConfigError
-        If a masked block would fill the image.
+        If the settings are no :class:`Config`, or a masked block would fill the image.
     DeviceUnavailableError
         If ``config.device`` does not exist.
 
@@ -130,8 +130,13 @@ def prepared(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None,
     InvalidImageError
         If the image or the mask cannot be inspected.
     InvalidConfigError
-        If a masked block would fill the image.
+        If the settings are no :class:`Config`, or a masked block would fill the image.
     """
+    if not isinstance(config, Config):
+        raise InvalidConfigError(
+            f"config is a {type(config).__name__}, no Config: pass Config().updated({{'fit.steps': 50}}), or "
+            "ssdnet_core.config.parse_config(config) of nested dictionaries"
+        )
     working = prepare(
         image,
         mask,

@@ -1,6 +1,6 @@
 """From a user's image to the working image: checked, brought to the working size, standardised."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,10 @@ MIN_COUNTED = 256
 
 STD_FLOOR = 1e-3
 """Keeps the sensor noise of an almost constant image from being blown up to a texture."""
+
+
+FAR_OFF = 1e3
+"""Spreads from zero beyond which single precision would round the structure of a double precision image away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,23 +91,34 @@ def prepare(
     check_values(image, counted)
     pixels = image if image.ndim == 3 else image[:, :, None]
     valid = torch.from_numpy(counted).float()[None, None]
-    colour = torch.from_numpy(np.array(pixels, dtype=np.float32, order="C")).permute(2, 0, 1)[None]
+    offset = _offset(pixels, counted)
+    near_zero = np.subtract(pixels, offset) if offset else pixels
+    colour = torch.from_numpy(np.array(near_zero, dtype=np.float32, order="C")).permute(2, 0, 1)[None]
     full_range = _full_range(pixels, counted)
     # Products with the mask, not copies of what lies under it: hidden values (even NaN) must not leak out.
     colour = torch.where(valid > 0, colour / full_range, 0.0)
-    dark_is_zero = float(colour.min()) >= 0
+    dark_is_zero = not offset and float(colour.min()) >= 0
     colour, valid = _shrink(colour, valid, working_shape((height, width), working_size=working_size))
     strips = NO_FRAME
     if leave_out_frame and dark_is_zero:
         # Bicubic shrinking undershoots beside a black edge.
         strips = find_frame(colour[0].clamp_min(0), valid[0])
-    return _standardise(
+    working = _standardise(
         colour[0],
         without_frame(valid[0], strips),
         full_range=full_range,
         original_shape=(height, width),
         frame=strips,
     )
+    return replace(working, mean=working.mean + offset / full_range) if offset else working
+
+
+def _offset(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> float:
+    if pixels.dtype != np.float64:
+        return 0.0
+    counted = pixels[valid]
+    lowest, highest = float(counted.min()), float(counted.max())
+    return lowest if abs(lowest) > FAR_OFF * (highest - lowest) else 0.0
 
 
 def _full_range(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> float:
@@ -111,7 +126,9 @@ def _full_range(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -
         return float(np.iinfo(pixels.dtype).max)  # type: ignore[type-var]
     counted = pixels[valid].astype(np.float64)
     spread = float(counted.max() - counted.min())
-    return spread if spread > 1e-6 * float(np.abs(counted).max()) else max(1.0, float(np.abs(counted).max()))
+    largest = float(np.abs(counted).max())
+    rounding = 1e-12 if pixels.dtype == np.float64 else 1e-6
+    return spread if spread > rounding * largest else max(1.0, largest)
 
 
 def _shrink(colour: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

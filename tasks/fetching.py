@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import ImageEntry
-from tasks.decoding import DecodedImage, decode
+from tasks.decoding import DecodedImage, DecodeError, decode
 from tasks.storage import Storage, StorageError
 
 if TYPE_CHECKING:
@@ -71,11 +71,14 @@ def left_out(image: DecodedImage, mask_key: str, masks: Storage | None) -> npt.N
     Raises
     ------
     MaskError
-        If the mask is not of the image's size.
+        If the mask cannot be decoded, or is not of the image's size.
     """
     if not mask_key or masks is None:
         return image.mask
-    mask = decode(masks.read(mask_key)).pixels
+    try:
+        mask = decode(masks.read(mask_key)).pixels
+    except DecodeError as error:
+        raise MaskError(f"its mask {mask_key}: {error}") from error
     if mask.shape[:2] != image.pixels.shape[:2]:
         raise MaskError(
             f"its mask {mask_key} has {mask.shape[0]} x {mask.shape[1]} pixels, the image {image.pixels.shape[0]} x "

@@ -28,7 +28,7 @@ class ImageRecord:
     status
         ``inspected``, or ``failed`` with the reason in ``error``.
     lasting
-        Whether the failure lies in the image itself, so that the same bytes would fail again.
+        Whether the failure lies in the image itself, so that the same bytes and settings would fail again.
     score, defective, regions
         As in :class:`ssdnet_core.Localization`.
     height, width

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssdnet_core.errors import SsdnetError
-from tasks.decoding import decode
+from tasks.decoding import DecodeError, decode
 from tasks.discovery import TRUTH_FOLDER
 from tasks.storage import Storage, StoredObject
 
@@ -35,8 +35,8 @@ class Truth(Protocol):
         Raises
         ------
         TruthError
-            If the image has none, or one that does not fit it.
-        StorageError, DecodeError
+            If the image has none, or one that cannot be decoded or does not fit it.
+        StorageError
             If the mask cannot be read.
         """
 
@@ -124,7 +124,10 @@ def truth_key(key: str) -> str | None:
 
 
 def _decoded(content: bytes, valid: npt.NDArray[np.bool_], *, where: str) -> npt.NDArray[np.bool_]:
-    mask = decode(content).pixels
+    try:
+        mask = decode(content).pixels
+    except DecodeError as error:
+        raise TruthError(f"the truth {where}: {error}") from error
     if mask.shape[:2] != valid.shape or not np.issubdtype(mask.dtype, np.integer):
         raise TruthError(
             f"the truth {where} has {mask.shape[0]} x {mask.shape[1]} pixels of {mask.dtype}, its image "

@@ -1,4 +1,4 @@
-"""PNG, JPEG and BMP, by Pillow; 16-bit PNG by imagecodecs, since Pillow cuts it to 8 bits.
+"""PNG, JPEG and BMP, by Pillow; by imagecodecs 16-bit PNG, since Pillow cuts it to 8 bits, and transparent grey.
 
 Pillow's plug-ins are called directly: ``Image.open`` adds a pixel limit of its own, which is global.
 """
@@ -37,7 +37,9 @@ def png_samples(data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
     # Pillow first, at any bit depth: with each PNG that imagecodecs 2026.3 fails on, it drops a reference to
     # None that it does not own, and after some thousands of these Python 3.11 aborts.
     samples = pillow_samples(PngImageFile, data, header)
-    return imagecodecs.png_decode(data) if header.bit_depth == 16 else samples
+    # Of grey with fewer than 8 bits, Pillow compares what is transparent with values that it has scaled already.
+    transparent_grey = header.channels == 1 and header.has_alpha
+    return imagecodecs.png_decode(data) if header.bit_depth == 16 or transparent_grey else samples
 
 
 def _require_png_end(data: bytes) -> None:

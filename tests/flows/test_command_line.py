@@ -66,6 +66,18 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path):
         settings_from("default", tmp_path / "list.yaml", [])
 
 
+def test_a_setting_given_twice_in_a_file_is_refused_with_its_name_and_line(tmp_path):
+    (tmp_path / "twice.yaml").write_text("fit: {steps: 7}\nseed: 1\nfit: {crop: 64}\n")
+    with pytest.raises(InvalidConfigError, match=r"(?s)twice\.yaml: fit is given twice.*line 3"):
+        settings_from("default", tmp_path / "twice.yaml", [])
+
+
+def test_a_switch_is_turned_by_a_word_and_no_number_is(tmp_path):
+    assert not settings_from("default", None, ["leave_out_frame=false"]).leave_out_frame
+    with pytest.raises(InvalidConfigError, match=r"fit\.steps = True.*no switch"):
+        settings_from("default", None, ["fit.steps=yes"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("content", "named"), [(None, "no image"), ("x.txt", r"1 other files")])
 def test_an_input_without_images_is_wrong_usage(ssdnet, tmp_path, content, named):

@@ -395,7 +395,7 @@ def test_the_settings_may_be_left_out(monkeypatch):
         (np.zeros((64, 64), np.int64), None, r"int64.*uint8"),
         (np.zeros((64, 20), np.uint8), None, r"64 x 20.*32 x 32"),
         (np.full((64, 64), np.nan), None, r"NaN.*mask"),
-        (np.zeros((64, 64), np.uint8), np.ones((64, 64), bool), r"mask leaves no pixel"),
+        (np.zeros((64, 64), np.uint8), np.ones((64, 64), bool), r"no pixel of the image is left"),
         (np.zeros((64, 64), np.uint8), np.ones((64, 63), bool), r"\(64, 63\).*64 x 64"),
         (np.zeros((64, 64), np.uint8), np.zeros((64, 64)), r"float64.*bool"),
     ],
@@ -403,6 +403,11 @@ def test_the_settings_may_be_left_out(monkeypatch):
 def test_what_cannot_be_inspected_is_refused_with_the_value_and_the_remedy(image, mask, message):
     with pytest.raises(InvalidImageError, match=message):
         localize(image, mask)
+
+
+def test_settings_that_are_no_config_are_refused_with_what_makes_one():
+    with pytest.raises(InvalidConfigError, match=r"dict.*Config\(\).*parse_config"):
+        localize(textile().pixels, config={"fit": {"steps": 5}})
 
 
 def test_a_device_that_does_not_exist_is_refused():

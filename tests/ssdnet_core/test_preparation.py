@@ -188,6 +188,16 @@ def test_mask_and_image_are_shrunk_in_register():
 
 
 @unhurried
+@given(seeds, st.floats(1e3, 1e8), st.sampled_from([-1, 1]), st.sampled_from([BIG, 40]))
+def test_an_offset_far_beyond_the_contrast_is_taken_off_in_double_precision(seed, offset, sign, working_size):
+    image = texture((50, 64, 3), np.float64, seed)
+    plain = prepare(image, None, working_size=working_size)
+    other = prepare(image + sign * offset, None, working_size=working_size, leave_out_frame=True)
+    np.testing.assert_allclose(plain.pixels.numpy(), other.pixels.numpy(), atol=2e-3)
+    assert float(other.mean.mean() * other.full_range) == pytest.approx(sign * offset, rel=1e-3)
+
+
+@unhurried
 @given(seeds, st.floats(-50, 50), st.floats(0.01, 100), st.sampled_from([BIG, 40]))
 def test_a_floating_point_image_may_have_any_offset_and_contrast(seed, offset, contrast, working_size):
     image = texture((50, 64, 3), np.float64, seed)
@@ -332,6 +342,7 @@ def mask_of(shape, *, masked):
     [
         ([[1, 2], [3, 4]], None, r"list.*np\.asarray"),
         (np.zeros(64, np.uint8), None, r"\(64,\).*\(H, W\)"),
+        (np.ma.zeros((64, 64), np.uint8), None, r"masked array.*filled.*getmaskarray"),
         (np.zeros((2, 64, 64, 3), np.uint8), None, r"\(2, 64, 64, 3\).*\(H, W, 3\)"),
         (np.zeros((64, 64, 4), np.uint8), None, r"\(64, 64, 4\).*alpha channel as the mask"),
         (np.zeros((64, 64, 2), np.uint8), None, r"\(64, 64, 2\).*alpha channel as the mask"),
@@ -348,7 +359,7 @@ def mask_of(shape, *, masked):
         (np.zeros((64, 50), np.uint8), mask_of((50, 64), masked=False), r"\(50, 64\).*64 x 50.*True where"),
         (np.zeros((64, 50), np.uint8), mask_of((64, 50, 1), masked=False), r"\(64, 50, 1\).*64 x 50"),
         (np.zeros((64, 50), np.uint8), np.zeros((64, 50), np.uint8), r"dtype uint8.*bool"),
-        (np.zeros((64, 50), np.uint8), mask_of((64, 50), masked=True), r"mask leaves no pixel"),
+        (np.zeros((64, 50), np.uint8), mask_of((64, 50), masked=True), r"no pixel of the image is left"),
         (np.full((64, 50), np.nan), None, r"NaN or infinite.*mask"),
         (np.where(np.eye(64) > 0, np.inf, 0.0), None, r"NaN or infinite.*mask"),
     ],

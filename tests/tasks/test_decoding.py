@@ -240,6 +240,22 @@ def test_a_transparent_grey_is_masked(bits):
     np.testing.assert_array_equal(decoded.pixels, pixels)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_transparent_grey_of_few_bits_is_masked(bits):
+    levels = RNG.integers(0, 2**bits, (HEIGHT, 16), dtype=np.uint8)
+    bit_rows = np.unpackbits(levels[:, :, None], axis=2)[:, :, -bits:].reshape(HEIGHT, -1)
+    rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(bit_rows, axis=1))
+    hidden = levels[4, 5]
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 16, HEIGHT, bits, 0, 0, 0, 0))
+    transparency = png_chunk(b"tRNS", struct.pack(">H", hidden))
+    data = (
+        b"\x89PNG\r\n\x1a\n" + header + transparency + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    )
+    decoded = decode(data)
+    np.testing.assert_array_equal(decoded.mask, levels == hidden)
+    np.testing.assert_array_equal(decoded.pixels, levels * (255 // (2**bits - 1)))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite_is_masked_and_zero(value):
     pixels = FLOAT_RGB.copy()

@@ -97,7 +97,7 @@ def test_a_changed_mask_changes_the_etag(night):
     ("mask", "named"),
     [
         (Image.new("L", (96, 80), 255), "80 x 96 pixels, the image 96 x 80"),
-        (Image.new("L", (80, 96), 0), "leaves no pixel"),
+        (Image.new("L", (80, 96), 0), "no pixel of the image is left to inspect: all are masked"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_a_lasting_failure_with_its_reason(night, mask, named):
@@ -105,6 +105,26 @@ def test_a_mask_that_does_not_fit_is_a_lasting_failure_with_its_reason(night, ma
     record = night.inspect()
     assert (record.status, record.lasting) == ("failed", True)
     assert named in record.error
+
+
+def test_a_mask_that_cannot_be_decoded_is_told_from_its_image(night):
+    (night.masks / "a.png").write_bytes(b"no image")
+    record = night.inspect()
+    assert (record.status, record.lasting) == ("failed", True)
+    assert record.error.startswith("its mask a.png: not a PNG")
+
+
+def test_an_image_that_is_transparent_throughout_says_so(night):
+    Image.new("LA", (80, 96), (90, 0)).save(night.images / "a.png")
+    assert "all are masked, transparent" in night.inspect().error
+
+
+def test_a_setting_that_does_not_fit_the_image_is_a_lasting_failure(night):
+    Image.new("L", (32, 32), 90).save(night.images / "a.png")
+    block = replace(night.inspection(), config=QUICK.updated({"reconstruction.block": 32}))
+    [record] = inspect_images(night.entries(), block)
+    assert (record.status, record.lasting) == ("failed", True)
+    assert "reconstruction.block <= 16" in record.error
 
 
 def test_an_image_removed_after_the_listing_may_come_back(night):

@@ -84,6 +84,12 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes(truth):
         truth.read("a.png", np.ones(SHAPE, dtype=bool))
 
 
+def test_a_mask_that_cannot_be_decoded_is_named(truth):
+    truth.folder.write("a.png", b"no image")
+    with pytest.raises(TruthError, match=r"the truth a\.png: not a PNG"):
+        truth.read("a.png", np.ones(SHAPE, dtype=bool))
+
+
 def test_a_night_without_masks_is_told_from_one_with_some(truth):
     assert not truth.exists()
     write(truth, "a.png")
