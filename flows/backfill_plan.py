@@ -26,6 +26,7 @@ class NightState(StrEnum):
 
     SEALED = "sealed"
     NEW_IMAGES = "new images"
+    PASSING_FAILURES = "passing failures"
     NO_IMAGES = "no images"
     TO_DO = "to do"
     FAILED = "failed"
@@ -232,15 +233,18 @@ def _plan(night: PlannedNight, runs: Collection[NightRun], *, force: bool, probl
         return replace(night, state=NightState.RUNNING, run=running.id)
     if any(run.state is RunState.SCHEDULED for run in runs):
         return replace(night, state=NightState.SCHEDULED)
-    new = night.seal is not None and night.images > night.seal.images
-    if night.seal and not new and not (force and night.images):
-        return replace(night, state=NightState.SEALED)
+    sealed = _sealed_state(night.seal, night.images) if night.seal else None
+    if sealed is NightState.SEALED and not (force and night.images):
+        return replace(night, state=sealed)
     if not night.images and not problem:
         return replace(night, state=NightState.NO_IMAGES)
     # Old runs are deleted from the server in time; the number in a key that is left is never given twice.
     attempt = max([len(runs), *(run.attempt for run in runs)]) + 1
-    if night.seal:
-        state = NightState.NEW_IMAGES if new else NightState.SEALED
-    else:
-        state = NightState.FAILED if any(run.state is RunState.FAILED for run in runs) else NightState.TO_DO
-    return replace(night, state=state, attempt=attempt)
+    open_state = NightState.FAILED if any(run.state is RunState.FAILED for run in runs) else NightState.TO_DO
+    return replace(night, state=sealed or open_state, attempt=attempt)
+
+
+def _sealed_state(seal: Seal, images: int) -> NightState:
+    if images > seal.images:
+        return NightState.NEW_IMAGES
+    return NightState.PASSING_FAILURES if seal.passing and images else NightState.SEALED

@@ -19,6 +19,7 @@ STYLES: dict[str, str] = {
     NightState.SCHEDULED: "cyan",
     NightState.NO_IMAGES: "yellow",
     NightState.NEW_IMAGES: "bold",
+    NightState.PASSING_FAILURES: "bold",
     NightState.TO_DO: "bold",
 }
 NUMBERS = {"images", "defective", "not inspected"}

@@ -30,6 +30,8 @@ class Seal:
         Counts of the images that the last listing had.
     digest
         SHA-256 over every image's key, outcome and map: equal for equal results, whenever and wherever made.
+    passing
+        Of the failed, how many may do better when tried again: the reason lay outside of the image.
     """
 
     batch: str
@@ -39,6 +41,7 @@ class Seal:
     failed: int
     defective: int
     digest: str
+    passing: int = 0
 
     def to_json(self) -> bytes:
         """Serialise."""
@@ -60,6 +63,7 @@ def make_seal(manifest: Manifest, records: Mapping[int, ImageRecord]) -> Seal:
         failed=sum(record.status == "failed" for record in present),
         defective=sum(record.defective for record in present),
         digest=digest.hexdigest(),
+        passing=sum(record.passing for record in present),
     )
 
 

@@ -21,7 +21,7 @@ from tasks.departure import LEAST, TRAILING, Departure, quantile_departure, rate
 from tasks.maps import STATUSES, read_figures
 from tasks.measured import EVALUATION
 from tasks.nights import Night, night_of
-from tasks.seal import Seal
+from tasks.seal import Seal, parse_seal
 from tasks.storage import MissingObjectError, Storage, StorageError
 
 TRENDS = "trends"
@@ -88,6 +88,21 @@ class NightFigures:
         return (json.dumps({**asdict(self), "day": self.day.isoformat()}, indent=1) + "\n").encode()
 
     @classmethod
+    def of_seal(cls, day: date, seal: Seal) -> "NightFigures":
+        """Return what the seal of a night tells of it."""
+        return cls(
+            day=day,
+            batch=seal.batch,
+            fingerprint=seal.fingerprint,
+            digest=seal.digest,
+            images=seal.images,
+            inspected=seal.inspected,
+            failed=seal.failed,
+            defective=seal.defective,
+            defect_rate=seal.defective / seal.inspected if seal.inspected else None,
+        )
+
+    @classmethod
     def from_json(cls, content: bytes) -> "NightFigures":
         """Read what :meth:`to_json` wrote."""
         tree = json.loads(content)
@@ -143,12 +158,12 @@ def read_nights(results: Storage, line: str, *, anew: Collection[str] | Literal[
     kept = results.read_many(f"{name}/{TREND}" for name in nights)
     figures = []
     for name, night in nights.items():
-        seal = seals[f"{name}/{SEAL}"]
-        if isinstance(seal, StorageError):
+        content, folder = seals[f"{name}/{SEAL}"], results.below(name)
+        seal = None if isinstance(content, StorageError) else parse_seal(content, folder)
+        if seal is None:
             continue  # Not sealed, or its seal was broken since the listing: no night yet.
         stored = None if anew == "all" or name in anew else _parsed(kept[f"{name}/{TREND}"])
-        now = Seal(**json.loads(seal))
-        figures.append(stored if stored and stored.digest == now.digest else _kept(results.below(name), night, now))
+        figures.append(stored if stored and stored.digest == seal.digest else _kept(folder, night, seal))
     return sorted(figures, key=lambda night: (night.day, night.batch))
 
 
@@ -215,8 +230,7 @@ def write_table(results: Storage, line: str, rows: Iterable[TrendRow]) -> None:
 
 
 def _kept(folder: Storage, night: Night, seal: Seal) -> NightFigures:
-    rate = seal.defective / seal.inspected if seal.inspected else None
-    known = NightFigures(day=night.day, defect_rate=rate, **asdict(seal))
+    known = NightFigures.of_seal(night.day, seal)
     try:
         figures = replace(known, **_measured_by_image(folder), **_measured(folder, seal))
     except (OSError, KeyError, ValueError):

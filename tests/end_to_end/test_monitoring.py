@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -95,7 +95,7 @@ def write_earlier_nights(results: Storage, line: str, fingerprint: str) -> None:
             **{"images": 50, "inspected": 50, "failed": 0, "defective": 1 + number % 2, "digest": "d"},
         )
         folder = results.below(seal.batch)
-        night = NightFigures(day=day, defect_rate=seal.defective / 50, **asdict(seal))
+        night = NightFigures.of_seal(day, seal)
         quantiles = {f"score_q{q}": q / 100 - 0.8 for q in (10, 25, 50, 75, 90, 99)}
         folder.write("trend.json", replace(night, **quantiles).to_json())
         set_seal(folder, seal)

@@ -29,8 +29,9 @@ DAYS = [date(2026, 11, 1) + timedelta(days=offset) for offset in range(5)]
 LINE = "nightly/line-1"
 
 
-def seal(images):
-    return Seal("n", MINE, images=images, inspected=images, failed=0, defective=0, digest="")
+def seal(images, passing=0):
+    done = images - passing
+    return Seal("n", MINE, images=images, inspected=done, failed=passing, defective=0, digest="", passing=passing)
 
 
 def run(state, *, day=DAYS[0], fingerprint=MINE, attempt=0):
@@ -118,6 +119,8 @@ def test_an_attempt_has_a_number_that_no_run_of_its_night_had(stored, runs, forc
         (StoredNight(3, seal(3)), [], NightState.SEALED, "nothing"),
         (StoredNight(3, seal(2)), [run(RunState.COMPLETED)], NightState.NEW_IMAGES, "start attempt 2"),
         (StoredNight(0, seal(3)), [], NightState.SEALED, "nothing"),
+        (StoredNight(3, seal(3, passing=1)), [], NightState.PASSING_FAILURES, "start"),
+        (StoredNight(0, seal(3, passing=1)), [], NightState.SEALED, "nothing"),
         (StoredNight(3), [run(RunState.FAILED)], NightState.FAILED, "start attempt 2"),
         (StoredNight(3), [run(RunState.FAILED, fingerprint=OTHER)], NightState.TO_DO, "start"),
         (StoredNight(3), [run(RunState.FAILED), run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),

@@ -22,6 +22,12 @@ def test_the_seal_counts_what_the_batch_holds():
     assert (seal.images, seal.inspected, seal.failed, seal.defective) == (3, 2, 1, 1)
 
 
+def test_failures_that_may_pass_are_counted_by_themselves():
+    away = failure(ENTRIES[1], "the store was away", fingerprint="f", lasting=False)
+    assert make_seal(MANIFEST, RECORDS).passing == 0
+    assert make_seal(MANIFEST, {**RECORDS, 1: away}).passing == 1
+
+
 def test_an_image_that_is_gone_does_not_count():
     gone = MANIFEST.merged(ENTRIES[1:])
     assert make_seal(gone, RECORDS).images == 2
