@@ -63,22 +63,24 @@ FIGURES: dict[str, Figure] = {
 def prepare_maps(folder: Storage, manifest: Manifest) -> None:
     """Create the store's map array, or enlarge it to the manifest's images; maps already written stay.
 
-    The canvas is as large as the largest map. One that grew keeps its chunks: a larger image then has several, and
-    each chunk still belongs to one image.
+    The canvas is as large as the largest map, a chunk likewise, and at least of the working size. A canvas that grew
+    once there are maps keeps its chunks: a larger image then has several, and each chunk still belongs to one image.
     """
     canvas = _canvas(manifest)
     shape = (len(manifest.entries), *canvas)
+    chunks = (1, *(max(side, manifest.config.working_size) for side in canvas))
     group = _open(folder, "a")
-    if ANOMALY_MAP not in group:
+    if ANOMALY_MAP not in group or _outgrown(_map_array(group), chunks):
         group.create_array(
             ANOMALY_MAP,
             shape=shape,
-            chunks=(1, *canvas),
+            chunks=chunks,
             dtype="float16",
             fill_value=np.nan,
             compressors=COMPRESSOR,
             dimension_names=("image", "y", "x"),
             attributes=MAP_ATTRIBUTES,
+            overwrite=True,
         )
         return
     array = _map_array(group)
@@ -183,10 +185,15 @@ def _write(
 
 
 def _canvas(manifest: Manifest) -> tuple[int, int]:
-    shapes = [entry.working_shape(manifest.config.working_size) for entry in manifest.entries if not entry.problem] or [
-        (1, 1)
-    ]
+    size = manifest.config.working_size
+    shapes = [entry.working_shape(size) for entry in manifest.entries if not entry.problem] or [(size, size)]
     return max(height for height, _ in shapes), max(width for _, width in shapes)
+
+
+def _outgrown(array: "zarr.Array[Any]", chunks: tuple[int, ...]) -> bool:
+    """Whether larger chunks are wanted and no map is lost by them."""
+    larger = any(new > old for new, old in zip(chunks, array.chunks, strict=True))
+    return larger and array.nchunks_initialized == 0
 
 
 def _map_array(group: zarr.Group) -> "zarr.Array[Any]":

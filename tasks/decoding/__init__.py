@@ -1,4 +1,4 @@
-"""From the bytes of an image file to arrays: bit depth kept, upright, only :class:`DecodeError` raised."""
+"""From the bytes of an image file to arrays: bit depth kept, upright, any fault of the file a :class:`DecodeError`."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -97,6 +97,8 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> DecodedImage
     ------
     DecodeError
         If the bytes are no supported image, one cut short, or one of more than `max_pixels`.
+    MemoryError
+        If there is not enough for its pixels at the moment.
     """
     try:
         header, orientation = _stored_header(data, max_pixels)
@@ -124,7 +126,10 @@ def _stored_header(data: bytes, max_pixels: int) -> tuple[ImageHeader, int]:
     """Header with height and width as stored, and the orientation that they are stored in."""
     name = _format_of(data)
     with _decoder_errors(name, data):
-        header, orientation = _HEADER_READERS[name](data)
+        try:
+            header, orientation = _HEADER_READERS[name](data)
+        except MemoryError as error:
+            raise DecodeError(f"{name} header asks for more memory than there is: write the file again") from error
     size, pixels = f"{header.height} x {header.width}", header.height * header.width
     if min(header.height, header.width) < 1:
         raise DecodeError(f"{name} image is {size} and so has no pixels: write the file again")
@@ -138,10 +143,9 @@ def _stored_header(data: bytes, max_pixels: int) -> tuple[ImageHeader, int]:
 def _decoder_errors(name: str, data: bytes) -> Iterator[None]:
     try:
         yield
-    except DecodeError:
+    # Memory may be there the next time: no fault of the image.
+    except (DecodeError, MemoryError):
         raise
-    except MemoryError as error:
-        raise DecodeError(f"{name} image asks for more memory than there is: split it, or write it again") from error
     # From malformed bytes the decoders raise anything, SyntaxError and KeyError included.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -474,13 +474,21 @@ def test_data_of_another_shape_than_the_header_says_raise():
         decode(patched_tiff(palette, 277, 3) + bytes(2 * GREY.size))
 
 
-def test_a_lack_of_memory_is_not_called_damage(monkeypatch):
-    def exhausted(_data, **_options):
-        raise MemoryError
+def exhausted(*_arguments, **_options):
+    raise MemoryError
 
+
+def test_a_lack_of_memory_for_the_pixels_is_no_fault_of_the_image(monkeypatch):
     monkeypatch.setattr(imagecodecs, "webp_decode", exhausted)
-    with pytest.raises(DecodeError, match="more memory than there is"):
+    with pytest.raises(MemoryError):
         decode(FILES["webp rgb"])
+
+
+@pytest.mark.parametrize("read", [decode, read_header])
+def test_a_header_that_asks_for_more_memory_than_there_is_is_a_fault_of_the_file(monkeypatch, read):
+    monkeypatch.setattr(tifffile, "TiffFile", exhausted)
+    with pytest.raises(DecodeError, match="more memory than there is"):
+        read(FILES["tiff rgb"])
 
 
 def test_a_tiff_strip_without_data_raises():

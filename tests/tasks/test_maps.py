@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,6 +113,40 @@ def test_a_store_that_grows_keeps_its_maps_even_when_the_canvas_does_too(folder)
         np.testing.assert_allclose(read_map(folder, record_of(entry)), random_map(entry), rtol=1e-3)
     with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
         assert dict(store.sizes) == {"image": 3, "y": 256, "x": 437}
+
+
+def objects(folder: Storage) -> int:
+    """Number of stored chunks of maps."""
+    return len(folder.below("maps.zarr/anomaly_map/c").list())
+
+
+UNREADABLE = replace(manifest_of([]), entries=(ImageEntry(0, "0.png", etag="", size=1, problem="no image"),))
+
+
+@pytest.mark.parametrize("first", [UNREADABLE, manifest_of([(40, 40)])], ids=["unreadable", "small"])
+@pytest.mark.parametrize("later", [(300, 512), (256, 2000), (40, 90)], ids=str)
+def test_the_first_images_do_not_cut_the_maps_of_later_ones_small(folder, first, later):
+    prepare_maps(folder, first)
+    grown = manifest_of([(40, 40), later])
+    prepare_maps(folder, grown)
+    write_map(folder, 1, random_map(grown.entries[1]))
+    np.testing.assert_allclose(read_map(folder, record_of(grown.entries[1])), random_map(grown.entries[1]), rtol=1e-3)
+    assert objects(folder) == 1
+    write_figures(folder, grown, {1: record_of(grown.entries[1])})
+    with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
+        height, width = grown.entries[1].working_shape(256)
+        assert np.isfinite(store.anomaly_map[1, :height, :width].values).all()
+
+
+def test_maps_that_are_there_stay_in_chunks_that_have_at_least_the_working_size(folder):
+    before, after = manifest_of([(40, 40)]), manifest_of([(40, 40), (256, 700)])
+    prepare_maps(folder, before)
+    write_map(folder, 0, random_map(before.entries[0]))
+    prepare_maps(folder, after)
+    write_map(folder, 1, random_map(after.entries[1]))
+    for entry in after.entries:
+        np.testing.assert_allclose(read_map(folder, record_of(entry)), random_map(entry), rtol=1e-3)
+    assert objects(folder) == 1 + 3
 
 
 def test_an_image_that_is_gone_is_marked_absent(folder):
