@@ -21,7 +21,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
-from tasks.certificates import check_certificates
+from tasks.certificates import RENEW, CertificateError, check_certificates, has_expired
 
 SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
 """Environment variable with the address of the scheduler to use where none is given."""
@@ -125,7 +125,7 @@ def dask_client(
     ClusterError
         If the scheduler does not answer, or no worker joins it.
     CertificateError
-        If the scheduler's address and Dask's settings for encryption do not fit each other.
+        If the scheduler's address and Dask's settings for encryption do not fit each other, or a certificate expired.
     """
     scheduler = scheduler or os.environ.get(SCHEDULER_VARIABLE)
     if not scheduler:
@@ -140,6 +140,10 @@ def dask_client(
     try:
         client = Client(scheduler, timeout=timeout)
     except OSError as error:
+        if has_expired(error):
+            raise CertificateError(
+                f"the certificate of the Dask scheduler at {scheduler} has expired: {RENEW}"
+            ) from error
         raise ClusterError(
             f"no Dask scheduler answers at {scheduler} within {timeout:.0f} s (is it tcp:// or tls://?): {error}"
         ) from error
