@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 from about import about, markdown_table
+from dask.system import CPU_COUNT
 from labelled import Finding, accuracy, findings, listed
 
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
-from tasks.cluster import Workers, available_cores
+from tasks.cluster import Workers
 from tasks.storage import Storage
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -64,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--categories", type=lambda text: text.split(","), default=(), help="only these, as carpet,tile"
     )
-    parser.add_argument("--workers", type=int, default=available_cores(), help="processes; by default one a core")
+    parser.add_argument("--workers", type=int, default=CPU_COUNT, help="processes; by default one a core")
     options = parser.parse_args()
     if unknown := set(options.only) - set(VARIANTS):
         parser.error(f"no variant {', '.join(sorted(unknown))}: choose of {', '.join(VARIANTS)}")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from tasks.cluster import available_cores
+from dask.system import CPU_COUNT
 
 PACKAGES = ("ssdnet-inspect", "torch", "numpy", "scipy", "scikit-learn", "dask", "prefect", "zarr")
 
@@ -18,7 +18,7 @@ def about() -> dict[str, str]:
     return {
         "command": shlex.join(["python", *sys.argv]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": f"{processor()}, {available_cores()} cores",
+        "machine": f"{processor()}, {CPU_COUNT} cores",
         "versions": ", ".join(
             [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
         ),

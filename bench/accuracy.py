@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from about import about, markdown_table
+from dask.system import CPU_COUNT
 from figures import draw_contact_sheet, draw_curves
 from peers import measure_peer
 
@@ -31,7 +32,7 @@ from ssdnet_core.errors import SsdnetError
 from ssdnet_core.metrics import PixelMetrics
 from tasks.batch import MANIFEST, Manifest, open_batch, read_manifest
 from tasks.category_metrics import CategoryMetrics, Evaluation, gathered, summarise_metrics
-from tasks.cluster import Workers, available_cores
+from tasks.cluster import Workers
 from tasks.discovery import NothingToInspectError, discover, list_images
 from tasks.dispatch import chunks, collect_chunk, submit_chunk
 from tasks.image_metrics import BORDER, MeasuredImage, UnmeasuredImage, evaluate_image
@@ -75,7 +76,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--methods", type=_names, default=(), help="its methods to run, as hfca,knn")
     parser.add_argument("--preset", default="default", help="settings to start from")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a single setting; repeatable")
-    parser.add_argument("--workers", type=int, default=available_cores(), help="processes; by default one a core")
+    parser.add_argument("--workers", type=int, default=CPU_COUNT, help="processes; by default one a core")
     options = parser.parse_args()
     if bool(options.peers) != bool(options.methods):
         parser.error("--peers and --methods need each other")

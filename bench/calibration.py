@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 from about import about, markdown_table
+from dask.system import CPU_COUNT
 from labelled import Finding, Photograph, findings, listed
 from matplotlib.figure import Figure
 from scipy.stats import beta
 
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
-from tasks.cluster import Workers, available_cores
+from tasks.cluster import Workers
 from tasks.storage import Storage
 
 ASKED = np.geomspace(0.01, 2.0, 24)
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument(
         "--categories", type=lambda text: text.split(","), default=(), help="only these, as carpet,tile"
     )
-    parser.add_argument("--workers", type=int, default=available_cores(), help="processes; by default one a core")
+    parser.add_argument("--workers", type=int, default=CPU_COUNT, help="processes; by default one a core")
     options = parser.parse_args()
     try:
         _run(options)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from about import about, markdown_table
+from dask.system import CPU_COUNT
 from labelled import Change, Finding, Photograph, accuracy, findings, listed, photograph
 from matplotlib.figure import Figure
 from PIL import Image
@@ -23,7 +24,7 @@ from scipy import ndimage
 
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
-from tasks.cluster import Workers, available_cores
+from tasks.cluster import Workers
 from tasks.storage import Storage
 
 REFERENCE = 256
@@ -134,7 +135,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--categories", type=lambda text: text.split(","), default=(), help="only these, as carpet,tile"
     )
-    parser.add_argument("--workers", type=int, default=available_cores(), help="processes; by default one a core")
+    parser.add_argument("--workers", type=int, default=CPU_COUNT, help="processes; by default one a core")
     options = parser.parse_args()
     if unknown := set(options.only) - set(CONDITIONS):
         parser.error(f"no condition {', '.join(sorted(unknown))}: choose of {', '.join(CONDITIONS)}")

@@ -52,7 +52,17 @@ def inspect(
     def run() -> Any:
         from flows.inspection import inspect as flow
 
-        return flow(input, results, batch, masks, config, scheduler, workers, group, retry_failed)
+        return flow(
+            input,
+            results,
+            batch=batch,
+            masks=masks,
+            config=config,
+            scheduler=scheduler,
+            workers=workers,
+            group=group,
+            retry_failed=retry_failed,
+        )
 
     outcome = _run(run, as_json=as_json)
     from flows.summary import print_outcome
@@ -85,7 +95,17 @@ def evaluate(
     def run() -> Any:
         from flows.evaluation import evaluate as flow
 
-        return flow(input, results, batch, masks, config, scheduler, workers, group, retry_failed)
+        return flow(
+            input,
+            results,
+            batch=batch,
+            masks=masks,
+            config=config,
+            scheduler=scheduler,
+            workers=workers,
+            group=group,
+            retry_failed=retry_failed,
+        )
 
     measured = _run(run, as_json=as_json, module="flows.evaluation")
     from flows.summary import print_measured
@@ -134,7 +154,9 @@ def backfill(
         )
 
     outcomes = told(run)
-    if any(outcome.state == "failed" for outcome in outcomes):
+    from flows.backfill_plan import NightState
+
+    if any(outcome.state == NightState.FAILED for outcome in outcomes):
         raise typer.Exit(ExitCode.ERROR)
     incomplete = any(outcome.seal and outcome.seal.failed for outcome in outcomes)
     raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if incomplete else ExitCode.SEALED)

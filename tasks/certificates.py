@@ -1,17 +1,25 @@
 """Dask's settings for encrypted connections, checked before a connection is tried.
 
 Dask finds out late, and without naming the setting: a certificate's file that is missing is tried for until the time is
-over, and one that was never set is a TypeError.
+over, one that was never set is a TypeError, and one that has expired "does not match".
 """
 
+import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dask
+from cryptography import x509
 
 from ssdnet_core.errors import SsdnetError
 
 REQUIRED = "distributed.comm.require-encryption"
-FILES = ("distributed.comm.tls.ca-file", "distributed.comm.tls.client.cert", "distributed.comm.tls.client.key")
+RENEW = "renew it with infra/tls/make_certificates.sh, and start the processes that use it again"
+EXPIRED = 10
+"""OpenSSL's number for what is wrong with a certificate, X509_V_ERR_CERT_HAS_EXPIRED."""
+
+CERTIFICATE = "distributed.comm.tls.client.cert"
+FILES = ("distributed.comm.tls.ca-file", CERTIFICATE, "distributed.comm.tls.client.key")
 
 
 class CertificateError(SsdnetError, OSError):
@@ -29,7 +37,8 @@ def check_certificates(scheduler: str) -> None:
     Raises
     ------
     CertificateError
-        If a ``tls://`` scheduler lacks a certificate, or another one is given where encryption is required.
+        If a ``tls://`` scheduler lacks a certificate, the client's own has expired, or another scheduler is given where
+        encryption is required.
     """
     if not scheduler.startswith("tls://"):
         if dask.config.get(REQUIRED, default=False):
@@ -44,6 +53,24 @@ def check_certificates(scheduler: str) -> None:
             raise CertificateError(f"{scheduler} wants a certificate: set {_variable(setting)} to its file")
         if path is not None and "BEGIN" not in path and not Path(path).is_file():
             raise CertificateError(f"{_variable(setting)}: there is no file {path}")
+    _check_date(dask.config.get(CERTIFICATE))
+
+
+def has_expired(error: BaseException) -> bool:
+    """Whether a connection failed because the other side's certificate has expired."""
+    return isinstance(error.__cause__, ssl.SSLCertVerificationError) and error.__cause__.verify_code == EXPIRED
+
+
+def _check_date(certificate: str) -> None:
+    is_text = "BEGIN" in certificate
+    try:
+        content = certificate.encode() if is_text else Path(certificate).read_bytes()
+        ends = x509.load_pem_x509_certificate(content).not_valid_after_utc
+    except (OSError, ValueError) as error:
+        raise CertificateError(f"{_variable(CERTIFICATE)} holds no certificate that can be read: {error}") from error
+    if ends <= datetime.now(UTC):
+        where = "the certificate" if is_text else certificate
+        raise CertificateError(f"{_variable(CERTIFICATE)}: {where} expired on {ends:%Y-%m-%d at %H:%M} UTC: {RENEW}")
 
 
 def _variable(setting: str) -> str:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import dask
-import psutil
+from dask.system import CPU_COUNT
 from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.system import MEMORY_LIMIT
 
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
-from tasks.certificates import check_certificates
+from tasks.certificates import RENEW, CertificateError, check_certificates, has_expired
 
 SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
 """Environment variable with the address of the scheduler to use where none is given."""
@@ -61,7 +62,7 @@ SETTINGS: dict[str, Any] = {
 LOOPBACK_ONLY = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
 
 MEMORY_SHARE = 0.8
-"""Of the machine's memory, for all workers together."""
+"""Of the memory that this machine, or its container, has for all workers together."""
 
 
 class ClusterError(SsdnetError, OSError):
@@ -124,7 +125,7 @@ def dask_client(
     ClusterError
         If the scheduler does not answer, or no worker joins it.
     CertificateError
-        If the scheduler's address and Dask's settings for encryption do not fit each other.
+        If the scheduler's address and Dask's settings for encryption do not fit each other, or a certificate expired.
     """
     scheduler = scheduler or os.environ.get(SCHEDULER_VARIABLE)
     if not scheduler:
@@ -139,6 +140,10 @@ def dask_client(
     try:
         client = Client(scheduler, timeout=timeout)
     except OSError as error:
+        if has_expired(error):
+            raise CertificateError(
+                f"the certificate of the Dask scheduler at {scheduler} has expired: {RENEW}"
+            ) from error
         raise ClusterError(
             f"no Dask scheduler answers at {scheduler} within {timeout:.0f} s (is it tcp:// or tls://?): {error}"
         ) from error
@@ -249,8 +254,8 @@ def local_workers(count: int | None = None, *, device: str = "auto") -> tuple[Lo
         The settings' device.
     """
     gpus = visible_gpus() if device.partition(":")[0] in ("auto", "cuda") else ()
-    owned: tuple[str | None, ...] = gpus[:count] if gpus else (None,) * (count or available_cores())
-    memory_limit = int(MEMORY_SHARE * psutil.virtual_memory().total / len(owned))
+    owned: tuple[str | None, ...] = gpus[:count] if gpus else (None,) * (count or CPU_COUNT)
+    memory_limit = int(MEMORY_SHARE * MEMORY_LIMIT / len(owned))
     return tuple(LocalWorker(memory_limit=memory_limit, gpu=gpu) for gpu in owned)
 
 
@@ -264,11 +269,6 @@ def visible_gpus() -> tuple[str, ...]:
     found = int(asked.stdout)
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     return tuple(chosen.split(",") if chosen else map(str, range(found)))[:found]
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _local_cluster(workers: tuple[LocalWorker, ...]) -> SpecCluster:

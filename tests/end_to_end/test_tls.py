@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -17,9 +18,20 @@ pytestmark = pytest.mark.slow
 HOST = "127.0.0.2"
 
 
-def make_certificates(folder):
-    subprocess.run([ROOT / "infra" / "tls" / "make_certificates.sh", folder, HOST], check=True, capture_output=True)
+def make_certificates(folder, *, days=365):
+    script = ROOT / "infra" / "tls" / "make_certificates.sh"
+    environment = {**os.environ, "SSDNET_CERTIFICATE_DAYS": str(days)}
+    subprocess.run([script, folder, HOST], check=True, capture_output=True, env=environment)
     return folder
+
+
+def connect(scheduler, environment):
+    code = (
+        "import sys; from tasks.cluster import dask_client\n"
+        "with dask_client(sys.argv[1], timeout=3) as client: print(client)"
+    )
+    command = [sys.executable, "-c", code, scheduler]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
 
 
 def tls_environment(certificates):
@@ -76,19 +88,22 @@ def test_without_certificates_the_command_names_the_setting(encrypted, night, tm
 
 def test_another_authority_s_certificate_is_refused(encrypted, tmp_path):
     stranger = tls_environment(make_certificates(tmp_path / "other"))
-    code = (
-        "import sys; from tasks.cluster import dask_client\n"
-        "with dask_client(sys.argv[1], timeout=3) as client: print(client)"
-    )
-    refused = subprocess.run(
-        [sys.executable, "-c", code, encrypted.address],
-        env={**os.environ, **stranger},
-        capture_output=True,
-        text=True,
-    )
+    refused = connect(encrypted.address, stranger)
     assert refused.returncode == 1
     assert f"no Dask scheduler answers at {encrypted.address}" in refused.stderr
     assert "TLS certificate does not match" in refused.stderr
+
+
+def test_a_scheduler_whose_certificate_has_expired_is_told_so(tmp_path):
+    expired, renewed = tmp_path / "expired", tmp_path / "renewed"
+    make_certificates(expired, days=0)
+    shutil.copytree(expired, renewed)
+    make_certificates(renewed)
+    with dask_cluster(tmp_path, host=f"tls://{HOST}", environment=tls_environment(expired)) as cluster:
+        refused = connect(cluster.address, tls_environment(renewed))
+        assert f"the certificate of the Dask scheduler at {cluster.address} has expired: renew it" in refused.stderr
+        refused = connect(cluster.address, tls_environment(expired))
+        assert f"{expired / 'client.crt'} expired on" in refused.stderr
 
 
 def test_certificates_are_renewed_by_the_same_authority(tmp_path):

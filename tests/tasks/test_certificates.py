@@ -1,15 +1,25 @@
+import os
+import re
+import subprocess
+
 import dask
 import pytest
 
 from tasks.certificates import CertificateError, check_certificates
+from tests.conftest import ROOT
 
 SCHEDULER = "tls://host:8786"
 
 
+def made(folder, *, days):
+    script = ROOT / "infra" / "tls" / "make_certificates.sh"
+    environment = {**os.environ, "SSDNET_CERTIFICATE_DAYS": str(days)}
+    subprocess.run([script, folder], check=True, capture_output=True, env=environment)
+
+
 @pytest.fixture
 def certificates(tmp_path):
-    for name in ("ca.crt", "client.crt", "client.key"):
-        (tmp_path / name).write_text("any")
+    made(tmp_path, days=1)
     settings = {
         "distributed.comm.tls.ca-file": str(tmp_path / "ca.crt"),
         "distributed.comm.tls.client.cert": str(tmp_path / "client.crt"),
@@ -46,9 +56,28 @@ def test_a_missing_file_is_named(certificates, tmp_path):
         check_certificates(SCHEDULER)
 
 
-def test_a_certificate_may_be_its_own_text():
-    text = "-----BEGIN CERTIFICATE-----\n..."
-    with dask.config.set({"distributed.comm.tls.ca-file": text, "distributed.comm.tls.client.cert": text}):
+def test_a_certificate_may_be_its_own_text(certificates, tmp_path):
+    texts = {
+        "distributed.comm.tls.ca-file": (tmp_path / "ca.crt").read_text(),
+        "distributed.comm.tls.client.cert": (tmp_path / "client.crt").read_text(),
+    }
+    with dask.config.set(texts):
+        check_certificates(SCHEDULER)
+
+
+def test_an_expired_certificate_is_told_with_its_date_and_how_to_renew_it(certificates, tmp_path):
+    made(tmp_path, days=0)
+    crt = re.escape(str(tmp_path / "client.crt"))
+    said = rf"CLIENT__CERT: {crt} expired on \d{{4}}-\d\d-\d\d at \d\d:\d\d UTC: renew it with .*make_certificates"
+    with pytest.raises(CertificateError, match=said):
+        check_certificates(SCHEDULER)
+    made(tmp_path, days=1)
+    check_certificates(SCHEDULER)
+
+
+def test_what_is_no_certificate_is_told_by_its_setting(certificates, tmp_path):
+    (tmp_path / "client.crt").write_text("any")
+    with pytest.raises(CertificateError, match=r"CLIENT__CERT holds no certificate that can be read"):
         check_certificates(SCHEDULER)
 
 

@@ -1,10 +1,14 @@
 """Which workers fit: real schedulers and worker processes, with GPUs that are declared only."""
 
+import json
 import os
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
+from dask.system import CPU_COUNT
 from distributed import Client, Status, Worker, wait
 
 import tasks.cluster
@@ -14,7 +18,6 @@ from tasks.cluster import (
     GPU_GROUP,
     ClusterError,
     able_workers,
-    available_cores,
     dask_client,
     fit_group,
     fit_resources,
@@ -179,8 +182,21 @@ def test_workers_of_this_machine_own_what_the_device_may_use(monkeypatch):
     assert [worker.gpu for worker in local_workers(device="auto")] == ["0", "1"]
     assert [worker.gpu for worker in local_workers(1, device="cuda")] == ["0"]
     assert [worker.gpu for worker in local_workers(5, device="cuda")] == ["0", "1"]
-    assert [worker.gpu for worker in local_workers(device="cpu")] == [None] * available_cores()
+    assert [worker.gpu for worker in local_workers(device="cpu")] == [None] * CPU_COUNT
     assert [worker.gpu for worker in local_workers(3, device="cpu")] == [None] * 3
+
+
+def test_workers_of_this_machine_share_what_the_process_may_use_not_what_the_machine_has():
+    """The process is limited as it can be here; a container's limits Dask reads from its control group."""
+    limited = (
+        "import os, resource;"
+        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
+        "resource.setrlimit(resource.RLIMIT_RSS, (2**30, 2**30));"
+        "from tasks.cluster import local_workers;"
+        "print([worker.memory_limit for worker in local_workers(device='cpu')])"
+    )
+    asked = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=True)
+    assert json.loads(asked.stdout) == [int(0.8 * 2**30)]
 
 
 def test_gpus_are_those_that_torch_can_use_by_the_names_they_were_chosen_by(tmp_path, monkeypatch):
