@@ -65,7 +65,7 @@ def evaluate(
             Storage(results),
             pattern=IMAGES_PATTERN,
             batch=batch,
-            masks=Storage(masks) if masks else None,
+            masks=Storage(masks) if masks is not None else None,
             config=config,
             crew=crew,
             group=group,

@@ -24,9 +24,11 @@ class ExitCode(IntEnum):
 def told(work: Callable[[], Result]) -> Result:
     """Do the work of a command and return what comes of it; an error is told and ends the command.
 
-    Wrong settings, inputs without an image and backfills that cannot be planned are wrong usage.
+    Wrong settings, names and addresses, inputs without an image and backfills that cannot be planned are wrong usage.
     """
+    from tasks.batch import BatchConflictError
     from tasks.discovery import NothingToInspectError
+    from tasks.storage import AddressError
 
     try:
         return work()
@@ -34,8 +36,8 @@ def told(work: Callable[[], Result]) -> Result:
         from flows.backfill_plan import BackfillError
         from ssdnet_core.errors import InvalidConfigError
 
-        usage = isinstance(error, InvalidConfigError | NothingToInspectError | BackfillError)
-        _fail(str(error), ExitCode.USAGE if usage else ExitCode.ERROR)
+        usage = InvalidConfigError | BatchConflictError | AddressError | NothingToInspectError | BackfillError
+        _fail(str(error), ExitCode.USAGE if isinstance(error, usage) else ExitCode.ERROR)
     except KeyboardInterrupt:
         _fail("stopped. What is done is kept: run the same command again to go on.", ExitCode.ERROR)
 

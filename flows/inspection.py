@@ -101,7 +101,7 @@ def inspect(
             Storage(results),
             pattern=pattern,
             batch=batch,
-            masks=Storage(masks) if masks else None,
+            masks=Storage(masks) if masks is not None else None,
             config=config,
             crew=crew,
             group=group,

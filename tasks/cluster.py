@@ -18,6 +18,7 @@ from typing import Any
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.comm.addressing import get_address_host_port
 from distributed.system import MEMORY_LIMIT
 
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
@@ -79,7 +80,7 @@ class Workers:
     """
 
     def __init__(self, scheduler: str | None = None, *, workers: int | None = None, device: str = "auto") -> None:
-        self._connection = dask_client(scheduler, workers=workers, device=device)
+        self._connection = dask_client(scheduler_to_use(scheduler), workers=workers, device=device)
         self._stack = ExitStack()
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="workers")
         self._client: Future[Client] | None = None
@@ -126,9 +127,11 @@ def dask_client(
         If the scheduler does not answer, or no worker joins it.
     CertificateError
         If the scheduler's address and Dask's settings for encryption do not fit each other, or a certificate expired.
+    InvalidConfigError
+        If the scheduler's address is none.
     """
-    scheduler = scheduler or os.environ.get(SCHEDULER_VARIABLE)
-    if not scheduler:
+    scheduler = scheduler_to_use(scheduler)
+    if scheduler is None:
         with (
             dask.config.set(SETTINGS),
             _local_cluster(local_workers(workers, device=device)) as cluster,
@@ -156,6 +159,24 @@ def dask_client(
                 f"`dask worker {scheduler} --nthreads 1`"
             ) from error
         yield client
+
+
+def scheduler_to_use(scheduler: str | None) -> str | None:
+    """Return the scheduler's address: the one given, or that of the environment; None for a cluster on this machine.
+
+    Raises
+    ------
+    InvalidConfigError
+        If it is no address of a scheduler.
+    """
+    address = scheduler or os.environ.get(SCHEDULER_VARIABLE) or None
+    if address is None:
+        return None
+    try:
+        get_address_host_port(address)
+    except ValueError as error:
+        raise InvalidConfigError(f"scheduler {address!r}: {error}: give tcp://host:8786 or tls://host:8786") from error
+    return address
 
 
 def fit_resources(client: Client, device: str) -> dict[str, float]:

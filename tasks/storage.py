@@ -38,6 +38,10 @@ class StorageError(SsdnetError, OSError):
     """An object could not be listed, read or written."""
 
 
+class AddressError(StorageError):
+    """An address is none that could be read."""
+
+
 class MissingObjectError(StorageError):
     """There is no such object."""
 
@@ -77,10 +81,10 @@ class Storage:
     def __post_init__(self) -> None:
         if not self.url.strip():
             # As a path it would be the folder that the process happens to run in.
-            raise StorageError("an address is empty: give a folder or s3://bucket/prefix")
+            raise AddressError("an address is empty: give a folder or s3://bucket/prefix")
         protocol = self.url.split("://", 1)[0] if "://" in self.url else "file"
         if protocol not in PROTOCOLS:
-            raise StorageError(f"{self.url!r}: cannot read {protocol}://, use a local path or s3://bucket/prefix")
+            raise AddressError(f"{self.url!r}: cannot read {protocol}://, use a local path or s3://bucket/prefix")
 
     def __getstate__(self) -> dict[str, str]:
         return {"url": self.url}

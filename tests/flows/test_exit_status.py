@@ -4,8 +4,9 @@ import typer
 from flows.backfill_plan import BackfillError
 from flows.exit_status import ExitCode, told
 from ssdnet_core.errors import InvalidConfigError
+from tasks.batch import BatchConflictError
 from tasks.discovery import NothingToInspectError
-from tasks.storage import StorageError
+from tasks.storage import AddressError, StorageError
 
 
 @pytest.mark.parametrize(
@@ -13,6 +14,8 @@ from tasks.storage import StorageError
     [
         (InvalidConfigError("fit.steps: too few"), ExitCode.USAGE),
         (NothingToInspectError("no image in /night"), ExitCode.USAGE),
+        (BatchConflictError("batch name 'a/b'"), ExitCode.USAGE),
+        (AddressError("an address is empty"), ExitCode.USAGE),
         (BackfillError("the last day is before the first"), ExitCode.USAGE),
         (StorageError("cannot list /night"), ExitCode.ERROR),
     ],

@@ -17,6 +17,7 @@ from ssdnet_core.errors import InvalidConfigError
 from tasks.cluster import (
     GPU_GROUP,
     ClusterError,
+    Workers,
     able_workers,
     dask_client,
     fit_group,
@@ -209,6 +210,12 @@ def test_gpus_are_those_that_torch_can_use_by_the_names_they_were_chosen_by(tmp_
     assert visible_gpus() == ("0", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5f3a,7,9")
     assert visible_gpus() == ("GPU-5f3a", "7")
+
+
+@pytest.mark.parametrize("address", ["bogus", "http://x:1", "tcp://x", "tcp://x:port"])
+def test_what_is_no_address_of_a_scheduler_is_refused_before_a_run(address):
+    with pytest.raises(InvalidConfigError, match=rf"'{address}'.*tcp://host:8786 or tls://host:8786"):
+        Workers(address)
 
 
 def test_a_scheduler_named_by_the_environment_is_used_where_none_is_given(monkeypatch):
