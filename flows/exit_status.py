@@ -27,7 +27,7 @@ def told(work: Callable[[], Result]) -> Result:
     Wrong settings, names and addresses, inputs without an image and backfills that cannot be planned are wrong usage.
     """
     from tasks.batch import BatchConflictError
-    from tasks.discovery import NothingToInspectError
+    from tasks.discovery import MasksError, NothingToInspectError
     from tasks.storage import AddressError
 
     try:
@@ -36,7 +36,8 @@ def told(work: Callable[[], Result]) -> Result:
         from flows.backfill_plan import BackfillError
         from ssdnet_core.errors import InvalidConfigError
 
-        usage = InvalidConfigError | BatchConflictError | AddressError | NothingToInspectError | BackfillError
+        wrong_input = AddressError | NothingToInspectError | MasksError
+        usage = InvalidConfigError | BatchConflictError | wrong_input | BackfillError
         _fail(str(error), ExitCode.USAGE if isinstance(error, usage) else ExitCode.ERROR)
     except KeyboardInterrupt:
         _fail("stopped. What is done is kept: run the same command again to go on.", ExitCode.ERROR)

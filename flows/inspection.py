@@ -5,7 +5,7 @@ discover, open the batch, inspect chunk by chunk, aggregate, report, seal.
 A flow's parameters are described as "Args:", the one form that Prefect shows in its forms.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prefect import flow, get_run_logger, task
@@ -27,7 +27,7 @@ from tasks.batch import (
     read_manifest,
 )
 from tasks.cluster import Workers, able_workers, fit_group, fit_resources
-from tasks.discovery import discover, list_images, list_masks, split_input
+from tasks.discovery import discover, find_masks, list_images, split_input
 from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk, task_size
 from tasks.inspection import Inspection
 from tasks.lease import Lease, hold_batch
@@ -134,12 +134,15 @@ def run_batch(
         masks=masks.address if masks else "",
     )
     images = list_images(source, pattern, outside=[results.address, *([masks.address] if masks else [])])
+    masked = find_masks(images, masks) if masks else {}
+    if masks:
+        get_run_logger().info("%d of %d images have a mask in %s", len(masked), len(images), masks.address)
     folder = open_batch(results, wanted)
     with hold_batch(folder) as lease, watched(folder.name):
         stored, seal = read_manifest(folder), read_seal(folder) if _is_complete(folder) else None
         if seal is None:
             crew.start()  # There is work for them: they come up while headers and records are read.
-        discovered = discover_images(source, whole(images), whole(stored), masks=masks)
+        discovered = discover_images(source, whole(images), whole(stored), masks=whole(masked))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         records = read_records(folder, manifest.entries)
         if seal is None:
@@ -203,10 +206,10 @@ def inspect_all(
 
 @task(name="discover", cache_policy=NO_CACHE, persist_result=False)
 def discover_images(
-    source: Storage, images: Sequence[StoredObject], stored: Manifest, *, masks: Storage | None = None
+    source: Storage, images: Sequence[StoredObject], stored: Manifest, *, masks: Mapping[str, StoredObject]
 ) -> tuple[ImageEntry, ...]:
     """Read the headers of the images that are new, or changed since they came into the manifest."""
-    return discover(source, images, masks=list_masks(masks) if masks else {}, known=stored.entries)
+    return discover(source, images, masks=masks, known=stored.entries)
 
 
 @task(name="inspect-images", task_run_name="{first} to {last}", cache_policy=NO_CACHE, persist_result=False)

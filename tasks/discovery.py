@@ -1,13 +1,15 @@
 """Which images an input holds: a listing, and the size of each image from its header."""
 
 import glob
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from tasks.batch import ImageEntry
+from tasks.batch import MANIFEST, MAPS, REPORT, ImageEntry
 from tasks.decoding import SUFFIXES, DecodeError, ImageHeader, IncompleteHeaderError, read_header
+from tasks.lease import LEASES
 from tasks.storage import Storage, StorageError, StoredObject
 
 HEADER_READS: tuple[tuple[int | None, int], ...] = ((4 * 1024, 256), (64 * 1024, 128), (None, 8))
@@ -22,6 +24,10 @@ TRUTH_FOLDER = "ground_truth"
 
 class NothingToInspectError(StorageError):
     """The input holds no image."""
+
+
+class MasksError(StorageError):
+    """It is not clear which mask is of which image."""
 
 
 def split_input(url: str) -> tuple[Storage, str]:
@@ -55,7 +61,8 @@ def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = 
     pattern
         Glob for the keys: ``*`` stays within one folder, ``**`` does not.
     outside
-        Addresses of folders to leave out: results and masks that lie below the input are no input.
+        Addresses of folders to leave out: results and masks that lie below the input are no input. The galleries of
+        other batches are left out wherever they lie.
 
     Raises
     ------
@@ -65,10 +72,12 @@ def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = 
         If the input cannot be listed.
     """
     objects = [entry for entry in source.list(pattern) if not _set_aside(entry.key)]
-    below = tuple(
-        folder[len(source.address) + 1 :] + "/" for folder in outside if folder.startswith(source.address + "/")
-    )
+    here = _real(source.address) + "/"
+    below = tuple(folder.removeprefix(here) + "/" for folder in map(_real, outside) if folder.startswith(here))
     objects = [entry for entry in objects if not entry.key.startswith(below)]
+    if any(_holder(REPORT, entry.key) is not None for entry in objects):
+        batches = _batches(source.list() if pattern else objects)
+        objects = [entry for entry in objects if _holder(REPORT, entry.key) not in batches]
     images = [entry for entry in objects if PurePosixPath(entry.key).suffix.lower() in SUFFIXES]
     if not images:
         where = f"{source.address}/{pattern}" if pattern else source.address
@@ -78,13 +87,36 @@ def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = 
     return images
 
 
-def list_masks(masks: Storage) -> dict[str, StoredObject]:
-    """Return the masks below a folder or prefix, by the keys of their images without suffix.
+def find_masks(images: Sequence[StoredObject], masks: Storage) -> dict[str, StoredObject]:
+    """Return the masks below a folder or prefix, by the keys of their images.
 
-    ``holes/000.png`` is the mask of ``holes/000.jpg``.
+    An image's mask has its very name, or else that with another suffix: ``holes/000.png`` for ``holes/000.jpg``.
+
+    Raises
+    ------
+    MasksError
+        If no image has a mask, or one has several.
+    StorageError
+        If the masks cannot be listed.
     """
-    found = (entry for entry in masks.list() if PurePosixPath(entry.key).suffix.lower() in SUFFIXES)
-    return {_without_suffix(entry.key): entry for entry in found}
+    listed = {entry.key: entry for entry in masks.list() if PurePosixPath(entry.key).suffix.lower() in SUFFIXES}
+    alike: dict[str, list[StoredObject]] = defaultdict(list)
+    for mask in listed.values():
+        alike[_without_suffix(mask.key)].append(mask)
+    found = {}
+    for image in images:
+        candidates = [listed[image.key]] if image.key in listed else alike.get(_without_suffix(image.key), [])
+        if len(candidates) > 1:
+            names = " and ".join(mask.key for mask in candidates)
+            raise MasksError(f"{image.key} has several masks in {masks.address}, {names}: leave one of them")
+        if candidates:
+            found[image.key] = candidates[0]
+    if not found:
+        raise MasksError(
+            f"none of the {len(images)} images has a mask in {masks.address}, which holds {len(listed)}: give the "
+            "folder in which holes/000.png is the mask of the image holes/000.jpg"
+        )
+    return found
 
 
 def discover(
@@ -99,11 +131,11 @@ def discover(
     Parameters
     ----------
     masks
-        As :func:`list_masks` returns them; an image without one counts whole.
+        As :func:`find_masks` returns them; an image without one counts whole.
     known
         Of an earlier listing: the header of an image that has not changed since is not read again.
     """
-    entries = [_entry(image, masks.get(_without_suffix(image.key)), index) for index, image in enumerate(images)]
+    entries = [_entry(image, masks.get(image.key), index) for index, image in enumerate(images)]
     sizes = {(entry.key, entry.etag): (entry.height, entry.width) for entry in known if not entry.problem}
     unread = [entry for entry in entries if (entry.key, entry.etag) not in sizes]
     read = {entry.key: entry for entry in _with_headers(source, unread)}
@@ -147,6 +179,22 @@ def _header(head: bytes | StorageError) -> ImageHeader:
     if isinstance(head, StorageError):
         raise head
     return read_header(head)
+
+
+def _real(address: str) -> str:
+    return address if "://" in address else str(Path(address).resolve())
+
+
+def _batches(objects: Iterable[StoredObject]) -> set[str | None]:
+    """Return the folders that hold results of ours, as :func:`_holder` names them."""
+    manifests, maps, leases = ({_holder(name, entry.key) for entry in objects} for name in (MANIFEST, MAPS, LEASES))
+    return (manifests & (maps | leases)) - {None}
+
+
+def _holder(name: str, key: str) -> str | None:
+    """Return the folder in which a file or folder of this name leads to the key; None if there is none."""
+    folder, found, _ = f"/{key}/".rpartition(f"/{name}/")
+    return folder if found else None
 
 
 def _without_suffix(key: str) -> str:

@@ -5,7 +5,7 @@ from flows.backfill_plan import BackfillError
 from flows.exit_status import ExitCode, told
 from ssdnet_core.errors import InvalidConfigError
 from tasks.batch import BatchConflictError
-from tasks.discovery import NothingToInspectError
+from tasks.discovery import MasksError, NothingToInspectError
 from tasks.storage import AddressError, StorageError
 
 
@@ -16,6 +16,7 @@ from tasks.storage import AddressError, StorageError
         (NothingToInspectError("no image in /night"), ExitCode.USAGE),
         (BatchConflictError("batch name 'a/b'"), ExitCode.USAGE),
         (AddressError("an address is empty"), ExitCode.USAGE),
+        (MasksError("none of the 3 images has a mask"), ExitCode.USAGE),
         (BackfillError("the last day is before the first"), ExitCode.USAGE),
         (StorageError("cannot list /night"), ExitCode.ERROR),
     ],

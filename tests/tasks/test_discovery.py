@@ -8,7 +8,15 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tasks.discovery import HEADER_READS, NothingToInspectError, discover, list_images, split_input
+from tasks.discovery import (
+    HEADER_READS,
+    MasksError,
+    NothingToInspectError,
+    discover,
+    find_masks,
+    list_images,
+    split_input,
+)
 from tasks.storage import Storage, StorageError
 
 
@@ -33,6 +41,70 @@ def test_hidden_files_truth_masks_and_results_below_the_input_are_no_images(tmp_
     for name in ("a.png", ".hidden.png", ".cache/b.png", "ground_truth/hole/a_mask.png", "out/n/report/images/0.jpg"):
         write_image(tmp_path / name)
     assert keys(Storage(str(tmp_path)), outside=(str(tmp_path / "out"),)) == ["a.png"]
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_results_below_the_input_are_left_out_by_whichever_name_they_are_given(tmp_path, through_a_link):
+    for name in ("night/a.png", "night/out/b.png"):
+        write_image(tmp_path / name)
+    (tmp_path / "link").symlink_to(tmp_path / "night")
+    names = ("link", "night") if through_a_link else ("night", "link")
+    source, results = (tmp_path / name for name in names)
+    assert keys(Storage(str(source)), outside=(str(results / "out"),)) == ["a.png"]
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.png"])
+@pytest.mark.parametrize("mark", ["maps.zarr/zarr.json", "leases/0000001.json"])
+@pytest.mark.parametrize("batch", ["", "n/", "older/n/"])
+def test_the_gallery_of_a_batch_is_no_input_wherever_it_lies(tmp_path, batch, mark, pattern):
+    storage = Storage(str(tmp_path))
+    for name in ("a.png", "report/b.png", "n.d/report/c.png", f"{batch}report/images/0.png"):
+        write_image(tmp_path / "input" / name)
+    source = storage.below("input")
+    before = keys(source, pattern)
+    for name in (f"{batch}manifest.json", f"{batch}{mark}", "n.d/manifest.json"):
+        source.write(name, b"")
+    ours = {f"{batch}report/images/0.png"} | ({"report/b.png"} if not batch else set())
+    assert set(keys(source, pattern)) == set(before) - ours
+
+
+def masks_found(tmp_path, *masks, images):
+    (tmp_path / "masks").mkdir()
+    for name in images:
+        write_image(tmp_path / "night" / name)
+    for name in masks:
+        write_image(tmp_path / "masks" / name)
+    source = Storage(str(tmp_path / "night"))
+    found = find_masks(list_images(source), Storage(str(tmp_path / "masks")))
+    return {image: mask.key for image, mask in found.items()}
+
+
+def test_a_mask_of_the_very_name_comes_before_one_of_another_suffix(tmp_path):
+    found = masks_found(tmp_path, "a.jpg", "a.png", "b/c.tif", images=["a.jpg", "a.png", "b/c.bmp", "d.png"])
+    assert found == {"a.jpg": "a.jpg", "a.png": "a.png", "b/c.bmp": "b/c.tif"}
+
+
+def test_two_masks_of_other_suffixes_are_refused_by_name(tmp_path):
+    with pytest.raises(MasksError, match=r"a\.png has several masks in .*a\.bmp and a\.jpg"):
+        masks_found(tmp_path, "a.jpg", "a.bmp", images=["a.png"])
+
+
+@pytest.mark.parametrize("masks", [[], ["b.png"], ["night/a.png"]])
+def test_masks_of_which_none_is_of_an_image_are_refused(tmp_path, masks):
+    with pytest.raises(MasksError, match=rf"none of the 1 images .*/masks, which holds {len(masks)}"):
+        masks_found(tmp_path, *masks, images=["a.png"])
+
+
+def test_a_single_mask_is_no_folder_of_masks(tmp_path):
+    image = write_image(tmp_path / "a.png")
+    with pytest.raises(StorageError, match=r"/a\.png.*Not a directory"):
+        find_masks(list_images(Storage(str(tmp_path))), Storage(str(image)))
+
+
+def test_a_folder_of_masks_that_is_not_there_is_named(tmp_path):
+    write_image(tmp_path / "a.png")
+    with pytest.raises(StorageError, match="nowhere"):
+        find_masks(list_images(Storage(str(tmp_path))), Storage(str(tmp_path / "nowhere")))
 
 
 def test_a_glob_and_a_single_file_are_inputs_too(tmp_path):

@@ -15,7 +15,7 @@ from ssdnet_core import groups, localize
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
 from tasks.batch import ImageEntry, Manifest
-from tasks.discovery import discover, list_images, list_masks
+from tasks.discovery import discover, find_masks, list_images
 from tasks.inspection import PIXELS_TOGETHER, Inspection, fitting_groups, inspect_images
 from tasks.maps import prepare_maps, read_map
 from tasks.records import ImageRecord, read_records
@@ -37,7 +37,9 @@ class Night:
 
     def entries(self):
         source = Storage(str(self.images))
-        return discover(source, list_images(source), masks=list_masks(Storage(str(self.masks))))
+        images = list_images(source)
+        masks = find_masks(images, Storage(str(self.masks))) if any(self.masks.iterdir()) else {}
+        return discover(source, images, masks=masks)
 
     def add(self, key: str, *, seed: int = 0, size: tuple[int, int] = (96, 80)) -> None:
         Image.fromarray(sample("leather", "hole", size=size, seed=seed).pixels).save(self.images / key)
