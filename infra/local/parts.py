@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.embedded import HEARTBEAT
 from infra.gallery_server import HEALTH
 from infra.local.endpoints import LOOPBACK, Endpoints
 from infra.local.errors import LocalStackError
@@ -85,7 +84,7 @@ def stack_environment(settings: StackSettings) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         # Tells a run whose machine went away from one that is at work.
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "SSDNET_HOME": str(PROJECT),
         "SSDNET_IMAGES": Storage(settings.images).address,
         "SSDNET_RESULTS": Storage(settings.results).address,
