@@ -155,13 +155,17 @@ def run_batch(
             outcome = _outcome(folder, manifest, records, seal=seal, fitted=0)
             tell_of_batch(outcome, sealed=False)
             return outcome
+        lease.check()
         break_seal(folder)
+        lease.check()
         folder.write(MANIFEST, manifest.to_json())
         prepare_maps(folder, manifest)
         if todo:
             records |= inspect_all(source, folder, manifest, todo, crew=crew, lease=lease, group=group)
         observer().stage("drawing the report")
+        lease.check()
         write_figures_and_regions(folder, whole(manifest), whole(records))
+        lease.check()
         draw_report(folder, whole(manifest), whole(records))
         seal = seal_batch(folder, whole(manifest), whole(records), lease=lease)
         outcome = _outcome(folder, manifest, records, seal=seal, fitted=len(todo))
