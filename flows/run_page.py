@@ -91,10 +91,10 @@ def summary_of(outcome: "Outcome", present: Iterable[ImageRecord]) -> str:
     each = f", {summary.fit_seconds / summary.inspected:.2f} s an image" if summary.inspected else ""
     share = f"{100 * on_gpu / len(inspected):.0f} %" if inspected else "-"
     figures = {
-        "images": f"{summary.images}, {outcome.fitted} of them inspected by this run",
+        "images": f"{summary.images}, {outcome.fitted} of them tried by this run",
         "defective": f"**{summary.defective}**{rate}, {summary.regions} regions",
         "not inspected": f"**{summary.failed}**" if summary.failed else "0",
-        "warnings": str(sum(bool(record.warnings) for record in inspected)),
+        "with warnings": f"**{summary.warned}**" if summary.warned else "0",
         "fitting": f"{summary.fit_seconds:.1f} s{each}",
         "on a GPU": share,
         "gallery": f"[{plain(outcome.manifest.batch)}]({gallery})" if gallery else f"`{outcome.report}`",

@@ -61,6 +61,7 @@ def outcome_tree(outcome: Outcome) -> dict[str, Any]:
         "fitted": outcome.fitted,
         **asdict(outcome.summary),
         "failures": {record.key: record.error for record in _failed(outcome)},
+        "warnings": {record.key: record.warnings for record in _present(outcome) if record.warnings},
         "digest": outcome.seal.digest,
     }
 
@@ -77,8 +78,11 @@ def _print_json(tree: dict[str, Any]) -> None:
 
 
 def _worst(outcome: Outcome) -> Table:
-    table = Table("image", "score", "verdict", "regions", "largest at (x, y)", title="Highest scores")
-    for record in worst_first(present_records(outcome.manifest, outcome.records))[:WORST]:
+    table = Table(title="Highest scores")
+    table.add_column("image", overflow="fold")
+    for name in ("score", "verdict", "regions", "largest at (x, y)"):
+        table.add_column(name, no_wrap=True)
+    for record in worst_first(_present(outcome))[:WORST]:
         place = "{1:.0f}, {0:.0f}".format(*record.regions[0].centroid) if record.regions else ""
         verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
         # Text, not markup: a file's name may hold brackets.
@@ -87,15 +91,20 @@ def _worst(outcome: Outcome) -> Table:
 
 
 def _failures(outcome: Outcome) -> Table:
-    table = Table("image", "reason", title="Not inspected")
+    table = Table(title="Not inspected")
+    for name in ("image", "reason"):
+        table.add_column(name, overflow="fold")
     for record in _failed(outcome):
         table.add_row(Text(record.key), Text(record.error))
     return table
 
 
 def _failed(outcome: Outcome) -> list[ImageRecord]:
-    present = present_records(outcome.manifest, outcome.records)
-    return sorted((record for record in present if record.status == "failed"), key=lambda record: record.key)
+    return sorted((record for record in _present(outcome) if record.status == "failed"), key=lambda record: record.key)
+
+
+def _present(outcome: Outcome) -> list[ImageRecord]:
+    return present_records(outcome.manifest, outcome.records)
 
 
 def _figures(outcome: Outcome) -> Table:
@@ -104,9 +113,10 @@ def _figures(outcome: Outcome) -> Table:
     rate = f" ({100 * summary.defect_rate:.1f} %)" if summary.inspected else ""
     each = f", {summary.fit_seconds / summary.inspected:.2f} s an image" if summary.inspected else ""
     for name, value in (
-        ("images", f"{summary.images}, {outcome.fitted} of them inspected by this run"),
+        ("images", f"{summary.images}, {outcome.fitted} of them tried by this run"),
         ("defective", f"{summary.defective}{rate}"),
         ("not inspected", str(summary.failed)),
+        *([("with warnings", f"{summary.warned}, listed in the gallery")] if summary.warned else []),
         ("CPU time", f"{summary.fit_seconds:.1f} s{each}"),
         ("results", outcome.folder),
         ("gallery", outcome.report),

@@ -24,6 +24,8 @@ class Summary:
         Counts.
     defect_rate
         Defective over inspected; NaN if none was inspected.
+    warned
+        Number of inspected images with a warning, as of one that is constant or not one texture.
     regions
         Number of defect regions.
     score_quantiles
@@ -37,6 +39,7 @@ class Summary:
     failed: int
     defective: int
     defect_rate: float
+    warned: int
     regions: int
     score_quantiles: Mapping[str, float]
     fit_seconds: float
@@ -54,6 +57,7 @@ def summarise(manifest: Manifest, records: Mapping[int, ImageRecord]) -> Summary
         failed=len(present) - len(inspected),
         defective=defective,
         defect_rate=defective / len(inspected) if inspected else float("nan"),
+        warned=sum(bool(record.warnings) for record in inspected),
         regions=sum(len(record.regions) for record in inspected),
         score_quantiles={f"{q:g}": float(np.quantile(scores, q)) for q in SCORE_QUANTILES} if inspected else {},
         fit_seconds=sum(record.seconds for record in inspected),

@@ -57,6 +57,7 @@ FIGURES: dict[str, Figure] = {
     "working_width": Figure("int32", "width of the anomaly map", {"units": "pixels"}),
     "scale": Figure("float32", "working size over original size", {}),
     "error": Figure("str", "why the image could not be inspected", {}),
+    "warning": Figure("str", "what its result may not mean", {}),
 }
 
 
@@ -149,23 +150,25 @@ def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, Ima
 def read_figures(folder: Storage) -> dict[str, npt.NDArray[Any]]:
     """Read the per-image figures of a batch: arrays (image,) by their names in `FIGURES`."""
     group = _open(folder, "r")
-    return {name: np.asarray(group[name]) for name in FIGURES if name != "error"}
+    return {name: np.asarray(group[name]) for name, figure in FIGURES.items() if figure.dtype != "str"}
 
 
 def _figures(record: ImageRecord | None, *, present: bool) -> dict[str, Any]:
     if record is None or not present:
         status = STATUSES.index("absent" if not present else "pending")
         return {name: _EMPTY.get(figure.dtype, 0) for name, figure in FIGURES.items()} | {"status": status}
-    row = {name: getattr(record, name) for name in FIGURES if name not in ("status", "regions", "scale")}
+    row = {name: getattr(record, name) for name in FIGURES if name not in _DERIVED}
     if record.status == "failed":
         row["score"] = np.nan
     return row | {
         "status": STATUSES.index(record.status),
         "regions": len(record.regions),
         "scale": record.working_height / record.height if record.height else np.nan,
+        "warning": "; ".join(record.warnings),
     }
 
 
+_DERIVED = ("status", "regions", "scale", "warning")
 _EMPTY: dict[str, Any] = {"float32": np.nan, "str": "", "bool": False}
 
 

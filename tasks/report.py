@@ -61,6 +61,7 @@ def write_report(
         summary,
         pictures,
         failed=[record for record in present if record.status == "failed"],
+        warned=[record for record in present if record.warnings],
         scale=(lowest, highest),
     )
     folder.write(PAGE, page.encode())
@@ -133,6 +134,7 @@ def _page(
     pictures: Sequence[Picture],
     *,
     failed: Sequence[ImageRecord],
+    warned: Sequence[ImageRecord],
     scale: tuple[float, float],
 ) -> str:
     environment = Environment(loader=PackageLoader("tasks"), autoescape=True, undefined=StrictUndefined)
@@ -141,6 +143,7 @@ def _page(
         summary=summary,
         pictures=pictures,
         failed=failed,
+        warned=warned,
         scale=scale,
         colours=colour_bar(),
         expected_false_alarms=manifest.config.verdict.expected_false_alarms,

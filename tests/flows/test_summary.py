@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -147,3 +148,24 @@ def test_images_that_are_gone_are_not_told_of(outcome, capsys):
     assert "unread.png" in said
     assert "gone.png" not in said
     assert "broken.png" not in said
+
+
+def test_warnings_are_counted_and_those_of_each_image_are_in_the_json(outcome, capsys):
+    constant = replace(outcome.records[2], warnings=("the image is constant",))
+    records = {**outcome.records, 2: constant}
+    warned = replace(outcome, records=records, summary=summarise(outcome.manifest, records))
+    assert outcome_tree(warned)["warnings"] == {"good.png": ("the image is constant",)}
+    print_outcome(warned, as_json=False)
+    assert "1, listed in the gallery" in capsys.readouterr().out
+    print_outcome(outcome, as_json=False)
+    assert "with warnings" not in capsys.readouterr().out
+
+
+def test_long_names_are_folded_and_not_cut(outcome, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    name = "camera-03_lot-2026-11-22T030501_" + "0" * 60 + "17.png"
+    records = {index: replace(record, key=name) for index, record in outcome.records.items()}
+    print_outcome(replace(outcome, records=records), as_json=False)
+    said = capsys.readouterr().out
+    assert "…" not in said
+    assert "17.png" in said

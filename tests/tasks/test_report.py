@@ -168,3 +168,13 @@ def test_an_image_that_is_gone_or_replaced_keeps_its_figure_and_the_photograph_i
     if drawn_before:
         with Image.open(io.BytesIO(was[EVIL])) as image:
             assert folder.read(f"report/{photographs[0]}") == photograph(np.asarray(image))
+
+
+def test_all_images_with_warnings_are_listed_whatever_their_scores(night):
+    folder, manifest, records = night
+    [good] = [index for index, record in records.items() if record.key == "a.png"]
+    records[good] = replace(records[good], warnings=("the image is constant",))
+    write_report(folder, manifest, records, summary=summarise(manifest, records), most_pictures=1)
+    page = page_of(folder)
+    assert "1 of 2 images with warnings" in page
+    assert "<td>a.png</td><td>the image is constant</td>" in page
