@@ -6,11 +6,8 @@ tools do (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ...).
 
 import os
 import re
-import stat
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,6 +19,7 @@ from botocore.exceptions import BotoCoreError
 from fsspec.utils import glob_translate
 
 from ssdnet_core.errors import SsdnetError
+from tasks.local_files import walk_files, write_beside
 from tasks.storage_answers import BEYOND_THE_END, EXISTS, IN_CONFLICT, error_code, reason_of
 
 PROTOCOLS = ("file", "s3")
@@ -165,6 +163,9 @@ class Storage:
             If the folder or bucket does not exist or cannot be listed.
         """
         try:
+            if self.is_local:
+                # Not by fsspec, to which a link to a folder is none.
+                return tuple(sorted(path.name for path in Path(self.root).iterdir() if path.is_dir()))
             found: list[dict[str, Any]] = self.filesystem.ls(self.root, detail=True)
         except FAILURES as error:
             raise StorageError(f"cannot list {self.address}: {reason_of(error)}") from error
@@ -237,7 +238,7 @@ class Storage:
         """
         try:
             if self.is_local:
-                _written_beside(self.path(key), content).replace(self.path(key))
+                write_beside(self.path(key), content).replace(self.path(key))
             else:
                 self.filesystem.pipe_file(self.path(key), content)
         except FAILURES as error:
@@ -257,7 +258,7 @@ class Storage:
         path = self.path(key)
         try:
             if self.is_local:
-                written = _written_beside(path, content)
+                written = write_beside(path, content)
                 try:
                     os.link(written, path)
                 finally:
@@ -294,40 +295,14 @@ class Storage:
 
 
 def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
-    # Not by fsspec, which leaves out the folders that it cannot list.
-    for folder, folders, names in os.walk(root, onerror=_raise_unless_gone):
-        if folder[len(root) :].count("/") + 1 == depth:
-            folders.clear()
-        for name in names:
-            path = f"{folder}/{name}"
-            with suppress(FileNotFoundError):
-                status = Path(path).stat()
-                if stat.S_ISREG(status.st_mode):
-                    key = os.fsencode(path[len(root) + 1 :]).decode("utf-8", "backslashreplace")
-                    yield StoredObject(key, size=status.st_size, etag=f"{status.st_mtime:.6f}-{status.st_size}")
-
-
-def _raise_unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
+    for key, status in walk_files(root, depth=depth):
+        # A link that leads nowhere is listed: what cannot be read later is told, and not lost.
+        size, etag = (status.st_size, f"{status.st_mtime:.6f}-{status.st_size}") if status else (0, "")
+        yield StoredObject(key, size=size, etag=etag)
 
 
 def _depth(pattern: str) -> int | None:
     return pattern.count("/") + 1 if pattern and "**" not in pattern else None
-
-
-def _written_beside(path: str, content: bytes) -> Path:
-    folder = Path(path).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    # A name of its own: two writers must not share a half-written file.
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=folder)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        # Else a power cut may leave the new name, and nothing in the file.
-        os.fsync(file.fileno())
-    Path(name).chmod(0o644)
-    return Path(name)
 
 
 def _unread(key: str, error: Exception) -> bytes | StorageError:

@@ -87,13 +87,37 @@ def test_a_glob_does_not_go_deeper_than_it_matches(tmp_path, monkeypatch):
     assert seen == [tmp_path.name, "a"]
 
 
-def test_a_link_to_a_file_is_listed_as_that_file(tmp_path):
+@pytest.mark.parametrize("pattern", ["", "*.png"])
+def test_a_link_to_a_file_is_listed_as_that_file_and_one_that_leads_nowhere_too(tmp_path, pattern):
     Storage(str(tmp_path)).write("there/a.png", b"content")
     (tmp_path / "night").mkdir()
     (tmp_path / "night" / "1.png").symlink_to("../there/a.png")
     (tmp_path / "night" / "2.png").symlink_to("../there/gone.png")
-    [linked], [itself] = (Storage(f"{tmp_path}/{folder}").list() for folder in ("night", "there"))
+    [linked, broken] = Storage(f"{tmp_path}/night").list(pattern)
+    [itself] = Storage(f"{tmp_path}/there").list()
     assert (linked.key, linked.size, linked.etag) == ("1.png", itself.size, itself.etag)
+    assert (broken.key, broken.size) == ("2.png", 0)
+
+
+def test_linked_folders_are_entered_once(tmp_path):
+    Storage(str(tmp_path)).write("there/a.png", b"content")
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "line").symlink_to("../there")
+    (tmp_path / "there" / "around").symlink_to("../there")
+    night = Storage(f"{tmp_path}/night")
+    assert [entry.key for entry in night.list()] == ["line/a.png"]
+    assert night.folders() == ("line",)
+
+
+def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (Storage(str(tmp_path)).write, Storage(str(tmp_path)).create):
+        with pytest.raises(StorageError, match=os.strerror(errno.ENOSPC)):
+            write("seal", b"content")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_object_is_named(tmp_path):

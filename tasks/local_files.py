@@ -1,0 +1,71 @@
+r"""What object stores give and folders do not: listings in which nothing is missing, and whole objects only."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os.stat_result | None]]:
+    r"""Give the path of each file below a folder, relative to it, and its status; links are followed.
+
+    fsspec's own listing leaves out the folders that it cannot list, and links. A link that leads nowhere has no status;
+    a folder that a link leads back to is entered once. A name that is not UTF-8 comes with its bytes escaped,
+    ``Pr\xfcfung.png``.
+
+    Parameters
+    ----------
+    depth
+        Folders are entered so deep, 1 for the root alone; None for all of them.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be listed, or a file's status not be read.
+    """
+    entered: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(root, onerror=_raise_unless_gone, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        if folder[len(root) :].count("/") + 1 == depth:
+            folders.clear()
+        for name in names:
+            path = Path(folder, name)
+            key = os.fsencode(str(path)[len(root) + 1 :]).decode("utf-8", "backslashreplace")
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                if path.is_symlink():
+                    yield key, None
+                continue  # Deleted since its folder was listed.
+            if stat.S_ISREG(status.st_mode):
+                yield key, status
+
+
+def write_beside(path: str, content: bytes) -> Path:
+    """Write a file of another name beside a path, to be linked or renamed to it, and return that name."""
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    # A name of its own: two writers must not share a half-written file.
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=folder)
+    written = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            # Else a power cut may leave the new name, and nothing in the file.
+            os.fsync(file.fileno())
+        written.chmod(0o644)
+    except OSError:
+        written.unlink()
+        raise
+    return written
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
