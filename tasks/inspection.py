@@ -166,7 +166,8 @@ def _written(entry: ImageEntry, outcome: "Localization | Problem", inspection: I
         record = _inspected(entry, outcome, inspection)
     except PROBLEMS as problem:
         reason = str(problem) or "not enough memory: give the workers more, or set a smaller working_size"
-        lasting = isinstance(problem, LASTING)
+        # Without an ETag it was listed as what cannot be read under its key.
+        lasting = isinstance(problem, LASTING) or not entry.etag
         record = failure(entry, reason, fingerprint=inspection.fingerprint, lasting=lasting)
     write_record(inspection.folder, record)
     return record

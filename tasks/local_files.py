@@ -10,9 +10,9 @@ from pathlib import Path
 def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os.stat_result | None]]:
     r"""Give the path of each file below a folder, relative to it, and its status; links are followed.
 
-    fsspec's own listing leaves out the folders that it cannot list, and links. A link that leads nowhere has no status;
-    a folder that a link leads back to is entered once. A name that is not UTF-8 comes with its bytes escaped,
-    ``Pr\xfcfung.png``.
+    fsspec's own listing leaves out the folders that it cannot list, and links. A folder that a link leads back to is
+    entered once. What cannot be read under the path given has no status: a link that leads nowhere, and a file whose
+    name is not UTF-8, which comes with its bytes escaped, ``Pr\xfcfung.png``.
 
     Parameters
     ----------
@@ -35,7 +35,8 @@ def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os
             folders.clear()
         for name in names:
             path = Path(folder, name)
-            key = os.fsencode(str(path)[len(root) + 1 :]).decode("utf-8", "backslashreplace")
+            name_on_disk = str(path)[len(root) + 1 :]
+            key = os.fsencode(name_on_disk).decode("utf-8", "backslashreplace")
             try:
                 status = path.stat()
             except FileNotFoundError:
@@ -43,7 +44,7 @@ def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os
                     yield key, None
                 continue  # Deleted since its folder was listed.
             if stat.S_ISREG(status.st_mode):
-                yield key, status
+                yield key, status if key == name_on_disk else None
 
 
 def write_beside(path: str, content: bytes) -> Path:

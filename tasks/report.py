@@ -105,7 +105,7 @@ def _draw_photograph(folder: Storage, source: Storage, record: ImageRecord) -> s
     if not folder.exists(f"{REPORT}/{name}"):
         try:
             pixels = decode(source.read(record.key)).pixels
-        except (StorageError, DecodeError):
+        except (StorageError, DecodeError, MemoryError):
             return ""
         if pixels.shape[:2] != (record.height, record.width):
             return ""  # Another image has taken its place.

@@ -56,7 +56,8 @@ class StoredObject:
     size
         In bytes.
     etag
-        Changes whenever the content does: the store's ETag, or modification time and size of a file.
+        Changes whenever the content does: the store's ETag, or modification time and size of a file. Empty for what
+        is listed but cannot be read, as a link that leads nowhere.
     """
 
     key: str
@@ -296,7 +297,7 @@ class Storage:
 
 def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
     for key, status in walk_files(root, depth=depth):
-        # A link that leads nowhere is listed: what cannot be read later is told, and not lost.
+        # What cannot be read is listed as well: it is told later, and not lost.
         size, etag = (status.st_size, f"{status.st_mtime:.6f}-{status.st_size}") if status else (0, "")
         yield StoredObject(key, size=size, etag=etag)
 

@@ -287,16 +287,20 @@ def test_every_image_of_a_mixed_folder_is_accounted_for(mixed_night, ssdnet, tmp
     assert (again.returncode, summary_of(again)["fitted"]) == (3, 0)
 
 
-def test_a_batch_with_a_file_name_that_is_not_utf8_is_sealed_and_names_it(ssdnet, tmp_path):
+def test_a_batch_with_a_file_name_that_is_not_utf8_and_a_broken_link_is_sealed_once_and_names_them(ssdnet, tmp_path):
     write_night(tmp_path / "night", images=2)
+    (tmp_path / "night" / "link.png").symlink_to("gone.png")
     (tmp_path / "night" / "000.png").rename(tmp_path / "night" / os.fsdecode("Prüfung.png".encode("latin-1")))
-    finished = ssdnet("inspect", tmp_path / "night", "--results", tmp_path / "results", "--json", *QUICK)
+    command = ["inspect", tmp_path / "night", "--results", tmp_path / "results", "--json", *QUICK]
+    finished = ssdnet(*command)
     assert finished.returncode == 3, finished.stderr
     summary = summary_of(finished)
-    [(key, reason)] = summary["failures"].items()
-    assert key == r"Pr\xfcfung.png"
-    assert reason.endswith("its name is not UTF-8: rename it")
-    assert seal_of(Path(summary["folder"]))["inspected"] == 1
+    assert summary["failures"].keys() == {r"Pr\xfcfung.png", "link.png"}
+    assert summary["failures"][r"Pr\xfcfung.png"].endswith("its name is not UTF-8: rename it")
+    assert summary["failures"]["link.png"].endswith("there is no such file, folder or bucket")
+    seal = seal_of(Path(summary["folder"]))
+    assert (seal["inspected"], seal["passing"]) == (1, 0)
+    assert summary_of(ssdnet(*command))["fitted"] == 0
 
 
 def test_the_terminal_shows_the_summary_of_strange_file_names_unharmed(mixed_night, ssdnet, tmp_path):
