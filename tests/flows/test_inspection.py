@@ -22,8 +22,11 @@ def run(tmp_path, monkeypatch):
     """Inspect a night of which each run finds one more image, in this process: without Prefect's server and Dask."""
 
     def without_prefect(task):
+        def plain(value):
+            return value.unquote() if isinstance(value, quote) else value
+
         def call(*arguments, **options):
-            return task.fn(*(value.unquote() if isinstance(value, quote) else value for value in arguments), **options)
+            return task.fn(*map(plain, arguments), **{name: plain(value) for name, value in options.items()})
 
         return call
 
