@@ -22,6 +22,9 @@ from tasks.storage import Storage
 
 ANOMALY_MAP = "anomaly_map"
 MAPS_METADATA = f"{MAPS}/zarr.json"
+LEAST_CHUNK = 256
+"""Side of a chunk at least, in working pixels, unless the working size is smaller."""
+
 COMPRESSOR = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
 STATUSES = ("pending", "inspected", "failed", "absent")
 MAP_ATTRIBUTES: dict[str, Any] = {
@@ -64,12 +67,13 @@ FIGURES: dict[str, Figure] = {
 def prepare_maps(folder: Storage, manifest: Manifest) -> None:
     """Create the store's map array, or enlarge it to the manifest's images; maps already written stay.
 
-    The canvas is as large as the largest map, a chunk likewise, and at least of the working size. A canvas that grew
-    once there are maps keeps its chunks: a larger image then has several, and each chunk still belongs to one image.
+    The canvas is as large as the largest map, a chunk likewise, but not for ever as small as a first tiny image. A
+    canvas that grew once there are maps keeps its chunks: a larger image then has several, and each chunk still
+    belongs to one image.
     """
     canvas = _canvas(manifest)
     shape = (len(manifest.entries), *canvas)
-    chunks = (1, *(max(side, manifest.config.working_size) for side in canvas))
+    chunks = (1, *(max(side, _least_side(manifest)) for side in canvas))
     group = _open(folder, "a")
     if ANOMALY_MAP not in group or _outgrown(_map_array(group), chunks):
         group.create_array(
@@ -188,9 +192,13 @@ def _write(
 
 
 def _canvas(manifest: Manifest) -> tuple[int, int]:
-    size = manifest.config.working_size
-    shapes = [entry.working_shape(size) for entry in manifest.entries if not entry.problem] or [(size, size)]
+    size, least = manifest.config.working_size, _least_side(manifest)
+    shapes = [entry.working_shape(size) for entry in manifest.entries if not entry.problem] or [(least, least)]
     return max(height for height, _ in shapes), max(width for _, width in shapes)
+
+
+def _least_side(manifest: Manifest) -> int:
+    return min(manifest.config.working_size, LEAST_CHUNK)
 
 
 def _outgrown(array: "zarr.Array[Any]", chunks: tuple[int, ...]) -> bool:

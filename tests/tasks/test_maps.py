@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray
+import zarr
 
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest
@@ -138,7 +139,7 @@ def test_the_first_images_do_not_cut_the_maps_of_later_ones_small(folder, first,
         assert np.isfinite(store.anomaly_map[1, :height, :width].values).all()
 
 
-def test_maps_that_are_there_stay_in_chunks_that_have_at_least_the_working_size(folder):
+def test_maps_that_are_there_stay_in_chunks_that_are_never_tiny(folder):
     before, after = manifest_of([(40, 40)]), manifest_of([(40, 40), (256, 700)])
     prepare_maps(folder, before)
     write_map(folder, 0, random_map(before.entries[0]))
@@ -156,3 +157,9 @@ def test_an_image_that_is_gone_is_marked_absent(folder):
     write_figures(folder, gone, {0: record_of(manifest.entries[0]), 1: record_of(manifest.entries[1])})
     with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
         assert [STATUSES[value] for value in store.status.values] == ["inspected", "absent"]
+
+
+def test_a_working_size_far_beyond_the_images_makes_no_larger_chunks(folder):
+    manifest = replace(manifest_of([(512, 300)]), config=Config().updated({"working_size": 8192}))
+    prepare_maps(folder, manifest)
+    assert zarr.open_array(f"{folder.address}/maps.zarr/anomaly_map", mode="r").chunks == (1, 512, 300)
