@@ -16,8 +16,9 @@ import zarr
 from zarr.codecs import BloscCodec
 from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 
+from ssdnet_core.errors import SsdnetError
 from tasks.batch import MAPS, Manifest
-from tasks.records import ImageRecord
+from tasks.records import ImageRecord, record_key
 from tasks.storage import Storage
 
 ANOMALY_MAP = "anomaly_map"
@@ -64,6 +65,10 @@ FIGURES: dict[str, Figure] = {
 }
 
 
+class LostMapError(SsdnetError):
+    """A batch lacks the map of an image that it has a record of."""
+
+
 def prepare_maps(folder: Storage, manifest: Manifest) -> None:
     """Create the store's map array, or enlarge it to the manifest's images; maps already written stay.
 
@@ -105,14 +110,33 @@ def write_map(folder: Storage, index: int, anomaly_map: npt.NDArray[np.float32])
 
 
 def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = False) -> npt.NDArray[np.float32]:
-    """Read one image's map: (h, w) float32 at working size, or (H, W) at the image's own size."""
-    array = _open_maps(folder, "r")
-    working = np.asarray(array[record.index, : record.working_height, : record.working_width], dtype=np.float32)
+    """Read one image's map: (h, w) float32 at working size, or (H, W) at the image's own size.
+
+    Raises
+    ------
+    LostMapError
+        If it is not there, or cannot be understood.
+    """
+    try:
+        array = _open_maps(folder, "r")
+        working = np.asarray(array[record.index, : record.working_height, : record.working_width], dtype=np.float32)
+    except (RuntimeError, ValueError, FileNotFoundError) as error:
+        raise LostMapError(_lost(folder, record, reason=f"cannot be read: {error}")) from error
+    if np.isnan(working).any():
+        raise LostMapError(_lost(folder, record, reason="is gone"))
     if not original_size:
         return working
     from ssdnet_core.localization import enlarge_map
 
     return enlarge_map(working, (record.height, record.width))
+
+
+def _lost(folder: Storage, record: ImageRecord, *, reason: str) -> str:
+    return (
+        f"the map of {record.key} in {folder.address}/{MAPS} {reason}. Delete "
+        f"{folder.address}/{record_key(record.index)} and run the batch's `ssdnet inspect` again, which inspects that "
+        "image once more"
+    )
 
 
 def written_maps(folder: Storage) -> set[int]:

@@ -8,7 +8,7 @@ import zarr
 
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest
-from tasks.maps import FIGURES, STATUSES, prepare_maps, read_map, write_figures, write_map
+from tasks.maps import FIGURES, STATUSES, LostMapError, prepare_maps, read_map, write_figures, write_map
 from tasks.records import ImageRecord, failure
 from tasks.storage import Storage
 
@@ -163,3 +163,20 @@ def test_a_working_size_far_beyond_the_images_makes_no_larger_chunks(folder):
     manifest = replace(manifest_of([(512, 300)]), config=Config().updated({"working_size": 8192}))
     prepare_maps(folder, manifest)
     assert zarr.open_array(f"{folder.address}/maps.zarr/anomaly_map", mode="r").chunks == (1, 512, 300)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"), [("gone", "is gone"), ("cut", "cannot be read"), ("store", "cannot be read")]
+)
+def test_a_map_that_is_lost_is_named_with_what_to_do(folder, damage, reason):
+    manifest = manifest_of(SHAPES)
+    prepare_maps(folder, manifest)
+    for entry in manifest.entries:
+        write_map(folder, entry.index, random_map(entry))
+    chunk = "maps.zarr/anomaly_map/c/1/0/0"
+    if damage == "cut":
+        folder.write(chunk, folder.read(chunk)[:100])
+    else:
+        folder.delete(chunk if damage == "gone" else "maps.zarr/anomaly_map/zarr.json")
+    with pytest.raises(LostMapError, match=rf"the map of 1\.png .*{reason}.*Delete .*/records/0000001\.json and run"):
+        read_map(folder, record_of(manifest.entries[1]))
