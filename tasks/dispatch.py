@@ -17,8 +17,9 @@ from typing import TypeVar
 from distributed import Client, Future, KilledWorker, as_completed, get_worker
 
 from tasks.batch import ImageEntry
-from tasks.cluster import GPU, ClusterError, able_workers, scheduler_address
+from tasks.cluster import ClusterError, able_workers, scheduler_address
 from tasks.inspection import Inspection, inspect_images
+from tasks.local_workers import GPU
 from tasks.records import ImageRecord, failure, write_record
 
 Announce = Callable[[ImageRecord], None]

@@ -15,7 +15,8 @@ from infra.local.errors import LocalStackError
 from infra.local.processes import Part, python
 from infra.local.registration import Project, ask
 from infra.local.trial_storage import ENVIRONMENT as TRIAL_CREDENTIALS
-from tasks.cluster import PRELOAD, SCHEDULER_VARIABLE, SETTINGS, WORKER_ENVIRONMENT, LocalWorker, local_workers
+from tasks.cluster import SCHEDULER_VARIABLE
+from tasks.local_workers import PRELOAD, SETTINGS, WORKER_ENVIRONMENT, LocalWorker, local_workers
 from tasks.storage import Storage
 
 PROJECT = Path(__file__).parent.parent.parent

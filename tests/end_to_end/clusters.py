@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.cluster import SETTINGS, WORKER_ENVIRONMENT
+from tasks.local_workers import SETTINGS, WORKER_ENVIRONMENT
 from tests.conftest import wait_for
 
 ALLOWED_FAILURES = SETTINGS["distributed.scheduler.allowed-failures"]

@@ -12,7 +12,7 @@ from distributed import Client
 from PIL import Image
 
 from ssdnet_core.synthetic import sample
-from tasks.cluster import WORKER_ENVIRONMENT
+from tasks.local_workers import WORKER_ENVIRONMENT
 from tests.conftest import QUICK, wait_for
 from tests.end_to_end.clusters import dask_cluster
 

@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cluster import SETTINGS, WORKER_ENVIRONMENT
+from tasks.local_workers import SETTINGS, WORKER_ENVIRONMENT
 from tests.conftest import ROOT
 
 INFRA = ROOT / "infra"
 
 
 def dask_variables(kind: str) -> dict[str, str]:
-    """The environment that gives a process what tasks/cluster.py sets for Dask's schedulers or workers."""
+    """The environment that gives a process what tasks/local_workers.py sets for Dask's schedulers or workers."""
     return {
         "DASK_" + name.upper().replace(".", "__").replace("-", "_"): str(value)
         for name, value in SETTINGS.items()

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-import tasks.cluster
+import tasks.local_workers
 from infra.local.endpoints import Endpoints
 from infra.local.errors import LocalStackError
 from infra.local.parts import StackSettings, foreign_environment, parts, stack_environment
@@ -20,7 +20,7 @@ def settings(tmp_path):
 
 
 def test_each_gpu_has_a_worker_of_its_own_that_declares_it(settings, monkeypatch):
-    monkeypatch.setattr(tasks.cluster, "visible_gpus", lambda: ("0", "3"))
+    monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: ("0", "3"))
     _, *workers = parts(settings, PROJECT).cluster
     assert [worker.environment["CUDA_VISIBLE_DEVICES"] for worker in workers] == ["0", "3"]
     for worker in workers:
@@ -29,7 +29,7 @@ def test_each_gpu_has_a_worker_of_its_own_that_declares_it(settings, monkeypatch
 
 
 def test_cores_share_one_command_that_declares_nothing(settings, monkeypatch):
-    monkeypatch.setattr(tasks.cluster, "visible_gpus", lambda: ())
+    monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: ())
     _, workers = parts(replace(settings, workers=3), PROJECT).cluster
     assert workers.command[workers.command.index("--nworkers") + 1] == "3"
     assert "--resources" not in workers.command

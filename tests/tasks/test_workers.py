@@ -3,15 +3,18 @@
 import os
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 
 import psutil
 import pytest
-from distributed import Worker
+from distributed import Client, Future, Worker, wait
 
 import tasks.cluster
-from tasks.cluster import ClusterError, LocalWorker, Workers, dask_client
+from tasks.cluster import ClusterError, Workers, dask_client
+from tasks.dispatch import outcomes
+from tasks.local_workers import LocalWorker
 
 
 def test_workers_that_nobody_wants_are_not_started():
@@ -58,3 +61,17 @@ def test_a_worker_that_keeps_nine_tenths_of_its_memory_goes_on(monkeypatch):
         # Dask looks ten times a second.
         time.sleep(1)
         assert client.submit(os.getpid).result(timeout=30) == process
+
+
+@pytest.mark.slow
+def test_a_result_that_is_under_way_when_the_run_ends_leaves_no_traceback(caplog):
+    def collect(client: Client, future: Future) -> None:
+        with suppress(Exception):
+            list(outcomes(client, [future]))
+
+    with dask_client(workers=1) as client:
+        future = client.submit(os.urandom, 2 * 10**8)
+        threading.Thread(target=collect, args=(client, future), daemon=True).start()
+        wait(future)
+        time.sleep(0.02)
+    assert not [record for record in caplog.records if record.name == "tornado.application"]

@@ -1,0 +1,126 @@
+"""The Dask workers of this machine: how many, what each of them owns, and the settings that they run under."""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dask.system import CPU_COUNT
+from distributed import Nanny, Scheduler, SpecCluster
+from distributed.system import MEMORY_LIMIT
+
+GPU = "GPU"
+"""Dask resource of the workers that own a GPU."""
+
+PRELOAD = "tasks.worker_preload"
+
+# Dask's own MALLOC_TRIM_THRESHOLD_ of 64 KiB gives every tensor's memory back to the system at once: a fit faults a
+# million pages in and takes 5.5 CPU-seconds where 3.1 would do.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_MMAP_MAX_": "0",
+}
+
+# An image that kills its worker is tried once more by the scheduler, then alone by us (tasks/dispatch.py).
+# The allocator keeps a large fit's memory for the next one: a worker paused for it stays paused, with nothing to spill.
+SETTINGS: dict[str, Any] = {
+    "distributed.scheduler.allowed-failures": 1,
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.worker.daemon": True,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    # Not a nanny's ``env``, which is set when the process runs already: the allocator reads these before.
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+}
+
+# No dashboard, since nobody is told its address; the server that it is part of would listen everywhere.
+LOOPBACK_ONLY = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+
+MEMORY_SHARE = 0.8
+"""Of the memory that this machine, or its container, has for all workers together."""
+
+
+@dataclass(frozen=True)
+class LocalWorker:
+    """One worker process of this machine, with one thread.
+
+    Attributes
+    ----------
+    memory_limit
+        In bytes; a worker that comes near it is ended before the machine swaps.
+    gpu
+        The GPU it owns, as ``CUDA_VISIBLE_DEVICES`` names it; None for a core.
+    """
+
+    memory_limit: int
+    gpu: str | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the process finds in its environment."""
+        return {} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu}
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """The Dask resources it declares."""
+        return {} if self.gpu is None else {GPU: 1.0}
+
+
+def local_workers(count: int | None = None, *, device: str = "auto") -> tuple[LocalWorker, ...]:
+    """Return the workers that this machine should have: one for each GPU if the device may be one, else for each core.
+
+    Parameters
+    ----------
+    count
+        Of workers, at most one for each GPU; None makes as many as there are GPUs or cores.
+    device
+        The settings' device.
+    """
+    gpus = visible_gpus() if device.partition(":")[0] in ("auto", "cuda") else ()
+    owned: tuple[str | None, ...] = gpus[:count] if gpus else (None,) * (count or CPU_COUNT)
+    memory_limit = int(MEMORY_SHARE * MEMORY_LIMIT / len(owned))
+    return tuple(LocalWorker(memory_limit=memory_limit, gpu=gpu) for gpu in owned)
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the GPUs that torch can use here, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    if not (shutil.which("nvidia-smi") or Path("/dev/nvidiactl").exists()):
+        return ()
+    # In a process of its own: torch takes seconds, and this one does without it.
+    count = "import torch; print(torch.cuda.device_count())"
+    asked = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
+    found = int(asked.stdout)
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(chosen.split(",") if chosen else map(str, range(found)))[:found]
+
+
+def local_cluster(workers: tuple[LocalWorker, ...]) -> SpecCluster:
+    """Start these workers, and a scheduler for them that listens to this machine alone."""
+    # LocalCluster's workers are all alike; these own different GPUs.
+    scheduler = {"cls": Scheduler, "options": {"port": 0, **LOOPBACK_ONLY}}
+    return SpecCluster(
+        scheduler=scheduler,
+        workers={number: {"cls": Nanny, "options": _nanny_options(worker)} for number, worker in enumerate(workers)},
+        silence_logs=logging.WARN,
+    )
+
+
+def _nanny_options(worker: LocalWorker) -> dict[str, Any]:
+    return {
+        "nthreads": 1,
+        "memory_limit": worker.memory_limit,
+        "resources": worker.resources,
+        "env": worker.environment,
+        "preload": [PRELOAD],
+        "silence_logs": logging.WARN,
+        **LOOPBACK_ONLY,
+    }

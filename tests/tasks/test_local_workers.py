@@ -1,0 +1,59 @@
+"""The workers of this machine own its GPUs one by one, or share its cores and its memory."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+from dask.system import CPU_COUNT
+
+import tasks.local_workers
+from tasks.cluster import dask_client, fit_resources
+from tasks.local_workers import local_workers, visible_gpus
+
+
+def test_workers_of_this_machine_own_what_the_device_may_use(monkeypatch):
+    monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: ("0", "1"))
+    assert [worker.gpu for worker in local_workers(device="auto")] == ["0", "1"]
+    assert [worker.gpu for worker in local_workers(1, device="cuda")] == ["0"]
+    assert [worker.gpu for worker in local_workers(5, device="cuda")] == ["0", "1"]
+    assert [worker.gpu for worker in local_workers(device="cpu")] == [None] * CPU_COUNT
+    assert [worker.gpu for worker in local_workers(3, device="cpu")] == [None] * 3
+
+
+def test_workers_of_this_machine_share_what_the_process_may_use_not_what_the_machine_has():
+    """The process is limited as it can be here; a container's limits Dask reads from its control group."""
+    limited = (
+        "import os, resource;"
+        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
+        "resource.setrlimit(resource.RLIMIT_RSS, (2**30, 2**30));"
+        "from tasks.local_workers import local_workers;"
+        "print([worker.memory_limit for worker in local_workers(device='cpu')])"
+    )
+    asked = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=True)
+    assert json.loads(asked.stdout) == [int(0.8 * 2**30)]
+
+
+def test_gpus_are_those_that_torch_can_use_by_the_names_they_were_chosen_by(tmp_path, monkeypatch):
+    for program, says in (("nvidia-smi", ""), ("python", "2")):
+        (tmp_path / program).write_text(f"#!/bin/sh\necho {says}\n")
+        (tmp_path / program).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == ("0", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5f3a,7,9")
+    assert visible_gpus() == ("GPU-5f3a", "7")
+
+
+@pytest.mark.slow
+def test_a_machine_with_gpus_gets_a_worker_for_each_that_sees_no_other(monkeypatch):
+    monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: ("2", "GPU-5f3a"))
+    with dask_client() as client:
+        workers = client.scheduler_info()["workers"].values()
+        assert [worker["resources"] for worker in workers] == [{"GPU": 1.0}] * 2
+        assert [worker["nthreads"] for worker in workers] == [1, 1]
+        assert sorted(client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()) == ["2", "GPU-5f3a"]
+        assert fit_resources(client, "cuda") == {"GPU": 1.0}
