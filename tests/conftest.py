@@ -5,8 +5,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+Value = TypeVar("Value")
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--set", "fit.steps=8", "--set", "working_size=64", "--set", "fit.crop=64"]
@@ -71,9 +74,10 @@ def accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_for(condition: Callable[[], object], *, what: str, timeout: float = 60) -> None:
+def wait_for(condition: Callable[[], Value], *, what: str, timeout: float = 60) -> Value:
     deadline = time.monotonic() + timeout
-    while not condition():
+    while not (found := condition()):
         if time.monotonic() > deadline:
             pytest.fail(f"{what}: not within {timeout:.0f} s")
         time.sleep(0.05)
+    return found

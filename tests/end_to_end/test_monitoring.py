@@ -160,8 +160,7 @@ def test_a_night_stands_on_its_runs_page_and_a_jump_of_its_defect_rate_alarms(se
     assert results.read(picture)[:2] == b"\xff\xd8", "the picture is where the page says"
     assert "defect rate" in shown["line-1-trends"]["data"]
 
-    wait_for(lambda: events_named(server, "ssdnet.batch.sealed"), what="the event of the seal")
-    [rate] = events_named(server, "ssdnet.batch.defect-rate")
+    [rate] = wait_for(lambda: events_named(server, "ssdnet.batch.defect-rate"), what="the event of the defect rate")
     assert rate["payload"]["alarm"] is True
     assert {"ssdnet.line.line-1"} <= {related["prefect.resource.id"] for related in rate["related"]}
     for name in ("SSDnet: defect rate", "SSDnet: failed images"):
@@ -177,8 +176,7 @@ def test_only_last_night_makes_a_line_up_to_date(server, tmp_path):
         assert run_night(server, tmp_path, "line-5", day=day).returncode == 0
     assert run_night(server, tmp_path, "line-5", day=last - timedelta(days=3)).returncode == 0
 
-    wait_for(lambda: events_named(server, "ssdnet.line.up-to-date"), what="the line up to date")
-    [told] = events_named(server, "ssdnet.line.up-to-date")
+    [told] = wait_for(lambda: events_named(server, "ssdnet.line.up-to-date"), what="the line up to date")
     assert told["payload"]["day"] == last.isoformat()
     assert not events_named(server, "ssdnet.line.stood-still")
 
