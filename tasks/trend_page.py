@@ -10,9 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ssdnet_core.errors import SsdnetError
 from tasks import trend_plots
 from tasks.departure import LEAST, TRAILING
+from tasks.night_figures import MEASURED, lines, read_nights
 from tasks.report import PAGE as GALLERY
 from tasks.storage import Storage
-from tasks.trends import MEASURED, TRENDS, TrendRow, compare_nights, lines, read_nights, remarks, write_table
+from tasks.trends import TRENDS, TrendRow, compare_nights, remarks, write_table
 
 MOST_NIGHTS = 366
 """The plots show so many; the table has all."""
@@ -45,7 +46,7 @@ def write_trends(results: Storage, line: str, *, anew: Collection[str] | Literal
     results
         Folder or prefix of the batches.
     anew
-        As for :func:`tasks.trends.read_nights`.
+        As for :func:`tasks.night_figures.read_nights`.
 
     Raises
     ------

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tasks.departure import Departure
-from tasks.trends import NightFigures, TrendRow
+from tasks.night_figures import NightFigures
+from tasks.trends import TrendRow
 
 INK, FAINT, GRID, BAND, FLAG = "#1c2126", "#66707a", "#e6eaed", "#dfe5ea", "#b3261e"
 COLOURS = ("#2f5d8a", "#c77d1f", "#4c8c4a", "#8256a0", "#6b7075")

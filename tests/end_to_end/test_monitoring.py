@@ -17,10 +17,10 @@ from PIL import Image
 
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
+from tasks.night_figures import NightFigures
 from tasks.nights import Night
 from tasks.seal import Seal, set_seal
 from tasks.storage import Storage
-from tasks.trends import NightFigures
 from tests.conftest import QUICK, ROOT, wait_for
 from tests.prefect_server import ask, prefect_server
 

@@ -1,0 +1,167 @@
+"""The nights of a line in figures: a small object in the folder of each batch, ``trend.json``, made from its store."""
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from typing import Any, Literal
+
+import numpy as np
+
+from tasks.batch import SEAL, TREND
+from tasks.maps import STATUSES, read_figures
+from tasks.measured import EVALUATION
+from tasks.nights import Night, night_of
+from tasks.seal import Seal, parse_seal
+from tasks.storage import MissingObjectError, Storage, StorageError
+
+SCORE_PROBABILITIES = {
+    "score_q10": 0.10,
+    "score_q25": 0.25,
+    "score_q50": 0.50,
+    "score_q75": 0.75,
+    "score_q90": 0.90,
+    "score_q99": 0.99,
+}
+MEASURED = ("auroc", "average_precision", "aupro", "image_auroc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightFigures:
+    """A sealed night in figures; None where undefined, as scores of no image, or not measured.
+
+    Attributes
+    ----------
+    day, batch, fingerprint, digest
+        Which night it is, under which settings; the digest is that of its seal.
+    images, inspected, failed, defective
+        Counts, as in the seal.
+    defect_rate
+        Defective over inspected.
+    score_q10, score_q25, score_q50, score_q75, score_q90, score_q99
+        Quantiles of the scores of the inspected images.
+    area_share
+        Defective area over the area of all inspected images.
+    seconds_per_image
+        CPU seconds of a localization, mean.
+    auroc, average_precision, aupro, image_auroc
+        As in :class:`tasks.category_metrics.CategoryMetrics`, if the truth of the night is known.
+    """
+
+    day: date
+    batch: str
+    fingerprint: str
+    digest: str
+    images: int
+    inspected: int
+    failed: int
+    defective: int
+    defect_rate: float | None = None
+    score_q10: float | None = None
+    score_q25: float | None = None
+    score_q50: float | None = None
+    score_q75: float | None = None
+    score_q90: float | None = None
+    score_q99: float | None = None
+    area_share: float | None = None
+    seconds_per_image: float | None = None
+    auroc: float | None = None
+    average_precision: float | None = None
+    aupro: float | None = None
+    image_auroc: float | None = None
+
+    def to_json(self) -> bytes:
+        """Serialise."""
+        return (json.dumps({**asdict(self), "day": self.day.isoformat()}, indent=1) + "\n").encode()
+
+    @classmethod
+    def of_seal(cls, day: date, seal: Seal) -> "NightFigures":
+        """Return what the seal of a night tells of it."""
+        return cls(
+            day=day,
+            batch=seal.batch,
+            fingerprint=seal.fingerprint,
+            digest=seal.digest,
+            images=seal.images,
+            inspected=seal.inspected,
+            failed=seal.failed,
+            defective=seal.defective,
+            defect_rate=seal.defective / seal.inspected if seal.inspected else None,
+        )
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "NightFigures":
+        """Read what :meth:`to_json` wrote."""
+        tree = json.loads(content)
+        return cls(**{**tree, "day": date.fromisoformat(tree["day"])})
+
+
+def lines(results: Storage) -> list[str]:
+    """Return the names of the lines that have a night below the results."""
+    return sorted({night.line for name in results.folders() if (night := night_of(name))})
+
+
+def read_nights(results: Storage, line: str, *, anew: Collection[str] | Literal["all"] = ()) -> list[NightFigures]:
+    """Return the figures of all sealed nights of a line, in their order.
+
+    Figures that are missing, or of another seal than the batch now has, are made from the batch's store and kept there.
+
+    Parameters
+    ----------
+    anew
+        Batches whose figures are made again, or all: their metrics came after their seal.
+    """
+    nights = {name: night for name in results.folders() if (night := night_of(name)) and night.line == line}
+    seals = results.read_many(f"{name}/{SEAL}" for name in nights)
+    kept = results.read_many(f"{name}/{TREND}" for name in nights)
+    figures = []
+    for name, night in nights.items():
+        content, folder = seals[f"{name}/{SEAL}"], results.below(name)
+        seal = None if isinstance(content, StorageError) else parse_seal(content, folder)
+        if seal is None:
+            continue  # Not sealed, or its seal was broken since the listing: no night yet.
+        stored = None if anew == "all" or name in anew else _parsed(kept[f"{name}/{TREND}"])
+        figures.append(stored if stored and stored.digest == seal.digest else _kept(folder, night, seal))
+    return sorted(figures, key=lambda night: (night.day, night.batch))
+
+
+def _kept(folder: Storage, night: Night, seal: Seal) -> NightFigures:
+    known = NightFigures.of_seal(night.day, seal)
+    try:
+        figures = replace(known, **_measured_by_image(folder), **_measured(folder, seal))
+    except (OSError, KeyError, ValueError):
+        return known  # The store is gone or cannot be read: the seal still has the counts. Not kept, it may come back.
+    folder.write(TREND, figures.to_json())
+    return figures
+
+
+def _measured_by_image(folder: Storage) -> dict[str, Any]:
+    images = read_figures(folder)
+    done = images["status"] == STATUSES.index("inspected")
+    if not done.any():
+        return {}
+    scores = images["score"][done].astype(np.float64)
+    pixels = images["height"][done].astype(np.int64) * images["width"][done]
+    return {
+        **{name: float(np.quantile(scores, probability)) for name, probability in SCORE_PROBABILITIES.items()},
+        "area_share": float(images["area"][done].sum() / pixels.sum()),
+        "seconds_per_image": float(images["seconds"][done].mean(dtype=np.float64)),
+    }
+
+
+def _measured(folder: Storage, seal: Seal) -> dict[str, Any]:
+    try:
+        measured = json.loads(folder.read(EVALUATION))
+    except MissingObjectError:
+        return {}
+    # The metrics of results that have changed since are not this night's.
+    return {name: measured["mean"][name] for name in MEASURED} if measured["digest"] == seal.digest else {}
+
+
+def _parsed(content: bytes | StorageError) -> NightFigures | None:
+    if isinstance(content, StorageError):
+        return None
+    try:
+        return NightFigures.from_json(content)
+    except (ValueError, TypeError, KeyError):
+        return None  # Written by another version: made again.
