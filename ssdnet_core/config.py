@@ -149,6 +149,11 @@ class VerdictConfig(_Settings):
         0.1, gt=0.0, le=100.0, description="Expected number of false alarms in an image without defects."
     )
     min_area: int = Field(1, ge=1, description="Smallest region in pixels of the original image.")
+    min_further_area: int = Field(
+        25,
+        ge=1,
+        description="Smallest region beside an image's highest, in working pixels: 25 is what smoothing makes of one.",
+    )
 
 
 class Config(_Settings):

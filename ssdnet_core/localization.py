@@ -43,7 +43,7 @@ class Localization:
         Whether there is a region: a score of at least ``-log10(verdict.expected_false_alarms)``, over an area of at
         least ``verdict.min_area``.
     regions
-        The defects, highest peak first.
+        The defects, highest peak first; beside the first only those of at least ``verdict.min_further_area``.
     original_shape
         (H, W) of the image.
     seconds
@@ -171,6 +171,7 @@ def _judged(working: WorkingImage, scores: Tensor, background: Tensor, config: C
         alarm_level(config.verdict.expected_false_alarms, area=area, restless=restless),
         original_shape=working.original_shape,
         min_area=config.verdict.min_area,
+        min_further_area=config.verdict.min_further_area,
     )
     return Localization(
         working_map=scores.numpy(),

@@ -37,7 +37,12 @@ class Region:
 
 
 def find_regions(
-    levels: npt.NDArray[np.float32], threshold: float, *, original_shape: tuple[int, int], min_area: int = 1
+    levels: npt.NDArray[np.float32],
+    threshold: float,
+    *,
+    original_shape: tuple[int, int],
+    min_area: int = 1,
+    min_further_area: int = 1,
 ) -> tuple[Region, ...]:
     """Return the regions of a map at or above a threshold, highest peak first.
 
@@ -51,15 +56,49 @@ def find_regions(
         (H, W) of the image the boxes are for.
     min_area
         Smaller regions are left out, in pixels of the original image.
+    min_further_area
+        Of the regions beside the highest, in pixels of the map.
     """
-    # Fractions: a box must not end a rounding error past the image.
-    scale = (Fraction(original_shape[0], levels.shape[0]), Fraction(original_shape[1], levels.shape[1]))
-    labels, _ = ndimage.label(levels >= threshold, structure=EIGHT_CONNECTED)
-    regions = [
+    labels = label_regions(
+        levels, threshold, original_shape=original_shape, min_area=min_area, min_further_area=min_further_area
+    )
+    scale = _scale(levels, original_shape)
+    return tuple(
         _describe(levels[box], labels[box] == label, corner=(box[0].start, box[1].start), scale=scale)
         for label, box in enumerate(ndimage.find_objects(labels), start=1)
-    ]
-    return tuple(sorted((r for r in regions if r.area >= min_area), key=lambda r: -r.peak))
+    )
+
+
+def label_regions(
+    levels: npt.NDArray[np.float32],
+    threshold: float,
+    *,
+    original_shape: tuple[int, int],
+    min_area: int = 1,
+    min_further_area: int = 1,
+) -> npt.NDArray[np.intp]:
+    """Return the number of the region that each pixel of a map is in, as :func:`find_regions` orders them: (h, w).
+
+    1 is the region with the highest peak, 0 no region. Parameters as there.
+    """
+    labels, count = ndimage.label(levels >= threshold, structure=EIGHT_CONNECTED)
+    cells = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    peaks = np.asarray(ndimage.maximum(levels, labels, np.arange(1, count + 1)))
+    scale = _scale(levels, original_shape)
+    large = [region for region in np.argsort(-peaks, kind="stable") if _area(cells[region], scale) >= min_area]
+    kept = large[:1] + [region for region in large[1:] if cells[region] >= min_further_area]
+    numbers = np.zeros(count + 1, dtype=np.intp)
+    numbers[np.array(kept, dtype=np.intp) + 1] = np.arange(1, len(kept) + 1)
+    return numbers[labels]
+
+
+def _scale(levels: npt.NDArray[np.float32], original_shape: tuple[int, int]) -> tuple[Fraction, Fraction]:
+    # Fractions: a box must not end a rounding error past the image.
+    return Fraction(original_shape[0], levels.shape[0]), Fraction(original_shape[1], levels.shape[1])
+
+
+def _area(cells: int, scale: tuple[Fraction, Fraction]) -> int:
+    return round(int(cells) * scale[0] * scale[1])
 
 
 def _describe(
@@ -82,7 +121,7 @@ def _describe(
         left=math.floor(left * scale[1]),
         bottom=math.ceil((top + down) * scale[0]),
         right=math.ceil((left + right) * scale[1]),
-        area=round(len(rows) * scale[0] * scale[1]),
+        area=_area(len(rows), scale),
         peak=float(values.max()),
         centroid=(float(centre_y), float(centre_x)),
     )

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from ssdnet_core import metrics as pixel
 from ssdnet_core.metrics import PixelMetrics
 from ssdnet_core.pooling import PixelCounts, count_pixels, evaluate_map
-from ssdnet_core.regions import EIGHT_CONNECTED
+from ssdnet_core.regions import label_regions
 from tasks.decoding import DecodedImage, DecodeError, decode
 from tasks.fetching import MaskError, left_out
 from tasks.inspection import Inspection
@@ -141,9 +140,13 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
         area=float(valid.sum()),
         restless=restlessness(judged, valid[0].numpy() > 0),
     )
-    labels, _ = ndimage.label(judged >= level, structure=EIGHT_CONNECTED)
-    areas = np.bincount(labels.ravel()) * (record.height * record.width / labels.size)
-    labels[(np.round(areas) < config.verdict.min_area)[labels]] = 0
+    labels = label_regions(
+        judged,
+        level,
+        original_shape=(record.height, record.width),
+        min_area=config.verdict.min_area,
+        min_further_area=config.verdict.min_further_area,
+    )
     working = torch.from_numpy(labels).float()[None, None]
     enlarged = torch.nn.functional.interpolate(working, (record.height, record.width), mode="nearest-exact")
     return np.asarray(enlarged[0, 0].numpy(), dtype=np.int32)

@@ -39,6 +39,7 @@ OTHER_VALUES = {
     "score.inner_product": 0.0,
     "verdict.expected_false_alarms": 0.01,
     "verdict.min_area": 20,
+    "verdict.min_further_area": 5,
 }
 
 
@@ -91,7 +92,7 @@ def test_every_number_has_a_lower_bound_and_nearly_all_an_upper_one():
             assert {"minimum", "exclusiveMinimum"} & schema.keys(), path
             if not {"maximum", "exclusiveMaximum"} & schema.keys():
                 unlimited.add(path)
-    assert unlimited <= {"verdict.min_area"}
+    assert unlimited <= {"verdict.min_area", "verdict.min_further_area"}
 
 
 def test_a_value_beyond_any_bound_is_refused_by_name():

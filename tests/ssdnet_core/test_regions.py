@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ssdnet_core.regions import find_regions
+from ssdnet_core.regions import find_regions, label_regions
 
 unhurried = settings(deadline=None)
 
@@ -85,6 +85,29 @@ def test_regions_smaller_than_the_least_area_are_left_out_and_no_others(levels, 
     every = find_regions(levels, threshold, original_shape=levels.shape)
     large = find_regions(levels, threshold, original_shape=levels.shape, min_area=min_area)
     assert large == tuple(region for region in every if region.area >= min_area)
+
+
+@unhurried
+@given(maps, thresholds, st.integers(1, 8), st.integers(1, 20))
+def test_small_regions_beside_the_highest_are_left_out_whatever_the_original_size(levels, threshold, min_area, further):
+    shape = (2 * levels.shape[0], 2 * levels.shape[1])
+    large = find_regions(levels, threshold, original_shape=shape, min_area=min_area)
+    kept = find_regions(levels, threshold, original_shape=shape, min_area=min_area, min_further_area=further)
+    assert kept == large[:1] + tuple(region for region in large[1:] if region.area >= 4 * further)
+
+
+@unhurried
+@given(maps, thresholds, st.integers(1, 8), st.integers(1, 8))
+def test_labels_number_the_pixels_of_the_regions(levels, threshold, min_area, further):
+    smallest = {"min_area": min_area, "min_further_area": further}
+    regions = find_regions(levels, threshold, original_shape=levels.shape, **smallest)
+    labels = label_regions(levels, threshold, original_shape=levels.shape, **smallest)
+    assert labels.max(initial=0) == len(regions)
+    for number, region in enumerate(regions, start=1):
+        assert (labels == number).sum() == region.area
+        assert levels[labels == number].max() == region.peak
+        rows, columns = np.nonzero(labels == number)
+        assert (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1) == numbers(region)[:4]
 
 
 @unhurried

@@ -112,6 +112,13 @@ def test_regions_below_the_smallest_area_are_not_the_verdicts(tmp_path):
     assert (metrics.defective, metrics.regions, metrics.iou) == (True, 0, 0.0)
 
 
+def test_small_regions_beside_the_highest_are_not_the_verdicts(tmp_path):
+    config = Config().updated({"working_size": 48, "verdict.min_further_area": 2000})
+    record, inspection, _ = scene(tmp_path, bumps=[(10, 30), (50, 5)], truth=[(20, 32, 60, 72)], config=config)
+    metrics = measured(record, inspection).metrics
+    assert (metrics.regions, metrics.touching) == (1, 1)
+
+
 def test_an_image_called_good_has_no_verdict_pixels(tmp_path):
     record, inspection, _ = scene(tmp_path)
     metrics = measured(replace(record, defective=False), inspection).metrics
