@@ -13,6 +13,8 @@ from typing import Any
 
 from websockets.sync.client import connect
 
+from tests.conftest import end
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -69,8 +71,7 @@ def browser(folder: Path) -> Iterator[str]:
             time.sleep(0.05)
         yield f"127.0.0.1:{announced.read_text().split()[0]}"
     finally:
-        process.terminate()
-        process.wait(timeout=30)
+        end(process)
 
 
 @contextmanager

@@ -1,18 +1,28 @@
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import psutil
 import pytest
 
 Value = TypeVar("Value")
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--set", "fit.steps=8", "--set", "working_size=64", "--set", "fit.crop=64"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell that runs the tests in the background has them ignore Ctrl-C, and all that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,8 +69,21 @@ def s3_server() -> Iterator[str]:
             wait_for(lambda: accepts(port), what=f"moto_server on port {port}")
             yield address
         finally:
-            process.terminate()
-            process.wait(timeout=10)
+            end(process)
+
+
+def end(process: "subprocess.Popen[Any]", *, within: float = 60) -> None:
+    """End what a test ran beside itself, by force if it takes long: a busy machine is no fault of the test's."""
+    started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    process.terminate()
+    try:
+        process.wait(timeout=within)
+    except subprocess.TimeoutExpired:
+        for left in started:
+            with suppress(psutil.NoSuchProcess):
+                left.kill()
+        process.kill()
+        process.wait()
 
 
 def free_port() -> int:

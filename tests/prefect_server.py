@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, free_port, wait_for
+from tests.conftest import ROOT, end, free_port, wait_for
 
 RETRIES = 20
 PREFECT = [sys.executable, "-m", "prefect"]
@@ -47,8 +47,7 @@ def prefect_server(home: Path, **settings: str) -> Iterator[dict[str, str]]:
             wait_for(lambda: healthy(port), what="the Prefect server", timeout=120)
             yield environment
         finally:
-            process.terminate()
-            process.wait(timeout=30)
+            end(process)
 
 
 def healthy(port: int) -> bool:

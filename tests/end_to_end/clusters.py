@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.local_workers import SETTINGS, WORKER_ENVIRONMENT
-from tests.conftest import wait_for
+from tests.conftest import end, wait_for
 
 ALLOWED_FAILURES = SETTINGS["distributed.scheduler.allowed-failures"]
 
@@ -76,5 +76,4 @@ def process(command: list[str], *, log: Path, environment: Mapping[str, str]) ->
         try:
             yield running
         finally:
-            running.terminate()
-            running.wait(timeout=30)
+            end(running)

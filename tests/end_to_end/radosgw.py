@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, free_port, wait_for
+from tests.conftest import ROOT, end, free_port, wait_for
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool")
 
@@ -28,8 +28,7 @@ def radosgw(folder: Path) -> Iterator[dict[str, str]]:
             assert ready.exists(), (folder.parent / "radosgw.log").read_text()
             yield dict(line.split("=", 1) for line in ready.read_text().splitlines())
         finally:
-            server.terminate()
-            server.wait(timeout=60)
+            end(server)
 
 
 def create_user(folder: Path, name: str, *, key: str, secret: str) -> None:

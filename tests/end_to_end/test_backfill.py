@@ -21,7 +21,7 @@ from flows.backfill_plan import BackfillError
 from flows.night_runs import find_lines
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
-from tests.conftest import QUICK, wait_for
+from tests.conftest import QUICK, end, wait_for
 from tests.prefect_server import PREFECT, ask, prefect, prefect_server
 
 pytestmark = pytest.mark.slow
@@ -84,8 +84,7 @@ def process(command: list[str], environment: dict[str, str]):
     try:
         yield running
     finally:
-        running.terminate()
-        running.wait(timeout=60)
+        end(running)
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +241,8 @@ def test_a_backfill_from_the_form_takes_no_place_of_the_nights_it_waits_for(site
     assert site.state(run) == "COMPLETED"
     fingerprint = Config().updated(changes).fingerprint()[:8]
     assert len(list(site.results.glob(f"line-?-2026-11-01~{fingerprint}/seal.json"))) == 2
-    [artifact] = ask(site.environment, "artifacts/filter", {"artifacts": {"key": {"any_": ["backfill-outcome"]}}})[-1:]
+    wanted = {"key": {"any_": ["backfill-outcome"]}, "flow_run_id": {"any_": [run["id"]]}}
+    [artifact] = ask(site.environment, "artifacts/filter", {"artifacts": wanted})
     assert "sealed" in artifact["data"]
 
 
