@@ -13,6 +13,7 @@ from ssdnet_core.bands import bands
 from ssdnet_core.medians import median
 
 BANK_SIZE = 7
+VALUES_AT_A_TIME = 2**20
 DERIVATIVE_REACH = 3
 
 
@@ -170,6 +171,8 @@ def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _convolve_rows(values: Tensor, kernel: Tensor) -> Tensor:
-    width = values.shape[-1]
-    rows = functional.conv1d(values.reshape(-1, 1, width), kernel[None, None], padding=len(kernel) // 2)
-    return rows.reshape(values.shape)
+    rows = values.reshape(-1, 1, values.shape[-1])
+    # On a processor a convolution of one channel takes the memory of sixteen.
+    parts = rows.tensor_split(math.ceil(values.numel() / VALUES_AT_A_TIME))
+    convolved = [functional.conv1d(part, kernel[None, None], padding=len(kernel) // 2) for part in parts]
+    return torch.cat(convolved).reshape(values.shape)

@@ -76,18 +76,21 @@ def label_regions(
     original_shape: tuple[int, int],
     min_area: int = 1,
     min_further_area: int = 1,
-) -> npt.NDArray[np.intp]:
+) -> npt.NDArray[np.int32]:
     """Return the number of the region that each pixel of a map is in, as :func:`find_regions` orders them: (h, w).
 
     1 is the region with the highest peak, 0 no region. Parameters as there.
     """
     labels, count = ndimage.label(levels >= threshold, structure=EIGHT_CONNECTED)
-    cells = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    peaks = np.asarray(ndimage.maximum(levels, labels, np.arange(1, count + 1)))
+    # Of the pixels inside alone: the whole of a large map would be copied, and sorted.
+    inside = labels > 0
+    cells = np.bincount(labels[inside], minlength=count + 1)[1:]
+    peaks = np.full(count + 1, -np.inf)
+    np.maximum.at(peaks, labels[inside], levels[inside])
     scale = _scale(levels, original_shape)
-    large = [region for region in np.argsort(-peaks, kind="stable") if _area(cells[region], scale) >= min_area]
+    large = [region for region in np.argsort(-peaks[1:], kind="stable") if _area(cells[region], scale) >= min_area]
     kept = large[:1] + [region for region in large[1:] if cells[region] >= min_further_area]
-    numbers = np.zeros(count + 1, dtype=np.intp)
+    numbers = np.zeros(count + 1, dtype=np.int32)
     numbers[np.array(kept, dtype=np.intp) + 1] = np.arange(1, len(kept) + 1)
     return numbers[labels]
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from ssdnet_core import bands
+from ssdnet_core import bands, filters
 from ssdnet_core.filters import (
     BANK_SIZE,
     box_mean,
@@ -72,6 +72,13 @@ def test_smooth_is_scipys_gaussian_filter_with_zeros_beyond_the_border(channels,
         values.numpy(), (0, sigma, sigma), mode="constant", radius=(0, reach_of(sigma), reach_of(sigma))
     )
     np.testing.assert_allclose(smooth(values, sigma).numpy(), expected, atol=1e-10)
+
+
+def test_a_large_image_is_smoothed_in_parts_to_the_same_values(monkeypatch):
+    values = drawn(3, 50, 71, seed=0).float()
+    whole = smooth(values, 2.0)
+    monkeypatch.setattr(filters, "VALUES_AT_A_TIME", 500)
+    assert torch.equal(smooth(values, 2.0), whole)
 
 
 @settings(deadline=None, max_examples=10)
