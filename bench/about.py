@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from dask.system import CPU_COUNT
@@ -20,9 +20,20 @@ def about() -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{processor()}, {CPU_COUNT} cores",
         "versions": ", ".join(
-            [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
+            [
+                f"Python {platform.python_version()}",
+                *(f"{name} {found}" for name in PACKAGES if (found := _version(name))),
+            ]
         ),
     }
+
+
+def _version(package: str) -> str:
+    # The method alone needs no Prefect, nor to be installed.
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def processor() -> str:

@@ -142,8 +142,7 @@ def _timed(side: int, group: int, config: Config, *, repeats: int) -> Timing:
         )
 
     def scored() -> None:
-        for image, prediction, counted in zip(pixels, predictions, valid, strict=True):
-            settled_map(anomaly_map(image, prediction, counted, config=config.score), counted)
+        settled_map(anomaly_map(pixels, predictions, valid[0], config=config.score), valid[0])
 
     predictions = pixels
     matmul = _matmul_rate(device, dtype)

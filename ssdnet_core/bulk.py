@@ -17,40 +17,41 @@ class Bulk:
     Attributes
     ----------
     mean
-        (D,).
+        (..., D).
     whitening
-        (D, D): a centred row of features times this has unit covariance.
+        (..., D, D): a centred row of features times this has unit covariance.
     """
 
     mean: Tensor
     whitening: Tensor
 
     def distance(self, points: Tensor) -> Tensor:
-        """Return the squared Mahalanobis distance of each column of (D, N): (N,)."""
-        offset = self.whitening.T @ self.mean
-        return (self.whitening.T @ points - offset[:, None]).square().sum(0)
+        """Return the squared Mahalanobis distance of each column of (..., D, N): (..., N)."""
+        offset = self.whitening.mT @ self.mean[..., None]
+        return (self.whitening.mT @ points - offset).square().sum(-2)
 
 
 def fit_bulk(points: Tensor) -> Bulk:
-    """Fit mean and covariance to the 90 % nearest of the points (D, N).
+    """Fit mean and covariance to the 90 % nearest of the points (..., D, N), of each image by itself.
 
     Found in three rounds (concentration steps, as in Rousseeuw and Van Driessen's FAST-MCD, Technometrics 1999); a
     hundredth of the mean variance is added to the diagonal.
     """
-    weight = torch.ones_like(points[0])
+    weight = torch.ones_like(points[..., 0, :])
+    nearest = max(1, int(TRIM * points.shape[-1]))
     for _ in range(TRIM_ROUNDS):
         distance = _normal(points, weight).distance(points)
-        weight = (distance <= distance.kthvalue(max(1, int(TRIM * len(distance)))).values).float()
+        weight = (distance <= distance.kthvalue(nearest, keepdim=True).values).float()
     return _normal(points, weight)
 
 
 def _normal(points: Tensor, weight: Tensor) -> Bulk:
-    count = weight.sum()
-    mean = points @ weight / count
-    centred = (points - mean[:, None]) * weight
-    covariance = centred @ centred.T / (count - 1).clamp_min(1)
-    variance = covariance.diagonal().mean().clamp_min(1e-9)
-    covariance = covariance + RIDGE * variance * torch.eye(len(mean), device=points.device)
+    count = weight.sum(-1)[..., None, None]
+    mean = points @ weight[..., None] / count
+    centred = (points - mean) * weight[..., None, :]
+    covariance = centred @ centred.mT / (count - 1).clamp_min(1)
+    variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None].clamp_min(1e-9)
+    covariance = covariance + RIDGE * variance * torch.eye(points.shape[-2], device=points.device)
     # In double precision on the processor: 18 x 18, and the same on every device.
-    whitening = torch.linalg.inv(torch.linalg.cholesky(covariance.double().cpu())).T.to(points)
-    return Bulk(mean, whitening)
+    whitening = torch.linalg.inv(torch.linalg.cholesky(covariance.double().cpu())).mT.to(points)
+    return Bulk(mean[..., 0], whitening)

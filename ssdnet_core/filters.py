@@ -1,6 +1,7 @@
 """Fixed linear filters: Gaussians that respect missing pixels, Gaussian derivatives, a random orthonormal bank.
 
-All work on tensors (C, H, W) and treat each channel alike.
+All work on tensors (..., H, W) and treat each channel alike, of one image or of several that count the same pixels;
+``weight`` is always (1, H, W).
 """
 
 import math
@@ -34,7 +35,7 @@ def smooth(values: Tensor, sigma: float) -> Tensor:
 def weighted_smooth(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
     """Return the Gaussian-weighted mean of the pixels that count (normalised convolution).
 
-    Knutsson and Westin, CVPR 1993. ``weight`` is (1, H, W); out of reach of every pixel that counts the result is 0.
+    Knutsson and Westin, CVPR 1993. Out of reach of every pixel that counts the result is 0.
     """
     kernel = gaussian_kernel(sigma, values.dtype, values.device)
     if complete(weight):
@@ -53,10 +54,14 @@ def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast
     """Smooth where the values vary little, and keep their edges: the guided filter with the values as the guide.
 
     He, Sun and Tang, TPAMI 2013, with Gaussian windows, on a coarser grid as in He and Sun's fast guided filter
-    (2015). ``weight`` is (1, H, W), 1.0 where a pixel counts.
+    (2015).
 
     Parameters
     ----------
+    values
+        (..., 1, H, W).
+    weight
+        1.0 where a pixel counts.
     sigma
         Of the windows, in pixels.
     contrast
@@ -69,8 +74,8 @@ def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast
     square = weighted_smooth(weighted_shrink(values.square(), weight, grid), share, sigma)
     variance = (square - mean.square()).clamp_min(0)
     kept = variance / (variance + contrast)
-    smoothed = weighted_smooth(torch.cat([kept, (1.0 - kept) * mean]), share, sigma)
-    slope, offset = enlarge(smoothed, (values.shape[-2], values.shape[-1])).chunk(2)
+    smoothed = weighted_smooth(torch.cat([kept, (1.0 - kept) * mean], dim=-3), share, sigma)
+    slope, offset = enlarge(smoothed, (values.shape[-2], values.shape[-1])).chunk(2, dim=-3)
     return slope * values + offset
 
 
@@ -99,26 +104,32 @@ def _reach(weight: Tensor, kernel: Tensor) -> Tensor:
 
 
 def gaussian_derivatives(values: Tensor) -> Tensor:
-    """Return five Gaussian derivatives (-x, -y, xx, xy, yy; sigma 1): (5 C, H, W). Borders are replicated."""
+    """Return five Gaussian derivatives (-x, -y, xx, xy, yy; sigma 1) of (..., C, H, W): (..., 5 C, H, W).
+
+    Borders are replicated.
+    """
     kernels = _derivative_kernels(values)
     radius = kernels.shape[-1] // 2
-    padded = functional.pad(values[:, None], (radius,) * 4, mode="replicate")
-    return functional.conv2d(padded, kernels).flatten(0, 1)
+    size = values.shape[-2:]
+    padded = functional.pad(values.reshape(-1, 1, *size), (radius,) * 4, mode="replicate")
+    return functional.conv2d(padded, kernels).view(*values.shape[:-3], -1, *size)
 
 
 def derivative_energy(values: Tensor, counted: Tensor, *, grid: int) -> Tensor:
-    """Return the mean squares of :func:`gaussian_derivatives` over squares of ``grid`` pixels: (5 C, h, w).
+    """Return the mean squares of :func:`gaussian_derivatives` over squares of ``grid`` pixels: (..., 5 C, h, w).
 
     ``counted`` is (1, H, W), 1.0 where a pixel counts; h and w are H and W over ``grid``, rounded up.
     """
     return torch.cat(
         [
             weighted_shrink(
-                gaussian_derivatives(values[:, band.outer])[:, band.kept].square(), counted[:, band.inner], grid
+                gaussian_derivatives(values[..., band.outer, :])[..., band.kept, :].square(),
+                counted[:, band.inner],
+                grid,
             )
             for band in bands(values.shape[-2], values.shape[-1], reach=DERIVATIVE_REACH, multiple=grid)
         ],
-        dim=1,
+        dim=-2,
     )
 
 
@@ -137,8 +148,8 @@ def _derivative_kernels(like: Tensor) -> Tensor:
 def box_mean(values: Tensor, size: int) -> Tensor:
     """Return the mean of ``size`` x ``size`` pixels about each, an odd number; borders are replicated."""
     radius = size // 2
-    values = functional.pad(values[None], (radius,) * 4, mode="replicate")[0]
-    for axis in (1, 2):
+    values = functional.pad(values, (radius,) * 4, mode="replicate")
+    for axis in (-2, -1):
         length = values.shape[axis] - 2 * radius
         total = values.narrow(axis, 0, length).clone()
         for shift in range(1, size):
@@ -160,14 +171,16 @@ def shrink(values: Tensor, factor: int) -> Tensor:
     """Average over squares of ``factor`` pixels; an incomplete last row or column averages what there is."""
     if factor == 1:
         return values
-    return functional.avg_pool2d(values[None], factor, ceil_mode=True, count_include_pad=False)[0]
+    return functional.avg_pool2d(values, factor, ceil_mode=True, count_include_pad=False)
 
 
 def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
     """Interpolate bilinearly to ``size`` = (H, W)."""
     if tuple(values.shape[-2:]) == size:
         return values
-    return functional.interpolate(values[None], size=list(size), mode="bilinear", align_corners=False)[0]
+    channels = values.reshape(1, -1, *values.shape[-2:])
+    enlarged = functional.interpolate(channels, size=list(size), mode="bilinear", align_corners=False)
+    return enlarged.view(*values.shape[:-2], *size)
 
 
 def _convolve_rows(values: Tensor, kernel: Tensor) -> Tensor:

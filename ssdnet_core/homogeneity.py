@@ -25,8 +25,8 @@ FRAME_SURROUNDINGS = 8
 NO_FRAME = (0, 0, 0, 0)
 
 
-def unlikeness_of_parts(image: Tensor, valid: Tensor) -> float:
-    """Return how far apart the textures of an image's 4 x 4 parts lie, in units of the spread within a part.
+def unlikeness_of_parts(images: Tensor, valid: Tensor) -> Tensor:
+    """Return how far apart the textures of an image's 4 x 4 parts lie, in units of the spread within a part: (...).
 
     Of the logarithm of each derivative's local energy: the distance from the 15 % to the 85 % quantile of the parts'
     medians, so that two parts may be a defect. The 90 % quantile over derivatives and channels, since
@@ -34,25 +34,28 @@ def unlikeness_of_parts(image: Tensor, valid: Tensor) -> float:
 
     Parameters
     ----------
-    image, valid
-        (C, H, W), standardised; (1, H, W), 1.0 where a pixel counts.
+    images
+        (..., C, H, W), standardised.
+    valid
+        (1, H, W), 1.0 where a pixel counts in all of them.
     """
     whole = (shrink(valid, GRID) > 0.5)[0]
     rows, columns = whole.shape[0] // PARTS, whole.shape[1] // PARTS
     if min(rows, columns) < 8:
-        return 0.0
+        return images.new_zeros(images.shape[:-3])
     logs = []
     for scale in SCALES:
         counted = (shrink(valid, scale) > 0.5).float()
         factor = GRID // scale
-        strength = derivative_energy(shrink(image, scale), counted, grid=factor)
+        strength = derivative_energy(shrink(images, scale), counted, grid=factor)
         logs.append((weighted_smooth(strength, shrink(counted, factor), WINDOW / GRID) + FLOOR).log())
-    values = torch.where(whole, torch.cat(logs), torch.nan)
-    parts = values.unfold(1, rows, rows).unfold(2, columns, columns)[:, :PARTS, :PARTS].flatten(3).flatten(1, 2)
-    centres = parts.nanmedian(dim=2).values
-    within = MAD_TO_SIGMA * (parts - centres[:, :, None]).abs().nanmedian(dim=2).values.nanmedian(dim=1).values
-    between = centres.nanquantile(0.85, dim=1) - centres.nanquantile(0.15, dim=1)
-    return float((between / within.clamp_min(1e-3)).nanquantile(0.9).nan_to_num())
+    values = torch.where(whole, torch.cat(logs, dim=-3), torch.nan)
+    cells = values[..., : PARTS * rows, : PARTS * columns].unfold(-2, rows, rows).unfold(-2, columns, columns)
+    parts = cells.flatten(-2).flatten(-3, -2)
+    centres = parts.nanmedian(dim=-1).values
+    within = MAD_TO_SIGMA * (parts - centres[..., None]).abs().nanmedian(dim=-1).values.nanmedian(dim=-1).values
+    between = centres.nanquantile(0.85, dim=-1) - centres.nanquantile(0.15, dim=-1)
+    return (between / within.clamp_min(1e-3)).nanquantile(0.9, dim=-1).nan_to_num()
 
 
 def find_frame(colour: Tensor, valid: Tensor) -> tuple[int, int, int, int]:

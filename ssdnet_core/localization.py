@@ -1,6 +1,7 @@
 """The whole method on one image: prepare, fit, reconstruct blind, score, judge."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -151,20 +152,43 @@ def prepared(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None,
 def localize_prepared(group: Sequence[WorkingImage], config: Config) -> list[Localization]:
     """Localize working images of one shape together: each as it is alone, its ``seconds`` an equal share."""
     started = time.process_time()
-    fitted = iter(_fit_and_score([working for working in group if not working.constant], config))
-    results = []
-    for working in group:
-        if working.constant:
-            scores, background = torch.zeros_like(working.valid[0]), torch.zeros_like(working.pixels)
-        else:
-            scores, background = next(fitted)
-        results.append(_judged(working, scores, background, config))
+    scored = iter(_fit_and_score([working for working in group if not working.constant], config))
+    results = [_judged(working, _unscored(working) if working.constant else next(scored), config) for working in group]
     seconds = (time.process_time() - started) / len(group)
     return [replace(result, seconds=seconds) for result in results]
 
 
-def _judged(working: WorkingImage, scores: Tensor, background: Tensor, config: Config) -> Localization:
-    judged, counted = verdict_map(scores, working.valid).numpy(), working.valid[0].numpy() > 0
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """What the device has found in one image, or in several together: (..., H, W), (..., C, H, W) and (...).
+
+    Attributes
+    ----------
+    scores, judged
+        The anomaly map, and as the verdict reads it.
+    background
+        The blind prediction, standardised.
+    unlikeness
+        Of the image's parts.
+    """
+
+    scores: Tensor
+    judged: Tensor
+    background: Tensor
+    unlikeness: Tensor
+
+    def apart(self) -> "list[_Scored]":
+        """Return what was found in each image of a group, on the processor."""
+        return [_Scored(*of_image) for of_image in zip(*(values.cpu() for values in vars(self).values()), strict=True)]
+
+
+def _unscored(working: WorkingImage) -> _Scored:
+    nothing = torch.zeros_like(working.valid[0])
+    return _Scored(nothing, nothing, torch.zeros_like(working.pixels), torch.zeros(()))
+
+
+def _judged(working: WorkingImage, found: _Scored, config: Config) -> Localization:
+    judged, counted = found.judged.numpy(), working.valid[0].numpy() > 0
     area, restless = float(counted.sum()), restlessness(judged, counted)
     regions = find_regions(
         judged,
@@ -174,24 +198,24 @@ def _judged(working: WorkingImage, scores: Tensor, background: Tensor, config: C
         min_further_area=config.verdict.min_further_area,
     )
     return Localization(
-        working_map=scores.numpy(),
-        working_background=_in_original_units(background, working),
+        working_map=found.scores.numpy(),
+        working_background=_in_original_units(found.background, working),
         score=significance(float(judged.max()), area=area, restless=restless),
         defective=bool(regions),
         regions=regions,
         original_shape=working.original_shape,
         seconds=0.0,
-        warnings=_warnings(working),
+        warnings=_warnings(working, unlikeness=float(found.unlikeness)),
     )
 
 
-def _warnings(working: WorkingImage) -> tuple[str, ...]:
+def _warnings(working: WorkingImage, *, unlikeness: float) -> tuple[str, ...]:
     found = []
     if working.constant:
         found.append("the image is constant: there is no structure to compare with")
-    elif (unlike := unlikeness_of_parts(working.pixels, working.valid)) > SEVERAL_TEXTURES:
+    elif unlikeness > SEVERAL_TEXTURES:
         found.append(
-            f"not one texture: its parts lie {unlike:.1f} spreads apart, one texture's at most {SEVERAL_TEXTURES}; "
+            f"not one texture: its parts lie {unlikeness:.1f} spreads apart, one texture's at most {SEVERAL_TEXTURES}; "
             "mask what is not the surface"
         )
     if any(working.frame):
@@ -217,7 +241,7 @@ def _check_block(config: Config, working: WorkingImage) -> None:
         )
 
 
-def _fit_and_score(group: Sequence[WorkingImage], config: Config) -> list[tuple[Tensor, Tensor]]:
+def _fit_and_score(group: Sequence[WorkingImage], config: Config) -> list[_Scored]:
     if not group:
         return []
     device = resolve_device(config.device)
@@ -225,18 +249,37 @@ def _fit_and_score(group: Sequence[WorkingImage], config: Config) -> list[tuple[
     pixels, valid = (
         torch.stack(images).to(device) for images in zip(*((image.pixels, image.valid) for image in group), strict=True)
     )
-    energies = [_own_energy(*image, config) for image in zip(pixels, valid, strict=True)]
+    alike = _alike(group)
+    energies = [_own_energy(pixels[images], valid[images[0]], config) for images in alike]
     fused = torch.zeros_like(valid[:, 0])
     predictions = torch.zeros_like(pixels)
     for predictions in _predictions(pixels, valid, config, dtype=dtype):
-        for so_far, energy, *image in zip(fused, energies, pixels, predictions, valid, strict=True):
+        for images, energy in zip(alike, energies, strict=True):
+            scores = anomaly_map(
+                pixels[images], predictions[images], valid[images[0]], config=config.score, own_energy=energy
+            )
             # Early and late networks know different defects: the higher score of each pixel counts.
-            scores = anomaly_map(*image, config=config.score, own_energy=energy)
-            torch.maximum(so_far, scores, out=so_far)
-    return [
-        (settled_map(scores, counted).cpu(), prediction.cpu())
-        for scores, counted, prediction in zip(fused, valid, predictions, strict=True)
-    ]
+            fused[images] = torch.maximum(fused[images], scores)
+    found: dict[int, _Scored] = {}
+    for images in alike:
+        counted = valid[images[0]]
+        settled = settled_map(fused[images], counted)
+        together = _Scored(
+            scores=settled,
+            judged=verdict_map(settled, counted),
+            background=predictions[images],
+            unlikeness=unlikeness_of_parts(pixels[images], counted),
+        )
+        found.update(zip(images, together.apart(), strict=True))
+    return [found[index] for index in range(len(group))]
+
+
+def _alike(group: Sequence[WorkingImage]) -> list[list[int]]:
+    """Return which images count the same pixels, and so can be scored together."""
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for index, working in enumerate(group):
+        alike[np.packbits(working.valid.numpy() > 0).tobytes()].append(index)
+    return list(alike.values())
 
 
 def _predictions(pixels: Tensor, valid: Tensor, config: Config, *, dtype: torch.dtype) -> Iterator[Tensor]:

@@ -9,30 +9,30 @@ SAMPLE = 2**20
 
 
 def median(values: Tensor, valid: Tensor) -> Tensor:
-    """Return the median of each channel (C, H, W) over the pixels that count (1, H, W): (C, 1, 1)."""
-    return row_medians(sampled(counted_pixels(values, valid), SAMPLE))[:, None, None]
+    """Return the median of each channel (..., H, W) over the pixels that count (1, H, W): (..., 1, 1)."""
+    return row_medians(sampled(counted_pixels(values, valid), SAMPLE))[..., None, None]
 
 
 def row_medians(values: Tensor) -> Tensor:
-    """Return the median of each row of (C, N): (C,); of an even number the lower of the two in the middle."""
+    """Return the median of each row of (..., N): (...); of an even number the lower of the two in the middle."""
     if values.device.type != "cpu":
-        return values.median(dim=1).values
+        return values.median(dim=-1).values
     # numpy selects in vector registers: twelve times as fast as torch.
-    middle = (values.shape[1] - 1) // 2
-    return torch.from_numpy(np.partition(values.numpy(), middle, axis=1)[:, middle].copy())
+    middle = (values.shape[-1] - 1) // 2
+    return torch.from_numpy(np.partition(values.numpy(), middle, axis=-1)[..., middle].copy())
 
 
 def counted_pixels(values: Tensor, valid: Tensor) -> Tensor:
-    """Return the columns of (C, H, W) whose pixel counts: (C, N)."""
+    """Return those pixels of (..., H, W) that count: (..., N)."""
     counted = valid[0] > 0
-    return values.flatten(1) if bool(counted.all()) else values[:, counted]
+    return values.flatten(-2) if bool(counted.all()) else values[..., counted]
 
 
 def sampled(columns: Tensor, count: int) -> Tensor:
-    """Return ``count`` columns of (C, N) drawn with replacement, always the same ones; all if there are no more."""
-    total = columns.shape[1]
+    """Return ``count`` columns of (..., N) drawn with replacement, always the same ones; all if there are no more."""
+    total = columns.shape[-1]
     if total <= count:
         return columns
     # At random: a regular sample would meet a regular texture in step.
     places = torch.randint(total, (count,), generator=torch.Generator().manual_seed(0))
-    return columns[:, places.to(columns.device)]
+    return columns[..., places.to(columns.device)]

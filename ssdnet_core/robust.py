@@ -1,4 +1,7 @@
-"""Statistics of the image's own "normal" that a minority of anomalous pixels does not move."""
+"""Statistics of the image's own "normal" that a minority of anomalous pixels does not move.
+
+Each channel of (..., H, W) is treated alike and by itself, whichever image it is of; ``valid`` is (1, H, W).
+"""
 
 import torch
 from torch import Tensor
@@ -39,12 +42,14 @@ def level_z(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def without_plane(values: Tensor, valid: Tensor) -> Tensor:
-    """Subtract from each channel (C, H, W) the plane through its bulk.
+    """Subtract from each channel the plane through its bulk.
 
     Reweighted least squares with Tukey's biweight (Beaton and Tukey, Technometrics 1974), on averages over squares
     so that at least 64 are left along the short side: an anomalous minority does not tilt the plane.
     """
-    factor = max(1, min(values.shape[-2:]) // PLANE_GRID)
+    shape = values.shape
+    values = values.reshape(-1, *shape[-2:])
+    factor = max(1, min(shape[-2:]) // PLANE_GRID)
     share = shrink(valid, factor)
     coarse = weighted_shrink(values, valid, factor)
     counted = (share > 0).float()
@@ -67,7 +72,7 @@ def without_plane(values: Tensor, valid: Tensor) -> Tensor:
     down, right = (_centres(side, values) for side in values.shape[-2:])
     constant, slope_down, slope_right = (plane + torch.eye(3).to(plane)[0] * level[:, :, 0]).T[:, :, None]
     lines = constant + slope_down * down, slope_right * right
-    return values - lines[0][:, :, None] - lines[1][:, None]
+    return (values - lines[0][:, :, None] - lines[1][:, None]).view(shape)
 
 
 def _centres(side: int, like: Tensor) -> Tensor:
@@ -87,31 +92,31 @@ def without_ring_excess(values: Tensor, valid: Tensor, *, grid: int = 1) -> Tens
     what its median exceeds the image's by; on a grid coarser than 2, each ring of one square.
     """
     height, width = values.shape[-2:]
-    overall = median(values, valid)[:, 0]
+    overall = median(values, valid)
     result = values.clone()
     ring_width = max(1, RING_WIDTH // grid)
     for start in range(0, RING_DEPTH // grid, ring_width):
         sides = _ring(height, width, start, ring_width)
-        counted = [counted_pixels(values[side], valid[side]) for side in sides]
-        if sum(part.shape[1] for part in counted):
-            excess = row_medians(torch.cat(counted, dim=1)) - overall[:, 0]
+        counted = [counted_pixels(values[..., *side], valid[:, *side]) for side in sides]
+        if sum(part.shape[-1] for part in counted):
+            excess = (row_medians(torch.cat(counted, dim=-1))[..., None, None] - overall).clamp_min(0)
             for side in sides:
-                result[side] -= excess.clamp_min(0)[:, None, None]
+                result[..., *side] -= excess
     return result
 
 
-def _ring(height: int, width: int, start: int, ring_width: int) -> list[tuple[slice, slice, slice]]:
+def _ring(height: int, width: int, start: int, ring_width: int) -> list[tuple[slice, slice]]:
     # The ring's four sides, which do not overlap; what is left in the middle of a small image is one piece.
     end = start + ring_width
     rows, columns = slice(start, height - start), slice(start, width - start)
     if min(height, width) <= 2 * start:
         return []
     if min(height, width) <= 2 * end:
-        return [(slice(None), rows, columns)]
+        return [(rows, columns)]
     between = slice(end, height - end)
     return [
-        (slice(None), slice(start, end), columns),
-        (slice(None), slice(height - end, height - start), columns),
-        (slice(None), between, slice(start, end)),
-        (slice(None), between, slice(width - end, width - start)),
+        (slice(start, end), columns),
+        (slice(height - end, height - start), columns),
+        (between, slice(start, end)),
+        (between, slice(width - end, width - start)),
     ]

@@ -2,6 +2,9 @@
 
 No single score finds every defect (docs/METHOD.md has the table); each is normalised by medians of the image itself,
 so that their sum, and one threshold for it, mean the same on every image.
+
+Several images (..., C, H, W) that count the same pixels are scored together, each as it is alone: a graphics processor
+is far from busy with one.
 """
 
 import math
@@ -54,23 +57,23 @@ VERDICT_WINDOW = 2.0
 def anomaly_map(
     image: Tensor, prediction: Tensor, valid: Tensor, *, config: ScoreConfig, own_energy: Tensor | None = None
 ) -> Tensor:
-    """Score every pixel: (H, W), at least 0, in robust standard deviations (the root of a sum of squares).
+    """Score every pixel: (..., H, W), at least 0, in robust standard deviations (the root of a sum of squares).
 
     Parameters
     ----------
     image, prediction
-        (C, H, W), standardised; the prediction is blind.
+        (..., C, H, W), standardised; the prediction is blind.
     valid
         (1, H, W), 1.0 where a pixel counts. The others take the scores of their neighbourhood.
     config
         Weights of the components.
     own_energy
-        What :func:`image_energy` gives for the image, if it is known already.
+        What :func:`image_energy` gives for the images, if it is known already.
     """
     image = fill_missing(image, prediction, valid)
     residual = prediction - image
     share = shrink(valid, GRID)
-    wide, total = torch.zeros_like(share), torch.zeros_like(valid)
+    wide, total = _zeros(image, like=share), _zeros(image, like=valid)
     if config.local_energy > 0:
         own_energy = image_energy(image, valid) if own_energy is None else own_energy
         energy = own_energy + local_energy(residual, valid)
@@ -85,16 +88,21 @@ def anomaly_map(
     # A pixel that does not count takes the scores of its neighbourhood.
     if not complete(valid):
         total = torch.where(valid > 0, total, weighted_smooth(total, valid, PATTERN_WINDOW))
-    return total[0].sqrt()
+    return total[..., 0, :, :].sqrt()
 
 
 def settled_map(scores: Tensor, valid: Tensor) -> Tensor:
-    """Return an anomaly map (H, W) smoothed where it varies little, with the edges of what stands out kept.
+    """Return anomaly maps (..., H, W) smoothed where they vary little, with the edges of what stands out kept.
 
     On the logarithm of its square, so that an edge is one at a faint defect as at a strong one.
     """
-    logs = (scores.square()[None] + SCORE_FLOOR).log()
-    return (self_guided_smooth(logs, valid, sigma=MAP_WINDOW, contrast=MAP_CONTRAST, grid=GRID)[0] / 2).exp()
+    logs = (scores.square()[..., None, :, :] + SCORE_FLOOR).log()
+    settled = self_guided_smooth(logs, valid, sigma=MAP_WINDOW, contrast=MAP_CONTRAST, grid=GRID)
+    return (settled[..., 0, :, :] / 2).exp()
+
+
+def _zeros(images: Tensor, *, like: Tensor) -> Tensor:
+    return like.new_zeros((*images.shape[:-3], *like.shape))
 
 
 def _over_bulk(score: Tensor, share: Tensor, *, window: float, spread: float) -> Tensor:
@@ -113,18 +121,18 @@ def fill_missing(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
 
 
 def image_energy(image: Tensor, valid: Tensor) -> Tensor:
-    """Return the part of the local energy that the image has without any prediction: (1, h, w)."""
+    """Return the part of the local energy that images have without any prediction: (..., 1, h, w)."""
     return local_energy(image, valid) + local_mean(image, valid)
 
 
 def local_energy(values: Tensor, valid: Tensor) -> Tensor:
-    """Return how unusual the strength of each derivative is in a neighbourhood: (1, h, w), median 1 a scale.
+    """Return how unusual the strength of each derivative is in a neighbourhood: (..., 1, h, w), median 1 a scale.
 
     The logarithm of the Gaussian-averaged squared derivatives, as a robust z-score against the whole image, squared,
     averaged over derivatives and channels; summed over four scales. h and w are H and W over 4, rounded up.
     """
     share = shrink(valid, GRID)
-    total = torch.zeros_like(share)
+    total = _zeros(values, like=share)
     for scale in ENERGY_SCALES:
         counted = (shrink(valid, scale) > 0.5).float()
         grid = max(1, GRID // scale)
@@ -134,7 +142,10 @@ def local_energy(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def local_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Return how unusual the mean of each channel is in a neighbourhood: (1, h, w), median 1. Flat stains show here."""
+    """Return how unusual the mean of each channel is in a neighbourhood: (..., 1, h, w), median 1.
+
+    Flat stains show here.
+    """
     share = shrink(valid, GRID)
     return _unusual(weighted_shrink(values, valid, GRID), share, window=ENERGY_WINDOW / GRID, log=False, like=share)
 
@@ -142,24 +153,24 @@ def local_mean(values: Tensor, valid: Tensor) -> Tensor:
 def _unusual(values: Tensor, share: Tensor, *, window: float, log: bool, like: Tensor) -> Tensor:
     counted = (share > 0.5).float()
     if not bool(counted.any()):
-        return torch.zeros_like(like)
-    square = torch.zeros_like(share)
+        return _zeros(values, like=like)
+    square = _zeros(values, like=share)
     # A few channels at a time where the image is large.
-    for part in values.tensor_split(math.ceil(values.numel() / VALUES_AT_A_TIME)):
+    for part in values.tensor_split(math.ceil(math.prod(values.shape[-3:]) / VALUES_AT_A_TIME), dim=-3):
         averaged = weighted_smooth(part, share, max(window, 2.0))
         averaged = (averaged + ENERGY_FLOOR).log() if log else averaged
-        square += level_z(averaged, counted).square().sum(0, keepdim=True)
-    return enlarge(over_median(square / len(values), counted), (like.shape[-2], like.shape[-1]))
+        square += level_z(averaged, counted).square().sum(-3, keepdim=True)
+    return enlarge(over_median(square / values.shape[-3], counted), (like.shape[-2], like.shape[-1]))
 
 
 def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:
-    """Return how unusual the residual and its derivatives are together: (1, H, W).
+    """Return how unusual the residual and its derivatives are together: (..., 1, H, W).
 
     Robust Mahalanobis distance, its logarithm smoothed, as a squared robust z-score. Two-sided, since a flat defect
     is predicted *too* well.
     """
     size = (residual.shape[-2], residual.shape[-1])
-    total = torch.zeros_like(valid)
+    total = _zeros(residual, like=valid)
     for scale in PATTERN_SCALES:
         counted = (shrink(valid, scale) > 0.5).float()
         if not bool(counted.any()):
@@ -177,24 +188,24 @@ def _distance_from_bulk(residual: Tensor, counted: Tensor) -> Tensor:
     drawn = []
     for band in parts:
         points = counted_pixels(_pattern(residual, band), counted[:, band.inner])
-        drawn.append(sampled(points, math.ceil(rate * points.shape[1])))
-    bulk = fit_bulk(torch.cat(drawn, dim=1))
-    distance = torch.cat([bulk.distance(_pattern(residual, band).flatten(1)) for band in parts])
-    return distance.view(1, height, width)
+        drawn.append(sampled(points, math.ceil(rate * points.shape[-1])))
+    bulk = fit_bulk(torch.cat(drawn, dim=-1))
+    distance = torch.cat([bulk.distance(_pattern(residual, band).flatten(-2)) for band in parts], dim=-1)
+    return distance.view(*residual.shape[:-3], 1, height, width)
 
 
 def _pattern(residual: Tensor, band: Band) -> Tensor:
-    rows = residual[:, band.outer]
-    return torch.cat([rows, gaussian_derivatives(rows)])[:, band.kept]
+    rows = residual[..., band.outer, :]
+    return torch.cat([rows, gaussian_derivatives(rows)], dim=-3)[..., band.kept, :]
 
 
 def inner_product(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
-    """Return how unusually unlike image and prediction are in direction: (1, h, w), at H and W over 4, rounded up.
+    """Return how unusually unlike image and prediction are in direction: (..., 1, h, w), at H and W over 4, rounded up.
 
     The paper's inner-product similarity as a score, over three scales.
     """
     share = shrink(valid, GRID)
-    total = torch.zeros_like(share)
+    total = _zeros(image, like=share)
     for scale in SIMILARITY_SCALES:
         sigma = max(SIMILARITY_WINDOW / scale, 0.6)
         unlike = dissimilarity(image, prediction, valid, scale=scale, sigma=sigma, grid=GRID // scale)
@@ -203,6 +214,6 @@ def inner_product(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
 
 
 def verdict_map(scores: Tensor, valid: Tensor) -> Tensor:
-    """Return the anomaly map as the verdict reads it, (H, W): its square smoothed by 2 pixels, 0 where not valid."""
-    squared = weighted_smooth(scores.square()[None], valid, VERDICT_WINDOW)
-    return (squared * valid)[0].sqrt()
+    """Return anomaly maps as the verdict reads them, (..., H, W): squares smoothed by 2 pixels, 0 where not valid."""
+    squared = weighted_smooth(scores.square()[..., None, :, :], valid, VERDICT_WINDOW)
+    return (squared * valid)[..., 0, :, :].sqrt()

@@ -22,7 +22,7 @@ Without it flat places have random directions.
 def dissimilarity(
     image: Tensor, prediction: Tensor, valid: Tensor, *, scale: int, sigma: float, grid: int = 1
 ) -> Tensor:
-    """Return 1 - the stabilised cosine of the local features of image and prediction: (1, h, w) in 0..2.
+    """Return 1 - the stabilised cosine of the local features of image and prediction: (..., 1, h, w) in 0..2.
 
     The three inner products are averaged over a Gaussian window *before* the ratio, which is what keeps the cosine
     from jumping about where there is little contrast.
@@ -30,7 +30,7 @@ def dissimilarity(
     Parameters
     ----------
     image, prediction
-        (C, H, W), standardised.
+        (..., C, H, W), standardised.
     valid
         (1, H, W), 1.0 where a pixel counts.
     scale
@@ -46,31 +46,31 @@ def dissimilarity(
     averaged = torch.cat(
         [
             weighted_shrink(
-                inner_products(image[:, band.outer], prediction[:, band.outer])[:, band.kept],
+                inner_products(image[..., band.outer, :], prediction[..., band.outer, :])[..., band.kept, :],
                 weight[:, band.inner],
                 grid,
             )
             for band in bands(weight.shape[-2], weight.shape[-1], reach=BANK_SIZE // 2, multiple=grid)
         ],
-        dim=1,
+        dim=-2,
     )
     share = shrink(weight, grid)
-    inner, energy, predicted = weighted_smooth(averaged, share, sigma / grid)
+    inner, energy, predicted = weighted_smooth(averaged, share, sigma / grid).unbind(-3)
     # Differences of means: rounding may leave less than nothing, here and in the end.
     energy, predicted = energy.clamp_min(0), predicted.clamp_min(0)
-    floor = STABILISER * median(energy[None], share)[0] + 1e-6
+    floor = STABILISER * median(energy[..., None, :, :], share)[..., 0, :, :] + 1e-6
     cosine = (inner + floor) / ((energy + floor) * (predicted + floor)).sqrt()
-    return (1.0 - cosine).clamp_min(0)[None]
+    return (1.0 - cosine).clamp_min(0)[..., None, :, :]
 
 
 def inner_products(image: Tensor, prediction: Tensor) -> Tensor:
-    """Return the inner products of the features of two images (C, H, W): (3, H, W).
+    """Return the inner products of the features of images (..., C, H, W) and their predictions: (..., 3, H, W).
 
     Image with prediction, image with itself, prediction with itself; borders are replicated.
     """
     pairs = ((image, prediction), (image, image), (prediction, prediction))
-    products = torch.stack([(one * other).sum(0) for one, other in pairs])
-    means = box_mean(torch.cat([products, image, prediction]), BANK_SIZE)
-    products, of_image, of_prediction = means[:3], means[3 : 3 + len(image)], means[3 + len(image) :]
+    products = torch.stack([(one * other).sum(-3) for one, other in pairs], dim=-3)
+    means = box_mean(torch.cat([products, image, prediction], dim=-3), BANK_SIZE)
+    products, of_image, of_prediction = torch.split(means, [len(pairs), image.shape[-3], image.shape[-3]], dim=-3)
     pairs = ((of_image, of_prediction), (of_image, of_image), (of_prediction, of_prediction))
-    return BANK_SIZE**2 * (products - torch.stack([(one * other).sum(0) for one, other in pairs]))
+    return BANK_SIZE**2 * (products - torch.stack([(one * other).sum(-3) for one, other in pairs], dim=-3))
