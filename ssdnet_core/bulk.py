@@ -52,6 +52,8 @@ def _normal(points: Tensor, weight: Tensor) -> Bulk:
     covariance = centred @ centred.mT / (count - 1).clamp_min(1)
     variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None].clamp_min(1e-9)
     covariance = covariance + RIDGE * variance * torch.eye(points.shape[-2], device=points.device)
-    # In double precision on the processor: 18 x 18, and the same on every device.
-    whitening = torch.linalg.inv(torch.linalg.cholesky(covariance.double().cpu())).mT.to(points)
+    # In double precision: 18 x 18, and much the same on every device.
+    factor = torch.linalg.cholesky_ex(covariance.double()).L
+    identity = torch.eye(points.shape[-2], dtype=factor.dtype, device=points.device)
+    whitening = torch.linalg.solve_triangular(factor, identity, upper=False).mT.to(points)
     return Bulk(mean[..., 0], whitening)

@@ -49,7 +49,8 @@ def corrupt(
 
     def blocks_of(ratio: float) -> Tensor:
         chosen = random_blocks(crops.shape[:3], block=block, ratio=ratio, generator=generator)
-        return chosen.to(crops)[(..., *[None] * (crops.ndim - 3))]
+        # Without waiting for the device: it is busy with the step before.
+        return chosen.to(crops, non_blocking=True)[(..., *[None] * (crops.ndim - 3))]
 
     masked = blocks_of(config.mask_ratio)
     shown, kept = crops + noise, 1.0 - masked

@@ -1,17 +1,18 @@
 """Fitting a network to crops of the one image, or one to each image of a group."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ssdnet_core.config import Config, CorruptionConfig
+from ssdnet_core.config import Config, CorruptionConfig, LossConfig
 from ssdnet_core.corruption import corrupt
 from ssdnet_core.folding import channels_of, folded, places_of
 from ssdnet_core.losses import reconstruction_loss
 from ssdnet_core.network import ReconstructionNetwork, stride
 from ssdnet_core.optimisation import FlatAdamW
+from ssdnet_core.replay import Replayed
 
 
 def fit(
@@ -46,6 +47,9 @@ def fit(
     blocks = block_sizes(crop, config.corruption)
     noise = _NoiseField(pixels, crop, config=config, generator=generator)
     moments = {max(1, round(share * config.fit.steps)) for share in config.reconstruction.moments}
+    find_gradient = _gradient_of(network, optimizer, config.loss)
+    if pixels.device.type == "cuda":
+        find_gradient = Replayed(find_gradient)
     for step in range(1, config.fit.steps + 1):
         crops = random_crops(pixels, valid, crop=crop, count=config.fit.batch, generator=generator)
         target, counted = (folded(values, side=side) for values in crops)
@@ -58,12 +62,22 @@ def fit(
             generator=generator,
         )
         seen = torch.cat([corrupted.pixels, corrupted.hidden], dim=4).to(dtype)
-        prediction = places_of(network.folded(channels_of(seen)).float(), like=target)
-        losses = reconstruction_loss(prediction, target, hidden=corrupted.hidden, valid=counted, config=config.loss)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        find_gradient(seen, target, corrupted.hidden, counted)
         optimizer.step()
         if step in moments:
             yield step, network
+
+
+def _gradient_of(
+    network: ReconstructionNetwork, optimizer: FlatAdamW, config: LossConfig
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
+    def find_gradient(seen: Tensor, target: Tensor, hidden: Tensor, counted: Tensor) -> None:
+        optimizer.clear()
+        prediction = places_of(network.folded(channels_of(seen)).float(), like=target)
+        losses = reconstruction_loss(prediction, target, hidden=hidden, valid=counted, config=config)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+
+    return find_gradient
 
 
 class _NoiseField:

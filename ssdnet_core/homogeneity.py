@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ssdnet_core.filters import derivative_energy, shrink, weighted_smooth
+from ssdnet_core.filters import complete, derivative_energy, shrink, weighted_smooth
+from ssdnet_core.medians import row_medians
 from ssdnet_core.robust import MAD_TO_SIGMA
 
 PARTS = 4
@@ -72,8 +73,12 @@ def find_frame(colour: Tensor, valid: Tensor) -> tuple[int, int, int, int]:
         (C, H, W), values of at least 0; (1, H, W), 1.0 where a pixel counts.
     """
     deepest = min(valid.shape[-2:]) // 8
-    grey = torch.where(valid[0] > 0, colour.mean(0), torch.nan)
-    rows, columns = grey.nanmedian(dim=1).values, grey.nanmedian(dim=0).values
+    grey = colour.mean(0)
+    if complete(valid):
+        rows, columns = row_medians(grey), row_medians(grey.mT)
+    else:
+        counted = torch.where(valid[0] > 0, grey, torch.nan)
+        rows, columns = counted.nanmedian(dim=1).values, counted.nanmedian(dim=0).values
     return (*_strips(rows, deepest), *_strips(columns, deepest))
 
 
@@ -99,14 +104,13 @@ def _width(lines: Tensor, inside: Tensor, *, deepest: int) -> int:
     if len(inside) <= reach:
         return 0
     farthest = float((inside[:-reach] - _surroundings(inside)).abs().nan_to_num(0.0).max())
-    around = _surroundings(lines)
-    found = 0
-    for width in range(1, deepest + 1):
-        # The strip's last line is compared with what lies behind its edge, and so are all lines further out.
-        off = (lines[:width] - around[width - 1]).abs()
-        if bool((off > max(-math.log(1 - FRAME_CONTRAST), farthest)).all()) and float(off.max()) > 2 * farthest:
-            found = width
-    return found
+    # (line, last line): a last line is compared with what lies behind the edge, and so are all lines further out.
+    off = (lines[:deepest, None] - _surroundings(lines)[:deepest]).abs()
+    outside = torch.ones_like(off, dtype=torch.bool).tril(-1)
+    all_off = ((off > max(-math.log(1 - FRAME_CONTRAST), farthest)) | outside).all(dim=0)
+    somewhere_far = off.masked_fill(outside, 0.0).amax(dim=0) > 2 * farthest
+    widths = (all_off & somewhere_far).nonzero()
+    return int(widths[-1]) + 1 if len(widths) else 0
 
 
 def _surroundings(lines: Tensor) -> Tensor:

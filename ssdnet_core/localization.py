@@ -20,8 +20,9 @@ from ssdnet_core.homogeneity import SEVERAL_TEXTURES, unlikeness_of_parts
 from ssdnet_core.network import stride
 from ssdnet_core.preparation import WorkingImage, prepare
 from ssdnet_core.regions import Region, find_regions
+from ssdnet_core.restlessness import restlessness
 from ssdnet_core.scoring import anomaly_map, image_energy, settled_map, verdict_map
-from ssdnet_core.significance import alarm_level, restlessness, significance
+from ssdnet_core.significance import alarm_level, significance
 from ssdnet_core.tiles import reconstruct_in_tiles
 
 SIDES = ("top", "bottom", "left", "right")
@@ -160,21 +161,22 @@ def localize_prepared(group: Sequence[WorkingImage], config: Config) -> list[Loc
 
 @dataclass(frozen=True, eq=False)
 class _Scored:
-    """What the device has found in one image, or in several together: (..., H, W), (..., C, H, W) and (...).
+    """What the device has found in one image, or in several together.
 
     Attributes
     ----------
     scores, judged
-        The anomaly map, and as the verdict reads it.
+        (..., h, w), the anomaly map, and as the verdict reads it.
     background
-        The blind prediction, standardised.
-    unlikeness
-        Of the image's parts.
+        (..., h, w, C), the blind prediction, in the image's units.
+    restless, unlikeness
+        (...), of the normal surface, and of the image's parts.
     """
 
     scores: Tensor
     judged: Tensor
     background: Tensor
+    restless: Tensor
     unlikeness: Tensor
 
     def apart(self) -> "list[_Scored]":
@@ -184,12 +186,13 @@ class _Scored:
 
 def _unscored(working: WorkingImage) -> _Scored:
     nothing = torch.zeros_like(working.valid[0])
-    return _Scored(nothing, nothing, torch.zeros_like(working.pixels), torch.zeros(()))
+    (background,) = _in_original_units(torch.zeros_like(working.pixels)[None], [working])
+    return _Scored(nothing, nothing, background, restless=torch.ones(()), unlikeness=torch.zeros(()))
 
 
 def _judged(working: WorkingImage, found: _Scored, config: Config) -> Localization:
-    judged, counted = found.judged.numpy(), working.valid[0].numpy() > 0
-    area, restless = float(counted.sum()), restlessness(judged, counted)
+    judged, restless = found.judged.numpy(), float(found.restless)
+    area = float(working.valid.sum())
     regions = find_regions(
         judged,
         alarm_level(config.verdict.expected_false_alarms, area=area, restless=restless),
@@ -199,7 +202,7 @@ def _judged(working: WorkingImage, found: _Scored, config: Config) -> Localizati
     )
     return Localization(
         working_map=found.scores.numpy(),
-        working_background=_in_original_units(found.background, working),
+        working_background=found.background.numpy(),
         score=significance(float(judged.max()), area=area, restless=restless),
         defective=bool(regions),
         regions=regions,
@@ -246,29 +249,30 @@ def _fit_and_score(group: Sequence[WorkingImage], config: Config) -> list[_Score
         return []
     device = resolve_device(config.device)
     dtype = resolve_precision(config.precision, device)
-    pixels, valid = (
-        torch.stack(images).to(device) for images in zip(*((image.pixels, image.valid) for image in group), strict=True)
-    )
     alike = _alike(group)
-    energies = [_own_energy(pixels[images], valid[images[0]], config) for images in alike]
+    pixels = torch.stack([working.pixels.to(device) for working in group])
+    counted = [group[images[0]].valid.to(device) for images in alike]
+    valid = torch.empty_like(pixels[:, :1])
+    for images, flags in zip(alike, counted, strict=True):
+        valid[images] = flags
+    energies = [_own_energy(pixels[images], flags, config) for images, flags in zip(alike, counted, strict=True)]
     fused = torch.zeros_like(valid[:, 0])
     predictions = torch.zeros_like(pixels)
     for predictions in _predictions(pixels, valid, config, dtype=dtype):
-        for images, energy in zip(alike, energies, strict=True):
-            scores = anomaly_map(
-                pixels[images], predictions[images], valid[images[0]], config=config.score, own_energy=energy
-            )
+        for images, flags, energy in zip(alike, counted, energies, strict=True):
+            scores = anomaly_map(pixels[images], predictions[images], flags, config=config.score, own_energy=energy)
             # Early and late networks know different defects: the higher score of each pixel counts.
             fused[images] = torch.maximum(fused[images], scores)
     found: dict[int, _Scored] = {}
-    for images in alike:
-        counted = valid[images[0]]
-        settled = settled_map(fused[images], counted)
+    for images, flags in zip(alike, counted, strict=True):
+        settled = settled_map(fused[images], flags)
+        judged = verdict_map(settled, flags)
         together = _Scored(
             scores=settled,
-            judged=verdict_map(settled, counted),
-            background=predictions[images],
-            unlikeness=unlikeness_of_parts(pixels[images], counted),
+            judged=judged,
+            background=_in_original_units(predictions[images], [group[index] for index in images]),
+            restless=restlessness(judged, flags),
+            unlikeness=unlikeness_of_parts(pixels[images], flags),
         )
         found.update(zip(images, together.apart(), strict=True))
     return [found[index] for index in range(len(group))]
@@ -297,7 +301,10 @@ def _own_energy(pixels: Tensor, valid: Tensor, config: Config) -> Tensor | None:
     return image_energy(pixels, valid) if config.score.local_energy > 0 and complete(valid) else None
 
 
-def _in_original_units(background: Tensor, working: WorkingImage) -> npt.NDArray[np.float32]:
-    units = (background * working.std + working.mean) * working.full_range
-    array: npt.NDArray[np.float32] = units.permute(1, 2, 0).contiguous().numpy()
-    return array
+def _in_original_units(backgrounds: Tensor, group: Sequence[WorkingImage]) -> Tensor:
+    mean = torch.stack([working.mean for working in group]).to(backgrounds)
+    std, white = (
+        torch.tensor([float(value) for value in values])[:, None, None, None].to(backgrounds)
+        for values in zip(*((working.std, working.full_range) for working in group), strict=True)
+    )
+    return ((backgrounds * std + mean) * white).permute(0, 2, 3, 1).contiguous()

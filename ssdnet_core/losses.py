@@ -54,7 +54,7 @@ def perceptual_loss(prediction: Tensor, target: Tensor, *, valid: Tensor) -> Ten
     valid
         (N, G, 1, H, W).
     """
-    bank = orthonormal_bank(target.shape[2], FILTERS).to(prediction)
+    bank = orthonormal_bank(target.shape[2], FILTERS, target.device).to(prediction.dtype)
     images = target.shape[1]
     of_prediction, of_target = (
         _by_image(functional.conv2d(values.flatten(0, 1), bank), images) for values in (prediction, target)

@@ -15,11 +15,16 @@ def median(values: Tensor, valid: Tensor) -> Tensor:
 
 def row_medians(values: Tensor) -> Tensor:
     """Return the median of each row of (..., N): (...); of an even number the lower of the two in the middle."""
+    return row_quantiles(values, 0.5)
+
+
+def row_quantiles(values: Tensor, share: float) -> Tensor:
+    """Return a value of each row of (..., N) that this share of the others lies below: (...)."""
+    place = int(share * (values.shape[-1] - 1))
     if values.device.type != "cpu":
-        return values.median(dim=-1).values
+        return values.kthvalue(place + 1, dim=-1).values
     # numpy selects in vector registers: twelve times as fast as torch.
-    middle = (values.shape[-1] - 1) // 2
-    return torch.from_numpy(np.partition(values.numpy(), middle, axis=-1)[..., middle].copy())
+    return torch.from_numpy(np.partition(values.numpy(), place, axis=-1)[..., place].copy())
 
 
 def counted_pixels(values: Tensor, valid: Tensor) -> Tensor:

@@ -52,13 +52,12 @@ class ReconstructionNetwork(nn.Module):
 
     def forward(self, corrupted: Tensor) -> Tensor:
         """Reconstruct a corrupted batch."""
-        folded = functional.pixel_unshuffle(corrupted, self.unshuffle)
-        reconstruction = self.folded(folded.contiguous(memory_format=torch.channels_last))
+        reconstruction = self.folded(functional.pixel_unshuffle(corrupted, self.unshuffle))
         return functional.pixel_shuffle(reconstruction, self.unshuffle)
 
     def folded(self, corrupted: Tensor) -> Tensor:
         """Reconstruct a batch that is pixel-unshuffled already, into one that still is."""
-        fine = self.stem(corrupted)
+        fine = self.stem(corrupted.contiguous(memory_format=memory_format(corrupted.device)))
         middle = self.down(fine)
         # Skips are added to a projection of the coarser level: concatenated they cost half as much again.
         middle = self.up(_double(self.from_bottom(self.bottom(middle))) + middle)
@@ -75,18 +74,67 @@ class ReconstructionNetwork(nn.Module):
                 layer.reset_parameters()
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Return how features and kernels lie in memory: a processor convolves fastest with the channels last."""
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+
+
+def stacked_convolution(features: Tensor, kernels: Tensor, bias: Tensor, *, stride: int, padding: int) -> Tensor:
+    """Convolve each image's channels with kernels of its own, as batched matrix products.
+
+    What ``torch.nn.functional.conv2d`` gives with a group an image. A graphics processor takes a quarter of its
+    library's time for 64 of them.
+
+    Parameters
+    ----------
+    features
+        (N, G C, H, W).
+    kernels, bias
+        (G D, C, K, K) and (G D,), of G images.
+
+    Returns
+    -------
+    Tensor
+        (N, G D, h, w).
+    """
+    inputs, side = kernels.shape[1:3]
+    images = features.shape[1] // inputs
+    height, width = (1 + (size + 2 * padding - side) // stride for size in features.shape[2:])
+    if side == 1:
+        neighbourhoods = features
+    elif side == stride:
+        # They do not overlap, which torch differentiates faster.
+        neighbourhoods = functional.pixel_unshuffle(features, side)
+    else:
+        neighbourhoods = functional.unfold(features, side, padding=padding, stride=stride)
+    columns = neighbourhoods.reshape(len(features), images, -1, height * width)
+    products = kernels.reshape(images, -1, inputs * side**2) @ columns
+    return products.reshape(len(features), -1, height, width) + bias[:, None, None]
+
+
+class _Convolution(nn.Conv2d):
+    def forward(self, features: Tensor) -> Tensor:
+        if self.groups == 1 or features.device.type == "cpu" or self.bias is None:
+            return super().forward(features)
+        return stacked_convolution(
+            features, self.weight, self.bias, stride=self.stride[0], padding=int(self.padding[0])
+        )
+
+
 class _Normalised(nn.GroupNorm):
-    """Group normalisation and leaky ReLU, in float32: a processor normalises bfloat16 at a third of the speed."""
+    """Group normalisation and leaky ReLU; statistics in float32."""
 
     def forward(self, features: Tensor) -> Tensor:
-        exact = functional.group_norm(
-            features.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps
+        # A processor normalises bfloat16 at a third of the speed of float32, casts included.
+        dtype = torch.float32 if features.device.type == "cpu" else features.dtype
+        normalised = functional.group_norm(
+            features.to(dtype), self.num_groups, self.weight.to(dtype), self.bias.to(dtype), self.eps
         )
-        return functional.leaky_relu_(exact, NEGATIVE_SLOPE).to(features.dtype)
+        return functional.leaky_relu_(normalised, NEGATIVE_SLOPE).to(features.dtype)
 
 
 def _convolution(inputs: int, outputs: int, side: int, *, images: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs * images, outputs * images, side, padding=side // 2, groups=images)
+    return _Convolution(inputs * images, outputs * images, side, padding=side // 2, groups=images)
 
 
 def _block(width: int, *, images: int) -> nn.Sequential:
@@ -97,7 +145,7 @@ def _block(width: int, *, images: int) -> nn.Sequential:
 
 def _halving(inputs: int, outputs: int, *, images: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs * images, outputs * images, 2, stride=2, groups=images), _block(outputs, images=images)
+        _Convolution(inputs * images, outputs * images, 2, stride=2, groups=images), _block(outputs, images=images)
     )
 
 

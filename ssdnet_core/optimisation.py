@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ssdnet_core.config import FitConfig
+from ssdnet_core.network import memory_format
 
 
 class FlatAdamW:
@@ -38,22 +39,29 @@ class FlatAdamW:
         )
         self._schedule = _one_cycle(self._adam, config)
 
+    def clear(self) -> None:
+        """Set the gradients that lie in the network's parameters to zero."""
+        self._gradient.zero_()
+
     def step(self) -> None:
-        """Follow the gradients that lie in the network's parameters, and clear them."""
+        """Follow the gradients that lie in the network's parameters."""
         self._exact.grad = self._gradient.float()
         self._adam.step()
         self._schedule.step()
         self._rounded.copy_(self._exact.detach())
-        self._gradient.zero_()
 
 
 def _in_memory_order(values: Tensor) -> Tensor:
-    # Kernels with their channels last, as the images lie.
-    return values.permute(0, 2, 3, 1) if values.ndim == 4 else values
+    return values.permute(0, 2, 3, 1) if _channels_last(values) else values
 
 
 def _in_channel_order(values: Tensor) -> Tensor:
-    return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
+    return values.permute(0, 3, 1, 2) if _channels_last(values) else values
+
+
+def _channels_last(values: Tensor) -> bool:
+    # Kernels lie as the images do.
+    return values.ndim == 4 and memory_format(values.device) == torch.channels_last
 
 
 def _one_cycle(optimizer: torch.optim.Optimizer, config: FitConfig) -> torch.optim.lr_scheduler.OneCycleLR:

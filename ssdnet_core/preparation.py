@@ -41,6 +41,8 @@ class WorkingImage:
         (H, W) of the image given.
     frame
         Widths in working pixels of strips that were found to be no part of the surface: top, bottom, left, right.
+    constant
+        Whether all valid pixels have the same value, so that there is no structure to fit.
     """
 
     pixels: Tensor
@@ -50,11 +52,7 @@ class WorkingImage:
     full_range: float
     original_shape: tuple[int, int]
     frame: tuple[int, int, int, int]
-
-    @property
-    def constant(self) -> bool:
-        """Whether all valid pixels have the same value, so that there is no structure to fit."""
-        return not bool(self.pixels.any())
+    constant: bool
 
 
 def prepare(
@@ -171,4 +169,5 @@ def _standardise(
         full_range=full_range,
         original_shape=original_shape,
         frame=frame,
+        constant=not bool(pixels.any()),
     )

@@ -81,9 +81,11 @@ def label_regions(
 
     1 is the region with the highest peak, 0 no region. Parameters as there.
     """
-    labels, count = ndimage.label(levels >= threshold, structure=EIGHT_CONNECTED)
+    inside = levels >= threshold
+    if not inside.any():
+        return np.zeros(levels.shape, dtype=np.int32)
+    labels, count = ndimage.label(inside, structure=EIGHT_CONNECTED)
     # Of the pixels inside alone: the whole of a large map would be copied, and sorted.
-    inside = labels > 0
     cells = np.bincount(labels[inside], minlength=count + 1)[1:]
     peaks = np.full(count + 1, -np.inf)
     np.maximum.at(peaks, labels[inside], levels[inside])

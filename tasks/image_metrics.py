@@ -123,8 +123,9 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
     import torch  # It takes seconds: the flow's process does without.
 
     from ssdnet_core.preparation import prepare
+    from ssdnet_core.restlessness import restlessness
     from ssdnet_core.scoring import verdict_map
-    from ssdnet_core.significance import alarm_level, restlessness
+    from ssdnet_core.significance import alarm_level
 
     config = inspection.config
     valid = prepare(
@@ -134,14 +135,14 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
         border=config.border,
         leave_out_frame=config.leave_out_frame,
     ).valid
-    judged = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid).numpy()
+    judged = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid)
     level = alarm_level(
         config.verdict.expected_false_alarms,
         area=float(valid.sum()),
-        restless=restlessness(judged, valid[0].numpy() > 0),
+        restless=float(restlessness(judged, valid)),
     )
     labels = label_regions(
-        judged,
+        judged.numpy(),
         level,
         original_shape=(record.height, record.width),
         min_area=config.verdict.min_area,

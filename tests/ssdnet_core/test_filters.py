@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from ssdnet_core import bands, filters
+from ssdnet_core import bands
 from ssdnet_core.filters import (
     BANK_SIZE,
+    STRETCH,
     box_mean,
     complete,
     derivative_energy,
@@ -74,11 +75,13 @@ def test_smooth_is_scipys_gaussian_filter_with_zeros_beyond_the_border(channels,
     np.testing.assert_allclose(smooth(values, sigma).numpy(), expected, atol=1e-10)
 
 
-def test_a_large_image_is_smoothed_in_parts_to_the_same_values(monkeypatch):
-    values = drawn(3, 50, 71, seed=0).float()
-    whole = smooth(values, 2.0)
-    monkeypatch.setattr(filters, "VALUES_AT_A_TIME", 500)
-    assert torch.equal(smooth(values, 2.0), whole)
+@pytest.mark.parametrize("shape", [(STRETCH, STRETCH + 1), (3, 2 * STRETCH), (2 * STRETCH + 7, 20)])
+@pytest.mark.parametrize("sigma", [0.6, 4.0, 24.0])
+def test_an_image_longer_than_a_stretch_is_smoothed_without_a_seam(shape, sigma):
+    values = drawn(2, *shape, seed=0)
+    radius = reach_of(sigma)
+    expected = ndimage.gaussian_filter(values.numpy(), (0, sigma, sigma), mode="constant", radius=(0, radius, radius))
+    np.testing.assert_allclose(smooth(values, sigma).numpy(), expected, atol=1e-12)
 
 
 @settings(deadline=None, max_examples=10)

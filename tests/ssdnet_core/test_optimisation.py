@@ -26,6 +26,16 @@ def descend(network, step, *, dtype=torch.float32, steps=12):
         step()
 
 
+def flat(network, settings=SETTINGS, *, dtype=torch.float32):
+    optimizer = FlatAdamW(network, settings, dtype=dtype)
+
+    def step():
+        optimizer.step()
+        optimizer.clear()
+
+    return step
+
+
 def layer_by_layer(network):
     """The same optimisation as torch does it, with a state for each layer."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.1)
@@ -40,11 +50,11 @@ def layer_by_layer(network):
 
 
 def test_it_takes_the_steps_that_adamw_takes_layer_by_layer():
-    flat, layered = small(), small()
-    descend(flat, FlatAdamW(flat, SETTINGS, dtype=torch.float32).step)
+    at_once, layered = small(), small()
+    descend(at_once, flat(at_once))
     descend(layered, layer_by_layer(layered))
-    assert not torch.allclose(weights_of(flat), weights_of(small()), atol=1e-2)
-    torch.testing.assert_close(weights_of(flat), weights_of(layered), rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(weights_of(at_once), weights_of(small()), atol=1e-2)
+    torch.testing.assert_close(weights_of(at_once), weights_of(layered), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -60,16 +70,18 @@ def test_the_network_keeps_its_weights_until_the_first_step(dtype):
 def test_steps_smaller_than_bfloat16_can_tell_add_up():
     network = nn.Conv2d(1, 1, 1)
     nn.init.ones_(network.weight)
-    optimizer = FlatAdamW(network, FitConfig(steps=100, learning_rate=1e-4, weight_decay=0.0), dtype=torch.bfloat16)
+    step = flat(network, FitConfig(steps=100, learning_rate=1e-4, weight_decay=0.0), dtype=torch.bfloat16)
     assert torch.tensor(1.0 - 1e-4).bfloat16() == 1
     for _ in range(100):
         network(torch.ones(1, 1, 4, 4, dtype=torch.bfloat16)).sum().backward()
-        optimizer.step()
+        step()
     assert 0.99 < float(network.weight.detach()) < 1.0
 
 
-def test_gradients_are_cleared_after_a_step():
+def test_gradients_stay_until_they_are_cleared():
     network = small()
     optimizer = FlatAdamW(network, SETTINGS, dtype=torch.float32)
     descend(network, optimizer.step, steps=1)
+    assert all(parameter.grad.any() for parameter in network.parameters())
+    optimizer.clear()
     assert all(not parameter.grad.any() for parameter in network.parameters())

@@ -1,18 +1,15 @@
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssdnet_core.restlessness import MOST_RESTLESS
 from ssdnet_core.significance import (
-    CALM_SPREAD,
     LOWEST_ALARM,
-    MOST_RESTLESS,
     MOST_SIGNIFICANT,
     REFERENCE_AREA,
     alarm_level,
-    restlessness,
     significance,
 )
 
@@ -47,47 +44,6 @@ def test_the_significance_is_the_inverse_of_the_alarm_level(level, area, restles
 def test_the_same_level_means_less_on_a_more_restless_surface(level, area, one, other):
     calm, wild = sorted((one, other))
     assert significance(level, area=area, restless=calm) >= significance(level, area=area, restless=wild)
-
-
-def surface(spread, *, seed=0, side=64):
-    """A verdict map whose 10 % quantile lies ``spread`` below its median, and the pixels that count."""
-    values = np.random.default_rng(seed).permutation(np.linspace(0, 1, side * side)).reshape(side, side)
-    return (3 + 2.5 * spread * (values - 0.5)).astype(np.float32), np.ones((side, side), dtype=bool)
-
-
-def test_a_calm_surface_has_restlessness_one():
-    assert restlessness(*surface(CALM_SPREAD)) == pytest.approx(1, abs=1e-3)
-
-
-@unhurried
-@given(st.floats(0, CALM_SPREAD), seeds)
-def test_a_calmer_surface_is_given_no_lower_level(spread, seed):
-    assert restlessness(*surface(spread, seed=seed)) == pytest.approx(1, abs=1e-3)
-
-
-@unhurried
-@given(st.floats(0, 5), seeds)
-def test_restlessness_is_the_root_of_the_lower_halfs_spread_within_its_bounds(spread, seed):
-    expected = np.clip(math.sqrt(spread / CALM_SPREAD), 1, MOST_RESTLESS)
-    assert restlessness(*surface(spread, seed=seed)) == pytest.approx(expected, abs=1e-2)
-
-
-@unhurried
-@given(st.floats(0.3, 1.5), st.floats(0, 0.4), seeds)
-def test_a_defect_on_less_than_half_of_the_surface_hardly_moves_its_restlessness(spread, share, seed):
-    judged, counted = surface(spread, seed=seed)
-    spoilt = judged.copy()
-    spoilt[: int(share * len(judged))] = 50.0
-    # What is left is the same surface, cut at other quantiles.
-    assert restlessness(spoilt, counted) <= 1.31 * restlessness(judged, counted)
-
-
-def test_what_does_not_count_has_no_influence_on_restlessness():
-    judged, counted = surface(0.8)
-    counted[:10] = False
-    changed = judged.copy()
-    changed[:10] = np.nan
-    assert restlessness(changed, counted) == restlessness(judged, counted)
 
 
 @unhurried

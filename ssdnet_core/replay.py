@@ -1,0 +1,51 @@
+"""Work on a CUDA device that is recorded once and replayed.
+
+Launching the hundreds of kernels of a step one by one takes a processor several times as long as they run.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Replayed:
+    """A function of tensors, recorded at its first call as a CUDA graph.
+
+    Parameters
+    ----------
+    work
+        What it computes must follow from its arguments and from tensors that stay where they are, and must replace what
+        it computed before: it runs once more for the recording. It returns nothing, and neither waits for the device
+        nor brings data to it.
+    """
+
+    def __init__(self, work: Callable[..., None]) -> None:
+        self._work = work
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: list[Tensor] = []
+
+    def __call__(self, *inputs: Tensor) -> None:
+        """Do the work; the arguments are of the same shapes and types each time."""
+        if self._graph is None:
+            self._graph = self._recorded(inputs)
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given)
+        self._graph.replay()
+
+    def _recorded(self, inputs: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
+        self._inputs = [given.clone() for given in inputs]
+        graph = torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            # Libraries prepare themselves at their first call, which a recording must not contain.
+            self._work(*self._inputs)
+            # Other threads read and write images meanwhile: only this one is recorded.
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                self._work(*self._inputs)
+            finally:
+                graph.capture_end()
+        torch.cuda.current_stream().wait_stream(stream)
+        return graph
