@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from about import about, markdown_table
 from torch.utils.flop_counter import FlopCounterMode
@@ -33,6 +34,7 @@ from ssdnet_core.reconstruction import reconstruct_blind
 from ssdnet_core.scoring import anomaly_map, settled_map
 from ssdnet_core.synthetic import sample
 
+COUNTED_STEPS = 2
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 
 
@@ -44,10 +46,14 @@ class Timing:
     ----------
     side, group
         Working size and images in the group.
+    prepare_s
+        CPU seconds an image; beside a GPU threads prepare the next group meanwhile.
     fit_s, blind_s, score_s, whole_s
-        Seconds an image; ``whole_s`` with preparation and verdict.
+        Seconds an image; ``whole_s`` with the verdict, on a processor with the preparation, too.
     images_per_s
         By ``whole_s``.
+    peak_bytes
+        Memory that torch reserved on a GPU for the whole, an image; 0 on a processor.
     step_flop
         Floating point operations of one step for one image.
     fit_flop_per_s, matmul_flop_per_s, share
@@ -56,11 +62,13 @@ class Timing:
 
     side: int
     group: int
+    prepare_s: float
     fit_s: float
     blind_s: float
     score_s: float
     whole_s: float
     images_per_s: float
+    peak_bytes: float
     step_flop: float
     fit_flop_per_s: float
     matmul_flop_per_s: float
@@ -81,7 +89,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="JSON file for the results")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
     parser.add_argument("--sizes", type=_numbers, default=(256, 512), help="working sizes, as 256,512")
-    parser.add_argument("--groups", type=_numbers, help="images fitted together; on a GPU 1,4,16,64,128, else 1")
+    parser.add_argument("--groups", type=_numbers, help="images fitted together; on a GPU 1,4,16,64,128,256, else 1")
     parser.add_argument("--repeats", type=int, default=3, help="of which the best counts")
     parser.add_argument("--preset", default="default", help="settings to start from")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a single setting; repeatable")
@@ -96,7 +104,7 @@ def _run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     config = settings_from(options.preset, None, [*options.set, f"device={options.device}"])
     device = resolve_device(config.device)
-    groups = options.groups or ((1, 4, 16, 64, 128) if device.type == "cuda" else (1,))
+    groups = options.groups or ((1, 4, 16, 64, 128, 256) if device.type == "cuda" else (1,))
     timings: list[Timing] = []
     failed: dict[str, str] = {}
     for side in options.sizes:
@@ -122,14 +130,16 @@ def _timed(side: int, group: int, config: Config, *, repeats: int) -> Timing:
     device = resolve_device(config.device)
     dtype = resolve_precision(config.precision, device)
     images = [sample("weave", "hole", size=(side, side), seed=seed).pixels for seed in range(min(group, 8))]
-    working = [prepared(image, None, config) for image in images]
+    working = _prepared(images, config)
     working = [working[index % len(working)] for index in range(group)]
     pixels, valid = (
         torch.stack([getattr(image, name) for image in working]).to(device) for name in ("pixels", "valid")
     )
     with FlopCounterMode(display=False) as counter:
-        networks = _fitted(pixels[:1], valid[:1], config, dtype)
-    step_flop = counter.get_total_flops() / config.fit.steps
+        # On the processor: recorded steps of a GPU are not counted.
+        _fitted(pixels[:1].cpu(), valid[:1].cpu(), config.updated({"fit.steps": COUNTED_STEPS}), dtype)
+    step_flop = counter.get_total_flops() / COUNTED_STEPS
+    networks = _fitted(pixels[:1], valid[:1], config, dtype)
 
     def fitted() -> None:
         nonlocal networks
@@ -149,16 +159,21 @@ def _timed(side: int, group: int, config: Config, *, repeats: int) -> Timing:
     fit_s, blind_s, score_s = (_best(part, device, repeats=repeats) / group for part in (fitted, reconstructed, scored))
     matmul = max(matmul, _matmul_rate(device, dtype))
     moments = len(config.reconstruction.moments)
-    whole_s = _best(lambda: _whole(images, working, config), device, repeats=repeats) / group
+    prepare_s = _best(lambda: _prepared(images, config), torch.device("cpu"), repeats=repeats) / len(images)
+    whole_s = _best(lambda: localize_prepared(working, config), device, repeats=repeats) / group
+    if device.type == "cpu":
+        whole_s += prepare_s
     rate = config.fit.steps * step_flop / fit_s
     return Timing(
         side=side,
         group=group,
+        prepare_s=prepare_s,
         fit_s=fit_s,
         blind_s=moments * blind_s,
         score_s=moments * score_s,
         whole_s=whole_s,
         images_per_s=1 / whole_s,
+        peak_bytes=_peak(lambda: localize_prepared(working, config), device) / group,
         step_flop=step_flop,
         fit_flop_per_s=rate,
         matmul_flop_per_s=matmul,
@@ -171,10 +186,18 @@ def _fitted(pixels: torch.Tensor, valid: torch.Tensor, config: Config, dtype: to
     return networks
 
 
-def _whole(images: Sequence, working: Sequence[WorkingImage], config: Config) -> None:
-    for index in range(len(working)):
-        prepared(images[index % len(images)], None, config)
-    localize_prepared(working, config)
+def _prepared(images: Sequence[np.ndarray], config: Config) -> list[WorkingImage]:
+    return [prepared(image, None, config) for image in images]
+
+
+def _peak(work: Callable[[], object], device: torch.device) -> int:
+    if device.type != "cuda":
+        return 0
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    # What a recorded step needs is reserved for it, and counts as allocated only while it is recorded.
+    return torch.cuda.max_memory_reserved(device)
 
 
 def _matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -201,13 +224,17 @@ def _once(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _table(timings: Sequence[Timing]) -> str:
-    header = "size,group,fit s,blind s,score s,whole s,images/s,GFLOP a step,GFLOP/s,of a matmul's"
+    header = "size,group,prepare s,fit s,blind s,score s,whole s,images/s,MB,GFLOP a step,GFLOP/s,of a matmul's"
     rows = [
         [
             str(timing.side),
             str(timing.group),
-            *(f"{seconds:.3f}" for seconds in (timing.fit_s, timing.blind_s, timing.score_s, timing.whole_s)),
+            *(
+                f"{seconds:.4f}"
+                for seconds in (timing.prepare_s, timing.fit_s, timing.blind_s, timing.score_s, timing.whole_s)
+            ),
             f"{timing.images_per_s:.2f}",
+            f"{timing.peak_bytes / 1e6:.0f}",
             f"{timing.step_flop / 1e9:.2f}",
             f"{timing.fit_flop_per_s / 1e9:.0f}",
             f"{100 * timing.share:.0f} %",

@@ -21,7 +21,7 @@ from tasks.local_workers import GPU, SETTINGS, local_cluster, local_workers
 SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
 """Environment variable with the address of the scheduler to use where none is given."""
 
-GPU_GROUP = 64
+GPU_GROUP = 128
 """Images that a GPU fits together where nothing else is asked for."""
 
 

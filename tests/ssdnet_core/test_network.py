@@ -1,11 +1,9 @@
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from ssdnet_core.config import Config, NetworkConfig
-from ssdnet_core.network import ReconstructionNetwork, stacked_convolution, stride
+from ssdnet_core.network import ReconstructionNetwork, stride
 
 UNSHUFFLES = (1, 2, 4)
 
@@ -143,28 +141,3 @@ def test_the_weights_start_as_torch_starts_them():
 def test_the_width_sets_the_number_of_channels():
     narrow, wide = (sum(p.numel() for p in fresh(width=width).parameters()) for width in (8, 16))
     assert 3 < wide / narrow < 4.5
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    st.integers(1, 3),
-    st.integers(1, 4),
-    st.integers(1, 5),
-    st.integers(1, 5),
-    st.sampled_from([(1, 1, 0), (3, 1, 1), (2, 2, 0)]),
-    st.integers(0, 99),
-)
-def test_a_stacked_convolution_is_a_grouped_one_and_so_are_its_gradients(count, images, inputs, outputs, shape, seed):
-    side, step, padding = shape
-    features = drawn(count, images * inputs, 6, 8, seed=seed).double().requires_grad_()
-    kernels = drawn(images * outputs, inputs, side, side, seed=seed + 1).double().requires_grad_()
-    bias = drawn(images * outputs, seed=seed + 2).double().requires_grad_()
-    grouped = nn.functional.conv2d(features, kernels, bias, stride=step, padding=padding, groups=images)
-    stacked = stacked_convolution(features, kernels, bias, stride=step, padding=padding)
-    torch.testing.assert_close(stacked, grouped)
-    weight = drawn(*grouped.shape, seed=seed + 3).double()
-    gradients = [
-        torch.autograd.grad((answer * weight).sum(), (features, kernels, bias)) for answer in (stacked, grouped)
-    ]
-    for of_stacked, of_grouped in zip(*gradients, strict=True):
-        torch.testing.assert_close(of_stacked, of_grouped)
