@@ -44,7 +44,7 @@ WorkerCount = Annotated[
 GroupSize = Annotated[
     int | None,
     typer.Option(
-        "--group", min=1, max=MAX_GROUP, help="Images fitted together. [default: 64 on a GPU, 1 on a processor]"
+        "--group", min=1, max=MAX_GROUP, help="Images fitted together. [default: 128 on a GPU, 1 on a processor]"
     ),
 ]
 RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
