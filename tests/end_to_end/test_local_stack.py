@@ -14,9 +14,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psutil
 import pytest
@@ -246,6 +247,10 @@ def test_ctrl_c_stops_everything_and_the_next_start_has_runs_galleries_and_switc
     deployment = nightly(stack)
     schedule = f"deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
     stack.ask(schedule, {"active": True}, method="PATCH")
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_ASC"}
+    [planned, *_] = wait_for(lambda: stack.ask("flow_runs/filter", scheduled), what="the next run", timeout=30)
+    start = datetime.fromisoformat(planned["expected_start_time"]).astimezone(ZoneInfo("Europe/Madrid"))
+    assert (start.hour, start.minute) == (3, 0)
 
     ports = stack.ports
     assert len(ports) == 5
