@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 MOTO_READY := $(MOTO)/.ready
 PIP := pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo up down test test-slow test-all lint format clean
+.PHONY: help setup demo up down test test-slow test-ceph test-all lint format clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,6 +47,9 @@ test: $(READY)  ## Run the fast tests
 
 test-slow: $(READY) $(MOTO_READY)  ## Run the tests that fit real sizes or start servers
 	SSDNET_REQUIRE_SERVERS=1 $(BIN)/python -m pytest -m slow
+
+test-ceph: $(READY) $(MOTO_READY)  ## Run the S3 policy's tests against Ceph; apt-get install ceph-mon ceph-osd radosgw
+	SSDNET_REQUIRE_CEPH=1 $(BIN)/python -m pytest tests/end_to_end/test_s3_policy.py
 
 test-all: test test-slow  ## Run all tests
 

@@ -33,7 +33,7 @@ from flows.progress import observer
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
 from tasks.discovery import NothingToInspectError
-from tasks.nights import Night, count_images, days_on_storage
+from tasks.nights import Night, NoSuchLineError, count_images, days_on_storage
 from tasks.seal import Seal
 from tasks.sealed import find_seal
 from tasks.storage import Storage, StorageError
@@ -160,8 +160,11 @@ def plan_backfill(
         If the days or lines make no sense.
     NoPrefectApiError
         If there is no Prefect server.
+    NoSuchLineError
+        If a line that was asked for by name, or the only one, has no folder of images; where all that are deployed
+        were asked for, its nights are given up.
     StorageError
-        If a line has no images at all, or they cannot be listed.
+        If images cannot be listed.
     """
     observer().stage("looking at the nights")
     found = find_lines(lines or (), deployments or ())
@@ -172,7 +175,9 @@ def plan_backfill(
         # The runs come first: one that ends meanwhile is waited for in vain, but its seal is not overlooked.
         runs = read_runs(line, start=start)
         fingerprint = configs[line.deployment].fingerprint()
-        stored = _look_at_storage(line, days, fingerprint=fingerprint)
+        # One that nobody asked for by name must not keep the others from running.
+        missing_ok = not (lines or deployments) and len(found) > 1
+        stored = _look_at_storage(line, days, fingerprint=fingerprint, missing_ok=missing_ok)
         plans.append(plan_nights(line.deployment, stored, runs, fingerprint=fingerprint, force=force))
     return BackfillPlan({line.deployment: line for line in found}, configs, tuple(interleaved(plans)))
 
@@ -182,7 +187,11 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
     limits = {name: line.limit for name, line in plan.lines.items() if line.limit is not None}
     todo = [night for night in plan.nights if night.attempt]
     active = {night.run: night for night in plan.nights if night.run is not None}
-    outcomes = {night: NightOutcome(night, night.state, night.seal) for night in plan.nights if not night.waits}
+    outcomes = {
+        night: NightOutcome(night, night.state, night.seal, reason=night.reason)
+        for night in plan.nights
+        if not night.waits
+    }
     answered = time.monotonic()
     while todo or active:
         try:
@@ -237,15 +246,26 @@ def outcome_row(outcome: NightOutcome) -> dict[str, str]:
     }
 
 
-def _look_at_storage(line: Line, days: Sequence[date], *, fingerprint: str) -> dict[Night, StoredNight]:
-    there, results = days_on_storage(line.images, line.name), Storage(line.results)
+def _look_at_storage(
+    line: Line, days: Sequence[date], *, fingerprint: str, missing_ok: bool
+) -> dict[Night, StoredNight]:
+    results, missing = Storage(line.results), ""
+    try:
+        there = days_on_storage(line.images, line.name)
+    except NoSuchLineError as error:
+        if not missing_ok:
+            raise
+        there, missing = frozenset(), str(error)
 
     def look(night: Night) -> StoredNight:
+        seal = find_seal(results, night.batch, fingerprint=fingerprint)
+        if missing:
+            return StoredNight(0, seal, missing, hopeless=True)
         try:
             images, problem = count_images(line.images, night, days=there), ""
         except NothingToInspectError as error:
             images, problem = 0, str(error)
-        return StoredNight(images, find_seal(results, night.batch, fingerprint=fingerprint), problem)
+        return StoredNight(images, seal, problem)
 
     nights = [Night(line.name, day) for day in days]
     with ThreadPoolExecutor(LISTINGS) as threads:

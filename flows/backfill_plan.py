@@ -77,12 +77,15 @@ class StoredNight:
     seal
         Of the configuration asked for; None if there is none.
     problem
-        Why its images cannot be inspected, else empty.
+        Why its images cannot be inspected, else empty; its run will say so, too.
+    hopeless
+        No run is worth starting, as its line has no folder at all.
     """
 
     images: int
     seal: Seal | None = None
     problem: str = ""
+    hopeless: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class PlannedNight:
         The run to wait for, if one is under way.
     seal
         Of its batch, if it was sealed with these settings before.
+    reason
+        Why it is given up, else empty.
     """
 
     deployment: str
@@ -115,6 +120,7 @@ class PlannedNight:
     attempt: int = 0
     run: UUID | None = None
     seal: Seal | None = None
+    reason: str = ""
 
     @property
     def waits(self) -> bool:
@@ -128,6 +134,8 @@ class PlannedNight:
             return "wait for it"
         if self.attempt:
             return "start" if self.attempt == 1 else f"start attempt {self.attempt}"
+        if self.reason:
+            return f"nothing: {self.reason}"
         return "wait for its schedule" if self.state is NightState.SCHEDULED else "nothing"
 
 
@@ -180,8 +188,8 @@ def plan_nights(
         _plan(
             PlannedNight(deployment, night, fingerprint, there.images, NightState.TO_DO, seal=there.seal),
             by_day.get(night.day, []),
+            there,
             force=force,
-            problem=there.problem,
         )
         for night, there in stored.items()
     )
@@ -227,7 +235,7 @@ def attempt_of(key: str | None) -> int:
     return int(attempt) if head.startswith(KEY_PREFIX) and attempt.isdecimal() else 0
 
 
-def _plan(night: PlannedNight, runs: Collection[NightRun], *, force: bool, problem: str) -> PlannedNight:
+def _plan(night: PlannedNight, runs: Collection[NightRun], there: StoredNight, *, force: bool) -> PlannedNight:
     running = next((run for run in runs if run.state is RunState.RUNNING), None)
     if running:
         return replace(night, state=NightState.RUNNING, run=running.id)
@@ -236,7 +244,9 @@ def _plan(night: PlannedNight, runs: Collection[NightRun], *, force: bool, probl
     sealed = _sealed_state(night.seal, night.images) if night.seal else None
     if sealed is NightState.SEALED and not (force and night.images):
         return replace(night, state=sealed)
-    if not night.images and not problem:
+    if there.hopeless:
+        return replace(night, state=NightState.FAILED, reason=there.problem)
+    if not night.images and not there.problem:
         return replace(night, state=NightState.NO_IMAGES)
     # Old runs are deleted from the server in time; the number in a key that is left is never given twice.
     attempt = max([len(runs), *(run.attempt for run in runs)]) + 1

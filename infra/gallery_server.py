@@ -23,6 +23,20 @@ SUFFIXES = (".html", ".jpg", ".png", ".svg")
 HEALTH = "/health"
 """Answers as long as the server does, whatever the storage does."""
 
+STYLE = """
+  body { max-width: 1240px; margin: 0 auto; padding: 0 24px 40px; background: #f6f7f8; color: #1c2126;
+         font: 15px/1.5 system-ui, sans-serif; color-scheme: light; }
+  h1 { font-size: 26px; margin: 28px 0 0; }
+  h2 { font-size: 16px; margin: 24px 0 8px; }
+  p { color: #66707a; margin: 2px 0 18px; }
+  ul { list-style: none; margin: 0; padding: 0; display: grid; gap: 8px;
+       grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); }
+  a { display: block; padding: 10px 14px; border: 1px solid #dde2e6; border-radius: 10px; background: #fff;
+      color: #0b57d0; text-decoration: none; overflow-wrap: anywhere; }
+  a:hover { border-color: #0b57d0; }
+"""
+"""The front page's, as that of galleries and trends."""
+
 REQUESTS = 16
 """Batches asked for their gallery side by side."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -65,15 +79,26 @@ def pages(results: Storage) -> list[str]:
 
 def front_page(results: Storage) -> str:
     """Return the page that links to all others."""
-    links = "\n".join(
-        f'<li><a href="/{quote(key)}">{html.escape(key.removesuffix(f"/{PAGE}").removesuffix(".html"))}</a></li>'
-        for key in pages(results)
-    )
+    there = pages(results)
+    trends = [key for key in there if key.startswith(f"{TRENDS}/")]
+    galleries = [key for key in there if key not in trends]
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Galleries</title>'
-        f"<h1>Galleries in {html.escape(results.address)}</h1>\n"
-        f"{f'<ul>{links}</ul>' if links else '<p>None yet.</p>'}</html>\n"
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>SSDnet Inspect</title><style>{STYLE}</style>\n"
+        f"<h1>SSDnet Inspect</h1><p>{html.escape(results.address)}</p>\n"
+        f"{_section('Trends', trends)}{_section('Galleries', galleries)}"
+        f"{'' if there else '<p>None yet.</p>'}</html>\n"
     )
+
+
+def _section(title: str, keys: list[str]) -> str:
+    links = "\n".join(f'<li><a href="/{quote(key)}">{html.escape(_name(key))}</a></li>' for key in keys)
+    return f"<h2>{title}</h2>\n<ul>{links}</ul>\n" if keys else ""
+
+
+def _name(key: str) -> str:
+    return key.removesuffix(f"/{PAGE}").removeprefix(f"{TRENDS}/").removesuffix(".html")
 
 
 class GalleryHandler(BaseHTTPRequestHandler):

@@ -17,6 +17,15 @@ from tests.conftest import end
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
+WHERE = """label => {
+    const found = [...document.querySelectorAll("body *")]
+        .findLast(element => !element.children.length && element.innerText?.trim() === label);
+    found?.scrollIntoView({block: "center"});
+    const box = found?.getBoundingClientRect();
+    return box && [box.x + box.width / 2, box.y + box.height / 2];
+}"""
+"""Finds the middle of what shows a label, in pixels of the window."""
+
 
 class Page:
     """One open page."""
@@ -47,7 +56,20 @@ class Page:
             time.sleep(0.2)
         return text
 
+    def click(self, label: str) -> None:
+        """Press the mouse where a label stands, as a person does."""
+        place = self.value(f"({WHERE})({json.dumps(label)})")
+        assert place, f"no {label!r} on the page to click:\n{self.text()}"
+        for kind in ("mousePressed", "mouseReleased"):
+            self.ask("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+
+    def pictures(self) -> list[str]:
+        """Return the addresses of the pictures that the browser has loaded."""
+        loaded = "[...document.images].filter(image => image.complete && image.naturalWidth)"
+        return self.value(f"{loaded}.map(image => image.src)")
+
     def screenshot(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot")["data"]))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -106,8 +107,10 @@ def foreign_environment(settings: StackSettings) -> dict[str, str]:
 
 
 def write_shell_environment(path: Path, environment: Mapping[str, str]) -> None:
-    """Write a file for a shell to source, so that its commands use this stack."""
-    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()))
+    """Write a file for a shell to source, so that its commands are this environment's and use this stack."""
+    commands = f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n'
+    settings = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+    path.write_text(commands + settings)
 
 
 def parts(settings: StackSettings, project: Project) -> Stack:
@@ -122,7 +125,11 @@ def parts(settings: StackSettings, project: Project) -> Stack:
             name="Prefect server",
             command=python("prefect", "server", "start", "--host", host, "--port", str(endpoints.prefect)),
             answers=partial(_answers, f"{api}/health"),
-            environment={"PREFECT_SERVER_UI_API_URL": api},
+            environment={
+                "PREFECT_SERVER_UI_API_URL": api,
+                # Who switches a schedule on looks for its next run; by default it stands there up to a minute later.
+                "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+            },
         ),
         cluster=(
             Part(

@@ -30,13 +30,15 @@ class Project:
     ----------
     pools
         The work pools that its deployments name.
-    nightly, line, timezone
-        Name of the first deployment of the nightly flow, its line, and the time zone of its site.
+    nightly, timezone
+        Name of the first deployment of the nightly flow, and the time zone of its site.
+    lines
+        Of all deployments of the nightly flow, the first one's first.
     """
 
     pools: tuple[str, ...]
     nightly: str
-    line: str
+    lines: tuple[str, ...]
     timezone: str
 
     @property
@@ -58,14 +60,14 @@ def read_project(folder: Path) -> Project:
         deployments = yaml.safe_load(path.read_text())["deployments"]
     except OSError as error:
         raise LocalStackError(f"cannot read {path}: `ssdnet up` works in a checkout of the project") from error
-    nightly = next((entry for entry in deployments if entry["entrypoint"].endswith(":nightly")), None)
-    if nightly is None:
+    nightly = [entry for entry in deployments if entry["entrypoint"].endswith(":nightly")]
+    if not nightly:
         raise LocalStackError(f"{path} has no deployment of the nightly flow")
     return Project(
         pools=tuple(dict.fromkeys(entry["work_pool"]["name"] for entry in deployments)),
-        nightly=nightly["name"],
-        line=nightly["parameters"]["line"],
-        timezone=nightly["parameters"]["timezone"],
+        nightly=nightly[0]["name"],
+        lines=tuple(dict.fromkeys(entry["parameters"]["line"] for entry in nightly)),
+        timezone=nightly[0]["parameters"]["timezone"],
     )
 
 

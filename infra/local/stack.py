@@ -25,7 +25,7 @@ from infra.local.parts import (
 )
 from infra.local.processes import Supervisor, end_all, marked
 from infra.local.registration import Project, crash_lost_runs, read_project, register
-from infra.local.trial_storage import create_buckets, provide_night, restore_buckets, save_buckets
+from infra.local.trial_storage import create_buckets, provide_nights, restore_buckets, save_buckets
 from tasks.report import PAGE
 
 ARCHIVE = "buckets.zip"
@@ -69,7 +69,7 @@ def up(settings: StackSettings) -> None:
                 restore_buckets(home / ARCHIVE)
                 restored = True
                 create_buckets((settings.images, settings.results))
-                provide_night(settings.images, project.line, project.last_night)
+                provide_nights(settings.images, project.lines, project.last_night)
             supervisor.wait_for(stack.server)
             register(project, own["PREFECT_API_URL"], supervisor)
             crash_lost_runs(own["PREFECT_API_URL"])
@@ -114,7 +114,7 @@ def show(console: Console, settings: StackSettings, project: Project) -> None:
         "Or in another shell:\n"
         f"    . {shlex.quote(str(home / SHELL_ENVIRONMENT))}\n"
         f"    prefect deployment run nightly/{project.nightly} --param day={day} --watch\n"
-        f"Its gallery, worst image first: {endpoints.gallery_url}/{project.line}-{day}/{PAGE}\n"
+        f"Its gallery, worst image first: {endpoints.gallery_url}/{project.lines[0]}-{day}/{PAGE}\n"
         "Ctrl-C here, or `ssdnet down` elsewhere, stops all of it.",
         markup=False,
         soft_wrap=True,

@@ -21,6 +21,8 @@ ENVIRONMENT = {
 """The server takes any credentials; these keep others out of its log, and out of its way."""
 
 SAMPLE_IMAGES = 16
+SEEDS = 10_000_000
+"""Between two lines, so that none of their nights are alike."""
 
 
 def create_buckets(addresses: Iterable[str]) -> None:
@@ -58,11 +60,12 @@ def restore_buckets(archive: Path) -> None:
                 Storage(f"s3://{bucket}").write(key, source.read(name))
 
 
-def provide_night(images: str, line: str, day: date) -> None:
-    """Make a night of a line to inspect, unless there is one of that day."""
-    night = Storage(images).below(f"{line}/{day.isoformat()}")
-    if not night.exists():
-        write_line_night(night, images=SAMPLE_IMAGES, seed=day.toordinal())
+def provide_nights(images: str, lines: Iterable[str], day: date) -> None:
+    """Make a night of each line to inspect, unless there is one of that day."""
+    for number, line in enumerate(lines):
+        night = Storage(images).below(f"{line}/{day.isoformat()}")
+        if not night.exists():
+            write_line_night(night, images=SAMPLE_IMAGES, seed=number * SEEDS + day.toordinal())
 
 
 def _filesystem() -> fsspec.AbstractFileSystem:

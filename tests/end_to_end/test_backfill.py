@@ -265,6 +265,23 @@ def test_a_schedule_that_misses_its_line_fails_and_a_line_that_stood_still_does_
     assert not (site.results / "line-1-2026-11-03").exists()
 
 
+def test_a_line_without_a_folder_keeps_no_other_from_running_unless_it_is_asked_for(site):
+    folder = site.folder / "images" / "line-2"
+    away = folder.rename(site.folder / "away")
+    try:
+        status, nights = site.backfill(first=1, last=2)
+        assert status == 1
+        assert nights["line-1", "01"]["state"] == "sealed"
+        assert nights["line-2", "01"]["state"] == "sealed", "its images may be archived"
+        assert (nights["line-2", "02"]["state"], nights["line-2", "02"]["run"]) == ("failed", None)
+        assert "there are line-1" in nights["line-2", "02"]["reason"]
+        asked = subprocess.run(site.command("--line", "line-2"), env=site.environment, capture_output=True, text=True)
+        assert asked.returncode == 2
+        assert "there are line-1" in asked.stderr
+    finally:
+        away.rename(folder)
+
+
 def test_a_line_that_is_not_deployed_is_wrong_usage_and_says_which_are(site):
     finished = subprocess.run(site.command("--line", "line-9"), env=site.environment, capture_output=True, text=True)
     assert finished.returncode == 2

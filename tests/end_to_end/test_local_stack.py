@@ -6,6 +6,7 @@ One stack serves all tests of this module; the last ones stop it.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psutil
 import pytest
@@ -29,6 +31,9 @@ from tests.conftest import ROOT, accepts, wait_for
 pytestmark = pytest.mark.slow
 
 QUICK = {"fit": {"steps": 8, "crop": 64}, "working_size": 64}
+SCREENSHOTS = ROOT / "build" / "screenshots"
+"""Kept for a person to look at, in a folder that git ignores."""
+
 FREE_PORTS = [f"--{part}-port=0" for part in ("prefect", "scheduler", "dashboard", "s3", "gallery")]
 
 
@@ -53,7 +58,10 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        return dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", (self.home / "environment.sh").read_text(), re.M))
+        """What a shell that knows nothing else has after it sourced the stack's file."""
+        shell = ["env", "-i", "PATH=/usr/bin:/bin", "bash", "-c", f". {self.home / 'environment.sh'}; env"]
+        told = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+        return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
 
     @property
     def ports(self) -> set[int]:
@@ -149,22 +157,34 @@ def test_the_gallery_of_the_night_opens_over_http_with_its_pictures(stack, night
         fetched(f"{served}/line-1-{night['parameters']['day']}/seal.json")
 
 
-def test_the_prefect_ui_and_the_gallery_show_the_night_in_a_browser(stack, night, tmp_path):
+def test_from_the_page_of_a_run_a_browser_gets_to_the_worst_image_and_the_gallery(stack, night, tmp_path):
     if not CHROMIUM:
         if os.environ.get("SSDNET_REQUIRE_SERVERS"):
             pytest.fail("no browser: install chromium")
         pytest.skip("no browser: install chromium")
     ui = stack.environment["PREFECT_API_URL"].removesuffix("/api")
-    gallery = f"{stack.environment['SSDNET_GALLERY_URL']}/line-1-{night['parameters']['day']}/report/index.html"
+    shown = {
+        artifact["key"]: f"{ui}/artifacts/artifact/{artifact['id']}"
+        for artifact in stack.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [night["id"]]}}})
+    }
     with browser(tmp_path / "profile") as devtools:
         with opened(devtools, f"{ui}/runs/flow-run/{night['id']}") as page:
             page.wait_for_text(night["name"], "Completed", "Beginning flow run", timeout=120)
-            page.screenshot(tmp_path / "run.png")
+            page.click("Artifacts")
+            page.wait_for_text("line-1-summary", "line-1-worst", "line-1-worst-1", "PROGRESS")
+            page.screenshot(SCREENSHOTS / "run.png")
+        with opened(devtools, shown["line-1-worst-1"]) as page:
+            picture = "/report/worst/"
+            wait_for(lambda: any(picture in address for address in page.pictures()), what="the worst image's picture")
+            page.screenshot(SCREENSHOTS / "worst-1.png")
+        with opened(devtools, shown["line-1-worst"]) as page:
+            page.wait_for_text("verdict", "defective")
+            gallery = page.value("[...document.links].map(link => link.href).find(url => url.includes('#image-'))")
+            page.screenshot(SCREENSHOTS / "worst.png")
         with opened(devtools, gallery) as page:
             page.wait_for_text("001-")
-            loaded = "[...document.images].filter(image => image.complete && image.naturalWidth).length"
-            wait_for(lambda: page.value(loaded) >= 2, what="the gallery's pictures")
-            page.screenshot(tmp_path / "gallery.png")
+            wait_for(lambda: len(page.pictures()) >= 2, what="the gallery's pictures")
+            page.screenshot(SCREENSHOTS / "gallery.png")
 
 
 def test_a_backfill_over_nights_in_s3_leaves_what_is_sealed_alone(stack, night):
@@ -190,6 +210,12 @@ def test_a_backfill_over_nights_in_s3_leaves_what_is_sealed_alone(stack, night):
     ]
     again = subprocess.run([*command, "--dry-run", "--json", *QUICK_OPTIONS], env=environment, capture_output=True)
     assert [found["state"] for found in json.loads(again.stdout)["nights"]].count("sealed") == 3
+
+
+def test_a_shell_that_sources_the_stacks_environment_has_its_commands(stack):
+    for command in ("ssdnet", "prefect"):
+        found = shutil.which(command, path=stack.environment["PATH"])
+        assert found == str(Path(sys.executable).parent / command)
 
 
 def test_a_second_up_of_the_same_home_says_who_runs(stack, ssdnet):
@@ -221,6 +247,10 @@ def test_ctrl_c_stops_everything_and_the_next_start_has_runs_galleries_and_switc
     deployment = nightly(stack)
     schedule = f"deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
     stack.ask(schedule, {"active": True}, method="PATCH")
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_ASC"}
+    [planned, *_] = wait_for(lambda: stack.ask("flow_runs/filter", scheduled), what="the next run", timeout=30)
+    start = datetime.fromisoformat(planned["expected_start_time"]).astimezone(ZoneInfo("Europe/Madrid"))
+    assert (start.hour, start.minute) == (3, 0)
 
     ports = stack.ports
     assert len(ports) == 5

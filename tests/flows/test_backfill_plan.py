@@ -210,5 +210,15 @@ def test_days_in_the_wrong_order_or_not_over_are_refused():
         days_between(DAYS[0], DAYS[4], last=DAYS[3])
 
 
+def test_a_night_whose_line_has_no_folder_is_given_up_with_the_reason_unless_it_is_sealed():
+    lost = StoredNight(0, problem="no line 'line-1' in s3://images: there are line-2", hopeless=True)
+    night = plan(lost, force=True)
+    assert (night.state, night.attempt, night.reason) == (NightState.FAILED, 0, lost.problem)
+    assert lost.problem in night.action
+    assert plan(replace(lost, seal=seal(2))).state is NightState.SEALED
+    running = run(RunState.RUNNING)
+    assert plan(lost, running).run == running.id
+
+
 def ended(run):
     return run.state in {RunState.COMPLETED, RunState.FAILED}

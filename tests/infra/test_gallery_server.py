@@ -77,7 +77,7 @@ def test_the_front_page_links_to_trends_and_finished_batches_only_with_names_esc
     status, _, page = asked(port, "/")
     assert status == 200
     assert '<a href="/night%20%3C1%3E/report/index.html">night &lt;1&gt;</a>' in page
-    assert '<a href="/trends/line-1.html">trends/line-1</a>' in page
+    assert '<a href="/trends/line-1.html">line-1</a>' in page
     assert page.count("<li>") == 2
 
 

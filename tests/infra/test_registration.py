@@ -7,7 +7,7 @@ from tests.conftest import ROOT
 
 def test_the_projects_own_deployments_name_a_line_its_site_and_their_pools():
     project = read_project(ROOT)
-    assert (project.nightly, project.line, project.timezone) == ("line-1", "line-1", "Europe/Madrid")
+    assert (project.nightly, project.lines, project.timezone) == ("line-1", ("line-1", "line-2"), "Europe/Madrid")
     assert "inspection" in project.pools
 
 

@@ -5,7 +5,7 @@ from datetime import date
 import fsspec
 import pytest
 
-from infra.local.trial_storage import SAMPLE_IMAGES, create_buckets, provide_night, restore_buckets, save_buckets
+from infra.local.trial_storage import SAMPLE_IMAGES, create_buckets, provide_nights, restore_buckets, save_buckets
 from tasks.storage import Storage
 
 pytestmark = pytest.mark.slow
@@ -46,12 +46,15 @@ def test_without_an_archive_nothing_is_restored(empty, tmp_path):
     assert fsspec.filesystem("s3", use_listings_cache=False).ls("", detail=False) == []
 
 
-def test_a_night_is_made_once_for_its_day(empty):
+def test_each_line_gets_a_night_of_its_own_once_for_its_day(empty):
     create_buckets(["s3://images"])
-    provide_night("s3://images", "line-1", date(2026, 11, 22))
+    provide_nights("s3://images", ["line-1", "line-2"], date(2026, 11, 22))
     night = Storage("s3://images/line-1/2026-11-22")
     made = night.list()
     assert len(made) == SAMPLE_IMAGES
+    other = Storage("s3://images/line-2/2026-11-22").list()
+    assert len(other) == SAMPLE_IMAGES
+    assert not {stored.etag for stored in made} & {stored.etag for stored in other}
     night.delete(made[0].key)
-    provide_night("s3://images", "line-1", date(2026, 11, 22))
+    provide_nights("s3://images", ["line-1", "line-2"], date(2026, 11, 22))
     assert len(night.list()) == SAMPLE_IMAGES - 1
