@@ -83,7 +83,7 @@ class FitConfig(_Settings):
     """The optimisation on crops of the one image."""
 
     steps: int = Field(
-        60, ge=0, le=10_000, description="Optimisation steps; 0 fits no network and scores the image by itself."
+        80, ge=0, le=10_000, description="Optimisation steps; 0 fits no network and scores the image by itself."
     )
     crop: int = Field(
         128,
@@ -92,7 +92,7 @@ class FitConfig(_Settings):
         multiple_of=16,
         description="Side of the crops in working pixels; smaller images use less.",
     )
-    batch: int = Field(2, ge=1, le=64, description="Crops in a step.")
+    batch: int = Field(1, ge=1, le=64, description="Crops in a step.")
     learning_rate: float = Field(6e-3, gt=0.0, le=1.0, description="Peak learning rate of the one-cycle schedule.")
     weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="AdamW's weight decay.")
     warmup: float = Field(0.1, gt=0.0, lt=1.0, description="Share of the steps in which the learning rate rises.")
