@@ -77,7 +77,7 @@ def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast
     Parameters
     ----------
     values
-        (..., 1, H, W).
+        (..., C, H, W).
     weight
         1.0 where a pixel counts.
     sigma
@@ -182,14 +182,14 @@ def _derivative_kernels(dtype: torch.dtype, device: torch.device) -> Tensor:
 def box_mean(values: Tensor, size: int) -> Tensor:
     """Return the mean of ``size`` x ``size`` pixels about each, an odd number; borders are replicated."""
     radius = size // 2
-    values = functional.pad(values, (radius,) * 4, mode="replicate")
+    sums = functional.pad(_channels_of(values), (radius,) * 4, mode="replicate")
     for axis in (-2, -1):
-        length = values.shape[axis] - 2 * radius
-        total = values.narrow(axis, 0, length).clone()
+        length = sums.shape[axis] - 2 * radius
+        total = sums.narrow(axis, 0, length).clone()
         for shift in range(1, size):
-            total += values.narrow(axis, shift, length)
-        values = total
-    return values / size**2
+            total += sums.narrow(axis, shift, length)
+        sums = total
+    return (sums / size**2).view(values.shape)
 
 
 @lru_cache(maxsize=64)
@@ -209,13 +209,18 @@ def shrink(values: Tensor, factor: int) -> Tensor:
     """Average over squares of ``factor`` pixels; an incomplete last row or column averages what there is."""
     if factor == 1:
         return values
-    return functional.avg_pool2d(values, factor, ceil_mode=True, count_include_pad=False)
+    shrunk = functional.avg_pool2d(_channels_of(values), factor, ceil_mode=True, count_include_pad=False)
+    return shrunk.view(*values.shape[:-2], *shrunk.shape[-2:])
 
 
 def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
     """Interpolate bilinearly to ``size`` = (H, W)."""
     if tuple(values.shape[-2:]) == size:
         return values
-    channels = values.reshape(1, -1, *values.shape[-2:])
-    enlarged = functional.interpolate(channels, size=list(size), mode="bilinear", align_corners=False)
+    enlarged = functional.interpolate(_channels_of(values), size=list(size), mode="bilinear", align_corners=False)
     return enlarged.view(*values.shape[:-2], *size)
+
+
+def _channels_of(values: Tensor) -> Tensor:
+    """Return those of all images as of one: (..., H, W) as (1, N, H, W)."""
+    return values.reshape(1, -1, *values.shape[-2:])
