@@ -196,13 +196,15 @@ def box_mean(values: Tensor, size: int) -> Tensor:
 def orthonormal_bank(channels: int, count: int, device: torch.device | None = None) -> Tensor:
     """Return fixed random filters (count, channels, 7, 7): orthonormal, and of zero mean in each channel.
 
-    float32, the same tensor each time.
+    float32, the same tensor each time, not to be changed.
     """
     generator = torch.Generator().manual_seed(0)
-    draw = torch.randn(count, channels, BANK_SIZE**2, generator=generator, dtype=torch.float64)
-    draw = draw - draw.mean(dim=2, keepdim=True)
-    basis, _ = torch.linalg.qr(draw.flatten(1).T)
-    return basis.T.reshape(count, channels, BANK_SIZE, BANK_SIZE).float().to(device)
+    # A tensor that is made in a caller's inference mode could never be part of a gradient, and it is kept.
+    with torch.inference_mode(False):
+        draw = torch.randn(count, channels, BANK_SIZE**2, generator=generator, dtype=torch.float64)
+        draw = draw - draw.mean(dim=2, keepdim=True)
+        basis, _ = torch.linalg.qr(draw.flatten(1).T)
+        return basis.T.reshape(count, channels, BANK_SIZE, BANK_SIZE).float().to(device)
 
 
 def shrink(values: Tensor, factor: int) -> Tensor:

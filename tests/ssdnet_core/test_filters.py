@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from torch import nn
 
 from ssdnet_core import bands
 from ssdnet_core.filters import (
@@ -314,6 +315,15 @@ def test_the_bank_is_always_the_same_and_leaves_torchs_random_state_alone():
     assert torch.equal(orthonormal_bank(3, 32), first)
     torch.manual_seed(1)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_bank_that_was_first_asked_for_in_inference_mode_lets_gradients_through():
+    orthonormal_bank.cache_clear()
+    with torch.inference_mode():
+        orthonormal_bank(1, 8)
+    image = torch.ones(1, 1, 9, 9, requires_grad=True)
+    nn.functional.conv2d(image, orthonormal_bank(1, 8)).sum().backward()
+    assert image.grad is not None
 
 
 @unhurried
