@@ -21,9 +21,8 @@ STRETCH = 256
 DERIVATIVE_REACH = 3
 
 
-@lru_cache(maxsize=64)
 def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
-    """Return a 1-D Gaussian of sum 1, cut at three sigma; the same tensor each time, not to be changed."""
+    """Return a 1-D Gaussian of sum 1, cut at three sigma."""
     radius = max(1, math.ceil(3 * sigma))
     position = torch.arange(-radius, radius + 1, dtype=dtype, device=device)
     kernel = torch.exp(-0.5 * (position / sigma) ** 2)
