@@ -21,9 +21,8 @@ STRETCH = 256
 DERIVATIVE_REACH = 3
 
 
-@lru_cache(maxsize=64)
 def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
-    """Return a 1-D Gaussian of sum 1, cut at three sigma; the same tensor each time, not to be changed."""
+    """Return a 1-D Gaussian of sum 1, cut at three sigma."""
     radius = max(1, math.ceil(3 * sigma))
     position = torch.arange(-radius, radius + 1, dtype=dtype, device=device)
     kernel = torch.exp(-0.5 * (position / sigma) ** 2)
@@ -77,7 +76,7 @@ def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast
     Parameters
     ----------
     values
-        (..., 1, H, W).
+        (..., C, H, W).
     weight
         1.0 where a pixel counts.
     sigma
@@ -182,40 +181,47 @@ def _derivative_kernels(dtype: torch.dtype, device: torch.device) -> Tensor:
 def box_mean(values: Tensor, size: int) -> Tensor:
     """Return the mean of ``size`` x ``size`` pixels about each, an odd number; borders are replicated."""
     radius = size // 2
-    values = functional.pad(values, (radius,) * 4, mode="replicate")
+    sums = functional.pad(_channels_of(values), (radius,) * 4, mode="replicate")
     for axis in (-2, -1):
-        length = values.shape[axis] - 2 * radius
-        total = values.narrow(axis, 0, length).clone()
+        length = sums.shape[axis] - 2 * radius
+        total = sums.narrow(axis, 0, length).clone()
         for shift in range(1, size):
-            total += values.narrow(axis, shift, length)
-        values = total
-    return values / size**2
+            total += sums.narrow(axis, shift, length)
+        sums = total
+    return (sums / size**2).view(values.shape)
 
 
 @lru_cache(maxsize=64)
 def orthonormal_bank(channels: int, count: int, device: torch.device | None = None) -> Tensor:
     """Return fixed random filters (count, channels, 7, 7): orthonormal, and of zero mean in each channel.
 
-    float32, the same tensor each time.
+    float32, the same tensor each time, not to be changed.
     """
     generator = torch.Generator().manual_seed(0)
-    draw = torch.randn(count, channels, BANK_SIZE**2, generator=generator, dtype=torch.float64)
-    draw = draw - draw.mean(dim=2, keepdim=True)
-    basis, _ = torch.linalg.qr(draw.flatten(1).T)
-    return basis.T.reshape(count, channels, BANK_SIZE, BANK_SIZE).float().to(device)
+    # A tensor that is made in a caller's inference mode could never be part of a gradient, and it is kept.
+    with torch.inference_mode(False):
+        draw = torch.randn(count, channels, BANK_SIZE**2, generator=generator, dtype=torch.float64)
+        draw = draw - draw.mean(dim=2, keepdim=True)
+        basis, _ = torch.linalg.qr(draw.flatten(1).T)
+        return basis.T.reshape(count, channels, BANK_SIZE, BANK_SIZE).float().to(device)
 
 
 def shrink(values: Tensor, factor: int) -> Tensor:
     """Average over squares of ``factor`` pixels; an incomplete last row or column averages what there is."""
     if factor == 1:
         return values
-    return functional.avg_pool2d(values, factor, ceil_mode=True, count_include_pad=False)
+    shrunk = functional.avg_pool2d(_channels_of(values), factor, ceil_mode=True, count_include_pad=False)
+    return shrunk.view(*values.shape[:-2], *shrunk.shape[-2:])
 
 
 def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
     """Interpolate bilinearly to ``size`` = (H, W)."""
     if tuple(values.shape[-2:]) == size:
         return values
-    channels = values.reshape(1, -1, *values.shape[-2:])
-    enlarged = functional.interpolate(channels, size=list(size), mode="bilinear", align_corners=False)
+    enlarged = functional.interpolate(_channels_of(values), size=list(size), mode="bilinear", align_corners=False)
     return enlarged.view(*values.shape[:-2], *size)
+
+
+def _channels_of(values: Tensor) -> Tensor:
+    """Return those of all images as of one: (..., H, W) as (1, N, H, W)."""
+    return values.reshape(1, -1, *values.shape[-2:])

@@ -36,8 +36,10 @@ class Replayed:
     def _recorded(self, inputs: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
         self._inputs = [given.clone() for given in inputs]
         graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
+        # Of the arguments' device: on another one's stream nothing would be recorded.
+        device = inputs[0].device
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             # Libraries prepare themselves at their first call, which a recording must not contain.
             self._work(*self._inputs)
@@ -47,5 +49,5 @@ class Replayed:
                 self._work(*self._inputs)
             finally:
                 graph.capture_end()
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream(device).wait_stream(stream)
         return graph

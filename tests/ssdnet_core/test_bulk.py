@@ -86,3 +86,24 @@ def test_a_sample_of_the_points_tells_their_bulk():
     points = correlated(60_000, 18, seed=5).T.float().contiguous()
     whole, sample = (fit_bulk(each).distance(points) for each in (points, points[:, ::8].contiguous()))
     np.testing.assert_allclose((sample / whole).numpy(), 1.0, atol=0.15)
+
+
+@pytest.mark.parametrize("group", [(1,), (3,), (2, 2)])
+def test_points_of_images_together_have_each_images_own_bulk(group):
+    count = int(np.prod(group))
+    # Of other centres, directions, units and outliers each.
+    points = torch.stack(
+        [
+            10.0**seed * with_gross_outliers(correlated(400, 5, seed), 0.03 * seed, seed)[0].T.float()
+            for seed in range(count)
+        ]
+    )
+    together = fit_bulk(points.unflatten(0, group))
+    alone = [fit_bulk(each) for each in points]
+    for name in ("mean", "whitening"):
+        expected = torch.stack([getattr(bulk, name) for bulk in alone]).unflatten(0, group)
+        torch.testing.assert_close(getattr(together, name), expected, rtol=1e-3, atol=1e-6)
+    distance = torch.stack([bulk.distance(each) for bulk, each in zip(alone, points, strict=True)])
+    torch.testing.assert_close(
+        together.distance(points.unflatten(0, group)), distance.unflatten(0, group), rtol=1e-3, atol=1e-3
+    )

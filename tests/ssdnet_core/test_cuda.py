@@ -33,6 +33,16 @@ def test_what_is_recorded_is_computed_anew_from_other_arguments():
         torch.testing.assert_close(total, one @ other[:, 0])
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_what_is_recorded_on_another_than_the_current_device_is_computed_anew_as_well():
+    total = torch.zeros(4, device="cuda:1")
+    replayed = Replayed(lambda values: total.copy_(2 * values))
+    for number in range(3):
+        values = torch.full((4,), float(number), device="cuda:1")
+        replayed(values)
+        assert torch.equal(total, 2 * values)
+
+
 @pytest.mark.parametrize("preset", ["default", "paper", "preview"])
 def test_a_gpu_finds_what_a_processor_finds(preset):
     image = textile(0)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from torch import nn
 
 from ssdnet_core import bands
 from ssdnet_core.filters import (
@@ -42,6 +43,10 @@ def punched(height, width, *, seed, share=0.3):
     weight = (torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed)) > share).double()
     weight[0, 0, 0] = 1
     return weight
+
+
+def counted(height, width, *, seed, everything):
+    return torch.ones(1, height, width).double() if everything else punched(height, width, seed=seed)
 
 
 def reach_of(sigma):
@@ -312,6 +317,15 @@ def test_the_bank_is_always_the_same_and_leaves_torchs_random_state_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_bank_that_was_first_asked_for_in_inference_mode_lets_gradients_through():
+    orthonormal_bank.cache_clear()
+    with torch.inference_mode():
+        orthonormal_bank(1, 8)
+    image = torch.ones(1, 1, 9, 9, requires_grad=True)
+    nn.functional.conv2d(image, orthonormal_bank(1, 8)).sum().backward()
+    assert image.grad is not None
+
+
 @unhurried
 @given(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30), st.sampled_from([1, 2, 3, 4, 8]), seeds)
 def test_shrink_averages_squares_and_of_incomplete_ones_what_there_is(channels, height, width, factor, seed):
@@ -352,3 +366,29 @@ def test_what_is_shrunk_and_enlarged_stays_in_its_place(factor):
     rows, columns = torch.arange(64.0), torch.arange(96.0)
     assert float((back.sum(1) * rows).sum() / back.sum()) == pytest.approx(31.5, abs=0.01)
     assert float((back.sum(0) * columns).sum() / back.sum()) == pytest.approx(63.5, abs=0.01)
+
+
+TREATMENTS = {
+    "smooth": lambda values, weight: smooth(values, 1.5),
+    "weighted_smooth": lambda values, weight: weighted_smooth(values, weight, 1.5),
+    "weighted_shrink": lambda values, weight: weighted_shrink(values, weight, 3),
+    "self_guided_smooth": lambda values, weight: self_guided_smooth(values, weight, sigma=2.0, contrast=0.5, grid=2),
+    "gaussian_derivatives": lambda values, weight: gaussian_derivatives(values),
+    "derivative_energy": lambda values, weight: derivative_energy(values, weight, grid=2),
+    "box_mean": lambda values, weight: box_mean(values, 3),
+    "shrink": lambda values, weight: shrink(values, 3),
+    "enlarge": lambda values, weight: enlarge(values, (40, 50)),
+}
+
+
+@pytest.mark.parametrize("name", TREATMENTS)
+@unhurried
+@given(st.sampled_from([(1,), (3,), (2, 2)]), st.integers(1, 3), sides, sides, seeds, st.booleans())
+def test_images_together_are_filtered_as_each_alone(name, group, channels, height, width, seed, everything):
+    values = drawn(*group, channels, height, width, seed=seed)
+    weight = counted(height, width, seed=seed, everything=everything)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "BAND_PIXELS", 5 * width)
+        together = TREATMENTS[name](values, weight)
+        alone = torch.stack([TREATMENTS[name](image, weight) for image in values.flatten(0, -4)])
+    torch.testing.assert_close(together, alone.unflatten(0, group), rtol=1e-9, atol=1e-9)

@@ -37,14 +37,16 @@ def measured(code):
 
 
 def test_an_image_gets_in_a_group_what_it_gets_alone():
-    images = [textile(seed, defect="hole" if seed == 1 else "none") for seed in range(4)]
-    masks = [None, None, hole_mask(), None]
+    images = [textile(seed, defect="hole" if seed == 1 else "none") for seed in range(5)]
+    # Of other units; the images of each mask do not lie beside one another.
+    images[1] = 200 * images[1].astype(np.uint16)
+    masks = [None, hole_mask(), hole_mask().T, None, hole_mask()]
     # After one step: where a whole masked area lies on the kink of an activation, rounding decides on which side.
     config = LIGHT.updated({"fit.steps": 1})
-    together = localize_group(images, masks, config, size=4)
+    together = localize_group(images, masks, config, size=5)
     alone = [localize(image, mask, config) for image, mask in zip(images, masks, strict=True)]
     for one, other in zip(together, alone, strict=True):
-        np.testing.assert_allclose(one.working_background, other.working_background, atol=0.05)
+        np.testing.assert_allclose(one.working_background, other.working_background, rtol=1e-3, atol=0.05)
         np.testing.assert_allclose(one.working_map, other.working_map, rtol=2e-3, atol=2e-3)
         assert one.score == pytest.approx(other.score, abs=0.02)
         assert one.defective == other.defective

@@ -76,6 +76,27 @@ def test_of_an_image_with_small_parts_nothing_is_said():
     assert unlikeness(image) == 0
 
 
+@pytest.mark.parametrize("size", [(128, 160), (64, 64)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_parts_of_images_together_are_as_unlike_as_those_of_each_alone(size, channels, masked):
+    images = torch.stack(
+        [
+            torch.cat([noise(*size, smooth=0.7, seed=number + channel) for channel in range(channels)])
+            for number in (1, 5, 9)
+        ]
+    )
+    images[1, :, :, : size[1] // 2] = noise(*size, smooth=3.0)[:, :, : size[1] // 2]
+    images[2] *= torch.linspace(0.5, 1.5, size[0])[:, None]
+    valid = torch.ones(1, *size)
+    if masked:
+        valid[:, 10:60, 5:50] = 0
+    alone = torch.stack([unlikeness_of_parts(image, valid) for image in images])
+    assert alone.shape == (3,)
+    torch.testing.assert_close(unlikeness_of_parts(images, valid), alone, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(unlikeness_of_parts(images[:1], valid), alone[:1], rtol=1e-3, atol=1e-3)
+
+
 def test_an_image_of_which_little_counts_has_a_finite_unlikeness():
     image, valid = noise(256, 256, smooth=1.0), torch.zeros(1, 256, 256)
     valid[:, 100:110, 100:110] = 1

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdnet_core import medians
-from ssdnet_core.medians import counted_pixels, median, row_medians, sampled
+from ssdnet_core.medians import counted_pixels, median, row_medians, row_quantiles, sampled
 
 seeds = st.integers(0, 2**32)
 sides = st.integers(3, 20)
@@ -41,6 +41,25 @@ def test_the_medians_of_rows_are_torchs_and_the_rows_stay_as_they_are(channels, 
     before = values.clone()
     assert torch.equal(row_medians(values), values.median(dim=1).values)
     assert torch.equal(values, before)
+
+
+@unhurried
+@given(st.integers(1, 4), st.integers(1, 50), st.floats(0, 1), seeds)
+def test_the_quantiles_of_rows_are_numpys_lower_ones(channels, count, share, seed):
+    values = drawn(channels, count, seed=seed)
+    expected = np.quantile(values.numpy(), share, axis=1, method="lower")
+    np.testing.assert_array_equal(row_quantiles(values, share).numpy(), expected)
+
+
+@unhurried
+@given(st.sampled_from([(1,), (3,), (2, 2)]), st.integers(1, 3), sides, sides, seeds, st.booleans(), st.booleans())
+def test_the_medians_of_images_together_are_those_of_each_alone(group, channels, height, width, seed, everything, few):
+    values = drawn(*group, channels, height, width, seed=seed)
+    valid = torch.ones(1, height, width) if everything else punched(height, width, seed=seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(medians, "SAMPLE", 7 if few else medians.SAMPLE)
+        alone = torch.stack([median(image, valid) for image in values.flatten(0, -4)])
+        assert torch.equal(median(values, valid), alone.unflatten(0, group))
 
 
 @unhurried

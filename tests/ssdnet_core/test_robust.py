@@ -204,3 +204,34 @@ def test_level_z_is_robust_z_of_what_lies_on_the_plane():
 @pytest.mark.parametrize("statistic", [without_plane, level_z])
 def test_of_a_constant_nothing_is_left(statistic):
     assert float(statistic(torch.full((2, 40, 40), 7.0), torch.ones(1, 40, 40)).abs().max()) < 1e-4
+
+
+STATISTICS = {
+    "over_median": lambda values, valid: over_median(values.abs(), valid),
+    "robust_z": robust_z,
+    "level_z": level_z,
+    "without_plane": without_plane,
+    "without_ring_excess": without_ring_excess,
+    "without_ring_excess, coarse": lambda values, valid: without_ring_excess(values, valid, grid=4),
+}
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+@unhurried
+@given(
+    st.sampled_from([(1,), (3,), (2, 2)]),
+    st.integers(1, 3),
+    st.sampled_from([(3, 20), (31, 26), (130, 140)]),
+    seeds,
+    st.booleans(),
+)
+def test_the_statistics_of_images_together_are_those_of_each_alone(name, group, channels, size, seed, everything):
+    values = drawn(*group, channels, *size, seed=seed)
+    values = values.flatten(0, -4) + plane(*size, 3, -2)
+    # Of other light, units and borders each.
+    values = values * torch.arange(1.0, 1 + len(values))[:, None, None, None]
+    values[-1, :, :2] += 20
+    valid = torch.ones(1, *size) if everything else punched(*size, seed=seed)
+    together = STATISTICS[name](values.unflatten(0, group), valid)
+    alone = torch.stack([STATISTICS[name](image, valid) for image in values])
+    torch.testing.assert_close(together, alone.unflatten(0, group), rtol=1e-4, atol=1e-4)

@@ -466,3 +466,38 @@ def test_the_images_own_energy_is_what_is_computed_without_it():
     own = image_energy(image, everything(image))
     given_it = anomaly_map(image, blind(image), everything(image), config=ALL, own_energy=own)
     assert torch.equal(given_it, scored(image, blind(image)))
+
+
+SCORES = {
+    "anomaly_map": lambda image, prediction, valid: anomaly_map(image, prediction, valid, config=ALL),
+    "anomaly_map of known energies": lambda image, prediction, valid: anomaly_map(
+        image, prediction, valid, config=ALL, own_energy=image_energy(image, valid)
+    ),
+    "fill_missing": fill_missing,
+    "image_energy": lambda image, prediction, valid: image_energy(image, valid),
+    "local_energy": lambda image, prediction, valid: local_energy(prediction - image, valid),
+    "local_mean": lambda image, prediction, valid: local_mean(image, valid),
+    "residual_pattern": lambda image, prediction, valid: residual_pattern(prediction - image, valid),
+    "inner_product": inner_product,
+    "settled_map": lambda image, prediction, valid: settled_map((prediction - image).abs().sum(-3), valid),
+    "verdict_map": lambda image, prediction, valid: verdict_map((prediction - image).abs().sum(-3), valid),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("group", [(1,), (3,), (2, 2)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("masked", [False, True])
+def test_images_together_are_scored_as_each_alone(name, group, channels, masked, monkeypatch):
+    # In bands, and a few channels at a time.
+    monkeypatch.setattr(bands, "BAND_PIXELS", 1500)
+    monkeypatch.setattr(scoring, "VALUES_AT_A_TIME", 3000)
+    monkeypatch.setattr(scoring, "PATTERN_SAMPLE", 2000)
+    image = torch.stack([texture(56, 67, channels=channels, seed=seed, smooth=0.6 + 0.3 * seed) for seed in range(4)])
+    image[1] = with_defect(image[1], "spot", 20, 30, 12)
+    image = image[: int(np.prod(group))]
+    prediction = torch.stack([blind(each, seed=50 + seed, error=0.2 + 0.2 * seed) for seed, each in enumerate(image)])
+    valid = all_but_holes(image[0], seed=1) if masked else everything(image[0])
+    alone = torch.stack([SCORES[name](*pair, valid) for pair in zip(image, prediction, strict=True)])
+    together = SCORES[name](image.unflatten(0, group), prediction.unflatten(0, group), valid)
+    torch.testing.assert_close(together, alone.unflatten(0, group), rtol=2e-3, atol=2e-3)

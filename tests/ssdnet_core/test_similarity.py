@@ -152,3 +152,33 @@ def test_the_opposite_is_more_unlike_than_something_unrelated():
         for each in (-image, drawn(1, 64, 64, seed=1))
     )
     assert opposite > 1.3 > 1.0 > unrelated > 0.5
+
+
+@unhurried
+@given(
+    st.sampled_from([(1,), (3,), (2, 2)]),
+    st.sampled_from([1, 3]),
+    scales,
+    st.sampled_from([1, 2]),
+    seeds,
+    st.booleans(),
+)
+def test_images_together_are_as_unlike_their_predictions_as_each_alone(group, channels, scale, grid, seed, masked):
+    count = math.prod(group)
+    # Each of another contrast, and predicted worse than the one before.
+    levels = torch.arange(1.0, 1 + count)[:, None, None, None]
+    image = levels * drawn(count, channels, 33, 38, seed=seed)
+    prediction = image + 0.2 * levels**2 * drawn(count, channels, 33, 38, seed=seed + 1)
+    valid = torch.ones(1, 33, 38)
+    if masked:
+        valid[:, 5:20, 8:30] = 0
+    pairs = list(zip(image, prediction, strict=True))
+    image, prediction = (values.unflatten(0, group) for values in (image, prediction))
+    products = torch.stack([inner_products(*pair) for pair in pairs]).unflatten(0, group)
+    torch.testing.assert_close(inner_products(image, prediction), products, rtol=1e-4, atol=1e-3)
+    options = {"scale": scale, "sigma": 2.0, "grid": grid}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "BAND_PIXELS", 300)
+        together = dissimilarity(image, prediction, valid, **options)
+        alone = torch.stack([dissimilarity(*pair, valid, **options) for pair in pairs])
+    torch.testing.assert_close(together, alone.unflatten(0, group), rtol=1e-4, atol=1e-4)

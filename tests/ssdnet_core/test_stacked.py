@@ -1,8 +1,11 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from ssdnet_core.config import NetworkConfig
+from ssdnet_core.network import ReconstructionNetwork
 from ssdnet_core.stacked import stacked_convolution
 
 
@@ -33,3 +36,14 @@ def test_a_stacked_convolution_is_a_grouped_one_and_so_are_its_gradients(count, 
     ]
     for of_stacked, of_grouped in zip(*gradients, strict=True):
         torch.testing.assert_close(of_stacked, of_grouped)
+
+
+@pytest.mark.parametrize("unshuffle", [1, 2, 4])
+def test_each_convolution_of_the_network_can_be_stacked(unshuffle):
+    network = ReconstructionNetwork(3, NetworkConfig(width=8, unshuffle=unshuffle), images=2)
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert layers
+    for seed, layer in enumerate(layers):
+        features = drawn(2, layer.in_channels, 6, 8, seed=seed)
+        stacked = stacked_convolution(features, layer.weight, layer.bias, stride=layer.stride[0])
+        torch.testing.assert_close(stacked, layer(features), rtol=1e-4, atol=1e-5)
