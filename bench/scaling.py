@@ -33,6 +33,9 @@ def main() -> None:
     parser.add_argument("--workers", type=lambda text: [int(number) for number in text.split(",")], default=[1, 2])
     parser.add_argument("--group", type=int, default=1, help="images fitted together")
     options = parser.parse_args()
+    images, most = options.images * options.copies, max(options.workers) * (options.group + 1)
+    if images <= most:
+        parser.error(f"{images} images are too few for a rate: more than {most}, or fewer workers or a smaller group")
     options.out.mkdir(parents=True, exist_ok=True)
     head = about()
     night = options.out / f"night-{options.images}x{options.copies}"

@@ -4,6 +4,8 @@ Launching the hundreds of kernels of a step one by one takes a processor several
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -35,19 +37,30 @@ class Replayed:
 
     def _recorded(self, inputs: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
         self._inputs = [given.clone() for given in inputs]
-        graph = torch.cuda.CUDAGraph()
-        # Of the arguments' device: on another one's stream nothing would be recorded.
-        device = inputs[0].device
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        graph, device = torch.cuda.CUDAGraph(), inputs[0].device
+        stream = _recording_stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             # Libraries prepare themselves at their first call, which a recording must not contain.
             self._work(*self._inputs)
+            # While it records torch gives no cached memory back, and would find the device full.
+            torch.cuda.empty_cache()
             # Other threads read and write images meanwhile: only this one is recorded.
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 self._work(*self._inputs)
-            finally:
-                graph.capture_end()
+            except BaseException:
+                # A spoilt recording says so once more when it ends.
+                with suppress(RuntimeError):
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         torch.cuda.current_stream(device).wait_stream(stream)
         return graph
+
+
+@cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    # One for all recordings: torch keeps cached memory by stream, and none could use another's. Of the arguments'
+    # device: on another one's stream nothing would be recorded.
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

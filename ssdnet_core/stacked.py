@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
@@ -48,6 +49,7 @@ class _Overlapping(torch.autograd.Function):
         return _products(kernels, neighbourhoods)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
         neighbourhoods, kernels = ctx.saved_tensors
         outputs, inputs, side = kernels.shape[:3]
