@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssdnet_core.devices import in_double
+
 TRIM = 0.9
 TRIM_ROUNDS = 3
 RIDGE = 0.01
@@ -52,8 +54,8 @@ def _normal(points: Tensor, weight: Tensor) -> Bulk:
     covariance = centred @ centred.mT / (count - 1).clamp_min(1)
     variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None].clamp_min(1e-9)
     covariance = covariance + RIDGE * variance * torch.eye(points.shape[-2], device=points.device)
-    # In double precision: 18 x 18, and much the same on every device.
-    factor = torch.linalg.cholesky_ex(covariance.double()).L
-    identity = torch.eye(points.shape[-2], dtype=factor.dtype, device=points.device)
+    # 18 x 18, and much the same on every device.
+    factor = torch.linalg.cholesky_ex(in_double(covariance)).L
+    identity = torch.eye(points.shape[-2]).to(factor)
     whitening = torch.linalg.solve_triangular(factor, identity, upper=False).mT.to(points)
     return Bulk(mean[..., 0], whitening)

@@ -1,6 +1,7 @@
 """Which device computes, and with which arithmetic."""
 
 import torch
+from torch import Tensor
 
 from ssdnet_core.errors import DeviceUnavailableError
 
@@ -40,3 +41,8 @@ def _has_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities = torch.cpu.get_capabilities()
     return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def in_double(values: Tensor) -> Tensor:
+    """Return values in double precision: on their device, or on the processor where the device has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()

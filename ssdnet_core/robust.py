@@ -6,6 +6,7 @@ Each channel of (..., H, W) is treated alike and by itself, whichever image it i
 import torch
 from torch import Tensor
 
+from ssdnet_core.devices import in_double
 from ssdnet_core.filters import shrink, weighted_shrink
 from ssdnet_core.medians import counted_pixels, median, row_medians
 
@@ -64,8 +65,8 @@ def without_plane(values: Tensor, valid: Tensor) -> Tensor:
         total = weight.sum(1)[:, None, None].clamp_min(1e-6)
         normal = (weight @ products).view(-1, 3, 3) / total + ridge
         moment = ((weight * centred) @ basis)[:, :, None] / total
-        # In double precision: 3 x 3, and much the same on every device.
-        plane = torch.linalg.solve_ex(normal.double(), moment.double()).result[:, :, 0].to(values)
+        # 3 x 3, and much the same on every device.
+        plane = torch.linalg.solve_ex(in_double(normal), in_double(moment)).result[:, :, 0].to(values)
         distance = (centred - plane @ basis.T).abs()
         sigma = MAD_TO_SIGMA * row_medians(counted_pixels(distance.view_as(coarse), counted))[:, None]
         weight = base * (1 - (distance / (PLANE_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
