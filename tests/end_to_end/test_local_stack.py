@@ -81,7 +81,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.start()
     yield stack
     stack.process.terminate()
-    stack.process.wait(timeout=120)
+    stack.process.wait(timeout=300)
     left = marked(stack.home)
     for process in left:
         process.kill()
@@ -248,14 +248,14 @@ def test_ctrl_c_stops_everything_and_the_next_start_has_runs_galleries_and_switc
     schedule = f"deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
     stack.ask(schedule, {"active": True}, method="PATCH")
     scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_ASC"}
-    [planned, *_] = wait_for(lambda: stack.ask("flow_runs/filter", scheduled), what="the next run", timeout=30)
+    [planned, *_] = wait_for(lambda: stack.ask("flow_runs/filter", scheduled), what="the next run", timeout=120)
     start = datetime.fromisoformat(planned["expected_start_time"]).astimezone(ZoneInfo("Europe/Madrid"))
     assert (start.hour, start.minute) == (3, 0)
 
     ports = stack.ports
     assert len(ports) == 5
     stack.process.send_signal(signal.SIGINT)
-    stack.process.wait(timeout=120)
+    stack.process.wait(timeout=300)
     assert "Traceback" not in stack.told()
     assert not marked(stack.home)
     assert not [port for port in ports if accepts(port)]
