@@ -26,8 +26,9 @@ from flows.settings import settings_from
 from ssdnet_core.config import Config
 from ssdnet_core.devices import resolve_device, resolve_precision
 from ssdnet_core.errors import SsdnetError
+from ssdnet_core.evidence import gather_evidence
 from ssdnet_core.fitting import fit
-from ssdnet_core.localization import localize_prepared, prepared
+from ssdnet_core.localization import judged, prepared
 from ssdnet_core.network import ReconstructionNetwork, stride
 from ssdnet_core.preparation import WorkingImage
 from ssdnet_core.reconstruction import reconstruct_blind
@@ -46,10 +47,10 @@ class Timing:
     ----------
     side, group
         Working size and images in the group.
-    prepare_s
-        CPU seconds an image; beside a GPU threads prepare the next group meanwhile.
+    prepare_s, judge_s
+        CPU seconds an image; beside a GPU threads prepare the next group and judge the last one meanwhile.
     fit_s, blind_s, score_s, whole_s
-        Seconds an image; ``whole_s`` with the verdict, on a processor with the preparation, too.
+        Seconds an image; ``whole_s`` with all that is scored, on a processor with preparation and verdict, too.
     images_per_s
         By ``whole_s``.
     peak_bytes
@@ -63,6 +64,7 @@ class Timing:
     side: int
     group: int
     prepare_s: float
+    judge_s: float
     fit_s: float
     blind_s: float
     score_s: float
@@ -160,20 +162,23 @@ def _timed(side: int, group: int, config: Config, *, repeats: int) -> Timing:
     matmul = max(matmul, _matmul_rate(device, dtype))
     moments = len(config.reconstruction.moments)
     prepare_s = _best(lambda: _prepared(images, config), torch.device("cpu"), repeats=repeats) / len(images)
-    whole_s = _best(lambda: localize_prepared(working, config), device, repeats=repeats) / group
+    evidence = gather_evidence(working, config)
+    judge_s = _best(lambda: [judged(found, config) for found in evidence], torch.device("cpu"), repeats=repeats) / group
+    whole_s = _best(lambda: gather_evidence(working, config), device, repeats=repeats) / group
     if device.type == "cpu":
-        whole_s += prepare_s
+        whole_s += prepare_s + judge_s
     rate = config.fit.steps * step_flop / fit_s
     return Timing(
         side=side,
         group=group,
         prepare_s=prepare_s,
+        judge_s=judge_s,
         fit_s=fit_s,
         blind_s=moments * blind_s,
         score_s=moments * score_s,
         whole_s=whole_s,
         images_per_s=1 / whole_s,
-        peak_bytes=_peak(lambda: localize_prepared(working, config), device) / group,
+        peak_bytes=_peak(lambda: gather_evidence(working, config), device) / group,
         step_flop=step_flop,
         fit_flop_per_s=rate,
         matmul_flop_per_s=matmul,
@@ -224,14 +229,21 @@ def _once(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _table(timings: Sequence[Timing]) -> str:
-    header = "size,group,prepare s,fit s,blind s,score s,whole s,images/s,MB,GFLOP a step,GFLOP/s,of a matmul's"
+    header = "size,group,prepare s,judge s,fit s,blind s,score s,whole s,images/s,MB,GFLOP a step,GFLOP/s,of a matmul's"
     rows = [
         [
             str(timing.side),
             str(timing.group),
             *(
                 f"{seconds:.4f}"
-                for seconds in (timing.prepare_s, timing.fit_s, timing.blind_s, timing.score_s, timing.whole_s)
+                for seconds in (
+                    timing.prepare_s,
+                    timing.judge_s,
+                    timing.fit_s,
+                    timing.blind_s,
+                    timing.score_s,
+                    timing.whole_s,
+                )
             ),
             f"{timing.images_per_s:.2f}",
             f"{timing.peak_bytes / 1e6:.0f}",

@@ -25,7 +25,7 @@ class StubFit(WorkerPlugin):
         from ssdnet_core import groups, localization
 
         localization.prepared = prepared
-        groups.localize_prepared_group = localize_prepared_group
+        groups.evidence_of_group = evidence_of_group
 
 
 @dataclass(frozen=True)
@@ -43,29 +43,33 @@ def prepared(image: np.ndarray, mask: np.ndarray | None, config: Config) -> Stub
     return StubImage((height, width), mark=int(image[0].sum()))
 
 
-def localize_prepared_group(working: Sequence[StubImage], config: Config, *, size: int | None = None) -> list[Any]:
-    """Return a made result for each image."""
+def evidence_of_group(working: Sequence[StubImage], config: Config, *, size: int | None = None) -> list[Any]:
+    """Return made evidence of each image."""
     del size
-    return [made_result(image, config) for image in working]
+    return [made_evidence(image, config) for image in working]
 
 
-def made_result(image: StubImage, config: Config) -> Any:
+def made_evidence(image: StubImage, config: Config) -> Any:
     """Return noise that compresses as badly as a real map, with a region in a tenth of the images."""
-    from ssdnet_core.localization import Localization
-    from ssdnet_core.regions import Region
+    import torch
+
+    from ssdnet_core.evidence import Evidence
 
     shape = working_shape(image.original_shape, working_size=config.working_size)
-    mark = image.mark
-    noise = np.random.default_rng(mark).standard_gamma(1.0, shape).astype(np.float32)
-    defective = mark % DEFECTIVE == 0
-    region = Region(top=2, left=2, bottom=9, right=12, area=60, peak=30.0, centroid=(5.0, 6.5))
-    return Localization(
-        working_map=noise,
-        working_background=np.zeros((*shape, 1), dtype=np.float32),
-        score=float(noise.max()),
-        defective=defective,
-        regions=(region,) if defective else (),
+    noise = np.random.default_rng(image.mark).standard_gamma(1.0, shape).astype(np.float32)
+    judged = torch.zeros(shape)
+    if image.mark % DEFECTIVE == 0:
+        judged[2:9, 2:12] = 30.0
+    return Evidence(
+        scores=torch.from_numpy(noise),
+        judged=judged,
+        background=torch.zeros((*shape, 1)),
+        restless=torch.ones(()),
+        unlikeness=torch.zeros(()),
+        area=float(shape[0] * shape[1]),
         original_shape=image.original_shape,
+        frame=(0, 0, 0, 0),
+        constant=False,
         seconds=0.0,
     )
 

@@ -41,7 +41,7 @@ def fit(
     """
     generator = torch.Generator().manual_seed(config.seed)
     side = config.network.unshuffle
-    network = _fresh_network(pixels.shape[1], config, images=len(pixels)).to(pixels.device)
+    network = _fresh_network(pixels, config)
     optimizer = FlatAdamW(network, config.fit, dtype=dtype)
     crop = crop_size(pixels.shape[-2:], config)
     blocks = block_sizes(crop, config.corruption)
@@ -128,10 +128,10 @@ def random_crops(*images: Tensor, crop: tuple[int, int], count: int, generator: 
     return (torch.stack([values[place] for place in places]) for values in images)
 
 
-def _fresh_network(channels: int, config: Config, *, images: int) -> ReconstructionNetwork:
+def _fresh_network(pixels: Tensor, config: Config) -> ReconstructionNetwork:
     # Built without values and filled from a generator of its own: torch's global one belongs to the caller.
     with torch.device("meta"):
-        network = ReconstructionNetwork(channels, config.network, images=images)
-    network = network.to_empty(device="cpu")
+        network = ReconstructionNetwork(pixels.shape[1], config.network, images=len(pixels))
+    network = network.to_empty(device=pixels.device)
     network.initialise(torch.Generator().manual_seed(config.seed))
     return network

@@ -15,7 +15,8 @@ import torch
 
 from ssdnet_core.config import MAX_GROUP, Config
 from ssdnet_core.devices import resolve_device
-from ssdnet_core.localization import Localization, localize_prepared, prepared
+from ssdnet_core.evidence import Evidence, gather_evidence
+from ssdnet_core.localization import Localization, judged, prepared
 from ssdnet_core.preparation import WorkingImage
 
 Item = TypeVar("Item")
@@ -57,25 +58,23 @@ def localize_group(
     config = config or Config()
     hidden = masks if masks is not None else [None] * len(images)
     working = [prepared(image, mask, config) for image, mask in zip(images, hidden, strict=True)]
-    return localize_prepared_group(working, config, size=size)
+    return [judged(evidence, config) for evidence in evidence_of_group(working, config, size=size)]
 
 
-def localize_prepared_group(
-    working: Sequence[WorkingImage], config: Config, *, size: int | None = None
-) -> list[Localization]:
-    """Localize many working images, as :func:`localize_group` does."""
+def evidence_of_group(working: Sequence[WorkingImage], config: Config, *, size: int | None = None) -> list[Evidence]:
+    """Fit and score many working images, as :func:`localize_group` does, and leave the verdict to the caller."""
     alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for index, image in enumerate(working):
         alike[tuple(image.pixels.shape)].append(index)
-    results: dict[int, Localization] = {}
+    found: dict[int, Evidence] = {}
     for shape, indices in alike.items():
-        localizations = in_groups(
+        evidence = in_groups(
             [working[index] for index in indices],
-            lambda group: localize_prepared(group, config),
+            lambda group: gather_evidence(group, config),
             size=group_size(shape, config, device=resolve_device(config.device), most=size),
         )
-        results.update(zip(indices, localizations, strict=True))
-    return [results[index] for index in range(len(working))]
+        found.update(zip(indices, evidence, strict=True))
+    return [found[index] for index in range(len(working))]
 
 
 def in_groups(items: Sequence[Item], work: Callable[[Sequence[Item]], list[Result]], *, size: int) -> list[Result]:

@@ -118,14 +118,16 @@ def _halving(inputs: int, outputs: int, *, images: int) -> nn.Sequential:
 @torch.no_grad()
 def _initialise_convolution(layer: nn.Conv2d, generator: torch.Generator) -> None:
     # As torch does by default, but from a given generator, and the same for the network of each image.
-    first = layer.weight.chunk(layer.groups)[0].clone()
-    bound = 1 / math.sqrt(first[0].numel())
-    nn.init.kaiming_uniform_(first, a=math.sqrt(5), generator=generator)
-    layer.weight.copy_(torch.cat([first] * layer.groups))
+    kernels = torch.empty(layer.out_channels // layer.groups, *layer.weight.shape[1:])
+    bound = 1 / math.sqrt(kernels[0].numel())
+    nn.init.kaiming_uniform_(kernels, a=math.sqrt(5), generator=generator)
+    _fill(layer.weight, kernels)
     if layer.bias is not None:
-        first = layer.bias.chunk(layer.groups)[0].clone()
-        nn.init.uniform_(first, -bound, bound, generator=generator)
-        layer.bias.copy_(torch.cat([first] * layer.groups))
+        _fill(layer.bias, nn.init.uniform_(torch.empty(len(kernels)), -bound, bound, generator=generator))
+
+
+def _fill(parameter: Tensor, of_image: Tensor) -> None:
+    parameter.view(-1, *of_image.shape).copy_(of_image)
 
 
 def _double(features: Tensor) -> Tensor:

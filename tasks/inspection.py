@@ -19,6 +19,7 @@ from tasks.side_work import SideWork
 from tasks.storage import Storage
 
 if TYPE_CHECKING:
+    from ssdnet_core.evidence import Evidence
     from ssdnet_core.localization import Localization
     from ssdnet_core.preparation import WorkingImage
 
@@ -82,7 +83,7 @@ def inspect_images(entries: Sequence[ImageEntry], inspection: Inspection) -> lis
 
     A map is written before its record, so that a record always has its map. What is wrong with an image is recorded,
     never raised: its group and the batch go on. While a group is fitted, the next one is read and the one before is
-    written; a single image takes no thread.
+    judged and written; a single image takes no thread.
     """
     records: list[ImageRecord] = []
     reading: list[Future[FetchedImage | Problem]] = []
@@ -91,12 +92,12 @@ def inspect_images(entries: Sequence[ImageEntry], inspection: Inspection) -> lis
         for group, following in pairwise([(), *fitting_groups(entries, inspection), ()]):
             fetched = [image.result() for image in reading]
             reading = [side_work.start(_fetched, entry, inspection) for entry in following]
-            outcomes = _fitted(fetched, inspection, side_work=side_work)
+            found = _fitted(fetched, inspection, side_work=side_work)
             # Where writing is slower than fitting, maps must not pile up in memory.
             records += [record.result() for record in writing]
             writing = [
-                side_work.start(_written, entry, outcome, inspection)
-                for entry, outcome in zip(group, outcomes, strict=True)
+                side_work.start(_judged_and_written, entry, of_image, inspection)
+                for entry, of_image in zip(group, found, strict=True)
             ]
         records += [record.result() for record in writing]
     place = {entry.index: number for number, entry in enumerate(entries)}
@@ -125,45 +126,46 @@ def _fetched(entry: ImageEntry, inspection: Inspection) -> FetchedImage | Proble
 
 def _fitted(
     images: Sequence[FetchedImage | Problem], inspection: Inspection, *, side_work: SideWork
-) -> "list[Localization | Problem]":
-    """Localize what could be fetched; the seconds of each are its own and its share of its group's."""
+) -> "list[Evidence | Problem]":
+    """Fit and score what could be fetched; the seconds of each are its own and its share of its group's."""
     ready = [image for image in images if isinstance(image, FetchedImage)]
     started, beside = time.process_time(), side_work.seconds
-    localized = iter(_localized([image.working for image in ready], inspection))
+    found = iter(_evidence([image.working for image in ready], inspection))
     elapsed, beside = time.process_time() - started, side_work.seconds - beside
     # The process's time counts what was read and written meanwhile.
     share = max(0.0, 1 - beside / elapsed) if elapsed else 1.0
     return [
-        _with_seconds(next(localized), image, share=share) if isinstance(image, FetchedImage) else image
-        for image in images
+        _with_seconds(next(found), image, share=share) if isinstance(image, FetchedImage) else image for image in images
     ]
 
 
-def _with_seconds(outcome: "Localization | Problem", image: FetchedImage, *, share: float) -> "Localization | Problem":
-    if isinstance(outcome, PROBLEMS):
-        return outcome
-    return replace(outcome, seconds=image.seconds + share * outcome.seconds)
+def _with_seconds(found: "Evidence | Problem", image: FetchedImage, *, share: float) -> "Evidence | Problem":
+    if isinstance(found, PROBLEMS):
+        return found
+    return replace(found, seconds=image.seconds + share * found.seconds)
 
 
-def _localized(images: "Sequence[WorkingImage]", inspection: Inspection) -> "list[Localization | Problem]":
+def _evidence(images: "Sequence[WorkingImage]", inspection: Inspection) -> "list[Evidence | Problem]":
     # torch takes seconds to import: the flow's process, which only hands images out, does without.
-    from ssdnet_core.groups import localize_prepared_group
+    from ssdnet_core.groups import evidence_of_group
 
     try:
-        return [*localize_prepared_group(images, inspection.config, size=inspection.group)]
+        return [*evidence_of_group(images, inspection.config, size=inspection.group)]
     except PROBLEMS as problem:
         if len(images) == 1:
             return [problem]
     # One of them, as a rule: it is not its neighbours' fault.
     half = len(images) // 2
-    return [*_localized(images[:half], inspection), *_localized(images[half:], inspection)]
+    return [*_evidence(images[:half], inspection), *_evidence(images[half:], inspection)]
 
 
-def _written(entry: ImageEntry, outcome: "Localization | Problem", inspection: Inspection) -> ImageRecord:
+def _judged_and_written(entry: ImageEntry, found: "Evidence | Problem", inspection: Inspection) -> ImageRecord:
+    from ssdnet_core.localization import judged
+
     try:
-        if isinstance(outcome, PROBLEMS):
-            raise outcome
-        record = _inspected(entry, outcome, inspection)
+        if isinstance(found, PROBLEMS):
+            raise found
+        record = _inspected(entry, judged(found, inspection.config), inspection)
     except PROBLEMS as problem:
         reason = str(problem) or "not enough memory: give the workers more, or set a smaller working_size"
         # Without an ETag it was listed as what cannot be read under its key.

@@ -6,8 +6,8 @@ import torch
 
 from ssdnet_core import Config, localize, localize_group
 from ssdnet_core.fitting import fit
-from ssdnet_core.groups import localize_prepared_group
-from ssdnet_core.localization import prepared
+from ssdnet_core.groups import evidence_of_group
+from ssdnet_core.localization import judged, prepared
 from ssdnet_core.replay import Replayed
 from ssdnet_core.synthetic import sample
 
@@ -92,9 +92,9 @@ def test_a_group_that_is_too_large_for_the_memory_is_halved():
         # As if the estimate had been far too low.
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("ssdnet_core.groups.bytes_per_image", lambda shape, config: 1)
-            results = localize_prepared_group(images, CUDA, size=64)
+            results = evidence_of_group(images, CUDA, size=64)
     finally:
         del hoard
         torch.cuda.empty_cache()
     assert len(results) == 64
-    assert all(result.defective for result in results)
+    assert all(judged(result, CUDA).defective for result in results)

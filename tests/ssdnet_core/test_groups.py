@@ -151,11 +151,11 @@ config = Config().updated(
 )
 images = [np.random.default_rng(seed).integers(0, 256, (256, 256, 3), dtype=np.uint8) for seed in range(8)]
 alone = [localize(image, config=config).score for image in images]
-sizes, plain = [], groups.localize_prepared
+sizes, plain = [], groups.gather_evidence
 def noted(group, config):
     sizes.append(len(group))
     return plain(group, config)
-groups.localize_prepared = noted
+groups.gather_evidence = noted
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 150 * 2**20, -1))
 scores = [result.score for result in localize_group(images, config=config, size=8)]

@@ -5,7 +5,15 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ssdnet_core import Config, DeviceUnavailableError, InvalidConfigError, InvalidImageError, localization, localize
+from ssdnet_core import (
+    Config,
+    DeviceUnavailableError,
+    InvalidConfigError,
+    InvalidImageError,
+    fitting,
+    localization,
+    localize,
+)
 from ssdnet_core.localization import Localization, enlarge_map
 from ssdnet_core.metrics import pixel_auroc
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
@@ -116,7 +124,7 @@ def test_regions_below_the_least_area_are_left_out():
 
 def test_the_fused_map_is_the_highest_of_the_moments(monkeypatch):
     # Before it is smoothed.
-    monkeypatch.setattr(localization, "settled_map", lambda scores, valid: scores, raising=False)
+    monkeypatch.setattr("ssdnet_core.evidence.settled_map", lambda scores, valid: scores)
     image = textile("weave", "hole", seed=1).pixels
     maps = {
         moments: light(image, fit__steps=6, reconstruction__moments=moments).working_map
@@ -347,13 +355,13 @@ def test_masked_pixels_of_the_background_are_filled_with_texture():
 
 def test_the_paper_preset_runs_with_the_perceptual_loss(monkeypatch):
     calls = []
-    plain = localization.fit.__globals__["reconstruction_loss"]
+    plain = fitting.reconstruction_loss
 
     def noted(*arguments, **options):
         calls.append(options["config"].perceptual_weight)
         return plain(*arguments, **options)
 
-    monkeypatch.setattr("ssdnet_core.fitting.reconstruction_loss", noted)
+    monkeypatch.setattr(fitting, "reconstruction_loss", noted)
     image = textile("weave", "hole").pixels
     maps = {}
     for preset in ("default", "paper"):

@@ -251,7 +251,7 @@ def test_while_a_group_is_fitted_the_next_is_read_and_the_one_before_is_written(
     happened = {name: threading.Event() for name in ("c.png", "f.png", "0000000.json", "0000003.json")}
     # What each fit waits for, the first of which has nothing to fit: one after the other, all would wait in vain.
     awaited = [[], ["c.png"], ["f.png", "0000000.json"], ["0000003.json"]]
-    plain, seen = groups.localize_prepared_group, []
+    plain, seen = groups.evidence_of_group, []
 
     def fit(working, config, *, size):
         seen.extend(happened[name].wait(30) for name in awaited.pop(0))
@@ -261,7 +261,7 @@ def test_while_a_group_is_fitted_the_next_is_read_and_the_one_before_is_written(
         if event := happened.get(Path(key).name):
             event.set()
 
-    monkeypatch.setattr(groups, "localize_prepared_group", fit)
+    monkeypatch.setattr(groups, "evidence_of_group", fit)
     inspection = night.inspection(group=2)
     watched = replace(
         inspection,
@@ -287,7 +287,7 @@ def test_an_image_that_the_memory_does_not_hold_fails_and_its_group_does_not(nig
     mask = np.full((96, 80), 255, dtype=np.uint8)
     mask[:20] = 0
     Image.fromarray(mask).save(night.masks / "huge.png")
-    plain, fitted = groups.localize_prepared, []
+    plain, fitted = groups.gather_evidence, []
 
     def fit(group, config):
         if any(not image.valid.all() for image in group):
@@ -295,7 +295,7 @@ def test_an_image_that_the_memory_does_not_hold_fails_and_its_group_does_not(nig
         fitted.append(len(group))
         return plain(group, config)
 
-    monkeypatch.setattr(groups, "localize_prepared", fit)
+    monkeypatch.setattr(groups, "gather_evidence", fit)
     records = {record.key: record for record in inspect_images(night.entries(), night.inspection(group=5))}
     huge = records.pop("huge.png")
     assert (huge.status, huge.lasting) == ("failed", False)

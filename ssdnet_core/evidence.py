@@ -1,0 +1,167 @@
+"""What is known of an image before the verdict: fit, reconstruct blind and score, of one image or of many together.
+
+All that a device does; :func:`ssdnet_core.localization.judged` is work for a processor, beside the next group's fit.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssdnet_core.config import Config
+from ssdnet_core.devices import resolve_device, resolve_precision
+from ssdnet_core.filters import complete
+from ssdnet_core.fitting import fit
+from ssdnet_core.homogeneity import unlikeness_of_parts
+from ssdnet_core.network import stride
+from ssdnet_core.preparation import WorkingImage
+from ssdnet_core.restlessness import restlessness
+from ssdnet_core.scoring import anomaly_map, image_energy, settled_map, verdict_map
+from ssdnet_core.tiles import reconstruct_in_tiles
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the device has found in one image, on the processor.
+
+    Attributes
+    ----------
+    scores, judged
+        (h, w), the anomaly map, and as the verdict reads it.
+    background
+        (h, w, C), the blind prediction, in the image's units.
+    restless, unlikeness
+        (), of the normal surface, and of the image's parts.
+    area
+        Working pixels that count.
+    original_shape, frame, constant
+        As of the :class:`~ssdnet_core.preparation.WorkingImage`, whose pixels need not be kept.
+    seconds
+        CPU seconds of this process; in a group an equal share.
+    """
+
+    scores: Tensor
+    judged: Tensor
+    background: Tensor
+    restless: Tensor
+    unlikeness: Tensor
+    area: float
+    original_shape: tuple[int, int]
+    frame: tuple[int, int, int, int]
+    constant: bool
+    seconds: float
+
+
+def gather_evidence(group: Sequence[WorkingImage], config: Config) -> list[Evidence]:
+    """Fit and score working images of one shape together, each as it is alone."""
+    started = time.process_time()
+    scored = iter(_fitted_and_scored([working for working in group if not working.constant], config))
+    found = [_unscored(working) if working.constant else next(scored) for working in group]
+    seconds = (time.process_time() - started) / max(1, len(group))
+    return [
+        Evidence(
+            **vars(of_image),
+            area=float(working.valid.sum()),
+            original_shape=working.original_shape,
+            frame=working.frame,
+            constant=working.constant,
+            seconds=seconds,
+        )
+        for working, of_image in zip(group, found, strict=True)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """The first five of :class:`Evidence`, of one image or with a leading axis of several."""
+
+    scores: Tensor
+    judged: Tensor
+    background: Tensor
+    restless: Tensor
+    unlikeness: Tensor
+
+    def apart(self) -> "list[_Scored]":
+        """Return what was found in each image of a group, on the processor."""
+        device = self.scores.device
+        # Into memory that a GPU reaches by itself: a page at a time takes ten times as long.
+        here = [values.to("cpu", non_blocking=device.type == "cuda") for values in vars(self).values()]
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()
+        return [_Scored(*of_image) for of_image in zip(*here, strict=True)]
+
+
+def _unscored(working: WorkingImage) -> _Scored:
+    nothing = torch.zeros_like(working.valid[0])
+    (background,) = _in_original_units(torch.zeros_like(working.pixels)[None], [working])
+    return _Scored(nothing, nothing, background, restless=torch.ones(()), unlikeness=torch.zeros(()))
+
+
+def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[_Scored]:
+    if not group:
+        return []
+    device = resolve_device(config.device)
+    dtype = resolve_precision(config.precision, device)
+    alike = _alike(group)
+    pixels = torch.stack([working.pixels for working in group]).to(device)
+    counted = [group[images[0]].valid.to(device) for images in alike]
+    valid = torch.empty_like(pixels[:, :1])
+    for images, flags in zip(alike, counted, strict=True):
+        valid[images] = flags
+    energies = [_own_energy(pixels[images], flags, config) for images, flags in zip(alike, counted, strict=True)]
+    fused = torch.zeros_like(valid[:, 0])
+    predictions = torch.zeros_like(pixels)
+    for predictions in _predictions(pixels, valid, config, dtype=dtype):
+        for images, flags, energy in zip(alike, counted, energies, strict=True):
+            scores = anomaly_map(pixels[images], predictions[images], flags, config=config.score, own_energy=energy)
+            # Early and late networks know different defects: the higher score of each pixel counts.
+            fused[images] = torch.maximum(fused[images], scores)
+    found: dict[int, _Scored] = {}
+    for images, flags in zip(alike, counted, strict=True):
+        settled = settled_map(fused[images], flags)
+        judged = verdict_map(settled, flags)
+        together = _Scored(
+            scores=settled,
+            judged=judged,
+            background=_in_original_units(predictions[images], [group[index] for index in images]),
+            restless=restlessness(judged, flags),
+            unlikeness=unlikeness_of_parts(pixels[images], flags),
+        )
+        found.update(zip(images, together.apart(), strict=True))
+    return [found[index] for index in range(len(group))]
+
+
+def _alike(group: Sequence[WorkingImage]) -> list[list[int]]:
+    """Return which images count the same pixels, and so can be scored together."""
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for index, working in enumerate(group):
+        alike[np.packbits(working.valid.numpy() > 0).tobytes()].append(index)
+    return list(alike.values())
+
+
+def _predictions(pixels: Tensor, valid: Tensor, config: Config, *, dtype: torch.dtype) -> Iterator[Tensor]:
+    if config.fit.steps == 0:
+        # Without a network nothing is known but the mean, which is 0.
+        yield torch.zeros_like(pixels)
+    for _, networks in fit(pixels, valid, config, dtype=dtype):
+        yield reconstruct_in_tiles(
+            networks, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
+        )
+
+
+def _own_energy(pixels: Tensor, valid: Tensor, config: Config) -> Tensor | None:
+    # Where pixels are missing they are filled by each prediction anew.
+    return image_energy(pixels, valid) if config.score.local_energy > 0 and complete(valid) else None
+
+
+def _in_original_units(backgrounds: Tensor, group: Sequence[WorkingImage]) -> Tensor:
+    mean = torch.stack([working.mean for working in group]).to(backgrounds)
+    std, white = (
+        torch.tensor([float(value) for value in values])[:, None, None, None].to(backgrounds)
+        for values in zip(*((working.std, working.full_range) for working in group), strict=True)
+    )
+    return ((backgrounds * std + mean) * white).permute(0, 2, 3, 1).contiguous()
