@@ -7,15 +7,19 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from typing import IO
 
 from ssdnet_core.errors import SsdnetError
 
 START_TIMEOUT = 90.0
 _servers: list["subprocess.Popen[bytes]"] = []
 """Keeps the pipe open whose end tells the server to stop."""
+_complaints: list[IO[bytes]] = []
+"""The servers' standard errors, files as long as they run."""
 HEARTBEAT = 30
 """Seconds; what `infra/automations.py` expects of a run that is alive."""
 
@@ -46,12 +50,13 @@ def start_prefect_server() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     port = _free_port()
+    _complaints.append(tempfile.TemporaryFile())  # noqa: SIM115 - for as long as the server runs
     _servers.append(
         subprocess.Popen(
             [sys.executable, "-m", "flows.embedded_server", str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=_complaints[-1],
             # A session of its own: Ctrl-C is for the command, which still has its last state to report.
             start_new_session=True,
         )
@@ -65,7 +70,7 @@ def wait_until_ready(timeout: float = START_TIMEOUT) -> None:
     Raises
     ------
     EmbeddedServerError
-        If it does not within ``timeout`` seconds.
+        If it does not within ``timeout`` seconds, or this process started it and it ended.
     """
     address = os.environ["PREFECT_API_URL"]
     deadline = time.monotonic() + timeout
@@ -74,11 +79,23 @@ def wait_until_ready(timeout: float = START_TIMEOUT) -> None:
             with urllib.request.urlopen(f"{address}/health", timeout=5):
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
+            _check_servers()
             time.sleep(0.1)
     raise EmbeddedServerError(
         f"the Prefect API at {address} does not answer within {timeout:.0f} s: start `prefect server start` "
         "yourself and set PREFECT_API_URL to see why"
     )
+
+
+def _check_servers() -> None:
+    for server, complaint in zip(_servers, _complaints, strict=True):
+        if (status := server.poll()) is not None:
+            complaint.seek(0)
+            said = complaint.read().decode(errors="replace").strip() or "nothing"
+            raise EmbeddedServerError(
+                f"the command's own Prefect server ended with status {status}: is Prefect installed as "
+                f"constraints.txt has it? It said: {said.splitlines()[-1]}"
+            )
 
 
 def _free_port() -> int:

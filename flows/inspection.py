@@ -87,7 +87,7 @@ def inspect(
         masks: Folder or s3://bucket/prefix of masks, named as their images: white where to inspect, black where not.
         config: Settings of the method.
         scheduler: Address of a Dask scheduler, tcp://host:8786; by default $SSDNET_SCHEDULER, or else workers here.
-        workers: Number of workers started here; by default one for each GPU, else for each core.
+        workers: Number of workers started here; by default three for each GPU, else one for each core.
         group: Images fitted together, at most 256; by default 128 on a GPU, 1 on a processor. A GPU whose memory does
             not hold as many takes fewer.
         retry_failed: Try images again that cannot be inspected for a reason of their own, too.

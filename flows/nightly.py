@@ -61,7 +61,7 @@ def nightly(
             Images that have one are measured; those without are inspected as ever.
         config: Settings of the method.
         scheduler: Address of a Dask scheduler, tcp://host:8786; by default $SSDNET_SCHEDULER, or else workers here.
-        workers: Number of workers started here; by default one for each GPU, else for each core.
+        workers: Number of workers started here; by default three for each GPU, else one for each core.
         group: Images fitted together, at most 256; by default 128 on a GPU, 1 on a processor. A GPU whose memory does
             not hold as many takes fewer.
         refit: Inspect every image again, those that are done as well.

@@ -39,7 +39,7 @@ Scheduler = Annotated[
     typer.Option(help="Dask scheduler: tcp:// or tls://host:8786. [default: $SSDNET_SCHEDULER, or workers here]"),
 ]
 WorkerCount = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Workers here. [default: one a GPU, else one a core]")
+    int | None, typer.Option("--workers", min=1, help="Workers here. [default: three a GPU, else one a core]")
 ]
 GroupSize = Annotated[
     int | None,

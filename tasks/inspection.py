@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from ssdnet_core.localization import Localization
     from ssdnet_core.preparation import WorkingImage
 
-THREADS = 8
-"""That read and write beside the fit of a group; with an object store they mostly wait."""
+THREADS = 4
+"""That read, judge and write beside the fit of a group. Twice as many take the interpreter from the fit on a GPU."""
+
+REMOTE_THREADS = 8
+"""With an object store they mostly wait."""
 
 PIXELS_TOGETHER = 2**24
 """Working pixels of a group at most, 256 images of 256 x 256: a worker holds a gigabyte of the groups that are read,
@@ -88,7 +91,8 @@ def inspect_images(entries: Sequence[ImageEntry], inspection: Inspection) -> lis
     records: list[ImageRecord] = []
     reading: list[Future[FetchedImage | Problem]] = []
     writing: list[Future[ImageRecord]] = []
-    with SideWork(threads=min(THREADS, len(entries)) if len(entries) > 1 else 0) as side_work:
+    threads = THREADS if inspection.source.is_local and inspection.folder.is_local else REMOTE_THREADS
+    with SideWork(threads=min(threads, len(entries)) if len(entries) > 1 else 0) as side_work:
         for group, following in pairwise([(), *fitting_groups(entries, inspection), ()]):
             fetched = [image.result() for image in reading]
             reading = [side_work.start(_fetched, entry, inspection) for entry in following]

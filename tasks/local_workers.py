@@ -45,6 +45,12 @@ SETTINGS: dict[str, Any] = {
 # No dashboard, since nobody is told its address; the server that it is part of would listen everywhere.
 LOOPBACK_ONLY = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
 
+WORKERS_A_GPU = 3
+"""That share it by default: one alone leaves it idle while Python reads, judges and writes (docs/PERFORMANCE.md)."""
+
+CORES_A_GPU_WORKER = 4
+"""At least, or fewer workers share a GPU."""
+
 MEMORY_SHARE = 0.8
 """Of the memory that this machine, or its container, has for all workers together."""
 
@@ -58,7 +64,7 @@ class LocalWorker:
     memory_limit
         In bytes; a worker that comes near it is ended before the machine swaps.
     gpu
-        The GPU it owns, as ``CUDA_VISIBLE_DEVICES`` names it; None for a core.
+        The GPU it owns or shares, as ``CUDA_VISIBLE_DEVICES`` names it; None for a core.
     """
 
     memory_limit: int
@@ -76,19 +82,25 @@ class LocalWorker:
 
 
 def local_workers(count: int | None = None, *, device: str = "auto") -> tuple[LocalWorker, ...]:
-    """Return the workers that this machine should have: one for each GPU if the device may be one, else for each core.
+    """Return the workers that this machine should have: a few for each GPU if the device may be one, else one a core.
 
     Parameters
     ----------
     count
-        Of workers, at most one for each GPU; None makes as many as there are GPUs or cores.
+        Of workers, which own the GPUs in turn; None makes three for each GPU if there are four cores to each of
+        them, or as many as there are cores.
     device
         The settings' device.
     """
     gpus = visible_gpus() if device.partition(":")[0] in ("auto", "cuda") else ()
-    owned: tuple[str | None, ...] = gpus[:count] if gpus else (None,) * (count or CPU_COUNT)
+    number = count or _workers_on(len(gpus)) or CPU_COUNT
+    owned = [gpus[worker % len(gpus)] if gpus else None for worker in range(number)]
     memory_limit = int(MEMORY_SHARE * MEMORY_LIMIT / len(owned))
     return tuple(LocalWorker(memory_limit=memory_limit, gpu=gpu) for gpu in owned)
+
+
+def _workers_on(gpus: int) -> int:
+    return gpus * max(1, min(WORKERS_A_GPU, CPU_COUNT // (CORES_A_GPU_WORKER * max(1, gpus))))
 
 
 def visible_gpus() -> tuple[str, ...]:

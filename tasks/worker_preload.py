@@ -5,12 +5,23 @@ import threading
 from importlib import import_module
 from typing import Any
 
+from tasks.local_workers import GPU
+
 
 def dask_setup(worker: Any) -> None:
     """Leave Ctrl-C to the command, and load the method while the first images are on their way.
 
     A terminal sends the interrupt to all processes; the command takes its workers down itself.
     """
-    del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=import_module, args=("ssdnet_core.groups",), daemon=True).start()
+    owns_gpu = GPU in worker.state.total_resources
+    threading.Thread(target=_load_method, kwargs={"open_gpu": owns_gpu}, daemon=True).start()
+
+
+def _load_method(*, open_gpu: bool) -> None:
+    import_module("ssdnet_core.groups")
+    if open_gpu:
+        # Its first use takes seconds.
+        import torch
+
+        torch.zeros(1, device="cuda")

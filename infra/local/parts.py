@@ -38,7 +38,7 @@ class StackSettings:
     images, results
         Folder or s3://bucket/prefix of the images of all lines, and of the batches.
     workers
-        Number of Dask workers; None takes one for each GPU, else one for each core.
+        Number of Dask workers; None takes three for each GPU, else one for each core.
     trial_storage
         Whether to start an S3 server for trying things, with a night to inspect in it.
     """

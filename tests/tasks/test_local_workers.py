@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-from dask.system import CPU_COUNT
 
 import tasks.local_workers
 from tasks.cluster import dask_client, fit_resources
@@ -16,11 +15,23 @@ from tasks.local_workers import local_workers, visible_gpus
 
 def test_workers_of_this_machine_own_what_the_device_may_use(monkeypatch):
     monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: ("0", "1"))
+    monkeypatch.setattr(tasks.local_workers, "CPU_COUNT", 2)
     assert [worker.gpu for worker in local_workers(device="auto")] == ["0", "1"]
     assert [worker.gpu for worker in local_workers(1, device="cuda")] == ["0"]
-    assert [worker.gpu for worker in local_workers(5, device="cuda")] == ["0", "1"]
-    assert [worker.gpu for worker in local_workers(device="cpu")] == [None] * CPU_COUNT
+    assert [worker.gpu for worker in local_workers(5, device="cuda")] == ["0", "1", "0", "1", "0"]
+    assert [worker.gpu for worker in local_workers(device="cpu")] == [None] * 2
     assert [worker.gpu for worker in local_workers(3, device="cpu")] == [None] * 3
+
+
+@pytest.mark.parametrize(("cores", "gpus", "each"), [(16, 1, 3), (16, 2, 2), (7, 1, 1), (64, 4, 3), (8, 8, 1)])
+def test_a_gpu_is_shared_by_as_many_workers_as_cores_can_feed(cores, gpus, each, monkeypatch):
+    names = tuple(map(str, range(gpus)))
+    monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: names)
+    monkeypatch.setattr(tasks.local_workers, "CPU_COUNT", cores)
+    workers = local_workers()
+    assert sorted(worker.gpu for worker in workers) == sorted(names * each)
+    assert len({worker.memory_limit for worker in workers}) == 1
+    assert workers[0].memory_limit == int(0.8 * tasks.local_workers.MEMORY_LIMIT / (gpus * each))
 
 
 def test_workers_of_this_machine_share_what_the_process_may_use_not_what_the_machine_has():
