@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from tasks.local_workers import WORKERS_A_GPU
 from tests.conftest import ROOT
 
 
@@ -114,7 +115,7 @@ def test_the_example_explains_every_variable_and_no_other(infra):
     assert documented - {"COMPOSE_PROFILES"} == used
 
 
-def test_only_gpu_workers_wait_for_a_profile_and_own_a_gpu(services):
+def test_only_gpu_workers_wait_for_a_profile_and_share_a_gpu(services):
     gpu = services["dask-worker-gpu"]
     assert gpu["profiles"] == ["gpu"]
     assert "--resources=GPU=1" in gpu["command"]
@@ -123,6 +124,7 @@ def test_only_gpu_workers_wait_for_a_profile_and_own_a_gpu(services):
     assert device["capabilities"] == ["gpu"]
     # The one device that a container sees is its first, whatever its number on the host.
     assert gpu["environment"]["CUDA_VISIBLE_DEVICES"] == "0"
+    assert gpu["deploy"]["replicas"] == f"${{SSDNET_GPU_WORKERS:-{WORKERS_A_GPU}}}"
     assert "profiles" not in services["dask-worker"]
 
 
