@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from flows.settings import settings_from
 from ssdnet_core.config import Config
 from ssdnet_core.devices import resolve_device, resolve_precision
-from ssdnet_core.errors import SsdnetError
+from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from ssdnet_core.evidence import gather_evidence
 from ssdnet_core.fitting import fit
 from ssdnet_core.localization import judged, prepared
@@ -105,6 +105,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     config = settings_from(options.preset, None, [*options.set, f"device={options.device}"])
+    if config.fit.steps == 0:
+        raise InvalidConfigError("fit.steps is 0, which leaves no fit to measure: set it to 1 or more")
     device = resolve_device(config.device)
     groups = options.groups or ((1, 4, 16, 64, 128, 256) if device.type == "cuda" else (1,))
     timings: list[Timing] = []
