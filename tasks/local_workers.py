@@ -48,8 +48,8 @@ LOOPBACK_ONLY = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "
 WORKERS_A_GPU = 3
 """That share it by default: one alone leaves it idle while Python reads, judges and writes (docs/PERFORMANCE.md)."""
 
-CORES_A_GPU_WORKER = 4
-"""At least, or fewer workers share a GPU."""
+CORES_A_GPU_WORKER, MEMORY_A_GPU_WORKER = 4, 4 * 2**30
+"""At least, or fewer workers share a GPU. A worker's peak with groups of 128 was 2.6 GiB."""
 
 MEMORY_SHARE = 0.8
 """Of the memory that this machine, or its container, has for all workers together."""
@@ -87,8 +87,8 @@ def local_workers(count: int | None = None, *, device: str = "auto") -> tuple[Lo
     Parameters
     ----------
     count
-        Of workers, which own the GPUs in turn; None makes three for each GPU if there are four cores to each of
-        them, or as many as there are cores.
+        Of workers, which own the GPUs in turn; None makes three for each GPU if there are four cores and 4 GiB to
+        each of them, or as many as there are cores.
     device
         The settings' device.
     """
@@ -100,7 +100,10 @@ def local_workers(count: int | None = None, *, device: str = "auto") -> tuple[Lo
 
 
 def _workers_on(gpus: int) -> int:
-    return gpus * max(1, min(WORKERS_A_GPU, CPU_COUNT // (CORES_A_GPU_WORKER * max(1, gpus))))
+    if not gpus:
+        return 0
+    fed = min(CPU_COUNT // CORES_A_GPU_WORKER, int(MEMORY_SHARE * MEMORY_LIMIT) // MEMORY_A_GPU_WORKER)
+    return gpus * max(1, min(WORKERS_A_GPU, fed // gpus))
 
 
 def visible_gpus() -> tuple[str, ...]:

@@ -194,10 +194,10 @@ def _dask_workers(
         counted = (*command, "--nworkers", str(len(workers)))
         yield Part(name="Dask workers", command=counted, answers=all_there, environment=environment)
         return
-    for worker in workers:
+    for number, worker in enumerate(workers, start=1):
         resources = ",".join(f"{name}={amount:g}" for name, amount in worker.resources.items())
         yield Part(
-            name=f"Dask worker of GPU {worker.gpu}",
+            name=f"Dask worker {number} on GPU {worker.gpu}",
             command=(*command, "--resources", resources),
             answers=all_there,
             environment=environment | worker.environment,

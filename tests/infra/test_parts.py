@@ -19,10 +19,11 @@ def settings(tmp_path):
     )
 
 
-def test_each_gpu_has_a_worker_of_its_own_that_declares_it(settings, monkeypatch):
+def test_each_worker_of_a_gpu_is_a_part_with_a_log_of_its_own_that_declares_it(settings, monkeypatch):
     monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: ("0", "3"))
-    _, *workers = parts(settings, PROJECT).cluster
-    assert [worker.environment["CUDA_VISIBLE_DEVICES"] for worker in workers] == ["0", "3"]
+    _, *workers = parts(replace(settings, workers=5), PROJECT).cluster
+    assert [worker.environment["CUDA_VISIBLE_DEVICES"] for worker in workers] == ["0", "3", "0", "3", "0"]
+    assert len({worker.name for worker in workers}) == 5
     for worker in workers:
         assert worker.command[worker.command.index("--resources") + 1] == "GPU=1"
         assert worker.command[worker.command.index("--nthreads") + 1] == "1"

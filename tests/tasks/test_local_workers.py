@@ -23,15 +23,19 @@ def test_workers_of_this_machine_own_what_the_device_may_use(monkeypatch):
     assert [worker.gpu for worker in local_workers(3, device="cpu")] == [None] * 3
 
 
-@pytest.mark.parametrize(("cores", "gpus", "each"), [(16, 1, 3), (16, 2, 2), (7, 1, 1), (64, 4, 3), (8, 8, 1)])
-def test_a_gpu_is_shared_by_as_many_workers_as_cores_can_feed(cores, gpus, each, monkeypatch):
+@pytest.mark.parametrize(
+    ("cores", "gibibytes", "gpus", "each"),
+    [(16, 128, 1, 3), (16, 128, 2, 2), (7, 128, 1, 1), (64, 128, 4, 3), (8, 128, 8, 1), (16, 12, 1, 2), (64, 32, 4, 1)],
+)
+def test_a_gpu_is_shared_by_as_many_workers_as_cores_and_memory_can_feed(cores, gibibytes, gpus, each, monkeypatch):
     names = tuple(map(str, range(gpus)))
     monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: names)
     monkeypatch.setattr(tasks.local_workers, "CPU_COUNT", cores)
+    monkeypatch.setattr(tasks.local_workers, "MEMORY_LIMIT", gibibytes * 2**30)
     workers = local_workers()
     assert sorted(worker.gpu for worker in workers) == sorted(names * each)
     assert len({worker.memory_limit for worker in workers}) == 1
-    assert workers[0].memory_limit == int(0.8 * tasks.local_workers.MEMORY_LIMIT / (gpus * each))
+    assert workers[0].memory_limit == int(0.8 * gibibytes * 2**30 / (gpus * each))
 
 
 def test_workers_of_this_machine_share_what_the_process_may_use_not_what_the_machine_has():
