@@ -16,10 +16,8 @@ from typing import IO
 from ssdnet_core.errors import SsdnetError
 
 START_TIMEOUT = 90.0
-_servers: list["subprocess.Popen[bytes]"] = []
-"""Keeps the pipe open whose end tells the server to stop."""
-_complaints: list[IO[bytes]] = []
-"""The servers' standard errors, files as long as they run."""
+_servers: list[tuple["subprocess.Popen[bytes]", IO[bytes]]] = []
+"""Keeps the pipe open whose end tells the server to stop, and the file of its standard error."""
 HEARTBEAT = 30
 """Seconds; what `infra/automations.py` expects of a run that is alive."""
 
@@ -50,17 +48,16 @@ def start_prefect_server() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     port = _free_port()
-    _complaints.append(tempfile.TemporaryFile())  # noqa: SIM115 - for as long as the server runs
-    _servers.append(
-        subprocess.Popen(
-            [sys.executable, "-m", "flows.embedded_server", str(port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=_complaints[-1],
-            # A session of its own: Ctrl-C is for the command, which still has its last state to report.
-            start_new_session=True,
-        )
+    complaint = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the server runs
+    server = subprocess.Popen(
+        [sys.executable, "-m", "flows.embedded_server", str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=complaint,
+        # A session of its own: Ctrl-C is for the command, which still has its last state to report.
+        start_new_session=True,
     )
+    _servers.append((server, complaint))
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
 
 
@@ -88,7 +85,7 @@ def wait_until_ready(timeout: float = START_TIMEOUT) -> None:
 
 
 def _check_servers() -> None:
-    for server, complaint in zip(_servers, _complaints, strict=True):
+    for server, complaint in _servers:
         if (status := server.poll()) is not None:
             complaint.seek(0)
             said = complaint.read().decode(errors="replace").strip() or "nothing"

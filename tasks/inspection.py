@@ -20,7 +20,6 @@ from tasks.storage import Storage
 
 if TYPE_CHECKING:
     from ssdnet_core.evidence import Evidence
-    from ssdnet_core.localization import Localization
     from ssdnet_core.preparation import WorkingImage
 
 THREADS = 4
@@ -164,12 +163,10 @@ def _evidence(images: "Sequence[WorkingImage]", inspection: Inspection) -> "list
 
 
 def _judged_and_written(entry: ImageEntry, found: "Evidence | Problem", inspection: Inspection) -> ImageRecord:
-    from ssdnet_core.localization import judged
-
     try:
         if isinstance(found, PROBLEMS):
             raise found
-        record = _inspected(entry, judged(found, inspection.config), inspection)
+        record = _inspected(entry, found, inspection)
     except PROBLEMS as problem:
         reason = str(problem) or "not enough memory: give the workers more, or set a smaller working_size"
         # Without an ETag it was listed as what cannot be read under its key.
@@ -179,9 +176,11 @@ def _judged_and_written(entry: ImageEntry, found: "Evidence | Problem", inspecti
     return record
 
 
-def _inspected(entry: ImageEntry, result: "Localization", inspection: Inspection) -> ImageRecord:
+def _inspected(entry: ImageEntry, evidence: "Evidence", inspection: Inspection) -> ImageRecord:
     from ssdnet_core.devices import resolve_device
+    from ssdnet_core.localization import judged
 
+    result = judged(evidence, inspection.config)
     height, width = result.original_shape
     digest = write_map(inspection.folder, entry.index, result.working_map)
     return ImageRecord(
