@@ -22,6 +22,13 @@ from ssdnet_core.errors import SsdnetError
 from tasks.cluster import Workers
 from tasks.storage import Storage
 
+SCORES = {
+    "A (local energy)": "score.local_energy",
+    "B (residual pattern)": "score.residual_pattern",
+    "C (inner-product similarity)": "score.inner_product",
+    "D (local colour)": "score.local_colour",
+}
+
 VARIANTS: dict[str, dict[str, object]] = {
     "as built": {},
     "another seed": {"seed": 1},
@@ -31,12 +38,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "without patch shuffling": {"corruption.shuffle_ratio": 0.0},
     "without noise": {"corruption.noise": 0.0},
     "with the inner-product loss": {"loss.perceptual_weight": 0.5},
-    "without A (local energy)": {"score.local_energy": 0.0},
-    "without B (residual pattern)": {"score.residual_pattern": 0.0},
-    "without C (inner-product similarity)": {"score.inner_product": 0.0},
-    "A alone": {"score.residual_pattern": 0.0, "score.inner_product": 0.0},
-    "B alone": {"score.local_energy": 0.0, "score.inner_product": 0.0},
-    "C alone": {"score.local_energy": 0.0, "score.residual_pattern": 0.0},
+    **{f"without {score}": {setting: 0.0} for score, setting in SCORES.items()},
+    **{f"{score} alone": dict.fromkeys(set(SCORES.values()) - {setting}, 0.0) for score, setting in SCORES.items()},
     "half the steps": {"fit.steps": Config().fit.steps // 2},
     "twice the steps": {"fit.steps": Config().fit.steps * 2},
     "one moment": {"reconstruction.moments": (1.0,)},

@@ -129,16 +129,17 @@ class ReconstructionConfig(_Settings):
 
 
 class ScoreConfig(_Settings):
-    """Weights of the three score components in the anomaly map; 0 leaves one out."""
+    """Weights of the four score components in the anomaly map; 0 leaves one out."""
 
-    local_energy: float = Field(4.0, ge=0.0, le=100.0, description="Weight of the local filter energy.")
-    residual_pattern: float = Field(1.0, ge=0.0, le=100.0, description="Weight of the residual's unusual patterns.")
+    local_energy: float = Field(3.0, ge=0.0, le=100.0, description="Weight of the local filter energy.")
+    local_colour: float = Field(0.75, ge=0.0, le=100.0, description="Weight of the local mean colour.")
+    residual_pattern: float = Field(0.8, ge=0.0, le=100.0, description="Weight of the residual's unusual patterns.")
     inner_product: float = Field(1.0, ge=0.0, le=100.0, description="Weight of image-prediction dissimilarity.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.local_energy == self.residual_pattern == self.inner_product == 0:
-            raise ValueError("all three score weights are 0: give at least one of them a positive weight")
+        if self.local_energy == self.local_colour == self.residual_pattern == self.inner_product == 0:
+            raise ValueError("all four score weights are 0: give at least one of them a positive weight")
         return self
 
 

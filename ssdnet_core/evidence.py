@@ -20,7 +20,7 @@ from ssdnet_core.homogeneity import unlikeness_of_parts
 from ssdnet_core.network import stride
 from ssdnet_core.preparation import WorkingImage
 from ssdnet_core.restlessness import restlessness
-from ssdnet_core.scoring import anomaly_map, image_energy, settled_map, verdict_map
+from ssdnet_core.scoring import anomaly_map, own_scores, settled_map, verdict_map
 from ssdnet_core.tiles import reconstruct_in_tiles
 
 
@@ -112,12 +112,16 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[_S
     valid = torch.empty_like(pixels[:, :1])
     for images, flags in zip(alike, counted, strict=True):
         valid[images] = flags
-    energies = [_own_energy(pixels[images], flags, config) for images, flags in zip(alike, counted, strict=True)]
+    # Where pixels are missing they are filled by each prediction anew.
+    known = [
+        own_scores(pixels[images], flags, config.score) if complete(flags) else None
+        for images, flags in zip(alike, counted, strict=True)
+    ]
     fused = torch.zeros_like(valid[:, 0])
     predictions = torch.zeros_like(pixels)
     for predictions in _predictions(pixels, valid, config, dtype=dtype):
-        for images, flags, energy in zip(alike, counted, energies, strict=True):
-            scores = anomaly_map(pixels[images], predictions[images], flags, config=config.score, own_energy=energy)
+        for images, flags, own in zip(alike, counted, known, strict=True):
+            scores = anomaly_map(pixels[images], predictions[images], flags, config=config.score, own=own)
             # Early and late networks know different defects: the higher score of each pixel counts.
             fused[images] = torch.maximum(fused[images], scores)
     found: dict[int, _Scored] = {}
@@ -151,11 +155,6 @@ def _predictions(pixels: Tensor, valid: Tensor, config: Config, *, dtype: torch.
         yield reconstruct_in_tiles(
             networks, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
         )
-
-
-def _own_energy(pixels: Tensor, valid: Tensor, config: Config) -> Tensor | None:
-    # Where pixels are missing they are filled by each prediction anew.
-    return image_energy(pixels, valid) if config.score.local_energy > 0 and complete(valid) else None
 
 
 def _in_original_units(backgrounds: Tensor, group: Sequence[WorkingImage]) -> Tensor:

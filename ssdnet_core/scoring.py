@@ -1,4 +1,4 @@
-"""From an image and its blind reconstruction to the anomaly map: three scores, each over its own bulk, added.
+"""From an image and its blind reconstruction to the anomaly map: four scores, each over its own bulk, added.
 
 No single score finds every defect (docs/METHOD.md has the table); each is normalised by medians of the image itself,
 so that their sum, and one threshold for it, mean the same on every image.
@@ -8,6 +8,7 @@ is far from busy with one.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,10 +40,15 @@ ENERGY_SCALES = (1, 2, 4, 8)
 ENERGY_WINDOW = 8.0
 ENERGY_SPREAD = 8.0
 ENERGY_FLOOR = 3e-4
+COLOUR_WINDOW = 4.0
+COLOUR_SPREAD = 8.0
+COLOUR_RIDGE = 1e-3
+"""Channels of a photograph differ far less than they vary together: a larger ridge hides stains that are a hue."""
+
 PATTERN_SCALES = (1, 2)
 PATTERN_WINDOW = 2.0
-PATTERN_SAMPLE = 2**13
-"""Pixels whose residuals tell the bulk's mean and covariance."""
+BULK_SAMPLE = 2**13
+"""Pixels that tell a bulk's mean and covariance."""
 
 SIMILARITY_SCALES = (1, 2, 4)
 SIMILARITY_WINDOW = 6.0
@@ -54,8 +60,32 @@ MAP_CONTRAST = 0.1
 VERDICT_WINDOW = 2.0
 
 
+@dataclass(frozen=True, eq=False)
+class OwnScores:
+    """What images show without any prediction of them, (..., 1, h, w) each; None if its weight is 0.
+
+    Attributes
+    ----------
+    energy
+        Their :func:`local_energy`.
+    colour
+        Their :func:`local_colour`.
+    """
+
+    energy: Tensor | None
+    colour: Tensor | None
+
+
+def own_scores(image: Tensor, valid: Tensor, config: ScoreConfig) -> OwnScores:
+    """Score images (..., C, H, W) by themselves."""
+    return OwnScores(
+        energy=local_energy(image, valid) if config.local_energy > 0 else None,
+        colour=local_colour(image, valid) if config.local_colour > 0 else None,
+    )
+
+
 def anomaly_map(
-    image: Tensor, prediction: Tensor, valid: Tensor, *, config: ScoreConfig, own_energy: Tensor | None = None
+    image: Tensor, prediction: Tensor, valid: Tensor, *, config: ScoreConfig, own: OwnScores | None = None
 ) -> Tensor:
     """Score every pixel: (..., H, W), at least 0, in robust standard deviations (the root of a sum of squares).
 
@@ -67,20 +97,24 @@ def anomaly_map(
         (1, H, W), 1.0 where a pixel counts. The others take the scores of their neighbourhood.
     config
         Weights of the components.
-    own_energy
-        What :func:`image_energy` gives for the images, if it is known already.
+    own
+        What :func:`own_scores` gives for the images, if it is known already and no pixel is missing: those that are
+        take another value with each prediction.
     """
     image = fill_missing(image, prediction, valid)
+    own = own_scores(image, valid, config) if own is None else own
     residual = prediction - image
     share = shrink(valid, GRID)
     wide, total = _zeros(image, like=share), _zeros(image, like=valid)
-    if config.local_energy > 0:
-        own_energy = image_energy(image, valid) if own_energy is None else own_energy
-        energy = own_energy + local_energy(residual, valid)
-        wide += config.local_energy * _over_bulk(energy, share, window=ENERGY_WINDOW, spread=ENERGY_SPREAD)
+    if own.energy is not None:
+        energy = _over_bulk(own.energy + local_energy(residual, valid), share, window=ENERGY_WINDOW)
+        wide += config.local_energy * weighted_smooth(energy, share, ENERGY_SPREAD / GRID)
+    if own.colour is not None:
+        colour = _over_bulk(own.colour, share, window=COLOUR_WINDOW)
+        wide += config.local_colour * (colour + weighted_smooth(colour, share, COLOUR_SPREAD / GRID))
     if config.inner_product > 0:
-        unlike = inner_product(image, prediction, valid)
-        wide += config.inner_product * _over_bulk(unlike, share, window=SIMILARITY_WINDOW, spread=SIMILARITY_SPREAD)
+        unlike = _over_bulk(inner_product(image, prediction, valid), share, window=SIMILARITY_WINDOW)
+        wide += config.inner_product * weighted_smooth(unlike, share, SIMILARITY_SPREAD / GRID)
     if config.residual_pattern > 0:
         pattern = over_median(residual_pattern(residual, valid), valid) * effective_samples(valid, PATTERN_WINDOW)
         total += config.residual_pattern * pattern
@@ -105,13 +139,6 @@ def _zeros(images: Tensor, *, like: Tensor) -> Tensor:
     return like.new_zeros((*images.shape[:-3], *like.shape))
 
 
-def _over_bulk(score: Tensor, share: Tensor, *, window: float, spread: float) -> Tensor:
-    # Near the border a window holds fewer pixels: its score is noisier, and trusted less.
-    relative = over_median(score, share) * effective_samples(share, window / GRID)
-    # The square of a z-score passes through zero at every change of sign: its local mean is what is unusual.
-    return weighted_smooth(relative, share, spread / GRID)
-
-
 def fill_missing(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
     """Return the image with what is missing filled by the prediction, less the residual's local mean."""
     if bool((valid > 0).all()):
@@ -120,9 +147,13 @@ def fill_missing(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid > 0, image, prediction - offset)
 
 
-def image_energy(image: Tensor, valid: Tensor) -> Tensor:
-    """Return the part of the local energy that images have without any prediction: (..., 1, h, w)."""
-    return local_energy(image, valid) + local_mean(image, valid)
+def _over_bulk(score: Tensor, share: Tensor, *, window: float) -> Tensor:
+    """Return a score seen through a window over its median.
+
+    Near the border a window holds fewer pixels: its score is noisier, and trusted less. As the square of a z-score,
+    which passes through zero at every change of sign, it is mostly spread then: its local mean is what is unusual.
+    """
+    return over_median(score, share) * effective_samples(share, window / GRID)
 
 
 def local_energy(values: Tensor, valid: Tensor) -> Tensor:
@@ -137,20 +168,28 @@ def local_energy(values: Tensor, valid: Tensor) -> Tensor:
         counted = (shrink(valid, scale) > 0.5).float()
         grid = max(1, GRID // scale)
         strength = derivative_energy(shrink(values, scale), counted, grid=grid)
-        total += _unusual(strength, shrink(counted, grid), window=ENERGY_WINDOW / (scale * grid), log=True, like=share)
+        total += _unusual(strength, shrink(counted, grid), window=ENERGY_WINDOW / (scale * grid), like=share)
     return total
 
 
-def local_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Return how unusual the mean of each channel is in a neighbourhood: (..., 1, h, w), median 1.
+def local_colour(image: Tensor, valid: Tensor) -> Tensor:
+    """Return how unusual the mean colour of a neighbourhood is: (..., 1, h, w), median 1.
 
-    Flat stains show here.
+    Robust Mahalanobis distance over the channels, each less its plane. Flat stains show here, and most of all those
+    that are a hue, since the channels of a surface vary together. h and w are H and W over 4, rounded up.
     """
     share = shrink(valid, GRID)
-    return _unusual(weighted_shrink(values, valid, GRID), share, window=ENERGY_WINDOW / GRID, log=False, like=share)
+    counted = (share > 0.5).float()
+    if not bool(counted.any()):
+        return _zeros(image, like=share)
+    means = weighted_smooth(weighted_shrink(image, valid, GRID), share, COLOUR_WINDOW / GRID)
+    means = level_z(means, counted)
+    bulk = fit_bulk(sampled(counted_pixels(means, counted), BULK_SAMPLE), ridge=COLOUR_RIDGE)
+    distance = bulk.distance(means.flatten(-2)).view(*image.shape[:-3], *share.shape)
+    return over_median(distance, counted)
 
 
-def _unusual(values: Tensor, share: Tensor, *, window: float, log: bool, like: Tensor) -> Tensor:
+def _unusual(values: Tensor, share: Tensor, *, window: float, like: Tensor) -> Tensor:
     counted = (share > 0.5).float()
     if not bool(counted.any()):
         return _zeros(values, like=like)
@@ -158,8 +197,7 @@ def _unusual(values: Tensor, share: Tensor, *, window: float, log: bool, like: T
     # A few channels at a time where the image is large.
     for part in values.tensor_split(math.ceil(math.prod(values.shape[-3:]) / VALUES_AT_A_TIME), dim=-3):
         averaged = weighted_smooth(part, share, max(window, 2.0))
-        averaged = (averaged + ENERGY_FLOOR).log() if log else averaged
-        square += level_z(averaged, counted).square().sum(-3, keepdim=True)
+        square += level_z((averaged + ENERGY_FLOOR).log(), counted).square().sum(-3, keepdim=True)
     return enlarge(over_median(square / values.shape[-3], counted), (like.shape[-2], like.shape[-1]))
 
 
@@ -184,7 +222,7 @@ def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:
 def _distance_from_bulk(residual: Tensor, counted: Tensor) -> Tensor:
     height, width = residual.shape[-2:]
     parts = list(bands(height, width, reach=DERIVATIVE_REACH))
-    rate = PATTERN_SAMPLE / max(PATTERN_SAMPLE, int(counted.sum()))
+    rate = BULK_SAMPLE / max(BULK_SAMPLE, int(counted.sum()))
     drawn = []
     for band in parts:
         points = counted_pixels(_pattern(residual, band), counted[:, band.inner])

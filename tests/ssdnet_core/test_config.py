@@ -34,7 +34,8 @@ OTHER_VALUES = {
     "reconstruction.shifts": 1,
     "reconstruction.tile": 512,
     "reconstruction.moments": (0.5, 1.0),
-    "score.local_energy": 3.0,
+    "score.local_energy": 4.0,
+    "score.local_colour": 0.5,
     "score.residual_pattern": 2.0,
     "score.inner_product": 0.0,
     "verdict.expected_false_alarms": 0.01,
@@ -137,7 +138,12 @@ def test_a_value_beyond_any_bound_is_refused_by_name():
         ({"reconstruction.moments": (0.0, 1.0)}, r"reconstruction\.moments.*0\.0"),
         ({"reconstruction.moments": (0.5, 1.5)}, r"reconstruction\.moments.*1\.5"),
         ({"reconstruction.moments": (1.0, 1.0)}, r"1\.0, 1\.0"),
-        ({"score.local_energy": 0, "score.residual_pattern": 0, "score.inner_product": 0}, r"positive weight"),
+        (
+            dict.fromkeys(
+                ("score.local_energy", "score.local_colour", "score.residual_pattern", "score.inner_product"), 0
+            ),
+            r"positive weight",
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused_with_its_name_and_value(changes, named):

@@ -69,7 +69,9 @@ def test_a_planted_defect_is_found_in_a_few_steps(kind, seed):
 def test_the_scores_that_need_the_network_find_it_by_themselves(component):
     # Here the prediction has to be right: the energy of the image, which finds most holes, has no say.
     image = textile("weave", "hole", size=(96, 96), seed=1)
-    others = dict.fromkeys(("score.local_energy", "score.residual_pattern", "score.inner_product"), 0.0)
+    others = dict.fromkeys(
+        ("score.local_energy", "score.local_colour", "score.residual_pattern", "score.inner_product"), 0.0
+    )
     result = localize(image.pixels, config=Config().updated({**QUICK, **others, f"score.{component}": 1.0}))
     assert pixel_auroc(result.anomaly_map, image.truth) > 0.85
 

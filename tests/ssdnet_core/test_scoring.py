@@ -13,17 +13,17 @@ from ssdnet_core.scoring import (
     VERDICT_WINDOW,
     anomaly_map,
     fill_missing,
-    image_energy,
     inner_product,
+    local_colour,
     local_energy,
-    local_mean,
+    own_scores,
     residual_pattern,
     settled_map,
     verdict_map,
 )
 
 ALL = ScoreConfig()
-COMPONENTS = ("local_energy", "residual_pattern", "inner_product")
+COMPONENTS = ("local_energy", "local_colour", "residual_pattern", "inner_product")
 
 seeds = st.integers(0, 2**32 - 10)
 
@@ -108,6 +108,7 @@ def test_a_planted_change_gets_the_highest_score(defect, top, left, channels):
     [
         ("local_energy", "flat"),
         ("local_energy", "finer"),
+        ("local_colour", "spot"),
         ("residual_pattern", "flat"),
         ("residual_pattern", "spot"),
         ("inner_product", "flat"),
@@ -161,7 +162,7 @@ def test_a_weight_of_zero_switches_a_score_off(component, monkeypatch):
 
 def test_the_squares_of_the_scores_add_up_with_their_weights():
     image = texture(channels=3)
-    weights = {"local_energy": 2.0, "residual_pattern": 3.0, "inner_product": 0.5}
+    weights = {"local_energy": 2.0, "local_colour": 1.5, "residual_pattern": 3.0, "inner_product": 0.5}
     parts = [scored(image, blind(image), config=alone(name, weight)).square() for name, weight in weights.items()]
     whole = scored(image, blind(image), config=ScoreConfig(**weights))
     np.testing.assert_allclose(whole.square().numpy(), sum(parts).numpy(), rtol=1e-4, atol=1e-5)
@@ -390,13 +391,34 @@ def test_the_inner_product_score_needs_the_prediction():
     assert 57 <= column < 87
 
 
-def test_a_stain_that_changes_nothing_but_the_brightness_is_found_by_the_mean():
+def test_a_stain_that_changes_nothing_but_the_brightness_is_found_by_the_colour():
     image = texture(128, 128)
     stained = image.clone()
     stained[:, 50:74, 60:84] += 0.8
-    row, column = highest(at_full_size(local_mean(stained, everything(image))))
+    row, column = highest(at_full_size(local_colour(stained, everything(image))))
     assert 47 <= row < 77
     assert 57 <= column < 87
+
+
+def test_a_hue_stands_out_that_no_channel_shows_by_itself():
+    grey = texture(128, 128, smooth=3.0)
+    image = grey + 0.02 * texture(128, 128, channels=3, seed=1, smooth=3.0)
+    stained = image.clone()
+    stained[:, 50:74, 60:84] += 0.15 * torch.tensor([1.0, 0.0, -1.0])[:, None, None]
+    row, column = highest(at_full_size(local_colour(stained, everything(image))))
+    assert 47 <= row < 77
+    assert 57 <= column < 87
+    by_channel = [highest(at_full_size(local_colour(channel[None], everything(image)))) for channel in stained]
+    assert not any(47 <= row < 77 and 57 <= column < 87 for row, column in by_channel)
+
+
+@unhurried
+@given(seeds, st.booleans())
+def test_grey_in_three_channels_is_coloured_like_grey_in_one(seed, masked):
+    grey = texture(56, 67, seed=seed)
+    valid = all_but_holes(grey, seed=seed) if masked else everything(grey)
+    three = local_colour(grey.expand(3, -1, -1), valid)
+    torch.testing.assert_close(three, local_colour(grey, valid), rtol=1e-2, atol=1e-2)
 
 
 def test_a_soft_stain_is_found_by_the_map_even_when_it_is_predicted():
@@ -405,13 +427,13 @@ def test_a_soft_stain_is_found_by_the_map_even_when_it_is_predicted():
     stained = image.clone()
     stained[:, 40:88, 40:88] += 1.2 * window[:, None] * window
     good, bad = (
-        scored(each, each + 0.4 * texture(128, 128, seed=100), config=alone("local_energy"))
+        scored(each, each + 0.4 * texture(128, 128, seed=100), config=alone("local_colour"))
         for each in (image, stained)
     )
     assert float(bad[56:72, 56:72].mean()) > 1.5 * float(good[56:72, 56:72].mean())
 
 
-@pytest.mark.parametrize("score", [local_energy, local_mean, residual_pattern])
+@pytest.mark.parametrize("score", [local_energy, local_colour, residual_pattern])
 def test_light_that_falls_off_is_no_defect(score):
     # As on most photographs: everything is scaled, and lies higher, towards one side.
     image = texture(128, 128)
@@ -454,29 +476,28 @@ def test_a_large_image_is_scored_in_bands_and_a_few_channels_at_a_time_as_in_one
     image = texture(128, 144, channels=3)
     valid = all_but_holes(image, seed=1) if masked else everything(image)
     # All residuals tell the bulk: a sample of bands would be another one.
-    monkeypatch.setattr(scoring, "PATTERN_SAMPLE", 2**20)
+    monkeypatch.setattr(scoring, "BULK_SAMPLE", 2**20)
     whole = scored(image, blind(image), valid)
     monkeypatch.setattr(bands, "BAND_PIXELS", 20 * 144)
     monkeypatch.setattr(scoring, "VALUES_AT_A_TIME", 4000)
     np.testing.assert_allclose(scored(image, blind(image), valid).numpy(), whole.numpy(), rtol=2e-3, atol=2e-3)
 
 
-def test_the_images_own_energy_is_what_is_computed_without_it():
+def test_an_images_own_scores_are_what_is_computed_without_them():
     image = texture(96, 96, channels=3)
-    own = image_energy(image, everything(image))
-    given_it = anomaly_map(image, blind(image), everything(image), config=ALL, own_energy=own)
+    own = own_scores(image, everything(image), ALL)
+    given_it = anomaly_map(image, blind(image), everything(image), config=ALL, own=own)
     assert torch.equal(given_it, scored(image, blind(image)))
 
 
 SCORES = {
     "anomaly_map": lambda image, prediction, valid: anomaly_map(image, prediction, valid, config=ALL),
-    "anomaly_map of known energies": lambda image, prediction, valid: anomaly_map(
-        image, prediction, valid, config=ALL, own_energy=image_energy(image, valid)
+    "anomaly_map of known own scores": lambda image, prediction, valid: anomaly_map(
+        image, prediction, valid, config=ALL, own=own_scores(image, valid, ALL)
     ),
     "fill_missing": fill_missing,
-    "image_energy": lambda image, prediction, valid: image_energy(image, valid),
     "local_energy": lambda image, prediction, valid: local_energy(prediction - image, valid),
-    "local_mean": lambda image, prediction, valid: local_mean(image, valid),
+    "local_colour": lambda image, prediction, valid: local_colour(image, valid),
     "residual_pattern": lambda image, prediction, valid: residual_pattern(prediction - image, valid),
     "inner_product": inner_product,
     "settled_map": lambda image, prediction, valid: settled_map((prediction - image).abs().sum(-3), valid),
@@ -492,7 +513,7 @@ def test_images_together_are_scored_as_each_alone(name, group, channels, masked,
     # In bands, and a few channels at a time.
     monkeypatch.setattr(bands, "BAND_PIXELS", 1500)
     monkeypatch.setattr(scoring, "VALUES_AT_A_TIME", 3000)
-    monkeypatch.setattr(scoring, "PATTERN_SAMPLE", 2000)
+    monkeypatch.setattr(scoring, "BULK_SAMPLE", 2000)
     image = torch.stack([texture(56, 67, channels=channels, seed=seed, smooth=0.6 + 0.3 * seed) for seed in range(4)])
     image[1] = with_defect(image[1], "spot", 20, 30, 12)
     image = image[: int(np.prod(group))]
