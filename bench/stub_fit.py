@@ -53,19 +53,22 @@ def made_evidence(image: StubImage, config: Config) -> Any:
     """Return noise that compresses as badly as a real map, with a region in a tenth of the images."""
     import torch
 
-    from ssdnet_core.evidence import Evidence
+    from ssdnet_core.evidence import Evidence, Findings
 
     shape = working_shape(image.original_shape, working_size=config.working_size)
     noise = np.random.default_rng(image.mark).standard_gamma(1.0, shape).astype(np.float32)
     judged = torch.zeros(shape)
     if image.mark % DEFECTIVE == 0:
         judged[2:9, 2:12] = 30.0
-    return Evidence(
+    findings = Findings(
         scores=torch.from_numpy(noise),
         judged=judged,
         background=torch.zeros((*shape, 1)),
         restless=torch.ones(()),
         unlikeness=torch.zeros(()),
+    )
+    return Evidence(
+        findings,
         area=float(shape[0] * shape[1]),
         original_shape=image.original_shape,
         frame=(0, 0, 0, 0),

@@ -194,16 +194,22 @@ def trends(results: options.Batches, lines: options.DrawnLines = None, anew: opt
 
 
 @app.command()
-def sample(folder: options.MadeFolder, images: options.MadeImages = 24, seed: options.MadeSeed = 0) -> None:
-    """Make a small night of images with known defects, to try things on."""
+def sample(
+    folder: options.MadeFolder,
+    photographs: options.MadeFrom = None,
+    images: options.MadeImages = None,
+    seed: options.MadeSeed = 0,
+) -> None:
+    """Make images with known defects, to try things on: of made textures, or of your own good photographs."""
 
-    def write() -> int:
-        from tasks.sample_night import write_sample_night
+    def write() -> tuple[int, int]:
+        from flows.sample_command import make_images
         from tasks.storage import Storage
 
-        return write_sample_night(Storage(folder), images=images, seed=seed)
+        return make_images(Storage(folder), photographs, images=images, seed=seed)
 
-    typer.echo(f"{images} images, {told(write)} of them with a defect, in {folder}")
+    written, defective = told(write)
+    typer.echo(f"{written} images, {defective} of them with a defect, in {folder}")
 
 
 @app.command()

@@ -54,7 +54,13 @@ Batches = Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix of th
 DrawnLines = Annotated[list[str] | None, typer.Option("--line", help="A line. Repeatable. [default: all lines]")]
 Anew = Annotated[bool, typer.Option(help="Read all nights again, as after measuring some of them.")]
 MadeFolder = Annotated[str, typer.Argument(help="Folder to write to, in MVTec-AD layout.")]
-MadeImages = Annotated[int, typer.Option(min=1, help="Number of images.")]
+MadeFrom = Annotated[
+    str | None,
+    typer.Option("--photographs", help="Plant the defects into these good photographs, instead of made textures."),
+]
+MadeImages = Annotated[
+    int | None, typer.Option(min=1, help="Number of images; by default 24, or four of each photograph.")
+]
 MadeSeed = Annotated[int, typer.Option(min=0, help="The same seed makes the same images.")]
 Home = Annotated[Path, typer.Option(help="Folder of all state of the local stack.")]
 Host = Annotated[str, typer.Option(help="Address to listen on. There is no authentication.")]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from ssdnet_core.errors import InvalidConfigError
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
 MAX_GROUP = 256

@@ -25,8 +25,8 @@ from ssdnet_core.tiles import reconstruct_in_tiles
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """What the device has found in one image, on the processor.
+class Findings:
+    """What the device has found in an image, or with a leading axis in several.
 
     Attributes
     ----------
@@ -36,6 +36,32 @@ class Evidence:
         (h, w, C), the blind prediction, in the image's units.
     restless, unlikeness
         (), of the normal surface, and of the image's parts.
+    """
+
+    scores: Tensor
+    judged: Tensor
+    background: Tensor
+    restless: Tensor
+    unlikeness: Tensor
+
+    def apart(self) -> "list[Findings]":
+        """Return what was found in each image of a group, on the processor."""
+        device = self.scores.device
+        # Into memory that a GPU reaches by itself: a page at a time takes ten times as long.
+        here = [values.to("cpu", non_blocking=device.type == "cuda") for values in vars(self).values()]
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()
+        return [Findings(*of_image) for of_image in zip(*here, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The findings in one image, on the processor, and what else the verdict must know.
+
+    Attributes
+    ----------
+    findings
+        Of this image alone.
     area
         Working pixels that count.
     original_shape, frame, constant
@@ -44,11 +70,7 @@ class Evidence:
         CPU seconds of this process; in a group an equal share.
     """
 
-    scores: Tensor
-    judged: Tensor
-    background: Tensor
-    restless: Tensor
-    unlikeness: Tensor
+    findings: Findings
     area: float
     original_shape: tuple[int, int]
     frame: tuple[int, int, int, int]
@@ -64,7 +86,7 @@ def gather_evidence(group: Sequence[WorkingImage], config: Config) -> list[Evide
     seconds = (time.process_time() - started) / max(1, len(group))
     return [
         Evidence(
-            **vars(of_image),
+            of_image,
             area=float(working.valid.sum()),
             original_shape=working.original_shape,
             frame=working.frame,
@@ -75,33 +97,13 @@ def gather_evidence(group: Sequence[WorkingImage], config: Config) -> list[Evide
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """The first five of :class:`Evidence`, of one image or with a leading axis of several."""
-
-    scores: Tensor
-    judged: Tensor
-    background: Tensor
-    restless: Tensor
-    unlikeness: Tensor
-
-    def apart(self) -> "list[_Scored]":
-        """Return what was found in each image of a group, on the processor."""
-        device = self.scores.device
-        # Into memory that a GPU reaches by itself: a page at a time takes ten times as long.
-        here = [values.to("cpu", non_blocking=device.type == "cuda") for values in vars(self).values()]
-        if device.type == "cuda":
-            torch.cuda.current_stream(device).synchronize()
-        return [_Scored(*of_image) for of_image in zip(*here, strict=True)]
-
-
-def _unscored(working: WorkingImage) -> _Scored:
+def _unscored(working: WorkingImage) -> Findings:
     nothing = torch.zeros_like(working.valid[0])
     (background,) = _in_original_units(torch.zeros_like(working.pixels)[None], [working])
-    return _Scored(nothing, nothing, background, restless=torch.ones(()), unlikeness=torch.zeros(()))
+    return Findings(nothing, nothing, background, restless=torch.ones(()), unlikeness=torch.zeros(()))
 
 
-def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[_Scored]:
+def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Findings]:
     if not group:
         return []
     device = resolve_device(config.device)
@@ -124,11 +126,11 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[_S
             scores = anomaly_map(pixels[images], predictions[images], flags, config=config.score, own=own)
             # Early and late networks know different defects: the higher score of each pixel counts.
             fused[images] = torch.maximum(fused[images], scores)
-    found: dict[int, _Scored] = {}
+    found: dict[int, Findings] = {}
     for images, flags in zip(alike, counted, strict=True):
         settled = settled_map(fused[images], flags)
         judged = verdict_map(settled, flags)
-        together = _Scored(
+        together = Findings(
             scores=settled,
             judged=judged,
             background=_in_original_units(predictions[images], [group[index] for index in images]),

@@ -147,7 +147,8 @@ def prepared(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None,
 def judged(evidence: Evidence, config: Config) -> Localization:
     """Judge what was found in an image: its regions, its score and the warnings. ``seconds`` count on."""
     started = time.thread_time()
-    levels, restless = evidence.judged.numpy(), float(evidence.restless)
+    found = evidence.findings
+    levels, restless = found.judged.numpy(), float(found.restless)
     regions = find_regions(
         levels,
         alarm_level(config.verdict.expected_false_alarms, area=evidence.area, restless=restless),
@@ -156,8 +157,8 @@ def judged(evidence: Evidence, config: Config) -> Localization:
         min_further_area=config.verdict.min_further_area,
     )
     return Localization(
-        working_map=evidence.scores.numpy(),
-        working_background=evidence.background.numpy(),
+        working_map=found.scores.numpy(),
+        working_background=found.background.numpy(),
         score=significance(float(levels.max()), area=evidence.area, restless=restless),
         defective=bool(regions),
         regions=regions,
@@ -168,7 +169,7 @@ def judged(evidence: Evidence, config: Config) -> Localization:
 
 
 def _warnings(evidence: Evidence) -> tuple[str, ...]:
-    found, unlikeness = [], float(evidence.unlikeness)
+    found, unlikeness = [], float(evidence.findings.unlikeness)
     if evidence.constant:
         found.append("the image is constant: there is no structure to compare with")
     elif unlikeness > SEVERAL_TEXTURES:

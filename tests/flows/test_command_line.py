@@ -105,6 +105,18 @@ def test_sample_writes_without_further_settings(ssdnet, tmp_path):
     assert time.monotonic() - started < 60
 
 
+def test_sample_plants_defects_into_photographs(ssdnet, tmp_path):
+    assert ssdnet("sample", tmp_path / "good", "--images", "1").returncode == 0
+    finished = ssdnet("sample", tmp_path / "night", "--photographs", tmp_path / "good")
+    assert finished.returncode == 0, finished.stderr
+    assert "4 images, 3 of them with a defect" in finished.stdout
+    assert len(list((tmp_path / "night").rglob("*_mask.png"))) == 3
+    refused = ssdnet("sample", tmp_path / "night", "--photographs", tmp_path / "nowhere")
+    assert refused.returncode != 0
+    assert "nowhere" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_backfill_without_a_server_says_how_to_get_one(ssdnet):
     finished = ssdnet("backfill", "--start", "2026-11-01", "--end", "2026-11-02")
     assert finished.returncode == 1

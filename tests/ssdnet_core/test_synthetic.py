@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from ssdnet_core.synthetic import DEFECT_KINDS, SMALLEST_SIDE, TEXTURE_KINDS, sample
+from ssdnet_core.flaws import DEFECT_KINDS, SMALLEST_SIDE
+from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 
 DEFECTS = DEFECT_KINDS[1:]
 SEEDS = range(3)
@@ -110,8 +111,8 @@ def test_elongated_images_are_made(size, seed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "marble"}, r"no 'marble' with 'hole'; choose of .*'weave'"),
-        ({"defect": "dent"}, r"no 'weave' with 'dent'; choose of .*'stain'"),
+        ({"kind": "marble"}, r"no texture 'marble'; choose of .*'weave'"),
+        ({"defect": "dent"}, r"no defect 'dent'; choose of .*'stain'"),
         ({"size": (63, 256)}, r"\(63, 256\).*sides >= 64"),
         ({"seed": -1}, r"seed -1.*seed >= 0"),
     ],

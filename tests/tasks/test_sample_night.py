@@ -1,8 +1,11 @@
 import numpy as np
+import pytest
 from PIL import Image
 
-from tasks.discovery import list_images
-from tasks.sample_night import write_line_night, write_sample_night
+from ssdnet_core.errors import InvalidImageError
+from ssdnet_core.synthetic import TEXTURE_KINDS, sample
+from tasks.discovery import NothingToInspectError, list_images
+from tasks.sample_night import write_line_night, write_planted_night, write_sample_night
 from tasks.storage import Storage
 from tasks.truth import IMAGES_PATTERN, truth_key
 
@@ -31,3 +34,73 @@ def test_a_lines_night_is_one_texture_side_by_side_and_another_seed_is_another_n
     assert [name for name in names if name.endswith("-good.png")] == ["000-good.png", "003-good.png"]
     for name in names:
         assert (tmp_path / "0" / name).read_bytes() != (tmp_path / "1" / name).read_bytes()
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Six good photographs of two surfaces: in colour, grey, with 16 bits, and with a transparent half."""
+    for number in range(6):
+        kind = TEXTURE_KINDS[number % 2]
+        pixels = sample(kind, "none", size=(96, 112), seed=number).pixels
+        picture = Image.fromarray(pixels)
+        if number == 1:
+            picture = Image.fromarray(pixels[:, :, 0].copy())
+        elif number == 2:
+            picture = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
+        elif number == 3:
+            picture.putalpha(Image.fromarray(np.repeat(np.uint8([0, 255]), 48)[:, None].repeat(112, axis=1)))
+        (tmp_path / "good" / kind).mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "good" / kind / f"{number}.png")
+    return tmp_path / "good"
+
+
+def test_each_photograph_is_written_as_it_is_and_with_three_different_defects(photographs, tmp_path):
+    folder = Storage(str(tmp_path / "night"))
+    assert write_planted_night(folder, str(photographs)) == (24, 18)
+    images = list_images(folder, IMAGES_PATTERN)
+    assert len(images) == 24
+    by_photograph = {}
+    for image in images:
+        category, _, kind, name = image.key.split("/")
+        by_photograph.setdefault((category, name.split("_")[1]), []).append(kind)
+        written = np.asarray(Image.open(tmp_path / "night" / image.key))
+        source = Image.open(photographs / category / f"{name.split('_')[1]}.png")
+        if source.mode != "I;16":
+            good = np.asarray(source)
+            assert written.shape == good.shape
+            changed = (written != good).reshape(96, 112, -1).any(axis=2)
+            mask = truth_key(image.key)
+            assert (
+                not changed[~(np.asarray(Image.open(tmp_path / "night" / mask)) > 0)].any()
+                if mask
+                else not changed.any()
+            )
+    assert len(by_photograph) == 6
+    assert all(len(set(kinds)) == 4 and "good" in kinds for kinds in by_photograph.values())
+
+
+def test_fewer_images_than_photographs_are_good_ones(photographs, tmp_path):
+    assert write_planted_night(Storage(str(tmp_path / "night")), f"{photographs}/weave/*.png", images=2) == (2, 0)
+    assert len(list((tmp_path / "night").rglob("*.png"))) == 2
+
+
+def test_what_was_written_among_the_photographs_is_none_of_them(photographs):
+    for _ in range(2):
+        assert write_planted_night(Storage(str(photographs / "night")), str(photographs)) == (24, 18)
+
+
+@pytest.mark.parametrize(("size", "reason"), [((40, 96), "40 x 96"), (None, "broken.png")])
+def test_a_photograph_of_no_use_is_named_with_the_reason(photographs, tmp_path, size, reason):
+    file = photographs / "broken.png"
+    if size:
+        Image.fromarray(np.zeros(size, np.uint8)).save(file)
+    else:
+        file.write_bytes(b"no image")
+    with pytest.raises(InvalidImageError, match=reason) as told:
+        write_planted_night(Storage(str(tmp_path / "night")), str(photographs))
+    assert str(file) in str(told.value)
+
+
+def test_a_folder_without_photographs_is_an_error(tmp_path):
+    with pytest.raises(NothingToInspectError):
+        write_planted_night(Storage(str(tmp_path / "night")), str(tmp_path))
