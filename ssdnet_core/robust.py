@@ -13,10 +13,10 @@ from ssdnet_core.medians import counted_pixels, median, row_medians
 MAD_TO_SIGMA = 1.4826
 """The median absolute deviation of a normal distribution, times this, is its standard deviation."""
 
-PLANE_GRID = 64
-PLANE_ROUNDS = 4
-PLANE_REACH = 4.0
-"""In robust standard deviations: a pixel farther from the plane has no part in it (Tukey's biweight)."""
+TREND_GRID = 64
+TREND_ROUNDS = 4
+TREND_REACH = 4.0
+"""In robust standard deviations: a pixel farther from the trend has no part in it (Tukey's biweight)."""
 
 RING_WIDTH = 2
 RING_DEPTH = 12
@@ -34,56 +34,55 @@ def robust_z(values: Tensor, valid: Tensor) -> Tensor:
     return centred / sigma.clamp_min(1e-6)
 
 
-def level_z(values: Tensor, valid: Tensor) -> Tensor:
-    """Return the robust z-score against a plane instead of a constant, for each channel.
+def level_z(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
+    """Return the robust z-score against a trend instead of a constant, for each channel: by default a plane.
 
     The light on most photographs falls off to one side, and scales everything there.
     """
-    return robust_z(without_plane(values, valid), valid)
+    return robust_z(without_trend(values, valid, degree=degree), valid)
 
 
-def without_plane(values: Tensor, valid: Tensor) -> Tensor:
-    """Subtract from each channel the plane through its bulk.
+def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
+    """Subtract from each channel the polynomial through its bulk: a plane, or with degree 2 a paraboloid.
 
     Reweighted least squares with Tukey's biweight (Beaton and Tukey, Technometrics 1974), on averages over squares
-    so that at least 64 are left along the short side: an anomalous minority does not tilt the plane.
+    so that at least 64 are left along the short side: an anomalous minority does not bend the trend.
     """
     shape = values.shape
     values = values.reshape(-1, *shape[-2:])
-    factor = max(1, min(shape[-2:]) // PLANE_GRID)
+    factor = max(1, min(shape[-2:]) // TREND_GRID)
     share = shrink(valid, factor)
     coarse = weighted_shrink(values, valid, factor)
     counted = (share > 0).float()
     level = median(coarse, counted)
     centred = (coarse - level).flatten(1)
-    basis = _plane_basis((share.shape[-2], share.shape[-1]), values)
+    powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
+    down, right = (_powers(side, degree, values) for side in share.shape[-2:])
+    basis = torch.stack([down[:, None, i] * right[None, :, j] for i, j in powers], dim=-1).flatten(0, 1)
     products = (basis[:, :, None] * basis[:, None]).flatten(1)
     base = share.flatten().expand(len(centred), -1)
     weight = base
-    ridge = torch.diag(torch.tensor([1e-6, 1e-3, 1e-3])).to(values)
-    for _ in range(PLANE_ROUNDS):
+    ridge = torch.diag(torch.tensor([1e-6, *[1e-3] * (len(powers) - 1)])).to(values)
+    for _ in range(TREND_ROUNDS):
         total = weight.sum(1)[:, None, None].clamp_min(1e-6)
-        normal = (weight @ products).view(-1, 3, 3) / total + ridge
+        normal = (weight @ products).view(-1, *ridge.shape) / total + ridge
         moment = ((weight * centred) @ basis)[:, :, None] / total
-        # 3 x 3, and much the same on every device.
-        plane = torch.linalg.solve_ex(in_double(normal), in_double(moment)).result[:, :, 0].to(values)
-        distance = (centred - plane @ basis.T).abs()
+        # 6 x 6 at most, and much the same on every device.
+        trend = torch.linalg.solve_ex(in_double(normal), in_double(moment)).result[:, :, 0].to(values)
+        distance = (centred - trend @ basis.T).abs()
         sigma = MAD_TO_SIGMA * row_medians(counted_pixels(distance.view_as(coarse), counted))[:, None]
-        weight = base * (1 - (distance / (PLANE_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
-    down, right = (_centres(side, values) for side in values.shape[-2:])
-    constant, slope_down, slope_right = (plane + torch.eye(3).to(plane)[0] * level[:, :, 0]).T[:, :, None]
-    lines = constant + slope_down * down, slope_right * right
-    return (values - lines[0][:, :, None] - lines[1][:, None]).view(shape)
+        weight = base * (1 - (distance / (TREND_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
+    coefficients = values.new_zeros(len(values), degree + 1, degree + 1)
+    for number, (i, j) in enumerate(powers):
+        coefficients[:, i, j] = trend[:, number]
+    down, right = (_powers(side, degree, values) for side in values.shape[-2:])
+    return (values - level - down @ coefficients @ right.T).view(shape)
 
 
-def _centres(side: int, like: Tensor) -> Tensor:
+def _powers(side: int, degree: int, like: Tensor) -> Tensor:
     # Pixel centres of any grid over the image lie at the same coordinates, -1 to 1 from edge to edge.
-    return ((2 * torch.arange(side) + 1) / side - 1).to(like)
-
-
-def _plane_basis(size: tuple[int, int], like: Tensor) -> Tensor:
-    grid = torch.meshgrid(*(_centres(side, like) for side in size), indexing="ij")
-    return torch.stack([torch.ones_like(grid[0]), *grid], dim=-1).flatten(0, 1)
+    centres = ((2 * torch.arange(side) + 1) / side - 1).to(like)
+    return torch.stack([centres**power for power in range(degree + 1)], dim=1)
 
 
 def without_ring_excess(values: Tensor, valid: Tensor, *, grid: int = 1) -> Tensor:

@@ -175,15 +175,16 @@ def local_energy(values: Tensor, valid: Tensor) -> Tensor:
 def local_colour(image: Tensor, valid: Tensor) -> Tensor:
     """Return how unusual the mean colour of a neighbourhood is: (..., 1, h, w), median 1.
 
-    Robust Mahalanobis distance over the channels, each less its plane. Flat stains show here, and most of all those
-    that are a hue, since the channels of a surface vary together. h and w are H and W over 4, rounded up.
+    Robust Mahalanobis distance over the channels, each less its trend of second degree, as light falls off towards the
+    corners. Flat stains show here, and most of all those that are a hue, since the channels of a surface vary
+    together. h and w are H and W over 4, rounded up.
     """
     share = shrink(valid, GRID)
     counted = (share > 0.5).float()
     if not bool(counted.any()):
         return _zeros(image, like=share)
     means = weighted_smooth(weighted_shrink(image, valid, GRID), share, COLOUR_WINDOW / GRID)
-    means = level_z(means, counted)
+    means = level_z(means, counted, degree=2)
     bulk = fit_bulk(sampled(counted_pixels(means, counted), BULK_SAMPLE), ridge=COLOUR_RIDGE)
     distance = bulk.distance(means.flatten(-2)).view(*image.shape[:-3], *share.shape)
     return over_median(distance, counted)

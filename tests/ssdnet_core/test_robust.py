@@ -11,8 +11,8 @@ from ssdnet_core.robust import (
     level_z,
     over_median,
     robust_z,
-    without_plane,
     without_ring_excess,
+    without_trend,
 )
 
 seeds = st.integers(0, 2**32)
@@ -82,7 +82,7 @@ def test_pixels_that_do_not_count_have_no_influence_on_those_that_do(height, wid
     values = drawn(3, height, width, seed=seed).abs()
     changed = torch.where(valid > 0, values, 1e6)
     kept = valid[0] > 0
-    for statistic in (robust_z, level_z, over_median, without_plane, without_ring_excess):
+    for statistic in (robust_z, level_z, over_median, without_trend, without_ring_excess):
         one, other = statistic(values, valid), statistic(changed, valid)
         assert torch.equal(one[:, kept], other[:, kept]), statistic.__name__
 
@@ -159,7 +159,7 @@ def plane(height, width, down, right, level=0.0):
 def test_a_plane_is_subtracted_and_what_lies_on_it_stays(height, width, down, right, level, seed):
     detail, slope = drawn(1, height, width, seed=seed), plane(height, width, down, right, level)
     valid = punched(height, width, seed=seed)
-    of_detail, of_both = (without_plane(values, valid) for values in (detail, detail + slope))
+    of_detail, of_both = (without_trend(values, valid) for values in (detail, detail + slope))
     # Up to one part in a hundred: the slope is held back a little, for what few pixels count.
     assert float((of_detail - of_both).abs().max()) < 0.1 + 0.01 * (abs(down) + abs(right))
     centred = detail - median(detail, valid)
@@ -171,7 +171,7 @@ def test_an_anomalous_minority_does_not_tilt_the_plane():
     bad = values.clone()
     bad[:, 90:, 110:] += 20
     valid = torch.ones(1, 128, 160)
-    plain, found = without_plane(values, valid), without_plane(bad, valid)
+    plain, found = without_trend(values, valid), without_trend(bad, valid)
     rest = torch.ones(128, 160, dtype=torch.bool)
     rest[90:, 110:] = False
     assert float((plain - found)[0][rest].abs().max()) < 0.4
@@ -182,17 +182,44 @@ def test_the_plane_of_a_large_image_does_not_see_pixels_that_do_not_count():
     # Large enough for the averages over squares, of which some count in part.
     values, valid = drawn(1, 140, 200) + plane(140, 200, 2, 3), punched(140, 200, seed=1)
     changed = torch.where(valid > 0, values, 1e4)
-    one, other = (without_plane(each, valid)[0][valid[0] > 0] for each in (values, changed))
+    one, other = (without_trend(each, valid)[0][valid[0] > 0] for each in (values, changed))
     assert torch.equal(one, other)
 
 
 def test_each_channel_has_its_own_plane():
     valid = torch.ones(1, 64, 64)
     values = torch.cat([plane(64, 64, 5, 0), plane(64, 64, 0, -7), plane(64, 64, 0, 0, 3)])
-    assert float(without_plane(values, valid).abs().max()) < 0.1
+    assert float(without_trend(values, valid).abs().max()) < 0.1
     for number, channel in enumerate(values):
-        alone = without_plane(channel[None], valid)
-        np.testing.assert_allclose(alone[0].numpy(), without_plane(values, valid)[number].numpy(), atol=1e-4)
+        alone = without_trend(channel[None], valid)
+        np.testing.assert_allclose(alone[0].numpy(), without_trend(values, valid)[number].numpy(), atol=1e-4)
+
+
+def paraboloid(height, width, *coefficients):
+    down, across, twist = coefficients
+    rows, columns = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
+    return (down * rows**2 + across * columns**2 + twist * rows * columns)[None]
+
+
+@unhurried
+@given(st.integers(40, 150), st.integers(40, 150), st.tuples(*[st.floats(-50, 50)] * 3), st.floats(-50, 50), seeds)
+def test_a_trend_of_second_degree_is_subtracted_and_what_lies_on_it_stays(height, width, curves, slope, seed):
+    detail, valid = drawn(1, height, width, seed=seed), punched(height, width, seed=seed)
+    trend = paraboloid(height, width, *curves) + plane(height, width, slope, -slope, 3.0)
+    of_detail, of_both = (without_trend(values, valid, degree=2) for values in (detail, detail + trend))
+    assert float((of_detail - of_both).abs().max()) < 0.1 + 0.03 * (sum(map(abs, curves)) + 2 * abs(slope))
+
+
+def test_an_anomalous_minority_does_not_bend_the_trend():
+    values = drawn(1, 128, 160) + paraboloid(128, 160, 4, 3, -2)
+    bad = values.clone()
+    bad[:, 90:, 110:] += 20
+    valid = torch.ones(1, 128, 160)
+    plain, found = (without_trend(each, valid, degree=2) for each in (values, bad))
+    rest = torch.ones(128, 160, dtype=torch.bool)
+    rest[90:, 110:] = False
+    assert float((plain - found)[0][rest].abs().max()) < 0.6
+    assert float((found - plain)[0][~rest].min()) > 19
 
 
 def test_level_z_is_robust_z_of_what_lies_on_the_plane():
@@ -201,7 +228,7 @@ def test_level_z_is_robust_z_of_what_lies_on_the_plane():
     assert float((level_z(values, valid) - expected).abs().max()) < 0.25
 
 
-@pytest.mark.parametrize("statistic", [without_plane, level_z])
+@pytest.mark.parametrize("statistic", [without_trend, level_z])
 def test_of_a_constant_nothing_is_left(statistic):
     assert float(statistic(torch.full((2, 40, 40), 7.0), torch.ones(1, 40, 40)).abs().max()) < 1e-4
 
@@ -210,7 +237,8 @@ STATISTICS = {
     "over_median": lambda values, valid: over_median(values.abs(), valid),
     "robust_z": robust_z,
     "level_z": level_z,
-    "without_plane": without_plane,
+    "without_trend": without_trend,
+    "without_trend of second degree": lambda values, valid: without_trend(values, valid, degree=2),
     "without_ring_excess": without_ring_excess,
     "without_ring_excess, coarse": lambda values, valid: without_ring_excess(values, valid, grid=4),
 }

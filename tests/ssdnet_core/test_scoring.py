@@ -445,6 +445,16 @@ def test_light_that_falls_off_is_no_defect(score):
     assert float(edges.mean()) < 2 * float(before.mean())
 
 
+def test_light_that_falls_off_towards_the_corners_is_no_colour():
+    image = texture(128, 128, channels=3)
+    rows, columns = torch.linspace(-1, 1, 128)[:, None], torch.linspace(-1, 1, 128)
+    plain, shaded = (
+        at_full_size(local_colour(each, everything(image))) for each in (image, image - 1.5 * (rows**2 + columns**2))
+    )
+    corners = [float(each[:16, :16].mean() + each[-16:, -16:].mean()) for each in (plain, shaded)]
+    assert corners[1] < 1.5 * corners[0]
+
+
 def test_the_settled_map_keeps_what_stands_out_and_calms_the_rest():
     scores = 1.5 + 0.3 * texture(128, 128)[0]
     scores[50:74, 60:84] += 12
