@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ssdnet_core.errors import InvalidImageError, SsdnetError
+from ssdnet_core.errors import InvalidImageError
 from ssdnet_core.flaws import DEFECT_KINDS, DefectKind, plant
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
-from tasks.decoding import decode
+from tasks.decoding import DecodeError, decode
 from tasks.discovery import list_images, split_input
 from tasks.storage import Storage
 
@@ -113,7 +113,7 @@ def write_planted_night(
                 category = PurePosixPath(source.name, key).parent.name
                 name = f"{place:04d}_{PurePosixPath(key).stem}_{number // len(listed)}"
                 defective += _write(folder, picture, truth, category=category, defect=defect, name=name)
-        except SsdnetError as error:
+        except (DecodeError, InvalidImageError) as error:
             raise InvalidImageError(f"no defect can be planted into {source.path(key)}: {error}") from error
     return count, defective
 

@@ -6,7 +6,7 @@ from ssdnet_core.errors import InvalidImageError
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tasks.discovery import NothingToInspectError, list_images
 from tasks.sample_night import write_line_night, write_planted_night, write_sample_night
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageError
 from tasks.truth import IMAGES_PATTERN, truth_key
 
 
@@ -104,3 +104,9 @@ def test_a_photograph_of_no_use_is_named_with_the_reason(photographs, tmp_path, 
 def test_a_folder_without_photographs_is_an_error(tmp_path):
     with pytest.raises(NothingToInspectError):
         write_planted_night(Storage(str(tmp_path / "night")), str(tmp_path))
+
+
+def test_a_folder_that_cannot_be_written_is_no_fault_of_a_photograph(photographs, tmp_path):
+    (tmp_path / "night").write_text("a file")
+    with pytest.raises(StorageError, match="night"):
+        write_planted_night(Storage(str(tmp_path / "night")), str(photographs))
