@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 BAND_PIXELS = 2**18
-"""Pixels of a band: four megabytes a dozen channels, and an image of 512 x 512 is one band."""
+"""Pixels of a band: a megabyte a channel, and an image of 512 x 512 is one band."""
 
 
 @dataclass(frozen=True)

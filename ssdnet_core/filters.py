@@ -29,11 +29,6 @@ def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, device: to
     return kernel / kernel.sum()
 
 
-def smooth(values: Tensor, sigma: float) -> Tensor:
-    """Convolve with a Gaussian; beyond the border lie zeros."""
-    return _summed(values, gaussian_windows(sigma, values.dtype, values.device))
-
-
 @lru_cache(maxsize=64)
 def gaussian_windows(sigma: float, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
     """Return the Gaussian about each value of a stretch, as a matrix to be multiplied with from the right.
@@ -86,13 +81,13 @@ def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast
     grid
         Side in pixels of the squares over which the values and their squares are averaged before the windows.
     """
-    share, sigma = shrink(weight, grid), sigma / grid
+    share, sigma = share_of(weight, grid), sigma / grid
     mean = weighted_smooth(weighted_shrink(values, weight, grid), share, sigma)
     square = weighted_smooth(weighted_shrink(values.square(), weight, grid), share, sigma)
     variance = (square - mean.square()).clamp_min(0)
     kept = variance / (variance + contrast)
     smoothed = weighted_smooth(torch.cat([kept, (1.0 - kept) * mean], dim=-3), share, sigma)
-    slope, offset = enlarge(smoothed, (values.shape[-2], values.shape[-1])).chunk(2, dim=-3)
+    slope, offset = enlarge_squares(smoothed, grid, (values.shape[-2], values.shape[-1])).chunk(2, dim=-3)
     return slope * values + offset
 
 
@@ -212,6 +207,30 @@ def shrink(values: Tensor, factor: int) -> Tensor:
         return values
     shrunk = functional.avg_pool2d(_channels_of(values), factor, ceil_mode=True, count_include_pad=False)
     return shrunk.view(*values.shape[:-2], *shrunk.shape[-2:])
+
+
+def share_of(valid: Tensor, factor: int) -> Tensor:
+    """Return the share of each square of ``factor`` pixels that counts: (1, h, w), h and w rounded up.
+
+    What of a last square lies beyond the image does not count: what is averaged there is noisier.
+    """
+    if factor == 1:
+        return valid
+    height, width = valid.shape[-2:]
+    whole = functional.pad(valid, (0, -width % factor, 0, -height % factor))
+    return functional.avg_pool2d(whole, factor)
+
+
+def enlarge_squares(values: Tensor, factor: int, size: tuple[int, int]) -> Tensor:
+    """Interpolate averages over squares of ``factor`` pixels (:func:`shrink`) to the pixels of ``size`` = (H, W).
+
+    Of a last square that is only partly in the image, that part: stretching all squares over the image would move
+    them.
+    """
+    if factor == 1:
+        return values
+    whole = [factor * side for side in values.shape[-2:]]
+    return enlarge(values, (whole[0], whole[1]))[..., : size[0], : size[1]]
 
 
 def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:

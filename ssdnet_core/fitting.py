@@ -15,6 +15,9 @@ from ssdnet_core.optimisation import FlatAdamW
 from ssdnet_core.replay import Replayed
 
 
+# Also where the caller computes without gradients: torch changes the mode at each step of a generator.
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit(
     pixels: Tensor, valid: Tensor, config: Config, *, dtype: torch.dtype
 ) -> Iterator[tuple[int, ReconstructionNetwork]]:
@@ -50,7 +53,7 @@ def fit(
     find_gradient = _gradient_of(network, optimizer, config.loss)
     if pixels.device.type == "cuda":
         find_gradient = Replayed(find_gradient)
-    for step in range(1, config.fit.steps + 1):
+    for step in range(1, (max(moments) if config.fit.steps else 0) + 1):
         crops = random_crops(pixels, valid, crop=crop, count=config.fit.batch, generator=generator)
         target, counted = (folded(values, side=side) for values in crops)
         corrupted = corrupt(

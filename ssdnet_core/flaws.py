@@ -194,7 +194,9 @@ def _patch(rng: Generator, size: Size, surface: Field) -> Painted:
     turn = np.diag((zoom, zoom, 1.0))
     turn[:2, :2] @= [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     turned = ndimage.affine_transform(surface, turn, middle - turn @ middle, mode="mirror")
-    return turned * (surface[depth > 0].mean(axis=0) / turned[depth > 0].mean(axis=0)), step(depth / 2)
+    # As bright as what it covers; a channel that is black there stays so.
+    brightness = surface[depth > 0].mean(axis=0) / turned[depth > 0].mean(axis=0).clip(1e-6)
+    return turned * brightness, step(depth / 2)
 
 
 FLAWS = {"hole": _hole, "stain": _stain, "scratch": _scratch, "cut": _cut, "thread": _fibre, "patch": _patch}

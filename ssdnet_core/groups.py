@@ -15,6 +15,7 @@ import torch
 
 from ssdnet_core.config import MAX_GROUP, Config
 from ssdnet_core.devices import resolve_device
+from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.evidence import Evidence, gather_evidence
 from ssdnet_core.localization import Localization, judged, prepared
 from ssdnet_core.preparation import WorkingImage
@@ -51,12 +52,23 @@ def localize_group(
     Raises
     ------
     InvalidImageError
-        If one of the images or masks cannot be inspected; before anything is fitted.
+        If one of the images or masks cannot be inspected, or there are not as many masks as images; before anything is
+        fitted.
+    InvalidConfigError
+        If ``size`` is less than 1, the settings are no :class:`Config`, or a masked block would fill an image.
+    DeviceUnavailableError
+        If ``config.device`` does not exist.
     MemoryError
         If the device cannot hold a single image.
     """
     config = config or Config()
+    if size is not None and size < 1:
+        raise InvalidConfigError(f"a group of {size} images cannot be: pass size >= 1, or none")
     hidden = masks if masks is not None else [None] * len(images)
+    if len(hidden) != len(images):
+        raise InvalidImageError(
+            f"{len(images)} images came with {len(hidden)} masks: pass one for each image, None where all pixels count"
+        )
     working = [prepared(image, mask, config) for image, mask in zip(images, hidden, strict=True)]
     return [judged(evidence, config) for evidence in evidence_of_group(working, config, size=size)]
 
@@ -138,5 +150,12 @@ def _attempt(group: Sequence[Item], work: Callable[[Sequence[Item]], list[Result
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
     # A processor's lack of memory has no error class of its own: it shows in the allocator or in oneDNN.
-    texts = ("DefaultCPUAllocator", "could not create a primitive", "could not execute a primitive")
+    # Nor have a GPU's libraries and CUDA itself, where other processes took what torch did not hold.
+    texts = (
+        "DefaultCPUAllocator",
+        "could not create a primitive",
+        "could not execute a primitive",
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+    )
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)

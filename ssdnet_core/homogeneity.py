@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ssdnet_core.filters import complete, derivative_energy, shrink, weighted_smooth
+from ssdnet_core.filters import complete, derivative_energy, share_of, shrink, weighted_smooth
 from ssdnet_core.medians import row_medians
 from ssdnet_core.robust import MAD_TO_SIGMA
 
@@ -36,20 +36,20 @@ def unlikeness_of_parts(images: Tensor, valid: Tensor) -> Tensor:
     Parameters
     ----------
     images
-        (..., C, H, W), standardised.
+        (..., C, H, W), standardised; pixels that do not count filled as their neighbourhood is.
     valid
         (1, H, W), 1.0 where a pixel counts in all of them.
     """
-    whole = (shrink(valid, GRID) > 0.5)[0]
+    whole = (share_of(valid, GRID) > 0.5)[0]
     rows, columns = whole.shape[0] // PARTS, whole.shape[1] // PARTS
     if min(rows, columns) < 8:
         return images.new_zeros(images.shape[:-3])
     logs = []
     for scale in SCALES:
-        counted = (shrink(valid, scale) > 0.5).float()
+        counted = (share_of(valid, scale) > 0.5).float()
         factor = GRID // scale
         strength = derivative_energy(shrink(images, scale), counted, grid=factor)
-        logs.append((weighted_smooth(strength, shrink(counted, factor), WINDOW / GRID) + FLOOR).log())
+        logs.append((weighted_smooth(strength, share_of(counted, factor), WINDOW / GRID) + FLOOR).log())
     values = torch.where(whole, torch.cat(logs, dim=-3), torch.nan)
     cells = values[..., : PARTS * rows, : PARTS * columns].unfold(-2, rows, rows).unfold(-2, columns, columns)
     parts = cells.flatten(-2).flatten(-3, -2)
@@ -107,8 +107,10 @@ def _width(lines: Tensor, inside: Tensor, *, deepest: int) -> int:
     # (line, last line): a last line is compared with what lies behind the edge, and so are all lines further out.
     off = (lines[:deepest, None] - _surroundings(lines)[:deepest]).abs()
     outside = torch.ones_like(off, dtype=torch.bool).tril(-1)
-    all_off = ((off > max(-math.log(1 - FRAME_CONTRAST), farthest)) | outside).all(dim=0)
-    somewhere_far = off.masked_fill(outside, 0.0).amax(dim=0) > 2 * farthest
+    # A line of which no pixel counts says neither yes nor no.
+    unseen = lines[:deepest, None].isnan()
+    all_off = ((off > max(-math.log(1 - FRAME_CONTRAST), farthest)) | outside | unseen).all(dim=0)
+    somewhere_far = off.masked_fill(outside, 0.0).nan_to_num(0.0).amax(dim=0) > 2 * farthest
     widths = (all_off & somewhere_far).nonzero()
     return int(widths[-1]) + 1 if len(widths) else 0
 

@@ -30,11 +30,13 @@ class WorkingImage:
     Attributes
     ----------
     pixels
-        (C, h, w) float32: zero mean in each channel, unit standard deviation over all; 0 where not valid.
+        (C, h, w) float32: zero mean in each channel, standard deviation over all of 1, or less in an image of very
+        low contrast; 0 where not valid.
     valid
         (1, h, w) float32, 1.0 where a pixel counts, else 0.0.
     mean, std
-        What gives the image's own values back: ``pixels * std + mean``, in units of the full range; mean (C, 1, 1).
+        What gives the image's own values back: ``pixels * std + mean``, in units of the full range; mean (C, 1, 1). To
+        the standard deviation a thousandth of the range is added.
     full_range
         The value of white: 255, 65535, or for floating point the spread of the image's values.
     original_shape
@@ -91,10 +93,11 @@ def prepare(
     valid = torch.from_numpy(counted).float()[None, None]
     offset = _offset(pixels, counted)
     near_zero = np.subtract(pixels, offset) if offset else pixels
-    colour = torch.from_numpy(np.array(near_zero, dtype=np.float32, order="C")).permute(2, 0, 1)[None]
+    # With an axis in front before the channels are moved there: torch sees that they lie last, and keeps them so.
+    colour = torch.from_numpy(np.array(near_zero[None], dtype=np.float32, order="C")).permute(0, 3, 1, 2)
     full_range = _full_range(pixels, counted)
-    # Products with the mask, not copies of what lies under it: hidden values (even NaN) must not leak out.
-    colour = torch.where(valid > 0, colour / full_range, 0.0)
+    # In place: a large image would be copied three times. Hidden values (even NaN) must not leak out.
+    colour = colour.div_(full_range).masked_fill_(valid == 0, 0.0)
     dark_is_zero = not offset and float(colour.min()) >= 0
     colour, valid = _shrink(colour, valid, working_shape((height, width), working_size=working_size))
     strips = NO_FRAME
@@ -135,7 +138,7 @@ def _shrink(colour: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tenso
     weight = _resample(valid, size)
     kept = weight > 0.5
     # A weighted mean over the valid pixels in the filter's reach.
-    return torch.where(kept, _resample(colour * valid, size) / weight.clamp_min(0.5), 0.0), kept.float()
+    return torch.where(kept, _resample(colour, size) / weight.clamp_min(0.5), 0.0), kept.float()
 
 
 def _resample(values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -159,7 +162,7 @@ def _standardise(
     mean = (colour * valid).sum((-2, -1), keepdim=True) / count
     centred = (colour - mean) * valid
     std = (centred.square().sum() / (count * colour.shape[0])).sqrt()
-    # Below a hundredth of a grey level there is rounding, no structure.
+    # Less than a hundred-thousandth of the range is rounding, no structure.
     pixels = centred / (std + STD_FLOOR) if float(std) > 1e-5 else torch.zeros_like(centred)
     return WorkingImage(
         pixels=pixels,

@@ -3,11 +3,13 @@
 Each channel of (..., H, W) is treated alike and by itself, whichever image it is of; ``valid`` is (1, H, W).
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from ssdnet_core.devices import in_double
-from ssdnet_core.filters import shrink, weighted_shrink
+from ssdnet_core.filters import share_of, weighted_shrink
 from ssdnet_core.medians import counted_pixels, median, row_medians
 
 MAD_TO_SIGMA = 1.4826
@@ -51,13 +53,14 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
     shape = values.shape
     values = values.reshape(-1, *shape[-2:])
     factor = max(1, min(shape[-2:]) // TREND_GRID)
-    share = shrink(valid, factor)
+    share = share_of(valid, factor)
     coarse = weighted_shrink(values, valid, factor)
     counted = (share > 0).float()
     level = median(coarse, counted)
     centred = (coarse - level).flatten(1)
     powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
-    down, right = (_powers(side, degree, values) for side in share.shape[-2:])
+    extent = shape[-2:]
+    down, right = (_powers(side, degree, factor=factor, like=values) for side in extent)
     basis = torch.stack([down[:, None, i] * right[None, :, j] for i, j in powers], dim=-1).flatten(0, 1)
     products = (basis[:, :, None] * basis[:, None]).flatten(1)
     base = share.flatten().expand(len(centred), -1)
@@ -75,13 +78,13 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
     coefficients = values.new_zeros(len(values), degree + 1, degree + 1)
     for number, (i, j) in enumerate(powers):
         coefficients[:, i, j] = trend[:, number]
-    down, right = (_powers(side, degree, values) for side in values.shape[-2:])
+    down, right = (_powers(side, degree, like=values) for side in extent)
     return (values - level - down @ coefficients @ right.T).view(shape)
 
 
-def _powers(side: int, degree: int, like: Tensor) -> Tensor:
-    # Pixel centres of any grid over the image lie at the same coordinates, -1 to 1 from edge to edge.
-    centres = ((2 * torch.arange(side) + 1) / side - 1).to(like)
+def _powers(side: int, degree: int, *, like: Tensor, factor: int = 1) -> Tensor:
+    # The centres of pixels, or of squares of ``factor``: -1 to 1 from edge to edge of the image.
+    centres = (factor * (2 * torch.arange(math.ceil(side / factor)) + 1) / side - 1).to(like)
     return torch.stack([centres**power for power in range(degree + 1)], dim=1)
 
 

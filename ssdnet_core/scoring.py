@@ -21,9 +21,10 @@ from ssdnet_core.filters import (
     complete,
     derivative_energy,
     effective_samples,
-    enlarge,
+    enlarge_squares,
     gaussian_derivatives,
     self_guided_smooth,
+    share_of,
     shrink,
     weighted_shrink,
     weighted_smooth,
@@ -104,7 +105,7 @@ def anomaly_map(
     image = fill_missing(image, prediction, valid)
     own = own_scores(image, valid, config) if own is None else own
     residual = prediction - image
-    share = shrink(valid, GRID)
+    share = share_of(valid, GRID)
     wide, total = _zeros(image, like=share), _zeros(image, like=valid)
     if own.energy is not None:
         energy = _over_bulk(own.energy + local_energy(residual, valid), share, window=ENERGY_WINDOW)
@@ -118,19 +119,25 @@ def anomaly_map(
     if config.residual_pattern > 0:
         pattern = over_median(residual_pattern(residual, valid), valid) * effective_samples(valid, PATTERN_WINDOW)
         total += config.residual_pattern * pattern
-    total += enlarge(wide, (valid.shape[-2], valid.shape[-1]))
+    total += enlarge_squares(wide, GRID, (valid.shape[-2], valid.shape[-1]))
     # A pixel that does not count takes the scores of its neighbourhood.
     if not complete(valid):
         total = torch.where(valid > 0, total, weighted_smooth(total, valid, PATTERN_WINDOW))
     return total[..., 0, :, :].sqrt()
 
 
-def settled_map(scores: Tensor, valid: Tensor) -> Tensor:
+def settled_map(scores: Tensor, valid: Tensor, *, likeness: Tensor | float = 0.0) -> Tensor:
     """Return anomaly maps (..., H, W) smoothed where they vary little, with the edges of what stands out kept.
 
     On the logarithm of its square, so that an edge is one at a faint defect as at a strong one.
+
+    Parameters
+    ----------
+    likeness
+        (..., H, W), added to that logarithm: :func:`ssdnet_core.likeness.likeness_to_defect`, which raises what looks
+        like the defect that was found.
     """
-    logs = (scores.square()[..., None, :, :] + SCORE_FLOOR).log()
+    logs = ((scores.square() + SCORE_FLOOR).log() + likeness)[..., None, :, :]
     settled = self_guided_smooth(logs, valid, sigma=MAP_WINDOW, contrast=MAP_CONTRAST, grid=GRID)
     return (settled[..., 0, :, :] / 2).exp()
 
@@ -162,13 +169,14 @@ def local_energy(values: Tensor, valid: Tensor) -> Tensor:
     The logarithm of the Gaussian-averaged squared derivatives, as a robust z-score against the whole image, squared,
     averaged over derivatives and channels; summed over four scales. h and w are H and W over 4, rounded up.
     """
-    share = shrink(valid, GRID)
+    share = share_of(valid, GRID)
     total = _zeros(values, like=share)
     for scale in ENERGY_SCALES:
-        counted = (shrink(valid, scale) > 0.5).float()
+        counted = (share_of(valid, scale) > 0.5).float()
         grid = max(1, GRID // scale)
         strength = derivative_energy(shrink(values, scale), counted, grid=grid)
-        total += _unusual(strength, shrink(counted, grid), window=ENERGY_WINDOW / (scale * grid), like=share)
+        unusual = _unusual(strength, share_of(counted, grid), window=ENERGY_WINDOW / (scale * grid))
+        total += enlarge_squares(unusual, scale * grid // GRID, (share.shape[-2], share.shape[-1]))
     return total
 
 
@@ -179,7 +187,7 @@ def local_colour(image: Tensor, valid: Tensor) -> Tensor:
     corners. Flat stains show here, and most of all those that are a hue, since the channels of a surface vary
     together. h and w are H and W over 4, rounded up.
     """
-    share = shrink(valid, GRID)
+    share = share_of(valid, GRID)
     counted = (share > 0.5).float()
     if not bool(counted.any()):
         return _zeros(image, like=share)
@@ -190,16 +198,16 @@ def local_colour(image: Tensor, valid: Tensor) -> Tensor:
     return over_median(distance, counted)
 
 
-def _unusual(values: Tensor, share: Tensor, *, window: float, like: Tensor) -> Tensor:
+def _unusual(values: Tensor, share: Tensor, *, window: float) -> Tensor:
     counted = (share > 0.5).float()
     if not bool(counted.any()):
-        return _zeros(values, like=like)
+        return _zeros(values, like=share)
     square = _zeros(values, like=share)
     # A few channels at a time where the image is large.
     for part in values.tensor_split(math.ceil(math.prod(values.shape[-3:]) / VALUES_AT_A_TIME), dim=-3):
         averaged = weighted_smooth(part, share, max(window, 2.0))
         square += level_z((averaged + ENERGY_FLOOR).log(), counted).square().sum(-3, keepdim=True)
-    return enlarge(over_median(square / values.shape[-3], counted), (like.shape[-2], like.shape[-1]))
+    return over_median(square / values.shape[-3], counted)
 
 
 def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:
@@ -211,11 +219,11 @@ def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:
     size = (residual.shape[-2], residual.shape[-1])
     total = _zeros(residual, like=valid)
     for scale in PATTERN_SCALES:
-        counted = (shrink(valid, scale) > 0.5).float()
+        counted = (share_of(valid, scale) > 0.5).float()
         if not bool(counted.any()):
             continue
         distance = _distance_from_bulk(shrink(residual, scale), counted)
-        total += enlarge(over_median(distance, counted).log1p(), size)
+        total += enlarge_squares(over_median(distance, counted).log1p(), scale, size)
     smoothed = without_ring_excess(weighted_smooth(total, valid, PATTERN_WINDOW), valid)
     return level_z(smoothed, valid).square()
 
@@ -224,12 +232,15 @@ def _distance_from_bulk(residual: Tensor, counted: Tensor) -> Tensor:
     height, width = residual.shape[-2:]
     parts = list(bands(height, width, reach=DERIVATIVE_REACH))
     rate = BULK_SAMPLE / max(BULK_SAMPLE, int(counted.sum()))
+    # Of a single band, as most images are, they are kept; of several only the sample is, and they are computed twice.
+    kept = _pattern(residual, parts[0]) if len(parts) == 1 else None
     drawn = []
     for band in parts:
-        points = counted_pixels(_pattern(residual, band), counted[:, band.inner])
+        points = counted_pixels(_pattern(residual, band) if kept is None else kept, counted[:, band.inner])
         drawn.append(sampled(points, math.ceil(rate * points.shape[-1])))
     bulk = fit_bulk(torch.cat(drawn, dim=-1))
-    distance = torch.cat([bulk.distance(_pattern(residual, band).flatten(-2)) for band in parts], dim=-1)
+    patterns = (_pattern(residual, band) if kept is None else kept for band in parts)
+    distance = torch.cat([bulk.distance(pattern.flatten(-2)) for pattern in patterns], dim=-1)
     return distance.view(*residual.shape[:-3], 1, height, width)
 
 
@@ -243,7 +254,7 @@ def inner_product(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
 
     The paper's inner-product similarity as a score, over three scales.
     """
-    share = shrink(valid, GRID)
+    share = share_of(valid, GRID)
     total = _zeros(image, like=share)
     for scale in SIMILARITY_SCALES:
         sigma = max(SIMILARITY_WINDOW / scale, 0.6)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssdnet_core.bands import bands
-from ssdnet_core.filters import BANK_SIZE, box_mean, shrink, weighted_shrink, weighted_smooth
+from ssdnet_core.filters import BANK_SIZE, box_mean, share_of, shrink, weighted_shrink, weighted_smooth
 from ssdnet_core.medians import median
 
 STABILISER = 0.3
@@ -41,7 +41,7 @@ def dissimilarity(
         Side in pixels after shrinking of the squares over which the inner products are averaged before the window;
         h and w are H and W over scale and grid, rounded up.
     """
-    weight = shrink(valid, scale)
+    weight = share_of(valid, scale)
     image, prediction = shrink(image, scale), shrink(prediction, scale)
     averaged = torch.cat(
         [
@@ -54,7 +54,7 @@ def dissimilarity(
         ],
         dim=-2,
     )
-    share = shrink(weight, grid)
+    share = share_of(weight, grid)
     inner, energy, predicted = weighted_smooth(averaged, share, sigma / grid).unbind(-3)
     # Differences of means: rounding may leave less than nothing, here and in the end.
     energy, predicted = energy.clamp_min(0), predicted.clamp_min(0)

@@ -17,12 +17,13 @@ from ssdnet_core.filters import (
     derivative_energy,
     effective_samples,
     enlarge,
+    enlarge_squares,
     gaussian_derivatives,
     gaussian_kernel,
     orthonormal_bank,
     self_guided_smooth,
+    share_of,
     shrink,
-    smooth,
     weighted_shrink,
     weighted_smooth,
 )
@@ -60,6 +61,16 @@ def window_weights(sigma, row, column, height, width):
     return window * (np.abs(rows) <= reach_of(sigma)) * (np.abs(columns) <= reach_of(sigma))
 
 
+def within_borders(values, sigma):
+    """The Gaussian-weighted mean of (C, H, W) by scipy, of what lies in the image."""
+    radius = reach_of(sigma)
+
+    def smoothed(array):
+        return ndimage.gaussian_filter(array, (0, sigma, sigma), mode="constant", radius=(0, radius, radius))
+
+    return smoothed(values) / smoothed(np.ones_like(values))
+
+
 @unhurried
 @given(sigmas)
 def test_the_kernel_is_a_gaussian_of_sum_one_cut_at_three_sigma(sigma):
@@ -72,21 +83,20 @@ def test_the_kernel_is_a_gaussian_of_sum_one_cut_at_three_sigma(sigma):
 
 @unhurried
 @given(st.integers(1, 3), sides, sides, sigmas, seeds)
-def test_smooth_is_scipys_gaussian_filter_with_zeros_beyond_the_border(channels, height, width, sigma, seed):
+def test_weighted_smooth_of_a_whole_image_is_scipys_gaussian_filter_over_what_its_windows_reach(
+    channels, height, width, sigma, seed
+):
     values = drawn(channels, height, width, seed=seed)
-    expected = ndimage.gaussian_filter(
-        values.numpy(), (0, sigma, sigma), mode="constant", radius=(0, reach_of(sigma), reach_of(sigma))
-    )
-    np.testing.assert_allclose(smooth(values, sigma).numpy(), expected, atol=1e-10)
+    found = weighted_smooth(values, torch.ones(1, height, width, dtype=values.dtype), sigma)
+    np.testing.assert_allclose(found.numpy(), within_borders(values.numpy(), sigma), atol=1e-10)
 
 
 @pytest.mark.parametrize("shape", [(STRETCH, STRETCH + 1), (3, 2 * STRETCH), (2 * STRETCH + 7, 20)])
 @pytest.mark.parametrize("sigma", [0.6, 4.0, 24.0])
 def test_an_image_longer_than_a_stretch_is_smoothed_without_a_seam(shape, sigma):
     values = drawn(2, *shape, seed=0)
-    radius = reach_of(sigma)
-    expected = ndimage.gaussian_filter(values.numpy(), (0, sigma, sigma), mode="constant", radius=(0, radius, radius))
-    np.testing.assert_allclose(smooth(values, sigma).numpy(), expected, atol=1e-12)
+    found = weighted_smooth(values, torch.ones(1, *shape, dtype=values.dtype), sigma)
+    np.testing.assert_allclose(found.numpy(), within_borders(values.numpy(), sigma), atol=1e-12)
 
 
 @settings(deadline=None, max_examples=10)
@@ -115,8 +125,9 @@ def test_weighted_smooth_does_not_see_what_does_not_count(height, width, sigma, 
 def test_weighted_smooth_keeps_a_constant_at_borders_and_around_holes(height, width, sigma, seed):
     weight = punched(height, width, seed=seed)
     smoothed = weighted_smooth(torch.full((1, height, width), 7.0, dtype=torch.float64), weight, sigma)
-    reached = smooth(weight, sigma) > 1e-4
-    np.testing.assert_allclose(smoothed[reached].numpy(), 7.0, atol=1e-9)
+    radius = reach_of(sigma)
+    reached = ndimage.gaussian_filter(weight.numpy(), (0, sigma, sigma), mode="constant", radius=(0, radius, radius))
+    np.testing.assert_allclose(smoothed[torch.from_numpy(reached > 1e-4)].numpy(), 7.0, atol=1e-9)
 
 
 def test_weighted_smooth_is_zero_out_of_reach_of_what_counts():
@@ -359,17 +370,29 @@ def test_enlarge_stays_within_the_range_of_the_values(height, width, to_height, 
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
-def test_what_is_shrunk_and_enlarged_stays_in_its_place(factor):
-    spot = torch.zeros(1, 64, 96)
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (65, 97), (69, 101), (71, 103)])
+def test_what_is_shrunk_and_enlarged_stays_in_its_place(factor, height, width):
+    spot = torch.zeros(1, height, width)
     spot[:, 24:40, 48:80] = 1
-    back = enlarge(shrink(spot, factor), (64, 96))[0]
-    rows, columns = torch.arange(64.0), torch.arange(96.0)
+    back = enlarge_squares(shrink(spot, factor), factor, (height, width))[0]
+    assert back.shape == (height, width)
+    rows, columns = torch.arange(float(height)), torch.arange(float(width))
     assert float((back.sum(1) * rows).sum() / back.sum()) == pytest.approx(31.5, abs=0.01)
     assert float((back.sum(0) * columns).sum() / back.sum()) == pytest.approx(63.5, abs=0.01)
 
 
+@unhurried
+@given(sides, sides, st.integers(1, 9), seeds, st.booleans())
+def test_the_share_of_a_square_is_that_of_its_pixels_in_the_image_that_count(height, width, factor, seed, everything):
+    valid = counted(height, width, seed=seed, everything=everything)
+    share = share_of(valid, factor)
+    assert share.shape == (1, -(-height // factor), -(-width // factor))
+    for row, column in np.ndindex(*share.shape[1:]):
+        square = valid[0, row * factor : (row + 1) * factor, column * factor : (column + 1) * factor]
+        assert float(share[0, row, column]) == pytest.approx(float(square.sum()) / factor**2, abs=1e-6)
+
+
 TREATMENTS = {
-    "smooth": lambda values, weight: smooth(values, 1.5),
     "weighted_smooth": lambda values, weight: weighted_smooth(values, weight, 1.5),
     "weighted_shrink": lambda values, weight: weighted_shrink(values, weight, 3),
     "self_guided_smooth": lambda values, weight: self_guided_smooth(values, weight, sigma=2.0, contrast=0.5, grid=2),
@@ -378,6 +401,7 @@ TREATMENTS = {
     "box_mean": lambda values, weight: box_mean(values, 3),
     "shrink": lambda values, weight: shrink(values, 3),
     "enlarge": lambda values, weight: enlarge(values, (40, 50)),
+    "enlarge_squares": lambda values, weight: enlarge_squares(values, 3, (3 * values.shape[-2] - 1, 8)),
 }
 
 

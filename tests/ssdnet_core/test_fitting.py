@@ -12,6 +12,7 @@ from ssdnet_core.config import CorruptionConfig
 from ssdnet_core.fitting import block_sizes, crop_size, fit, random_crops
 from ssdnet_core.folding import places_of, unfolded
 from ssdnet_core.network import stride
+from ssdnet_core.optimisation import FlatAdamW
 from ssdnet_core.preparation import prepare
 from ssdnet_core.reconstruction import reconstruct_blind
 
@@ -160,6 +161,24 @@ def test_fits_in_two_threads_give_what_each_gives_alone(monkeypatch):
 def test_the_network_is_handed_out_at_each_moment_once(steps, moments, expected):
     config = LIGHT.updated({"fit.steps": steps, "reconstruction.moments": moments})
     assert [step for step, _ in run(working(stripes()), config)] == expected
+
+
+def test_no_step_is_taken_after_the_last_moment(monkeypatch):
+    taken = []
+    step = FlatAdamW.step
+    monkeypatch.setattr(FlatAdamW, "step", lambda self: (taken.append(1), step(self)))
+    list(run(working(stripes()), LIGHT.updated({"fit.steps": 10, "reconstruction.moments": (0.3, 0.5)})))
+    assert len(taken) == 5
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("perceptual_weight", [0.0, 0.5])
+def test_a_caller_that_computes_without_gradients_gets_the_same_network(mode, perceptual_weight):
+    config = LIGHT.updated({"loss.perceptual_weight": perceptual_weight, "reconstruction.moments": (0.5, 1.0)})
+    expected = [weights_of(network) for _, network in run(working(stripes()), config)]
+    with mode():
+        assert [weights_of(network) for _, network in run(working(stripes()), config)] == expected
+        assert not torch.is_grad_enabled()
 
 
 def test_it_is_the_same_network_that_goes_on_learning():

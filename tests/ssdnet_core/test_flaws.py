@@ -44,6 +44,16 @@ def test_what_is_called_a_defect_can_be_seen(shape, defect, seed):
     assert 10 <= truth.sum() < 0.5 * truth.size
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_channel_that_is_black_stays_so_outside_a_patch_and_what_is_not_stays_a_number(seed):
+    good = photograph((96, 96, 3), seed)
+    good[:, :, 2] = 0
+    good[:48, :, 1] = 0
+    pixels, truth = plant(good, "patch", seed=seed)
+    assert np.array_equal(pixels[~truth], good[~truth])
+
+
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_the_same_arguments_give_the_same_bytes_and_another_seed_another_place(defect):
     good = photograph((96, 96, 3))

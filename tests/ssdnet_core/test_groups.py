@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssdnet_core import Config, InvalidImageError, localize, localize_group
+from ssdnet_core import Config, InvalidConfigError, InvalidImageError, localize, localize_group
 from ssdnet_core.fitting import fit
 from ssdnet_core.groups import FREE_SHARE, bytes_per_image, group_size, in_groups
 from ssdnet_core.synthetic import sample
@@ -125,6 +125,31 @@ def test_groups_are_halved_until_the_memory_suffices_and_nothing_is_lost(count, 
     assert all(0 < number <= min(size, capacity) for number in done)
     # No more than halved: at least half of what fits.
     assert all(2 * number >= min(size, capacity) for number in done[:-1])
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_a_group_of_no_image_is_refused(size):
+    with pytest.raises(InvalidConfigError, match=rf"a group of {size} images cannot be: pass size >= 1"):
+        localize_group([textile(0)], None, LIGHT, size=size)
+
+
+def test_masks_that_are_not_as_many_as_the_images_are_refused():
+    with pytest.raises(InvalidImageError, match="2 images came with 1 masks"):
+        localize_group([textile(0), textile(1)], [None], LIGHT)
+
+
+@pytest.mark.parametrize("text", ["CUDA error: out of memory", "cuBLAS error: CUBLAS_STATUS_ALLOC_FAILED when calling"])
+def test_a_lack_of_memory_outside_torchs_allocator_halves_the_group_too(text):
+    sizes = []
+
+    def work(group):
+        sizes.append(len(group))
+        if len(group) > 2:
+            raise RuntimeError(text)
+        return list(group)
+
+    assert in_groups([1, 2, 3, 4], work, size=4) == [1, 2, 3, 4]
+    assert sizes == [4, 2, 2]
 
 
 def test_errors_other_than_a_lack_of_memory_are_not_tried_again():

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from ssdnet_core import Config, localize
 from ssdnet_core.homogeneity import FRAME_MARGIN, SEVERAL_TEXTURES, find_frame, unlikeness_of_parts, without_frame
 from ssdnet_core.preparation import prepare
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
@@ -97,6 +98,14 @@ def test_the_parts_of_images_together_are_as_unlike_as_those_of_each_alone(size,
     torch.testing.assert_close(unlikeness_of_parts(images[:1], valid), alone[:1], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_pixels_missing_on_one_side_make_no_second_texture(seed):
+    image = sample("brushed_metal", "none", seed=seed).pixels
+    mask = np.random.default_rng(seed).uniform(size=image.shape[:2]) < 0.3
+    mask[:, image.shape[1] // 2 :] = False
+    assert not localize(image, mask, Config.preset("preview")).warnings
+
+
 def test_an_image_of_which_little_counts_has_a_finite_unlikeness():
     image, valid = noise(256, 256, smooth=1.0), torch.zeros(1, 256, 256)
     valid[:, 100:110, 100:110] = 1
@@ -141,6 +150,16 @@ def test_a_masked_strip_is_not_found_again():
     valid[:, :5] = 0
     valid[:, :, -4:] = 0
     assert frame_of(image, valid) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("masked", [1, 2, 5])
+def test_a_strip_is_found_behind_lines_of_which_nothing_counts(masked):
+    valid = torch.ones(1, *SHAPE)
+    valid[:, :masked] = 0.0
+    top, *others = frame_of(framed(surface(), (8, 0, 0, 0), 0.0), valid)
+    assert 8 <= top <= 8 + FRAME_MARGIN
+    assert others == [0, 0, 0]
+    assert frame_of(surface(), valid) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("period", [4, 16])

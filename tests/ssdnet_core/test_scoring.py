@@ -7,9 +7,10 @@ from scipy import ndimage
 
 from ssdnet_core import bands, scoring
 from ssdnet_core.config import ScoreConfig
-from ssdnet_core.filters import enlarge
+from ssdnet_core.filters import enlarge_squares
 from ssdnet_core.preparation import prepare
 from ssdnet_core.scoring import (
+    GRID,
     VERDICT_WINDOW,
     anomaly_map,
     fill_missing,
@@ -69,7 +70,7 @@ def highest(scores):
 
 def at_full_size(score, size=(128, 128)):
     """Return a score (1, h, w) of wide windows, which is on a coarser grid: (H, W)."""
-    return enlarge(score, size)[0]
+    return enlarge_squares(score, GRID, size)[0]
 
 
 def with_defect(image, defect, top, left, size):
@@ -398,6 +399,31 @@ def test_a_stain_that_changes_nothing_but_the_brightness_is_found_by_the_colour(
     row, column = highest(at_full_size(local_colour(stained, everything(image))))
     assert 47 <= row < 77
     assert 57 <= column < 87
+
+
+@pytest.mark.parametrize("score", [local_energy, local_colour])
+def test_a_spots_score_lies_where_the_spot_does_however_wide_the_image(score):
+    # 341 is what a photograph of 4:3 becomes: one column of its last squares lies in it.
+    image = texture(256, 344)
+    image[:, 100:130, 290:320] += 3.0
+    centres = []
+    for width in (344, 341):
+        cut = image[:, :, :width]
+        found = at_full_size(score(cut, everything(cut)), size=(256, width))
+        weight = (found > found.max() / 2).sum(0).double()
+        centres.append(float((weight * torch.arange(width)).sum() / weight.sum()))
+    assert centres[1] == pytest.approx(centres[0], abs=0.6)
+
+
+def test_what_little_lies_in_a_last_square_is_not_taken_for_a_whole_one():
+    config = ScoreConfig(residual_pattern=0.0, inner_product=0.0)
+    shares = []
+    for seed in range(12):
+        image = texture(96, 201, seed=seed, smooth=0.0)
+        squared = scored(image, torch.zeros_like(image), config=config).square()
+        shares.append(float(squared[:, -8:].mean() / squared.mean()))
+    # As of a square like the others 1.95; of none in part 1.1.
+    assert np.mean(shares) < 1.7
 
 
 def test_a_hue_stands_out_that_no_channel_shows_by_itself():
