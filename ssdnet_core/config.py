@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from ssdnet_core.errors import InvalidConfigError
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
 MAX_GROUP = 256
@@ -129,12 +129,15 @@ class ReconstructionConfig(_Settings):
 
 
 class ScoreConfig(_Settings):
-    """Weights of the four score components in the anomaly map; 0 leaves one out."""
+    """Weights of the four score components in the anomaly map, and what sharpens it; 0 leaves one out."""
 
     local_energy: float = Field(3.0, ge=0.0, le=100.0, description="Weight of the local filter energy.")
     local_colour: float = Field(0.75, ge=0.0, le=100.0, description="Weight of the local mean colour.")
     residual_pattern: float = Field(0.8, ge=0.0, le=100.0, description="Weight of the residual's unusual patterns.")
     inner_product: float = Field(1.0, ge=0.0, le=100.0, description="Weight of image-prediction dissimilarity.")
+    likeness: float = Field(
+        1.0, ge=0.0, le=10.0, description="How far what looks like the defect found is raised in the map."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

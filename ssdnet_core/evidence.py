@@ -17,10 +17,11 @@ from ssdnet_core.devices import resolve_device, resolve_precision
 from ssdnet_core.filters import complete
 from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import unlikeness_of_parts
+from ssdnet_core.likeness import likeness_to_defect
 from ssdnet_core.network import stride
 from ssdnet_core.preparation import WorkingImage
 from ssdnet_core.restlessness import restlessness
-from ssdnet_core.scoring import anomaly_map, own_scores, settled_map, verdict_map
+from ssdnet_core.scoring import anomaly_map, fill_missing, own_scores, settled_map, verdict_map
 from ssdnet_core.tiles import reconstruct_in_tiles
 
 
@@ -31,7 +32,9 @@ class Findings:
     Attributes
     ----------
     scores, judged
-        (h, w), the anomaly map, and as the verdict reads it.
+        (h, w), the anomaly map, sharpened by its :mod:`~ssdnet_core.likeness`, and as the verdict's regions read it.
+    peak
+        (), the highest value of the verdict's map before it is sharpened: the law of false alarms is that map's.
     background
         (h, w, C), the blind prediction, in the image's units.
     restless, unlikeness
@@ -40,6 +43,7 @@ class Findings:
 
     scores: Tensor
     judged: Tensor
+    peak: Tensor
     background: Tensor
     restless: Tensor
     unlikeness: Tensor
@@ -100,7 +104,8 @@ def gather_evidence(group: Sequence[WorkingImage], config: Config) -> list[Evide
 def _unscored(working: WorkingImage) -> Findings:
     nothing = torch.zeros_like(working.valid[0])
     (background,) = _in_original_units(torch.zeros_like(working.pixels)[None], [working])
-    return Findings(nothing, nothing, background, restless=torch.ones(()), unlikeness=torch.zeros(()))
+    zero = torch.zeros(())
+    return Findings(nothing, nothing, zero, background, restless=torch.ones(()), unlikeness=zero)
 
 
 def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Findings]:
@@ -120,7 +125,6 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
         for images, flags in zip(alike, counted, strict=True)
     ]
     fused = torch.zeros_like(valid[:, 0])
-    predictions = torch.zeros_like(pixels)
     for predictions in _predictions(pixels, valid, config, dtype=dtype):
         for images, flags, own in zip(alike, counted, known, strict=True):
             scores = anomaly_map(pixels[images], predictions[images], flags, config=config.score, own=own)
@@ -128,14 +132,23 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
             fused[images] = torch.maximum(fused[images], scores)
     found: dict[int, Findings] = {}
     for images, flags in zip(alike, counted, strict=True):
-        settled = settled_map(fused[images], flags)
+        scores, prediction = fused[images], predictions[images]
+        shown = fill_missing(pixels[images], prediction, flags)
+        settled = settled_map(scores, flags)
         judged = verdict_map(settled, flags)
+        peak, restless = judged.amax((-2, -1)), restlessness(judged, flags)
+        if config.score.likeness > 0:
+            sources = [shown] if config.fit.steps == 0 else [shown, prediction - shown]
+            likeness = likeness_to_defect(sources, judged, flags, restless=restless)
+            settled = settled_map(scores, flags, likeness=config.score.likeness * likeness)
+            judged = verdict_map(settled, flags)
         together = Findings(
             scores=settled,
             judged=judged,
-            background=_in_original_units(predictions[images], [group[index] for index in images]),
-            restless=restlessness(judged, flags),
-            unlikeness=unlikeness_of_parts(pixels[images], flags),
+            peak=peak,
+            background=_in_original_units(prediction, [group[index] for index in images]),
+            restless=restless,
+            unlikeness=unlikeness_of_parts(shown, flags),
         )
         found.update(zip(images, together.apart(), strict=True))
     return [found[index] for index in range(len(group))]
@@ -153,6 +166,7 @@ def _predictions(pixels: Tensor, valid: Tensor, config: Config, *, dtype: torch.
     if config.fit.steps == 0:
         # Without a network nothing is known but the mean, which is 0.
         yield torch.zeros_like(pixels)
+        return
     for _, networks in fit(pixels, valid, config, dtype=dtype):
         yield reconstruct_in_tiles(
             networks, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype

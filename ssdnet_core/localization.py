@@ -31,13 +31,16 @@ class Localization:
     working_background
         (h, w, C) float32, what the image's own structure explains, in the image's units.
     score
-        -log10 of the number of false alarms expected at the image's highest peak: 1 means that one in ten images
-        without a defect scores as high, 2 one in a hundred.
+        -log10 of the number of false alarms expected at the image's highest peak, before the map is sharpened: 1 means
+        that one in ten images without a defect scores as high, 2 one in a hundred.
     defective
         Whether there is a region: a score of at least ``-log10(verdict.expected_false_alarms)``, over an area of at
         least ``verdict.min_area``.
     regions
         The defects, highest peak first; beside the first only those of at least ``verdict.min_further_area``.
+    regions_from
+        The level from which on the map, as :func:`~ssdnet_core.scoring.verdict_map` reads it, is a defect's, if there
+        is an alarm at all.
     original_shape
         (H, W) of the image.
     seconds
@@ -51,6 +54,7 @@ class Localization:
     score: float
     defective: bool
     regions: tuple[Region, ...]
+    regions_from: float
     original_shape: tuple[int, int]
     seconds: float
     warnings: tuple[str, ...] = ()
@@ -148,10 +152,14 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     """Judge what was found in an image: its regions, its score and the warnings. ``seconds`` count on."""
     started = time.thread_time()
     found = evidence.findings
-    levels, restless = found.judged.numpy(), float(found.restless)
+    levels, peak, restless = found.judged.numpy(), float(found.peak), float(found.restless)
+    alarm = alarm_level(config.verdict.expected_false_alarms, area=evidence.area, restless=restless)
+    alarmed = peak >= alarm
+    # An alarm has a region, wherever sharpening the map has moved its peak.
+    regions_from = min(alarm, float(levels.max())) if alarmed else alarm
     regions = find_regions(
         levels,
-        alarm_level(config.verdict.expected_false_alarms, area=evidence.area, restless=restless),
+        regions_from,
         original_shape=evidence.original_shape,
         min_area=config.verdict.min_area,
         min_further_area=config.verdict.min_further_area,
@@ -159,9 +167,10 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     return Localization(
         working_map=found.scores.numpy(),
         working_background=found.background.numpy(),
-        score=significance(float(levels.max()), area=evidence.area, restless=restless),
-        defective=bool(regions),
-        regions=regions,
+        score=significance(peak, area=evidence.area, restless=restless),
+        defective=alarmed and bool(regions),
+        regions=regions if alarmed else (),
+        regions_from=regions_from,
         original_shape=evidence.original_shape,
         warnings=_warnings(evidence),
         seconds=evidence.seconds + time.thread_time() - started,

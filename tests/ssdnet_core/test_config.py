@@ -38,6 +38,7 @@ OTHER_VALUES = {
     "score.local_colour": 0.5,
     "score.residual_pattern": 2.0,
     "score.inner_product": 0.0,
+    "score.likeness": 0.5,
     "verdict.expected_false_alarms": 0.01,
     "verdict.min_area": 20,
     "verdict.min_further_area": 5,

@@ -126,7 +126,7 @@ def test_regions_below_the_least_area_are_left_out():
 
 def test_the_fused_map_is_the_highest_of_the_moments(monkeypatch):
     # Before it is smoothed.
-    monkeypatch.setattr("ssdnet_core.evidence.settled_map", lambda scores, valid: scores)
+    monkeypatch.setattr("ssdnet_core.evidence.settled_map", lambda scores, valid, likeness=0: scores)
     image = textile("weave", "hole", seed=1).pixels
     maps = {
         moments: light(image, fit__steps=6, reconstruction__moments=moments).working_map
@@ -134,6 +134,23 @@ def test_the_fused_map_is_the_highest_of_the_moments(monkeypatch):
     }
     np.testing.assert_array_equal(maps[0.5, 1.0], np.maximum(maps[(0.5,)], maps[(1.0,)]))
     assert not np.array_equal(maps[(0.5,)], maps[(1.0,)])
+
+
+def test_the_verdict_does_not_depend_on_what_sharpens_the_map():
+    image = sample("weave", "hole", size=(128, 128), seed=1).pixels
+    plain, sharpened = (light(image, score__likeness=weight) for weight in (0.0, 1.0))
+    assert sharpened.defective
+    assert (plain.score, plain.defective) == (sharpened.score, sharpened.defective)
+    truth = sample("weave", "hole", size=(128, 128), seed=1).truth
+    contrasts = [each.anomaly_map[truth].mean() / each.anomaly_map[~truth].mean() for each in (plain, sharpened)]
+    assert contrasts[1] > 1.3 * contrasts[0]
+    assert sharpened.regions
+
+
+def test_without_a_suspect_the_map_is_not_sharpened():
+    image = textile(size=(128, 128), seed=6).pixels
+    plain, sharpened = (light(image, score__likeness=weight) for weight in (0.0, 1.0))
+    assert everything_of(plain) == everything_of(sharpened)
 
 
 def test_the_same_image_gives_the_same_bytes_twice():

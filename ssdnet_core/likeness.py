@@ -1,0 +1,124 @@
+"""Where else an image looks like the defect that was found in it: what sharpens the anomaly map.
+
+Windows make the map wider than a defect, and where it is faint they hardly reach its ends. Once a first map is sure of
+some pixels, these and the rest are two classes, and the image itself tells what sets them apart: a linear discriminant
+(Fisher, Annals of Eugenics 1936) in its own features. Not from the paper. Scores and alarms are the first map's.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from ssdnet_core.devices import in_double
+from ssdnet_core.filters import (
+    derivative_energy,
+    enlarge_squares,
+    share_of,
+    shrink,
+    weighted_shrink,
+    weighted_smooth,
+)
+from ssdnet_core.medians import counted_pixels, sampled
+from ssdnet_core.significance import alarm_level
+
+SURE = 0.01
+"""False alarms expected at the level above which a pixel is taken for the defect's."""
+
+USUAL = 1.0
+"""False alarms expected at the level below which a pixel is taken for the surface's, and so whole images are."""
+
+SOFTNESS = 0.3
+"""Width of the passage to what is sure, in the logarithm of the map's square."""
+
+FEW = 5.0
+"""So many squares tell half of what many would: one or two may be chance."""
+
+MOST = 1.0
+"""Likeness at most, as far above the defect's mean as the surface's lies below: few pixels are not to outshine it."""
+
+GRID = 2
+SCALES = (1, 2, 4)
+DERIVATIVES = 5
+ENERGY_WINDOW = 2.5
+ENERGY_FLOOR = 3e-4
+COLOUR_WINDOW = 1.5
+WINDOW = 2.0
+RIDGE = 0.03
+"""Added to the diagonal of the features' correlation."""
+
+SAMPLE = 2**14
+"""Squares that tell the surface's mean and covariance."""
+
+
+def likeness_to_defect(sources: Iterable[Tensor], judged: Tensor, valid: Tensor, *, restless: Tensor) -> Tensor:
+    """Return how much each pixel looks like what was found in its image: (..., H, W), -1 to 1.
+
+    0 is the mean of the defect, and -1 that of the normal surface, or less. The less sure what was found is, the nearer
+    to 0 are all; they are 0 in an image in which nothing was found.
+
+    Parameters
+    ----------
+    sources
+        (..., C, H, W) each, what the features are taken from: the images, and their residuals if there are any.
+    judged
+        (..., H, W), :func:`ssdnet_core.scoring.verdict_map`.
+    valid
+        (1, H, W), 1.0 where a pixel counts.
+    restless
+        (...), the images' :func:`~ssdnet_core.restlessness.restlessness`.
+    """
+    share = share_of(valid, GRID)
+    counted = (share > 0.5).float()
+    unrest = restless[..., None, None, None]
+    level = weighted_shrink(judged[..., None, :, :], valid, GRID) / unrest
+    sure_from, usual_below = (alarm_level(expected, area=float(valid.sum())) for expected in (SURE, USUAL))
+    sure = counted * torch.sigmoid(2 / SOFTNESS * (level / sure_from).clamp_min(1e-6).log())
+    count = sure.sum((-3, -2, -1), keepdim=True)
+    suspect = judged.amax((-2, -1))[..., None, None, None] >= usual_below * unrest
+    certain = torch.where(suspect, count / (count + FEW), 0.0)
+    if not bool(certain.any()):
+        return torch.zeros_like(judged)
+    features = torch.cat([part for source in sources for part in _features(source, valid)], dim=-3)
+    usual = counted * (level < usual_below)
+    along = _discriminant(features, counted, usual=usual, sure=sure)
+    likeness = (weighted_smooth(along, share, WINDOW / GRID) - 1.0).clamp(-1.0, MOST)
+    return enlarge_squares(certain * likeness, GRID, (valid.shape[-2], valid.shape[-1]))[..., 0, :, :]
+
+
+def _features(source: Tensor, valid: Tensor) -> Iterable[Tensor]:
+    """Yield the mean colour and the logarithms of the local energies of narrow windows: (..., N, h, w) each."""
+    share = share_of(valid, GRID)
+    yield weighted_smooth(weighted_shrink(source, valid, GRID), share, COLOUR_WINDOW / GRID)
+    for scale in SCALES:
+        counted = (share_of(valid, scale) > 0.5).float()
+        grid = max(1, GRID // scale)
+        strength = derivative_energy(shrink(source, scale), counted, grid=grid)
+        by_channel = strength.view(*strength.shape[:-3], -1, DERIVATIVES, *strength.shape[-2:])
+        window = max(ENERGY_WINDOW / (scale * grid), 0.7)
+        energy = (weighted_smooth(by_channel.mean(-4), share_of(counted, grid), window) + ENERGY_FLOOR).log()
+        yield enlarge_squares(energy, max(1, scale // GRID), (share.shape[-2], share.shape[-1]))
+
+
+def _discriminant(features: Tensor, counted: Tensor, *, usual: Tensor, sure: Tensor) -> Tensor:
+    """Return Fisher's discriminant: (..., 1, h, w), 0 at the mean of what is usual and 1 at that of what is sure.
+
+    ``features`` is (..., N, h, w), the weights of both classes are (..., 1, h, w).
+    """
+    points = features.flatten(-2)
+    of_defect = _mean(points, sure.flatten(-2))
+    # The same squares of both.
+    drawn, weight = (sampled(counted_pixels(values, counted), SAMPLE) for values in (features, usual))
+    of_surface = _mean(drawn, weight)
+    centred = (drawn - of_surface) * weight
+    covariance = centred @ centred.mT / weight.sum(-1, keepdim=True).clamp_min(1.0)
+    spread = covariance.diagonal(dim1=-2, dim2=-1)[..., None].clamp_min(1e-6).sqrt()
+    correlation = covariance / (spread * spread.mT) + RIDGE * torch.eye(features.shape[-3]).to(spread)
+    apart = of_defect - of_surface
+    direction = torch.linalg.solve_ex(in_double(correlation), in_double(apart / spread)).result.to(apart) / spread
+    along = direction.mT @ points - direction.mT @ of_surface
+    return (along / (direction.mT @ apart).clamp_min(1e-6)).view(usual.shape)
+
+
+def _mean(points: Tensor, weight: Tensor) -> Tensor:
+    return points @ weight.mT / weight.sum(-1, keepdim=True).clamp_min(1e-6)
