@@ -123,9 +123,7 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
     import torch  # It takes seconds: the flow's process does without.
 
     from ssdnet_core.preparation import prepare
-    from ssdnet_core.restlessness import restlessness
     from ssdnet_core.scoring import verdict_map
-    from ssdnet_core.significance import alarm_level
 
     config = inspection.config
     valid = prepare(
@@ -135,15 +133,11 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
         border=config.border,
         leave_out_frame=config.leave_out_frame,
     ).valid
-    judged = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid)
-    level = alarm_level(
-        config.verdict.expected_false_alarms,
-        area=float(valid.sum()),
-        restless=float(restlessness(judged, valid)),
-    )
+    judged = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid).numpy()
     labels = label_regions(
-        judged.numpy(),
-        level,
+        judged,
+        # The map is stored in half precision, which may have lowered its peak.
+        min(record.regions_from, float(judged.max())),
         original_shape=(record.height, record.width),
         min_area=config.verdict.min_area,
         min_further_area=config.verdict.min_further_area,

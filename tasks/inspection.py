@@ -192,6 +192,7 @@ def _inspected(entry: ImageEntry, evidence: "Evidence", inspection: Inspection) 
         score=result.score,
         defective=result.defective,
         regions=result.regions,
+        regions_from=result.regions_from,
         height=height,
         width=width,
         working_height=result.working_map.shape[0],

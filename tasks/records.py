@@ -29,7 +29,7 @@ class ImageRecord:
         ``inspected``, or ``failed`` with the reason in ``error``.
     lasting
         Whether the failure lies in the image itself, so that the same bytes and settings would fail again.
-    score, defective, regions
+    score, defective, regions, regions_from
         As in :class:`ssdnet_core.Localization`.
     height, width
         Of the image as decoded; ``working_height`` and ``working_width`` of its map.
@@ -53,6 +53,7 @@ class ImageRecord:
     score: float = 0.0
     defective: bool = False
     regions: tuple[Region, ...] = ()
+    regions_from: float = 0.0
     height: int = 0
     width: int = 0
     working_height: int = 0

@@ -44,7 +44,10 @@ def scene(
         scores[y : y + 6, x : x + 6] = 40
     write_map(folder, 0, scores)
     fields = {"height": SHAPE[0], "width": SHAPE[1], "working_height": 64, "working_width": 48, "seconds": 2.5}
-    record = ImageRecord(0, entry.key, "", "f", "inspected", score=5.0, defective=bool(bumps), **fields)
+    level = alarm_level(config.verdict.expected_false_alarms, area=64 * 48)
+    record = ImageRecord(
+        0, entry.key, "", "f", "inspected", score=5.0, defective=bool(bumps), regions_from=level, **fields
+    )
     return record, Inspection(source=source, folder=folder, config=config, fingerprint="f"), scores
 
 

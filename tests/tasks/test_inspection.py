@@ -218,7 +218,7 @@ def test_in_a_group_every_image_comes_to_what_it_comes_to_alone(night, tmp_path)
     assert {record.key for record in of_group if record.status == "failed"} == {
         *("bad-mask.png", "cut-short.png", "no-image.png", "removed.png", "replaced.png", "too-small.png")
     }
-    figures = {"score": 0.0, "seconds": 0.0, "map_digest": "", "regions": ()}
+    figures = {"score": 0.0, "seconds": 0.0, "map_digest": "", "regions": (), "regions_from": 0.0}
     for grouped, single in zip(of_group, of_each, strict=True):
         assert replace(grouped, **figures) == replace(single, **figures)
         assert grouped.score == pytest.approx(single.score, abs=0.05)
