@@ -54,6 +54,8 @@ def split_input(url: str) -> tuple[Storage, str]:
 def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = ()) -> list[StoredObject]:
     """List the images of an input: by suffix, or by the glob; sorted by key. Hidden files and truth masks are left out.
 
+    An image that a linked folder shows once more is listed under its own name only, if that is listed as well.
+
     Parameters
     ----------
     source
@@ -79,6 +81,8 @@ def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = 
         batches = _batches(source.list() if pattern else objects)
         objects = [entry for entry in objects if _holder(REPORT, entry.key) not in batches]
     images = [entry for entry in objects if PurePosixPath(entry.key).suffix.lower() in SUFFIXES]
+    if source.is_local:
+        images = _under_their_own_names(images, source)
     if not images:
         where = f"{source.address}/{pattern}" if pattern else source.address
         raise NothingToInspectError(
@@ -179,6 +183,23 @@ def _header(head: bytes | StorageError) -> ImageHeader:
     if isinstance(head, StorageError):
         raise head
     return read_header(head)
+
+
+def _under_their_own_names(images: Sequence[StoredObject], source: Storage) -> list[StoredObject]:
+    """Leave out what a linked folder shows once more: ``latest/a.png`` beside ``2026-11-22/a.png``."""
+    here = _real(source.address) + "/"
+    own = {folder: _real(f"{source.address}/{folder}") for folder in {_folder(image.key) for image in images}}
+    keys = {image.key for image in images}
+    return [
+        image
+        for image in images
+        if (key := f"{own[_folder(image.key)]}/{PurePosixPath(image.key).name}".removeprefix(here)) == image.key
+        or key not in keys
+    ]
+
+
+def _folder(key: str) -> str:
+    return str(PurePosixPath(key).parent)
 
 
 def _real(address: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from ssdnet_core.errors import SsdnetError
-from tasks.storage import Storage, StorageError
+from tasks.storage import MissingObjectError, Storage, StorageError
 
 _log = logging.getLogger(__name__)
 
@@ -163,9 +163,11 @@ def _busy(folder: Storage, holder: LeaseHolder | None) -> str:
 
 
 def _highest(leases: Storage) -> int:
-    if not leases.exists():
+    try:
+        listed = leases.list()
+    except MissingObjectError:
         return 0
-    return max((int(stored.key.removesuffix(".json")) for stored in leases.list() if _is_lease(stored.key)), default=0)
+    return max((int(stored.key.removesuffix(".json")) for stored in listed if _is_lease(stored.key)), default=0)
 
 
 def _is_lease(key: str) -> bool:

@@ -10,9 +10,10 @@ from pathlib import Path
 def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os.stat_result | None]]:
     r"""Give the path of each file below a folder, relative to it, and its status; links are followed.
 
-    fsspec's own listing leaves out the folders that it cannot list, and links. A folder that a link leads back to is
-    entered once. What cannot be read under the path given has no status: a link that leads nowhere, and a file whose
-    name is not UTF-8, which comes with its bytes escaped, ``Pr\xfcfung.png``.
+    fsspec's own listing leaves out the folders that it cannot list, and links. A folder is listed under each of its
+    names, but a link back to a folder that it lies in is not followed. What cannot be read under the path given has no
+    status: a link that leads to no file or folder, and a file whose name is not UTF-8, which comes with its bytes
+    escaped, ``Pr\xfcfung.png``.
 
     Parameters
     ----------
@@ -24,13 +25,14 @@ def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os
     OSError
         If a folder cannot be listed, or a file's status not be read.
     """
-    entered: set[tuple[int, int]] = set()
+    around: dict[str, frozenset[tuple[int, int]]] = {}
     for folder, folders, names in os.walk(root, onerror=_raise_unless_gone, followlinks=True):
         status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in entered:
+        here, above = (status.st_dev, status.st_ino), around.get(str(Path(folder).parent), frozenset())
+        if here in above:
             folders.clear()
             continue
-        entered.add((status.st_dev, status.st_ino))
+        around[folder] = above | {here}
         if folder[len(root) :].count("/") + 1 == depth:
             folders.clear()
         for name in names:
@@ -39,10 +41,12 @@ def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os
             key = os.fsencode(name_on_disk).decode("utf-8", "backslashreplace")
             try:
                 status = path.stat()
-            except FileNotFoundError:
+            except OSError as error:
                 if path.is_symlink():
-                    yield key, None
-                continue  # Deleted since its folder was listed.
+                    yield key, None  # It leads nowhere, to itself, through a file, or where nobody may look.
+                else:
+                    _raise_unless_gone(error)
+                continue
             if stat.S_ISREG(status.st_mode):
                 yield key, status if key == name_on_disk else None
 
@@ -67,6 +71,16 @@ def write_beside(path: str, content: bytes) -> Path:
     return written
 
 
+def create_file(path: str, content: bytes) -> None:
+    """Write a file, whole, where there is none."""
+    written = write_beside(path, content)
+    try:
+        os.link(written, path)
+    finally:
+        written.unlink()
+
+
 def _raise_unless_gone(error: OSError) -> None:
+    # Deleted since its folder was listed.
     if not isinstance(error, FileNotFoundError):
         raise error

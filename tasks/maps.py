@@ -19,7 +19,7 @@ from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import MAPS, Manifest
 from tasks.records import ImageRecord, record_key
-from tasks.storage import Storage
+from tasks.storage import MissingObjectError, Storage
 
 ANOMALY_MAP = "anomaly_map"
 MAPS_METADATA = f"{MAPS}/zarr.json"
@@ -141,8 +141,11 @@ def _lost(folder: Storage, record: ImageRecord, *, reason: str) -> str:
 
 def written_maps(folder: Storage) -> set[int]:
     """Return the indices of the images whose map is there: a chunk that a power cut emptied is none."""
-    chunks = folder.below(f"{MAPS}/{ANOMALY_MAP}/c")
-    return {int(chunk.key.split("/")[0]) for chunk in chunks.list() if chunk.size} if chunks.exists() else set()
+    try:
+        chunks = folder.below(f"{MAPS}/{ANOMALY_MAP}/c").list()
+    except MissingObjectError:
+        return set()
+    return {int(chunk.key.split("/")[0]) for chunk in chunks if chunk.size}
 
 
 def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, ImageRecord]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ssdnet_core.regions import Region
 from tasks.batch import RECORDS, ImageEntry, Manifest
-from tasks.storage import Storage, StorageError
+from tasks.storage import MissingObjectError, Storage, StorageError
 
 Status = Literal["inspected", "failed"]
 
@@ -113,9 +113,10 @@ def write_record(folder: Storage, record: ImageRecord) -> None:
 def read_records(folder: Storage, entries: Iterable[ImageEntry]) -> dict[int, ImageRecord]:
     """Read the records there are, by index; one that cannot be read counts as absent."""
     records = folder.below(RECORDS)
-    if not records.exists():
+    try:
+        present = {stored.key for stored in records.list()}
+    except MissingObjectError:
         return {}
-    present = {stored.key for stored in records.list()}
     wanted = [key for entry in entries if (key := _name(entry.index)) in present]
     found: dict[int, ImageRecord] = {}
     for content in records.read_many(wanted).values():

@@ -6,8 +6,8 @@ tools do (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ...).
 
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,17 +19,14 @@ from botocore.exceptions import BotoCoreError
 from fsspec.utils import glob_translate
 
 from ssdnet_core.errors import SsdnetError
-from tasks.local_files import walk_files, write_beside
-from tasks.storage_answers import BEYOND_THE_END, EXISTS, IN_CONFLICT, error_code, reason_of
+from tasks.local_files import create_file, walk_files, write_beside
+from tasks.storage_answers import BEYOND_THE_END, EXISTS, despite_conflicts, error_code, reason_of
 
 PROTOCOLS = ("file", "s3")
 
 # A connection or credentials that are missing reach us as botocore's own errors, an answer that was cut short as
 # aiohttp's, all else as those of files.
 FAILURES = (OSError, ValueError, BotoCoreError, ClientError)
-
-CONFLICT_PAUSES = (0.1, 0.3, 1.0)
-"""Seconds before a conditional write that met another one is tried again, as S3 asks for."""
 
 
 class StorageError(SsdnetError, OSError):
@@ -137,14 +134,12 @@ class Storage:
         StorageError
             If the folder or bucket does not exist or cannot be listed.
         """
-        try:
+        with self._told("list"):
             wanted = re.compile(glob_translate(pattern or "**"))
             listed = _files(self.root, depth=_depth(pattern)) if self.is_local else self._objects()
             found = [entry for entry in listed if wanted.match(entry.key)]
             if not found and not self.exists():
                 raise FileNotFoundError(self.root)
-        except FAILURES as error:
-            raise StorageError(f"cannot list {self.address}: {reason_of(error)}") from error
         return sorted(found, key=lambda entry: entry.key)
 
     def _objects(self) -> Iterator[StoredObject]:
@@ -163,13 +158,11 @@ class Storage:
         StorageError
             If the folder or bucket does not exist or cannot be listed.
         """
-        try:
+        with self._told("list"):
             if self.is_local:
                 # Not by fsspec, to which a link to a folder is none.
                 return tuple(sorted(path.name for path in Path(self.root).iterdir() if path.is_dir()))
             found: list[dict[str, Any]] = self.filesystem.ls(self.root, detail=True)
-        except FAILURES as error:
-            raise StorageError(f"cannot list {self.address}: {reason_of(error)}") from error
         return tuple(
             sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
         )
@@ -182,10 +175,15 @@ class Storage:
         StorageError
             If the store does not answer, or will not tell.
         """
-        try:
-            return bool(self.filesystem.exists(self.path(key)))
-        except FAILURES as error:
-            raise StorageError(f"cannot look for {self.address}/{key}".rstrip("/") + f": {reason_of(error)}") from error
+        with self._told("look for", key):
+            if not self.is_local:
+                return bool(self.filesystem.exists(self.path(key)))
+            # Not by fsspec, to which what it may not look at is not there.
+            try:
+                Path(self.path(key)).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
 
     def modified(self, key: str) -> float:
         """Return when an object was last written, in seconds since the epoch.
@@ -195,10 +193,8 @@ class Storage:
         StorageError
             If there is no such object, or the store does not tell.
         """
-        try:
+        with self._told("look for", key):
             return float(self.filesystem.modified(self.path(key)).timestamp())
-        except FAILURES as error:
-            raise StorageError(f"cannot look for {self.address}/{key}: {reason_of(error)}") from error
 
     def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
         """Read an object, or the bytes ``start`` to ``end`` of it.
@@ -208,22 +204,16 @@ class Storage:
         StorageError
             If there is no such object, or it cannot be read.
         """
-        try:
+        with self._told("read", key):
             return bytes(self.filesystem.cat_file(self.path(key), start=start, end=end))
-        except FileNotFoundError as error:
-            raise MissingObjectError(f"cannot read {self.address}/{key}: {reason_of(error)}") from error
-        except FAILURES as error:
-            raise StorageError(f"cannot read {self.address}/{key}: {reason_of(error)}") from error
 
     def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
         """Read many objects, or their first ``end`` bytes, side by side; what failed comes back as its error."""
         paths = {self.path(key): key for key in keys}
         if not paths:
             return {}
-        try:
+        with self._told("read from"):
             contents = self.filesystem.cat_ranges(list(paths), [0] * len(paths), [end] * len(paths), on_error="return")
-        except FAILURES as error:
-            raise StorageError(f"cannot read from {self.address}: {reason_of(error)}") from error
         return {
             key: _unread(key, content) if isinstance(content, Exception) else content
             for key, content in zip(paths.values(), contents, strict=True)
@@ -237,13 +227,11 @@ class Storage:
         StorageError
             If it cannot be written.
         """
-        try:
+        with self._told("write", key):
             if self.is_local:
                 write_beside(self.path(key), content).replace(self.path(key))
             else:
                 self.filesystem.pipe_file(self.path(key), content)
-        except FAILURES as error:
-            raise StorageError(f"cannot write {self.address}/{key}: {reason_of(error)}") from error
 
     def create(self, key: str, content: bytes) -> bool:
         """Write an object only if there is none; return whether it was written.
@@ -256,43 +244,32 @@ class Storage:
         StorageError
             If it cannot be written or compared, or others who try were in the way each time.
         """
-        path = self.path(key)
-        try:
-            if self.is_local:
-                written = write_beside(path, content)
-                try:
-                    os.link(written, path)
-                finally:
-                    written.unlink()
-            else:
-                self._put_if_none(path, content)
-        except FAILURES as error:
-            # moto's refusal reaches us as a FileExistsError, radosgw's as an OSError without a word.
-            if not isinstance(error, FileExistsError) and error_code(error) not in EXISTS:
-                raise StorageError(f"cannot write {self.address}/{key}: {reason_of(error)}") from error
-            return self.read(key) == content
-        return True
-
-    def _put_if_none(self, path: str, content: bytes) -> None:
-        for pause in CONFLICT_PAUSES:
+        with self._told("write", key):
             try:
-                self.filesystem.pipe_file(path, content, mode="create")
+                if self.is_local:
+                    create_file(self.path(key), content)
+                else:
+                    despite_conflicts(lambda: self.filesystem.pipe_file(self.path(key), content, mode="create"))
             except OSError as error:
-                if error_code(error) not in IN_CONFLICT:
+                # moto's refusal reaches us as a FileExistsError, radosgw's as an OSError without a word.
+                if not isinstance(error, FileExistsError) and error_code(error) not in EXISTS:
                     raise
-                time.sleep(pause)
             else:
-                return
-        self.filesystem.pipe_file(path, content, mode="create")
+                return True
+        return self.read(key) == content
 
     def delete(self, key: str) -> None:
         """Delete an object if it is there."""
-        try:
+        with suppress(MissingObjectError), self._told("delete", key):
             self.filesystem.rm_file(self.path(key))
-        except FileNotFoundError:
-            return
+
+    @contextmanager
+    def _told(self, doing: str, key: str = "") -> Iterator[None]:
+        """Let what fails in the block be an error that names the address, the reason and what to do."""
+        try:
+            yield
         except FAILURES as error:
-            raise StorageError(f"cannot delete {self.address}/{key}: {reason_of(error)}") from error
+            raise _failure(f"cannot {doing} {self.below(key).address if key else self.address}", error) from error
 
 
 def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
@@ -308,4 +285,9 @@ def _depth(pattern: str) -> int | None:
 
 def _unread(key: str, error: Exception) -> bytes | StorageError:
     # An object's first bytes are beyond its end only if it has none.
-    return b"" if error_code(error) in BEYOND_THE_END else StorageError(f"cannot read {key}: {reason_of(error)}")
+    return b"" if error_code(error) in BEYOND_THE_END else _failure(f"cannot read {key}", error)
+
+
+def _failure(what: str, error: Exception) -> StorageError:
+    kind = MissingObjectError if isinstance(error, FileNotFoundError) else StorageError
+    return kind(f"{what}: {reason_of(error)}")

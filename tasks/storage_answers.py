@@ -1,6 +1,8 @@
 """What folders and object stores answer when they refuse, in the words of who has to act on it."""
 
 import os
+import time
+from collections.abc import Callable
 
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
@@ -8,6 +10,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 EXISTS = ("PreconditionFailed", "412")
 IN_CONFLICT = ("ConditionalRequestConflict", "409")
 BEYOND_THE_END = ("InvalidRange", "416")
+
+CONFLICT_PAUSES = (0.1, 0.3, 1.0)
+"""Seconds before a conditional write that met another one is tried again, as S3 asks for."""
 
 
 def reason_of(error: Exception) -> str:
@@ -41,3 +46,17 @@ def error_code(error: Exception) -> str:
 def _answer(error: Exception) -> dict[str, str]:
     # The cause of the file error that s3fs makes of it, whose own text may be empty.
     return error.__cause__.response.get("Error", {}) if isinstance(error.__cause__, ClientError) else {}
+
+
+def despite_conflicts(write: Callable[[], object]) -> None:
+    """Make a conditional write, and again if it meets another one under way; the last time's failure is raised."""
+    for pause in CONFLICT_PAUSES:
+        try:
+            write()
+        except OSError as error:
+            if error_code(error) not in IN_CONFLICT:
+                raise
+            time.sleep(pause)
+        else:
+            return
+    write()

@@ -68,6 +68,23 @@ def test_the_gallery_of_a_batch_is_no_input_wherever_it_lies(tmp_path, batch, ma
     assert set(keys(source, pattern)) == set(before) - ours
 
 
+def test_what_a_linked_folder_shows_once_more_is_listed_under_its_own_name(tmp_path):
+    for name in ("night/2026-11-22/a.png", "night/2026-11-21/a.png", "elsewhere/b.png", "night/.store/c.png"):
+        write_image(tmp_path / name)
+    night = tmp_path / "night"
+    for link, target in (("0", "2026-11-22"), ("latest", "2026-11-22"), ("line", "../elsewhere"), ("old", ".store")):
+        (night / link).symlink_to(target)
+    (night / "2026-11-22" / "d.png").symlink_to("a.png")
+    (tmp_path / "link").symlink_to(night)
+    own = ["2026-11-21/a.png", "2026-11-22/a.png", "2026-11-22/d.png"]
+    for name in ("night", "link"):
+        source = Storage(str(tmp_path / name))
+        assert keys(source) == [*own, "line/b.png", "old/c.png"]
+        assert keys(source, "*/[ad].png") == own
+        assert keys(source, "2026-*/*.png") == own
+        assert keys(source, "latest/*.png") == ["latest/a.png", "latest/d.png"]
+
+
 def masks_found(tmp_path, *masks, images):
     (tmp_path / "masks").mkdir()
     for name in images:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.storage import CONFLICT_PAUSES, Storage, StorageError
+from tasks.storage import MissingObjectError, Storage, StorageError
+from tasks.storage_answers import CONFLICT_PAUSES
 
 TRIES = len(CONFLICT_PAUSES) + 1
 
@@ -99,14 +100,39 @@ def test_a_link_to_a_file_is_listed_as_that_file_and_one_that_leads_nowhere_too(
     assert (broken.key, broken.size) == ("2.png", 0)
 
 
-def test_linked_folders_are_entered_once(tmp_path):
+def test_a_linked_folder_is_entered_but_not_one_that_leads_back(tmp_path):
     Storage(str(tmp_path)).write("there/a.png", b"content")
     (tmp_path / "night").mkdir()
     (tmp_path / "night" / "line").symlink_to("../there")
     (tmp_path / "there" / "around").symlink_to("../there")
+    (tmp_path / "there" / "back").symlink_to("../night")
     night = Storage(f"{tmp_path}/night")
     assert [entry.key for entry in night.list()] == ["line/a.png"]
     assert night.folders() == ("line",)
+
+
+def test_a_folder_is_listed_under_each_of_its_names(tmp_path):
+    line = Storage(str(tmp_path))
+    line.write("2026-11-22/a.png", b"content")
+    for link in ("latest", "today"):
+        (tmp_path / link).symlink_to("2026-11-22")
+    assert [entry.key for entry in line.list()] == ["2026-11-22/a.png", "latest/a.png", "today/a.png"]
+    assert [entry.key for entry in line.list("2026-*/*.png")] == ["2026-11-22/a.png"]
+    assert [entry.key for entry in line.list("today/*.png")] == ["today/a.png"]
+
+
+@pytest.mark.parametrize("pattern", ["", "*.png"])
+@pytest.mark.parametrize("target", ["link.png", "a.txt/b.png", "x" * 300, "gone.png"])
+def test_a_link_that_leads_to_no_file_is_listed_as_one_that_cannot_be_read(tmp_path, pattern, target):
+    night = Storage(str(tmp_path))
+    for key in ("a.txt", "b.png"):
+        night.write(key, b"content")
+    (tmp_path / "link.png").symlink_to(target)
+    read, link = (entry for entry in night.list(pattern) if entry.key != "a.txt")
+    assert (read.key, read.size) == ("b.png", 7)
+    assert (link.key, link.size, link.etag) == ("link.png", 0, "")
+    with pytest.raises(StorageError, match=r"cannot read .*/link\.png"):
+        night.read("link.png")
 
 
 def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
@@ -118,6 +144,34 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
         with pytest.raises(StorageError, match=os.strerror(errno.ENOSPC)):
             write("seal", b"content")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_looked_at_is_not_called_missing(tmp_path):
+    storage = Storage(str(tmp_path))
+    storage.write("file", b"")
+    assert [storage.exists(key) for key in ("", "file", "file/below", "nowhere", "nowhere/below")] == [
+        *(True, True, False, False, False)
+    ]
+    # A folder without permission answers likewise, but not to root.
+    (tmp_path / "around").symlink_to("around")
+    with pytest.raises(
+        StorageError, match=rf"cannot look for {tmp_path}/around/seal\.json: .*{os.strerror(errno.ELOOP)}"
+    ):
+        storage.exists("around/seal.json")
+
+
+def test_what_is_missing_is_told_from_what_cannot_be_read_or_listed(tmp_path):
+    storage = Storage(str(tmp_path))
+    storage.write("file", b"")
+    (tmp_path / "around").symlink_to("around")
+    missing, unread = storage.read_many(["gone", "around"]).values()
+    assert (type(missing), type(unread)) == (MissingObjectError, StorageError)
+    for call in (storage.below("gone").list, storage.below("gone").folders):
+        with pytest.raises(MissingObjectError, match=f"cannot list {tmp_path}/gone: there is no such"):
+            call()
+    with pytest.raises(StorageError, match="Not a directory") as raised:
+        storage.below("file").list()
+    assert not isinstance(raised.value, MissingObjectError)
 
 
 def test_a_missing_object_is_named(tmp_path):
