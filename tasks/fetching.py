@@ -71,18 +71,23 @@ def left_out(image: DecodedImage, mask_key: str, masks: Storage | None) -> npt.N
     Raises
     ------
     MaskError
-        If the mask cannot be decoded, or is not of the image's size.
+        If the mask cannot be decoded, is not of the image's size, or has transparent pixels.
     """
     if not mask_key or masks is None:
         return image.mask
     try:
-        mask = decode(masks.read(mask_key)).pixels
+        decoded = decode(masks.read(mask_key))
     except DecodeError as error:
         raise MaskError(f"its mask {mask_key}: {error}") from error
+    mask = decoded.pixels
     if mask.shape[:2] != image.pixels.shape[:2]:
         raise MaskError(
             f"its mask {mask_key} has {mask.shape[0]} x {mask.shape[1]} pixels, the image {image.pixels.shape[0]} x "
             f"{image.pixels.shape[1]}: make the mask of the image's own size, white where it is to be inspected"
+        )
+    if decoded.mask is not None:
+        raise MaskError(
+            f"its mask {mask_key} has transparent pixels: flatten it, white where it is to be inspected, else black"
         )
     grey = mask if mask.ndim == 2 else mask.max(axis=2)
     black = grey.astype(np.float32) <= 0.5 * float(grey.max())

@@ -16,7 +16,7 @@ from tasks.fetching import MaskError, left_out
 from tasks.inspection import Inspection
 from tasks.maps import read_map
 from tasks.records import ImageRecord
-from tasks.storage import MissingObjectError, StorageError
+from tasks.storage import StorageError
 from tasks.truth import Truth, TruthError
 
 BORDER = 0.1  # Of each side; published FCA figures crop 100 of 1024 pixels.
@@ -85,7 +85,7 @@ def evaluate_image(
         if valid.shape != (record.height, record.width):
             return UnmeasuredImage(record.key, category, "replaced since it was inspected: run again")
         pixels = truth.read(record.key, valid)
-    except (TruthError, MissingObjectError, DecodeError, MaskError) as error:
+    except (TruthError, DecodeError, MaskError) as error:
         return UnmeasuredImage(record.key, category, str(error))
     except StorageError as error:
         return UnmeasuredImage(record.key, category, str(error), lasting=False)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ssdnet_core.errors import SsdnetError
 from tasks.decoding import DecodeError, decode
 from tasks.discovery import TRUTH_FOLDER
-from tasks.storage import Storage, StoredObject
+from tasks.storage import MissingObjectError, Storage, StoredObject
 
 IMAGES_PATTERN = "**/test/*/*"
 """The images of a folder in MVTec-AD layout."""
@@ -62,7 +62,7 @@ class MvtecTruth:
         where = truth_key(key)
         if where is None:
             return np.zeros_like(valid)
-        truth = _decoded(self.source.read(where), valid, where=where)
+        truth = _read(self.source, where, valid=valid)
         if not truth.any():
             raise TruthError(f"the truth {where} marks no pixel that counts: mark defects in white (255)")
         return truth
@@ -101,9 +101,7 @@ class NightTruth:
     def read(self, key: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Read the truth of an image, as :meth:`Truth.read`."""
         where = str(PurePosixPath(key).with_suffix(SUFFIX))
-        if not self.folder.exists(where):
-            raise TruthError(f"there is no truth {where} in {self.folder.address}")
-        return _decoded(self.folder.read(where), valid, where=where)
+        return _read(self.folder, where, valid=valid)
 
     def objects(self) -> list[StoredObject]:
         """List the masks of the night."""
@@ -123,16 +121,27 @@ def truth_key(key: str) -> str | None:
     return str(PurePosixPath(*path.parts[:-3], TRUTH_FOLDER, path.parts[-2], f"{path.stem}_mask{SUFFIX}"))
 
 
-def _decoded(content: bytes, valid: npt.NDArray[np.bool_], *, where: str) -> npt.NDArray[np.bool_]:
+def _read(folder: Storage, where: str, *, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     try:
-        mask = decode(content).pixels
+        image = decode(folder.read(where))
+    except MissingObjectError as error:
+        raise TruthError(f"there is no truth {where} in {folder.address}") from error
     except DecodeError as error:
         raise TruthError(f"the truth {where}: {error}") from error
+    mask = image.pixels
     if mask.shape[:2] != valid.shape or not np.issubdtype(mask.dtype, np.integer):
         raise TruthError(
             f"the truth {where} has {mask.shape[0]} x {mask.shape[1]} pixels of {mask.dtype}, its image "
             f"{valid.shape[0]} x {valid.shape[1]}: make it an 8-bit mask of the image's own size"
         )
+    # What is drawn with alpha may be the defects, or all but them.
+    if image.mask is not None:
+        raise TruthError(f"the truth {where} has transparent pixels: flatten it to black and white")
     grey: npt.NDArray[Any] = mask if mask.ndim == 2 else mask.max(axis=2)
-    white: npt.NDArray[np.bool_] = grey > np.iinfo(grey.dtype).max // 2
+    brightest, full = int(grey.max()), np.iinfo(grey.dtype).max
+    if 0 < brightest <= full // 2:
+        raise TruthError(
+            f"the truth {where} is {brightest} where it is brightest, of {full}: mark defects in white ({full})"
+        )
+    white: npt.NDArray[np.bool_] = grey > full // 2
     return white & valid

@@ -182,6 +182,10 @@ def without_mask(tmp_path):
 
 
 def with_empty_mask(tmp_path):
+    Image.fromarray(np.zeros(SHAPE, dtype=np.uint8)).save(tmp_path / "in" / "ground_truth" / "hole" / "a_mask.png")
+
+
+def with_labels(tmp_path):
     Image.fromarray(np.ones(SHAPE, dtype=np.uint8)).save(tmp_path / "in" / "ground_truth" / "hole" / "a_mask.png")
 
 
@@ -196,8 +200,9 @@ def with_other_size(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (without_mask, r"ground_truth/hole/a_mask\.png: there is no such file"),
+        (without_mask, r"there is no truth ground_truth/hole/a_mask\.png in .*/in"),
         (with_empty_mask, r"marks no pixel.*\(255\)"),
+        (with_labels, r"is 1 where it is brightest, of 255: mark defects in white \(255\)"),
         (with_broken_mask, "not a PNG"),
         (with_other_size, "32 x 96 pixels of uint8, its image 128 x 96"),
     ],
@@ -207,8 +212,16 @@ def test_an_image_without_a_fitting_truth_is_unmeasured_with_the_reason(tmp_path
     spoil(tmp_path)
     unmeasured = measured(record, inspection)
     assert isinstance(unmeasured, UnmeasuredImage)
-    assert (unmeasured.key, unmeasured.category) == (record.key, "in")
+    assert (unmeasured.key, unmeasured.category, unmeasured.lasting) == (record.key, "in", True)
     assert re.search(reason, unmeasured.reason)
+
+
+def test_an_image_that_is_not_there_may_come_back(tmp_path):
+    record, inspection, _ = scene(tmp_path)
+    (tmp_path / "in/test/hole/a.png").unlink()
+    unmeasured = measured(record, inspection)
+    assert "there is no such file" in unmeasured.reason
+    assert not unmeasured.lasting
 
 
 def test_an_image_that_was_not_inspected_is_unmeasured_too(tmp_path):

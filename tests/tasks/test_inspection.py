@@ -100,6 +100,7 @@ def test_a_changed_mask_changes_the_etag(night):
     [
         (Image.new("L", (96, 80), 255), "80 x 96 pixels, the image 96 x 80"),
         (Image.new("L", (80, 96), 0), "no pixel of the image is left to inspect: all are masked"),
+        (Image.new("LA", (80, 96), (255, 0)), "its mask a.png has transparent pixels: flatten it"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_a_lasting_failure_with_its_reason(night, mask, named):

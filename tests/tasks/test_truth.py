@@ -84,6 +84,31 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes(truth):
         truth.read("a.png", np.ones(SHAPE, dtype=bool))
 
 
+@pytest.mark.parametrize(("dtype", "label"), [(np.uint8, 1), (np.uint8, 127), (np.uint16, 255)])
+def test_a_mask_of_labels_is_refused_and_not_taken_for_a_good_image(truth, dtype, label):
+    pixels = np.zeros(SHAPE, dtype=dtype)
+    pixels[1, 2] = label
+    truth.folder.write("camera/.keep", b"")
+    Image.fromarray(pixels).save(f"{truth.folder.root}/a.png")
+    named = rf"the truth a\.png is {label} where it is brightest, of {np.iinfo(dtype).max}: mark defects in white"
+    for valid in (np.ones(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)):
+        with pytest.raises(TruthError, match=named):
+            truth.read("a.png", valid)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_a_mask_with_transparent_pixels_is_refused_and_an_opaque_one_is_not(truth, mode):
+    write(truth, "a.png", white=[(1, 2)])
+    path = f"{truth.folder.root}/a.png"
+    opaque = Image.open(path).convert(mode)
+    opaque.save(path)
+    assert truth.read("a.png", np.ones(SHAPE, dtype=bool)).sum() == 1
+    opaque.putpixel((0, 0), (0,) * len(mode))
+    opaque.save(path)
+    with pytest.raises(TruthError, match=r"the truth a\.png has transparent pixels: flatten it"):
+        truth.read("a.png", np.ones(SHAPE, dtype=bool))
+
+
 def test_a_mask_that_cannot_be_decoded_is_named(truth):
     truth.folder.write("a.png", b"no image")
     with pytest.raises(TruthError, match=r"the truth a\.png: not a PNG"):
