@@ -2,25 +2,24 @@
 
 One plain Dask future an image, or where images are fitted together one for a few groups: the flow learns exactly which
 image failed, and how. An image that kills its worker (out of memory, a crash in native code) takes down whatever else
-that worker held, so each suspect is tried again alone: the culprit is set aside, its neighbours are inspected. An image
-that failed for a reason that may pass is tried once more, on other workers: one without credentials fails in
-milliseconds, and so is always free and takes most of the batch. Workers may come and go; only when none has been there
-for minutes that could take what is left does the run end, with what to do about it.
+that worker held, so each suspect is tried again alone: the culprit is set aside, its neighbours are inspected. After an
+error that nobody thought of, the images of its future have one each. An image that failed for a reason that may pass is
+tried once more, on other workers: one without credentials fails in milliseconds, and so is always free and takes most
+of the batch. Workers may come and go; only when none has been there for minutes that could take what is left does the
+run end, with what to do about it.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from distributed import Client, Future, KilledWorker, as_completed, get_worker
+from distributed import Client, Future, KilledWorker, get_worker
 
 from tasks.batch import ImageEntry
-from tasks.cluster import ClusterError, able_workers, scheduler_address
 from tasks.inspection import Inspection, inspect_images
-from tasks.local_workers import GPU
 from tasks.records import ImageRecord, failure, write_record
+from tasks.waiting import outcomes, workers_for
 
 Announce = Callable[[ImageRecord], None]
 Value = TypeVar("Value")
@@ -32,14 +31,6 @@ MIN_CHUNK = 16
 
 GROUPS_A_TASK = 4
 """Groups that a future stands for at most: of four, three are read beside a fit, and three are written."""
-
-PATIENCE = 300.0
-"""Seconds that images wait for a worker that can take them: as long as a machine takes to be replaced."""
-
-LOOKED_AFTER = 5.0
-"""Seconds without a finished image after which the workers are counted."""
-
-POLLED_EVERY = 0.02
 
 
 @dataclass(frozen=True)
@@ -128,18 +119,22 @@ def collect_chunk(
         If the scheduler went away, or no worker that can take an image has been there for ``PATIENCE`` seconds.
     """
     records: list[ImageRecord] = []
-    suspects: list[ImageEntry] = []
+    killers: list[ImageEntry] = []
+    faulty: list[ImageEntry] = []
     again: dict[str, list[tuple[ImageEntry, ...]]] = defaultdict(list)
 
     def settle(record: ImageRecord) -> None:
         announce(record)
         records.append(record)
 
+    def suspect(entries: Iterable[ImageEntry], error: BaseException) -> None:
+        # An error does not say whose it is.
+        (killers if isinstance(error, KilledWorker) else faulty).extend(entries)
+
     for future, outcome in outcomes(client, chunk.futures, resources=chunk.resources):
         entries = chunk.futures.pop(future)
-        # An error does not say whose it is.
         if isinstance(outcome, BaseException):
-            suspects += entries
+            suspect(entries, outcome)
             continue
         passing = {record.index for record in outcome.records if record.passing}
         for record in outcome.records:
@@ -149,63 +144,19 @@ def collect_chunk(
             again[outcome.worker].append(tuple(entry for entry in entries if entry.index in passing))
     for entries, outcome in _tried_elsewhere(client, again, inspection, resources=chunk.resources):
         if isinstance(outcome, BaseException):
-            suspects += entries
+            suspect(entries, outcome)
             continue
         for record in outcome.records:
             settle(record)
-    for entry in sorted(suspects, key=lambda entry: entry.index):
-        settle(_tried_alone(client, entry, inspection, resources=chunk.resources))
-    return sorted(records, key=lambda record: record.index)
-
-
-def outcomes(
-    client: Client,
-    futures: "Iterable[Future[Value]]",
-    *,
-    resources: Mapping[str, float] | None = None,
-    workers: Collection[str] = (),
-) -> "Iterator[tuple[Future[Value], Value | BaseException]]":
-    """Give each future as it is done, with its result, or the error that it came to.
-
-    Dask itself would wait for a worker for ever, and for a scheduler that went away.
-
-    Parameters
-    ----------
-    resources
-        That the futures ask for.
-    workers
-        Addresses of those that alone may take the futures, if not all may: when these are gone, the rest is not given.
-
-    Raises
-    ------
-    ClusterError
-        If the scheduler went away, or no worker with these resources has been there for ``PATIENCE`` seconds.
-    """
-    # Results come in beside one another: asking each future for its own costs several changes of thread, 3 ms.
-    arrivals = as_completed(futures, loop=client.loop, with_results=True, raise_errors=False)
-    # As long as somebody knows a future, a worker keeps its result.
-    del futures
-    seen = looked = time.monotonic()
-    while left := arrivals.count():
-        batch = arrivals.next_batch(block=False)
-        for future, result in batch:
-            if future.status == "cancelled":
-                raise _went_away(client, left)
-            # Of a failed future come type, error and traceback.
-            yield future, result if future.status == "finished" else result[1]
-        now = time.monotonic()
-        if batch:
-            seen = looked = now
-        elif now - looked > LOOKED_AFTER:
-            looked = now
-            able = _able(client, left, resources or {})
-            if workers and able.isdisjoint(workers):
-                return
-            seen = now if able else seen
-            if now - seen > PATIENCE:
-                raise ClusterError(_deserted(client, left, resources or {}))
+    for entry, outcome in _tried_singly(client, faulty, inspection, resources=chunk.resources):
+        if isinstance(outcome, KilledWorker):
+            suspect([entry], outcome)
         else:
-            time.sleep(POLLED_EVERY)
+            settle(_settled(entry, outcome, inspection))
+    for killer in sorted(killers, key=lambda entry: entry.index):
+        for entry, outcome in _tried_singly(client, [killer], inspection, resources=chunk.resources):
+            settle(_settled(entry, outcome, inspection))
+    return sorted(records, key=lambda record: record.index)
 
 
 def _submitted(
@@ -232,30 +183,6 @@ def _attempt(entries: Sequence[ImageEntry], inspection: Inspection) -> Attempt:
     return Attempt(inspect_images(entries, inspection), worker=get_worker().address)
 
 
-def _able(client: Client, left: int, resources: Mapping[str, float]) -> frozenset[str]:
-    try:
-        return able_workers(client, resources)
-    except OSError as error:
-        raise _went_away(client, left) from error
-
-
-def _went_away(client: Client, left: int) -> ClusterError:
-    return ClusterError(
-        f"the Dask scheduler at {scheduler_address(client)} went away while {left} tasks were under way: start it, "
-        "and run again to go on"
-    )
-
-
-def _deserted(client: Client, left: int, resources: Mapping[str, float]) -> str:
-    kind, option = ("running worker with a GPU", " --resources GPU=1") if GPU in resources else ("running worker", "")
-    return (
-        f"{left} tasks wait, and for {PATIENCE:.0f} s there has been no {kind}: start one with "
-        f"`dask worker {scheduler_address(client)} --nthreads 1{option}`"
-        + (", or set device to cpu" if option else "")
-        + ", and run again to go on"
-    )
-
-
 def _tried_elsewhere(
     client: Client,
     again: Mapping[str, Sequence[tuple[ImageEntry, ...]]],
@@ -268,7 +195,7 @@ def _tried_elsewhere(
         return
     waiting = [entries for failed in again.values() for entries in failed]
     most = max(map(len, again.values()))
-    able = able_workers(client, resources)
+    able = workers_for(client, len(waiting), resources)
     others = frozenset(worker for worker in able if 2 * len(again.get(worker, ())) <= most)
     # No mere preference: an idle worker would steal them.
     for workers in (others, frozenset()) if others else (frozenset(),):
@@ -278,22 +205,23 @@ def _tried_elsewhere(
         waiting = list(futures.values())
 
 
-def _tried_alone(
-    client: Client, entry: ImageEntry, inspection: Inspection, *, resources: Mapping[str, float]
-) -> ImageRecord:
-    future = _submitted(client, [entry], inspection, resources)
-    [(_, outcome)] = outcomes(client, [future], resources=resources)
-    if isinstance(outcome, KilledWorker):
-        reason = "its inspection killed the worker, again when tried alone: too large for the worker's memory?"
-    elif isinstance(outcome, BaseException):
-        reason = f"{type(outcome).__name__}: {outcome}"
-    else:
+def _tried_singly(
+    client: Client, entries: Iterable[ImageEntry], inspection: Inspection, *, resources: Mapping[str, float]
+) -> "Iterator[tuple[ImageEntry, Attempt | BaseException]]":
+    futures = {_submitted(client, [entry], inspection, resources): entry for entry in entries}
+    for future, outcome in outcomes(client, futures, resources=resources):
+        yield futures.pop(future), outcome
+
+
+def _settled(entry: ImageEntry, outcome: Attempt | BaseException, inspection: Inspection) -> ImageRecord:
+    """Return the record of an image that had a future of its own."""
+    if isinstance(outcome, Attempt):
         [record] = outcome.records
         return record
-    return _failed(entry, reason, inspection)
-
-
-def _failed(entry: ImageEntry, reason: str, inspection: Inspection) -> ImageRecord:
+    if isinstance(outcome, KilledWorker):
+        reason = "its inspection killed the worker, again when tried alone: too large for the worker's memory?"
+    else:
+        reason = f"{type(outcome).__name__}: {outcome}"
     record = failure(entry, reason, fingerprint=inspection.fingerprint, lasting=False)
     write_record(inspection.folder, record)
     return record

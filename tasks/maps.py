@@ -19,7 +19,8 @@ from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import MAPS, Manifest
 from tasks.records import ImageRecord, record_key
-from tasks.storage import MissingObjectError, Storage
+from tasks.storage import FAILURES, MissingObjectError, Storage, StorageError
+from tasks.storage_answers import reason_of
 
 ANOMALY_MAP = "anomaly_map"
 MAPS_METADATA = f"{MAPS}/zarr.json"
@@ -100,12 +101,22 @@ def prepare_maps(folder: Storage, manifest: Manifest) -> None:
 
 
 def write_map(folder: Storage, index: int, anomaly_map: npt.NDArray[np.float32]) -> str:
-    """Write one image's map, (h, w), into its own chunk and return the SHA-256 of the stored bytes."""
-    array = _open_maps(folder, "r+")
+    """Write one image's map, (h, w), into its own chunk and return the SHA-256 of the stored bytes.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
     stored = np.clip(anomaly_map, 0, np.finfo(np.float16).max).astype(np.float16)
-    canvas = np.full(array.shape[1:], np.nan, dtype=np.float16)
-    canvas[: stored.shape[0], : stored.shape[1]] = stored
-    array[index] = canvas
+    try:
+        array = _open_maps(folder, "r+")
+        canvas = np.full(array.shape[1:], np.nan, dtype=np.float16)
+        canvas[: stored.shape[0], : stored.shape[1]] = stored
+        array[index] = canvas
+    except FAILURES as error:
+        address = f"{folder.address}/{MAPS}"
+        raise StorageError(f"cannot write the map of image {index} to {address}: {reason_of(error)}") from error
     return hashlib.sha256(stored.tobytes()).hexdigest()
 
 

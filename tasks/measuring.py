@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from distributed import Client
 
 from tasks.category_metrics import Measurements, gathered, merged
-from tasks.dispatch import chunks, outcomes
+from tasks.dispatch import chunks
 from tasks.image_metrics import MeasuredImage, UnmeasuredImage, evaluate_image
 from tasks.inspection import Inspection
 from tasks.records import ImageRecord
 from tasks.truth import Truth
+from tasks.waiting import outcomes
 
 
 @dataclass(frozen=True)

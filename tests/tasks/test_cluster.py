@@ -6,7 +6,7 @@ import pytest
 from distributed import Client, Status, Worker, wait
 
 import tasks.cluster
-import tasks.dispatch
+import tasks.waiting
 from ssdnet_core.errors import InvalidConfigError
 from tasks.cluster import (
     GPU_GROUP,
@@ -120,8 +120,8 @@ def test_without_gpu_workers_auto_takes_all_and_cuda_says_what_to_start(tmp_path
 
 @pytest.mark.slow
 def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks.dispatch, "PATIENCE", 1.0)
-    monkeypatch.setattr(tasks.dispatch, "LOOKED_AFTER", 0.2)
+    monkeypatch.setattr(tasks.waiting, "PATIENCE", 1.0)
+    monkeypatch.setattr(tasks.waiting, "LOOKED_AFTER", 0.2)
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(40)))
     with dask_processes(tmp_path / "dask") as cluster:
         cluster.add_worker("core")
@@ -135,7 +135,7 @@ def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, m
 
 @pytest.mark.slow
 def test_gpu_workers_that_come_back_in_time_finish_the_chunk(tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks.dispatch, "LOOKED_AFTER", 0.2)
+    monkeypatch.setattr(tasks.waiting, "LOOKED_AFTER", 0.2)
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(20)))
     with dask_processes(tmp_path / "dask") as cluster:
         owner = cluster.add_worker("gpu", *OWNS_A_GPU)

@@ -6,16 +6,19 @@ from dataclasses import dataclass, replace
 
 import pytest
 from distributed import Client
+from distributed.comm.core import CommClosedError
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tasks.dispatch
+import tasks.waiting
 from tasks.batch import ImageEntry
 from tasks.cluster import ClusterError, able_workers, dask_client
-from tasks.dispatch import GROUPS_A_TASK, MAX_CHUNKS, chunks, collect_chunk, outcomes, submit_chunk, task_size
+from tasks.dispatch import GROUPS_A_TASK, MAX_CHUNKS, chunks, collect_chunk, submit_chunk, task_size
 from tasks.maps import read_map
 from tasks.records import read_records
 from tasks.storage import Storage, StorageError
+from tasks.waiting import outcomes
+from tests.conftest import wait_for
 from tests.dask_processes import dask_processes
 from tests.tasks.prepared import prepared
 
@@ -168,9 +171,53 @@ def test_images_that_fail_in_an_outage_are_tried_once_more_and_told_of_once(tmp_
     assert announced[6:] == [failed]
 
 
+@dataclass(frozen=True)
+class MeetingStorage(Storage):
+    """A source that has a fault at first, and then gives no image until all are asked for."""
+
+    images: int = 2
+
+    def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+        asked = self.below("asked")
+        if asked.create("fault", str(time.monotonic_ns()).encode()):
+            raise ZeroDivisionError("nobody has thought of it")
+        asked.write(key, b"")
+        wait_for(lambda: len(asked.list()) == 1 + self.images, what="the other images", timeout=20)
+        return super().read(key, start=start, end=end)
+
+
+@pytest.fixture
+def client():
+    with Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+        yield client
+
+
+def test_after_a_fault_the_images_of_a_future_are_tried_side_by_side(tmp_path, client):
+    inspection, entries = prepared(tmp_path, "a.png", "b.png")
+    inspection = replace(inspection, source=MeetingStorage(inspection.source.url))
+    submitted = submit_chunk(client, entries, inspection, task=2)
+    records = collect_chunk(client, submitted, inspection, announce=lambda record: None)
+    assert [(record.key, record.status, record.error) for record in records] == [
+        ("a.png", "inspected", ""),
+        ("b.png", "inspected", ""),
+    ]
+
+
+def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(tmp_path, client, monkeypatch):
+    inspection, entries = prepared(tmp_path, "a.png", "b.png")
+    inspection = replace(inspection, source=Storage(str(tmp_path / "gone")))
+
+    def gone(client, resources):
+        raise CommClosedError("in <TCP>: Stream is closed")
+
+    monkeypatch.setattr(tasks.waiting, "able_workers", gone)
+    with pytest.raises(ClusterError, match=r"scheduler at .* went away while 2 tasks were under way: start it"):
+        collect_chunk(client, submit_chunk(client, entries, inspection), inspection, announce=lambda record: None)
+
+
 @pytest.mark.slow
 def test_futures_of_workers_that_are_gone_are_left_to_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks.dispatch, "LOOKED_AFTER", 0.2)
+    monkeypatch.setattr(tasks.waiting, "LOOKED_AFTER", 0.2)
     with dask_processes(tmp_path) as cluster:
         leaving = cluster.add_worker("leaving")
         cluster.add_worker("staying")

@@ -274,6 +274,20 @@ def test_while_a_group_is_fitted_the_next_is_read_and_the_one_before_is_written(
     assert seen == [True] * 4
 
 
+def test_a_map_that_cannot_be_written_is_a_failure_that_may_pass_and_its_group_goes_on(night, tmp_path):
+    for key in ("b.png", "c.png", "d.png"):
+        night.add(key)
+    inspection = night.inspection(group=2)
+    in_the_way = tmp_path / "results" / "maps.zarr" / "anomaly_map" / "c" / "1"
+    in_the_way.parent.mkdir()
+    in_the_way.write_text("a file in the folder's place")
+    records = inspect_images(night.entries(), inspection)
+    assert [record.status for record in records] == ["inspected", "failed", "inspected", "inspected"]
+    assert records[1].passing
+    assert f"cannot write the map of image 1 to {night.folder.address}/maps.zarr: " in records[1].error
+    assert read_records(night.folder, night.entries()) == {record.index: record for record in records}
+
+
 def test_a_single_image_takes_no_thread(night):
     threads = []
     inspection = night.inspection(group=64)

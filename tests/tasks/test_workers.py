@@ -13,8 +13,8 @@ from distributed import Client, Future, Worker, wait
 
 import tasks.cluster
 from tasks.cluster import ClusterError, Workers, dask_client
-from tasks.dispatch import outcomes
 from tasks.local_workers import LocalWorker
+from tasks.waiting import outcomes
 
 
 def test_workers_that_nobody_wants_are_not_started():
