@@ -6,7 +6,8 @@ chunk; the flow writes the small arrays, whole. No chunk ever has two writers: s
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,13 +18,14 @@ from zarr.codecs import BloscCodec
 from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import MAPS, Manifest
+from tasks.batch import MAPS, DamagedBatchError, Manifest
 from tasks.records import ImageRecord, record_key
 from tasks.storage import FAILURES, MissingObjectError, Storage, StorageError
 from tasks.storage_answers import reason_of
 
 ANOMALY_MAP = "anomaly_map"
-MAPS_METADATA = f"{MAPS}/zarr.json"
+METADATA = "zarr.json"
+MAPS_METADATA = f"{MAPS}/{METADATA}"
 LEAST_CHUNK = 256
 """Side of a chunk at least, in working pixels, unless the working size is smaller."""
 
@@ -66,6 +68,10 @@ FIGURES: dict[str, Figure] = {
 }
 
 
+DAMAGE = (ValueError, TypeError, AttributeError, LookupError)
+"""What zarr raises at metadata that are no JSON, or none of its own."""
+
+
 class LostMapError(SsdnetError):
     """A batch lacks the map of an image that it has a record of."""
 
@@ -76,12 +82,21 @@ def prepare_maps(folder: Storage, manifest: Manifest) -> None:
     The canvas is as large as the largest map, a chunk likewise, but not for ever as small as a first tiny image. A
     canvas that grew once there are maps keeps its chunks: a larger image then has several, and each chunk still
     belongs to one image.
+
+    Raises
+    ------
+    DamagedBatchError
+        If the metadata of the store or of its map array cannot be understood.
     """
     canvas = _canvas(manifest)
     shape = (len(manifest.entries), *canvas)
     chunks = (1, *(max(side, _least_side(manifest)) for side in canvas))
     group = _open(folder, "a")
-    if ANOMALY_MAP not in group or _outgrown(_map_array(group), chunks):
+    try:
+        array = _open_maps(folder, "r+")
+    except FileNotFoundError:
+        array = None
+    if array is None or _outgrown(array, chunks):
         group.create_array(
             ANOMALY_MAP,
             shape=shape,
@@ -94,7 +109,6 @@ def prepare_maps(folder: Storage, manifest: Manifest) -> None:
             overwrite=True,
         )
         return
-    array = _map_array(group)
     enlarged = tuple(max(old, new) for old, new in zip(array.shape, shape, strict=True))
     if enlarged != array.shape:
         array.resize(enlarged)
@@ -127,6 +141,8 @@ def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = Fals
     ------
     LostMapError
         If it is not there, or cannot be understood.
+    DamagedBatchError
+        If the metadata of all maps cannot be understood.
     """
     try:
         array = _open_maps(folder, "r")
@@ -162,7 +178,7 @@ def written_maps(folder: Storage) -> set[int]:
 def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, ImageRecord]) -> None:
     """Write the coordinates and the per-image figures, each as one chunk, and consolidate the metadata."""
     group = _open(folder, "r+")
-    _, height, width = _map_array(group).shape
+    _, height, width = _open_maps(folder, "r").shape
     with warnings.catch_warnings():
         # Strings and consolidated metadata have no place in the Zarr specification yet; zarr and xarray read both.
         warnings.simplefilter("ignore", UnstableSpecificationWarning)
@@ -245,19 +261,25 @@ def _outgrown(array: "zarr.Array[Any]", chunks: tuple[int, ...]) -> bool:
     return larger and array.nchunks_initialized == 0
 
 
-def _map_array(group: zarr.Group) -> "zarr.Array[Any]":
-    array = group[ANOMALY_MAP]
-    if not isinstance(array, zarr.Array):
-        raise TypeError(f"{ANOMALY_MAP} is a group, not an array: the store was made by something else")
-    return array
-
-
 def _open_maps(folder: Storage, mode: Literal["r", "r+"]) -> "zarr.Array[Any]":
     # Of itself, by its format: one object to read, where the way through the group is four.
-    address = f"{folder.address}/{MAPS}/{ANOMALY_MAP}"
-    return zarr.open_array(address, mode=mode, zarr_format=3, storage_options=folder.options or None)
+    maps = folder.below(f"{MAPS}/{ANOMALY_MAP}")
+    with _understood(maps, advice=f"delete {folder.address}/{MAPS}, and inspect again: its images are inspected anew"):
+        return zarr.open_array(maps.address, mode=mode, zarr_format=3, storage_options=maps.options or None)
 
 
 def _open(folder: Storage, mode: Literal["r", "r+", "a"]) -> zarr.Group:
     # Never by the consolidated metadata: those of an earlier seal hide the images that came later.
-    return zarr.open_group(f"{folder.address}/{MAPS}", mode=mode, use_consolidated=False)
+    store = folder.below(MAPS)
+    with _understood(store, advice="delete that object, and inspect again: it is written anew"):
+        return zarr.open_group(store.address, mode=mode, use_consolidated=False, storage_options=store.options or None)
+
+
+@contextmanager
+def _understood(store: Storage, *, advice: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except DAMAGE as error:
+        raise DamagedBatchError(f"{store.address}/{METADATA} is damaged: {error!r}: {advice}") from error

@@ -1,6 +1,7 @@
 """The nights of a line in figures: a small object in the folder of each batch, ``trend.json``, made from its store."""
 
 import json
+import logging
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -8,12 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ssdnet_core.errors import SsdnetError
 from tasks.batch import SEAL, TREND
 from tasks.maps import STATUSES, read_figures
 from tasks.measured import EVALUATION
 from tasks.nights import Night, night_of
 from tasks.seal import Seal, parse_seal
-from tasks.storage import MissingObjectError, Storage, StorageError
+from tasks.storage import FAILURES, MissingObjectError, Storage, StorageError
+from tasks.storage_answers import reason_of
+
+_log = logging.getLogger(__name__)
 
 SCORE_PROBABILITIES = {
     "score_q10": 0.10,
@@ -110,6 +115,11 @@ def read_nights(results: Storage, line: str, *, anew: Collection[str] | Literal[
     ----------
     anew
         Batches whose figures are made again, or all: their metrics came after their seal.
+
+    Raises
+    ------
+    StorageError
+        If the results cannot be listed, or a seal that is there not be read.
     """
     nights = {name: night for name in results.folders() if (night := night_of(name)) and night.line == line}
     seals = results.read_many(f"{name}/{SEAL}" for name in nights)
@@ -117,9 +127,13 @@ def read_nights(results: Storage, line: str, *, anew: Collection[str] | Literal[
     figures = []
     for name, night in nights.items():
         content, folder = seals[f"{name}/{SEAL}"], results.below(name)
-        seal = None if isinstance(content, StorageError) else parse_seal(content, folder)
-        if seal is None:
+        if isinstance(content, MissingObjectError):
             continue  # Not sealed, or its seal was broken since the listing: no night yet.
+        if isinstance(content, StorageError):
+            raise content
+        seal = parse_seal(content, folder)
+        if seal is None:
+            continue
         stored = None if anew == "all" or name in anew else _parsed(kept[f"{name}/{TREND}"])
         figures.append(stored if stored and stored.digest == seal.digest else _kept(folder, night, seal))
     return sorted(figures, key=lambda night: (night.day, night.batch))
@@ -129,8 +143,11 @@ def _kept(folder: Storage, night: Night, seal: Seal) -> NightFigures:
     known = NightFigures.of_seal(night.day, seal)
     try:
         figures = replace(known, **_measured_by_image(folder), **_measured(folder, seal))
-    except (OSError, KeyError, ValueError):
-        return known  # The store is gone or cannot be read: the seal still has the counts. Not kept, it may come back.
+    # From what is damaged, zarr and its codecs raise anything.
+    except (SsdnetError, *FAILURES, LookupError, TypeError, RuntimeError) as error:
+        # The seal still has the counts. Not kept: the store may come back.
+        _log.warning("%s is in the trends with the counts of its seal alone: %s", folder.address, reason_of(error))
+        return known
     folder.write(TREND, figures.to_json())
     return figures
 

@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import xarray
 import zarr
 
 from ssdnet_core.config import Config
-from tasks.batch import ImageEntry, Manifest
+from tasks.batch import DamagedBatchError, ImageEntry, Manifest
 from tasks.maps import FIGURES, STATUSES, LostMapError, prepare_maps, read_map, write_figures, write_map
 from tasks.records import ImageRecord, failure
 from tasks.storage import Storage
@@ -180,3 +181,30 @@ def test_a_map_that_is_lost_is_named_with_what_to_do(folder, damage, reason):
         folder.delete(chunk if damage == "gone" else "maps.zarr/anomaly_map/zarr.json")
     with pytest.raises(LostMapError, match=rf"the map of 1\.png .*{reason}.*Delete .*/records/0000001\.json and run"):
         read_map(folder, record_of(manifest.entries[1]))
+
+
+def test_damaged_metadata_are_named_with_what_to_do(folder):
+    manifest = manifest_of(SHAPES[:1])
+    records = {0: record_of(manifest.entries[0])}
+
+    def write() -> None:
+        prepare_maps(folder, manifest)
+        write_map(folder, 0, random_map(manifest.entries[0]))
+
+    for content in (b"", b"[]", b"\0" * 20):
+        write()
+        folder.write("maps.zarr/zarr.json", content)
+        named = rf"{folder.address}/maps\.zarr/zarr\.json is damaged: .*: delete that object, and inspect again"
+        for call in (lambda: prepare_maps(folder, manifest), lambda: write_figures(folder, manifest, records)):
+            with pytest.raises(DamagedBatchError, match=named):
+                call()
+        folder.delete("maps.zarr/zarr.json")
+        prepare_maps(folder, manifest)
+        assert read_map(folder, records[0]).shape == (64, 64)
+
+        folder.write("maps.zarr/anomaly_map/zarr.json", content)
+        named = rf"anomaly_map/zarr\.json is damaged: .*: delete {folder.address}/maps\.zarr, and inspect again"
+        for call in (write, lambda: read_map(folder, records[0])):
+            with pytest.raises(DamagedBatchError, match=named):
+                call()
+        shutil.rmtree(folder.path("maps.zarr"))

@@ -1,6 +1,8 @@
 import json
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from tasks.maps import prepare_maps, write_figures
 from tasks.night_figures import NightFigures, lines, read_nights
 from tasks.records import ImageRecord, failure
 from tasks.seal import make_seal, read_seal, set_seal
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageError
 from tasks.trend_page import write_trends
 from tests.tasks.made_nights import FIRST, figures, write_sealed
 
@@ -125,3 +127,26 @@ def test_lines_do_not_mix(results):
     results.write("no-night/seal.json", b"{}")
     assert lines(results) == ["line-1", "line-10"]
     assert len(read_nights(results, "line-1")) == 1
+
+
+def test_a_seal_that_cannot_be_read_is_an_error_and_not_a_night_less(results):
+    for night in (0, 1):
+        write_sealed(results, figures(night))
+    seal = Path(results.path(f"{figures(1).batch}/seal.json"))
+    seal.unlink()
+    # A seal without permission answers likewise, but not to root.
+    seal.symlink_to("seal.json")
+    with pytest.raises(StorageError, match=f"cannot read {figures(1).batch}/seal.json: "):
+        read_nights(results, "line-1")
+
+
+@pytest.mark.parametrize(
+    ("key", "content"), [("maps.zarr/score/c/0", b"cut"), ("maps.zarr/zarr.json", b""), ("evaluation.json", b"[]")]
+)
+def test_a_night_with_damaged_figures_keeps_the_counts_of_its_seal_with_a_warning(results, caplog, key, content):
+    folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
+    folder.write(key, content)
+    [night] = read_nights(results, "line-1")
+    assert (night.defect_rate, night.score_q50) == (0.5, None)
+    assert re.search(rf"{folder.address} is in the trends with the counts of its seal alone: \S", caplog.text)
+    assert not folder.exists("trend.json")
