@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 
 from tasks.decoding.header import DecodeError, ImageHeader, IncompleteHeaderError
-from tasks.decoding.pillow_formats import bmp_header, jpeg_header, pillow_samples, png_header, png_samples
+from tasks.decoding.pillow_formats import bmp_header, jpeg_header, jpeg_samples, pillow_samples, png_header, png_samples
 from tasks.decoding.tiff import tiff_header, tiff_samples
 from tasks.decoding.webp import webp_header, webp_samples
 
 __all__ = [
-    "DEFAULT_MAX_PIXELS",
+    "MAX_BYTES",
+    "MAX_PIXELS",
     "SUFFIXES",
     "DecodeError",
     "DecodedImage",
@@ -26,13 +26,17 @@ __all__ = [
     "IncompleteHeaderError",
     "decode",
     "read_header",
+    "require_size",
 ]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 """Lower-case suffixes of the files worth opening; their format is told by content, never by name."""
 
-DEFAULT_MAX_PIXELS = 400_000_000
+MAX_PIXELS = 400_000_000
 """Height times width above which an image is refused before any of its pixels is decoded."""
+
+MAX_BYTES = 8 * MAX_PIXELS
+"""Size above which a file is refused before it is read: as many pixels with colour, alpha and 16 bits take no more."""
 
 _SIGNATURES = {
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
@@ -41,6 +45,7 @@ _SIGNATURES = {
     "BMP": re.compile(rb"BM"),
     "WebP": re.compile(rb"RIFF....WEBP", re.DOTALL),
 }
+_SMALLER = "cut it into parts, or scale it down"
 _DTYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
 
 
@@ -61,15 +66,19 @@ class DecodedImage:
     mask: npt.NDArray[np.bool_] | None
 
 
-def read_header(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHeader:
+def require_size(size: int) -> None:
+    """Raise a :class:`DecodeError` if a file of so many bytes is larger than any image that is accepted."""
+    if size > MAX_BYTES:
+        raise DecodeError(f"file has {size / 1e9:.2f} GB, over the limit of {MAX_BYTES / 1e9:g}: {_SMALLER}")
+
+
+def read_header(data: bytes) -> ImageHeader:
     """Read the header of an image file without decoding its pixels.
 
     Parameters
     ----------
     data
         The bytes of the file, or its first ones: 64 KiB are enough for most PNG, JPEG, BMP and WebP files.
-    max_pixels
-        Largest height times width accepted.
 
     Raises
     ------
@@ -77,31 +86,29 @@ def read_header(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageHe
         If the header goes on past the end of `data`: the directory of a TIFF often stands at the end of the
         file, as does the EXIF orientation of a WebP.
     DecodeError
-        If the bytes are no supported image, or one of more than `max_pixels`.
+        If the bytes are no supported image, or one of more than `MAX_PIXELS`.
     """
-    header, orientation = _stored_header(data, max_pixels)
+    header, orientation = _stored_header(data)
     return replace(header, height=header.width, width=header.height) if orientation >= 5 else header
 
 
-def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> DecodedImage:
+def decode(data: bytes) -> DecodedImage:
     """Decode an image file at its full bit depth.
 
     Parameters
     ----------
     data
         All bytes of a PNG, JPEG, TIFF, BMP or WebP file.
-    max_pixels
-        Largest height times width accepted, checked before any pixel is decoded.
 
     Raises
     ------
     DecodeError
-        If the bytes are no supported image, one cut short, or one of more than `max_pixels`.
+        If the bytes are no supported image, one cut short, or one of more than `MAX_PIXELS`.
     MemoryError
         If there is not enough for its pixels at the moment.
     """
     try:
-        header, orientation = _stored_header(data, max_pixels)
+        header, orientation = _stored_header(data)
         with _decoder_errors(header.format, data):
             samples = _SAMPLE_READERS[header.format](data, header)
     except IncompleteHeaderError as error:
@@ -122,7 +129,7 @@ def _format_of(data: bytes) -> str:
     raise DecodeError(f"not a PNG, JPEG, TIFF, BMP or WebP image: it begins with {start}: convert it to one of these")
 
 
-def _stored_header(data: bytes, max_pixels: int) -> tuple[ImageHeader, int]:
+def _stored_header(data: bytes) -> tuple[ImageHeader, int]:
     """Header with height and width as stored, and the orientation that they are stored in."""
     name = _format_of(data)
     with _decoder_errors(name, data):
@@ -133,9 +140,10 @@ def _stored_header(data: bytes, max_pixels: int) -> tuple[ImageHeader, int]:
     size, pixels = f"{header.height} x {header.width}", header.height * header.width
     if min(header.height, header.width) < 1:
         raise DecodeError(f"{name} image is {size} and so has no pixels: write the file again")
-    if pixels > max_pixels:
-        limit = f"{max_pixels / 1e6:g}"
-        raise DecodeError(f"image is {size} = {pixels / 1e6:g} megapixels, over the limit of {limit}: raise max_pixels")
+    if pixels > MAX_PIXELS:
+        raise DecodeError(
+            f"image is {size} = {pixels / 1e6:g} megapixels, over the limit of {MAX_PIXELS / 1e6:g}: {_SMALLER}"
+        )
     return header, orientation
 
 
@@ -195,7 +203,7 @@ _HEADER_READERS: dict[str, Callable[[bytes], tuple[ImageHeader, int]]] = {
 }
 _SAMPLE_READERS: dict[str, Callable[[bytes, ImageHeader], npt.NDArray[Any]]] = {
     "PNG": png_samples,
-    "JPEG": partial(pillow_samples, JpegImageFile),
+    "JPEG": jpeg_samples,
     "TIFF": tiff_samples,
     "BMP": partial(pillow_samples, BmpImageFile),
     "WebP": webp_samples,

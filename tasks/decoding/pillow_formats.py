@@ -4,6 +4,7 @@ Pillow's plug-ins are called directly: ``Image.open`` adds a pixel limit of its 
 """
 
 import io
+import re
 from typing import Any
 
 import imagecodecs
@@ -15,6 +16,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from tasks.decoding.header import DecodeError, ExactReader, ImageHeader, orientation_in
+
+# No stuffed byte of the pixels' data, no restart in them, no fill byte.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+_JPEG_END = b"\xd9"
 
 
 def png_header(data: bytes) -> tuple[ImageHeader, int]:
@@ -56,6 +61,24 @@ def jpeg_header(data: bytes) -> tuple[ImageHeader, int]:
     """Return the header as stored, and the orientation it is stored in."""
     image = JpegImageFile(ExactReader(data))
     return pillow_header(image), orientation_in(image.info.get("exif", b""))
+
+
+def jpeg_samples(data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
+    """Return (H, W) or (H, W, C) of uint8."""
+    # Of a file whose last part is zeros, Pillow makes grey rows.
+    _require_jpeg_end(data)
+    return pillow_samples(JpegImageFile, data, header)
+
+
+def _require_jpeg_end(data: bytes) -> None:
+    place = 2
+    while (marker := _JPEG_MARKER.search(data, place)) and marker[1] != _JPEG_END:
+        # A segment, as of an EXIF thumbnail with an end of its own, is skipped by its length.
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    if marker is None:
+        raise DecodeError(
+            f"truncated JPEG: its {len(data)} bytes do not come to its end: transfer or write the file again"
+        )
 
 
 def bmp_header(data: bytes) -> tuple[ImageHeader, int]:

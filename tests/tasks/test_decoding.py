@@ -14,14 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+import tasks.decoding
 from ssdnet_core.errors import SsdnetError
 from tasks.decoding import (
+    MAX_PIXELS,
     SUFFIXES,
     DecodeError,
     ImageHeader,
     IncompleteHeaderError,
     decode,
     read_header,
+    require_size,
 )
 
 HEIGHT, WIDTH = 11, 14
@@ -450,6 +453,48 @@ def test_a_large_file_cut_short_raises(data, fraction):
         decode(data[: min(int(fraction * len(data)), len(data) - 1)])
 
 
+@st.composite
+def jpegs(draw):
+    """JPEGs as Pillow writes them: with any of its options, thumbnails that are JPEGs themselves, several frames."""
+    rng = np.random.default_rng(draw(st.integers(0, 100)))
+    height, width = draw(st.tuples(st.integers(1, 70), st.integers(1, 70)))
+    shape = (height, width) if draw(st.booleans()) else (height, width, 3)
+    image = Image.fromarray((rng.normal(128, draw(st.sampled_from([0, 20, 80])), shape)).clip(0, 255).astype(np.uint8))
+    options = {
+        "quality": draw(st.integers(1, 100)),
+        "progressive": draw(st.booleans()),
+        "optimize": draw(st.booleans()),
+        "restart_marker_blocks": draw(st.integers(0, 3)),
+        "restart_marker_rows": draw(st.integers(0, 2)),
+        "comment": draw(st.binary(max_size=50)),
+    }
+    if draw(st.booleans()):
+        tags = Image.Exif()
+        tags[37500] = pillow(image, "JPEG")  # As a thumbnail or a maker's note.
+        options["exif"] = b"Exif\0\0" + tags.tobytes().removeprefix(b"Exif\0\0")
+    if draw(st.booleans()):
+        return pillow(image, "MPO", save_all=True, append_images=[image], **options)
+    return pillow(image, "JPEG", **options)
+
+
+@settings(max_examples=200, deadline=None)
+@given(jpegs(), st.binary(max_size=20))
+def test_every_jpeg_that_pillow_writes_is_decoded_as_pillow_does(data, trailing):
+    expected = np.asarray(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(decode(data + trailing).pixels, expected)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_blocks": 4}, {"exif": exif(1)}], ids=str
+)
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.99])
+def test_a_jpeg_whose_last_part_is_zeros_raises(kept, options):
+    data = pillow(LARGE, "JPEG", quality=98, **options)
+    cut = int(kept * len(data))
+    with pytest.raises(DecodeError, match=rf"truncated JPEG: its {len(data)} bytes do not come to its end"):
+        decode(data[:cut] + bytes(len(data) - cut))
+
+
 @pytest.mark.parametrize("name", ["png rgb", "jpeg rgb", "bmp rgb", "tiff rgb", "webp rgb"])
 def test_bytes_after_the_image_do_no_harm(name):
     np.testing.assert_array_equal(decode(FILES[name] + b"trailing").pixels, decode(FILES[name]).pixels)
@@ -515,10 +560,20 @@ def test_another_format_is_refused_with_its_first_bytes(data):
 
 @pytest.mark.parametrize("read", [read_header, decode])
 @every_file
-def test_an_image_over_the_limit_is_refused(data, read):
-    read(data, max_pixels=HEIGHT * WIDTH)
-    with pytest.raises(DecodeError, match=f"image is {HEIGHT} x {WIDTH} = .* raise max_pixels"):
-        read(data, max_pixels=HEIGHT * WIDTH - 1)
+def test_an_image_over_the_limit_is_refused(data, read, monkeypatch):
+    monkeypatch.setattr(tasks.decoding, "MAX_PIXELS", HEIGHT * WIDTH)
+    read(data)
+    monkeypatch.setattr(tasks.decoding, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    with pytest.raises(DecodeError, match=f"image is {HEIGHT} x {WIDTH} = .* cut it into parts, or scale it down"):
+        read(data)
+
+
+def test_the_largest_image_fits_the_largest_file():
+    side = int(MAX_PIXELS**0.5)
+    largest = np.broadcast_to(np.uint16(0), (side, side, 4))
+    require_size(largest.size * largest.itemsize)
+    with pytest.raises(DecodeError, match=r"file has 20\.00 GB, over the limit of 3\.2: cut it into parts"):
+        require_size(20 * 10**9)
 
 
 def test_a_decompression_bomb_is_refused_by_its_header():
@@ -528,7 +583,7 @@ def test_a_decompression_bomb_is_refused_by_its_header():
     started = time.perf_counter()
     with pytest.raises(DecodeError) as raised:
         decode(bomb)
-    assert "image is 60000 x 60000 = 3600 megapixels, over the limit of 400: raise max_pixels" in str(raised.value)
+    assert "image is 60000 x 60000 = 3600 megapixels, over the limit of 400: cut it into parts" in str(raised.value)
     assert time.perf_counter() - started < 1
 
 
@@ -620,22 +675,31 @@ def test_suffixes_are_lower_case_with_a_dot():
 # Any bytes
 
 
+@pytest.fixture(scope="module")
+def few_pixels():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks.decoding, "MAX_PIXELS", 10**6)
+        yield
+
+
 def decode_or_refuse(data):
     for read in (read_header, decode):
         with contextlib.suppress(DecodeError):
-            read(data, max_pixels=10**6)
+            read(data)
 
 
 quick = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 starts = st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0+", b"BM", b"RIFF0000WEBPVP8X"])
 
 
+@pytest.mark.usefixtures("few_pixels")
 @quick
 @given(starts, st.binary(max_size=200))
 def test_no_other_exception_leaves_for_random_bytes(start, rest):
     decode_or_refuse(start + rest)
 
 
+@pytest.mark.usefixtures("few_pixels")
 @settings(quick, max_examples=1500)
 @given(
     st.sampled_from(sorted(FILES)),
