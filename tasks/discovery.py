@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from tasks.batch import MANIFEST, MAPS, REPORT, ImageEntry
-from tasks.decoding import SUFFIXES, DecodeError, ImageHeader, IncompleteHeaderError, read_header
+from tasks.decoding import SUFFIXES, DecodeError, ImageHeader, IncompleteHeaderError, read_header, require_size
 from tasks.lease import LEASES
 from tasks.storage import Storage, StorageError, StoredObject
 
@@ -17,6 +17,9 @@ HEADER_READS: tuple[tuple[int | None, int], ...] = ((4 * 1024, 256), (64 * 1024,
 
 Few JPEGs have more than 4 KiB before their size; more than 64 KiB have TIFFs whose directory stands at their end.
 """
+
+BYTES_TOGETHER = 2**28
+"""Bytes that are read side by side, unless a single file is larger."""
 
 TRUTH_FOLDER = "ground_truth"
 """Masks in MVTec-AD layout: no images to inspect."""
@@ -154,11 +157,16 @@ def _entry(image: StoredObject, mask: StoredObject | None, index: int) -> ImageE
 
 def _with_headers(source: Storage, entries: Sequence[ImageEntry]) -> Iterator[ImageEntry]:
     """Give the entries with height and width, or the problem; those that need a longer read come later."""
-    pending = entries
-    for length, side_by_side in HEADER_READS:
+    pending: list[ImageEntry] = []
+    for entry in entries:
+        try:
+            require_size(entry.size)
+            pending.append(entry)
+        except DecodeError as error:
+            yield replace(entry, problem=str(error))
+    for length, most in HEADER_READS:
         longer: list[ImageEntry] = []
-        for start in range(0, len(pending), side_by_side):
-            group = pending[start : start + side_by_side]
+        for group in _side_by_side(pending, length=length, most=most):
             heads = source.read_many([entry.key for entry in group], end=length)
             for entry in group:
                 try:
@@ -173,6 +181,20 @@ def _with_headers(source: Storage, entries: Sequence[ImageEntry]) -> Iterator[Im
                 else:
                     yield _sized(entry, header.height, header.width)
         pending = longer
+
+
+def _side_by_side(entries: Iterable[ImageEntry], *, length: int | None, most: int) -> Iterator[list[ImageEntry]]:
+    group: list[ImageEntry] = []
+    together = 0
+    for entry in entries:
+        size = entry.size if length is None else min(length, entry.size)
+        if group and (len(group) == most or together + size > BYTES_TOGETHER):
+            yield group
+            group, together = [], 0
+        group.append(entry)
+        together += size
+    if group:
+        yield group
 
 
 def _sized(entry: ImageEntry, height: int, width: int) -> ImageEntry:

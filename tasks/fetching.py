@@ -10,11 +10,15 @@ import numpy.typing as npt
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import ImageEntry
-from tasks.decoding import DecodedImage, DecodeError, decode
+from tasks.decoding import DecodedImage, DecodeError, IncompleteHeaderError, decode, read_header, require_size
 from tasks.storage import Storage, StorageError
 
 if TYPE_CHECKING:
     from ssdnet_core.preparation import WorkingImage
+
+
+HEADER_BYTES = 64 * 1024
+"""That are read again of an image whose header was refused."""
 
 
 class MaskError(SsdnetError):
@@ -42,10 +46,12 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
     # torch takes seconds to import: the flow's process, which only hands images out, does without.
     from ssdnet_core.localization import prepared
 
-    image = decode(source.read(entry.key))
+    require_size(entry.size)
     if entry.problem:
+        _raise_if_unreadable(entry, source)
         # Without its size at the listing, the maps have no room for it.
         raise StorageError(f"{entry.key} can be read now, but could not be when listed ({entry.problem}): run again")
+    image = decode(source.read(entry.key))
     height, width = image.pixels.shape[:2]
     if (height, width) != (entry.height, entry.width):
         raise StorageError(
@@ -56,6 +62,17 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
     started = time.thread_time()
     working = prepared(image.pixels, mask, config)
     return FetchedImage(working, seconds=time.thread_time() - started)
+
+
+def _raise_if_unreadable(entry: ImageEntry, source: Storage) -> None:
+    """Raise what is still wrong with an image that could not be read when it was listed; read as little as tells."""
+    head = source.read_many([entry.key], end=HEADER_BYTES)[entry.key]
+    if isinstance(head, StorageError):
+        raise head
+    try:
+        read_header(head)
+    except IncompleteHeaderError:
+        decode(source.read(entry.key))
 
 
 def left_out(image: DecodedImage, mask_key: str, masks: Storage | None) -> npt.NDArray[np.bool_] | None:

@@ -69,7 +69,7 @@ class DecodedImage:
 def require_size(size: int) -> None:
     """Raise a :class:`DecodeError` if a file of so many bytes is larger than any image that is accepted."""
     if size > MAX_BYTES:
-        raise DecodeError(f"file has {size / 1e9:.2f} GB, over the limit of {MAX_BYTES / 1e9:g}: {_SMALLER}")
+        raise DecodeError(f"file has {size / 1e9:.3g} GB, over the limit of {MAX_BYTES / 1e9:g}: {_SMALLER}")
 
 
 def read_header(data: bytes) -> ImageHeader:

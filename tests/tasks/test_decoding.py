@@ -572,7 +572,7 @@ def test_the_largest_image_fits_the_largest_file():
     side = int(MAX_PIXELS**0.5)
     largest = np.broadcast_to(np.uint16(0), (side, side, 4))
     require_size(largest.size * largest.itemsize)
-    with pytest.raises(DecodeError, match=r"file has 20\.00 GB, over the limit of 3\.2: cut it into parts"):
+    with pytest.raises(DecodeError, match=r"file has 20 GB, over the limit of 3\.2: cut it into parts"):
         require_size(20 * 10**9)
 
 

@@ -8,6 +8,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+import tasks.decoding
+import tasks.discovery
 from tasks.discovery import (
     HEADER_READS,
     MasksError,
@@ -232,3 +234,39 @@ def test_headers_of_unchanged_images_are_not_read_again(tmp_path):
     assert {key for key, _ in source.reads} == {"b.png", "broken.png", "c.png"}
     sizes = {entry.key: (entry.index, entry.height, entry.width) for entry in entries}
     assert sizes == {"a.png": (0, 40, 50), "b.png": (1, 60, 70), "broken.png": (2, 0, 0), "c.png": (3, 80, 90)}
+
+
+def test_whole_files_are_read_side_by_side_as_far_as_memory_wants(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400), dtype=np.uint8)
+    for number in range(7):
+        # Without the directory, behind the pixels.
+        Image.fromarray(noise).save(tmp_path / f"{number}.tif", compression="tiff_lzw")
+    size = (tmp_path / "0.tif").stat().st_size
+    together = []
+
+    @dataclass(frozen=True)
+    class Watched(Storage):
+        def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
+            together.append((end, len(keys)))
+            return super().read_many(keys, end=end)
+
+    source = Watched(str(tmp_path))
+    for most, groups in ((3 * size, [3, 3, 1]), (size - 1, [1] * 7)):
+        together.clear()
+        monkeypatch.setattr(tasks.discovery, "BYTES_TOGETHER", most)
+        entries = discover(source, list_images(source))
+        assert [(entry.index, entry.height) for entry in entries] == [(number, 300) for number in range(7)]
+        assert [count for end, count in together if end is None] == groups
+
+
+def test_a_file_larger_than_any_image_is_refused_and_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks.decoding, "MAX_BYTES", 10**6)
+    write_image(tmp_path / "a.png")
+    (tmp_path / "b.tif").write_bytes(b"II*\0" + bytes(2 * 10**6))
+    source = CountedStorage(str(tmp_path))
+    small, large = discover(source, list_images(source))
+    assert (small.problem, large.problem) == (
+        "",
+        "file has 0.002 GB, over the limit of 0.001: cut it into parts, or scale it down",
+    )
+    assert {key for key, _ in source.reads} == {"a.png"}

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import tasks.decoding
 from ssdnet_core import groups, localize
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
@@ -157,6 +158,20 @@ def test_an_image_that_could_be_read_only_after_the_listing_is_a_failure_that_ma
     [_, entry] = night.entries()
     [record] = inspect_images([entry], night.inspection())
     assert record.status == "inspected"
+
+
+def test_an_image_that_was_refused_when_listed_is_refused_again_without_reading_it_whole(night, monkeypatch):
+    monkeypatch.setattr(tasks.decoding, "MAX_BYTES", 10**6)
+    (night.images / "b.png").write_bytes(b"no picture" * 50_000)
+    (night.images / "c.tif").write_bytes(b"II*\0" + bytes(2 * 10**6))
+    read = []
+    inspection = night.inspection()
+    watched = replace(inspection, source=WatchedStorage(inspection.source.url, tell=read.append))
+    broken, huge = inspect_images(night.entries()[1:], watched)
+    assert (broken.lasting, huge.lasting) == (True, True)
+    assert broken.error.startswith("not a PNG")
+    assert huge.error.startswith("file has 0.002 GB, over the limit of 0.001: cut it into parts")
+    assert read == []
 
 
 def test_a_setting_for_another_machine_is_a_failure_that_may_pass(night):
