@@ -36,8 +36,8 @@ class MasksError(StorageError):
 def split_input(url: str) -> tuple[Storage, str]:
     """Return the folder or prefix of an input, and the glob below it (empty if there is none).
 
-    ``night/*.png`` gives ``night`` and ``*.png``; a single file its folder and its name. Of this machine, what is there
-    under the very name is itself, whatever brackets it has.
+    ``night/*.png`` gives ``night`` and ``*.png``; a single image its folder and its name. Of this machine, what is
+    there under the very name is itself, whatever brackets it has.
     """
     storage = Storage(url)
     root = PurePosixPath(storage.root)
@@ -48,10 +48,14 @@ def split_input(url: str) -> tuple[Storage, str]:
         for part in (root, *root.parents)
         if glob.has_magic(part.name) and not (storage.is_local and Path(part).exists())
     ]
-    if not patterns:
-        return Storage(storage.address), ""
-    folder = patterns[-1].parent
-    return Storage(str(folder) if storage.is_local else f"s3://{folder}"), str(root.relative_to(folder))
+    if patterns:
+        folder = patterns[-1].parent
+        return Storage(str(folder) if storage.is_local else f"s3://{folder}"), str(root.relative_to(folder))
+    if not storage.is_local and root.suffix.lower() in SUFFIXES:
+        around = Storage(f"s3://{root.parent}")
+        if isinstance(around.read_many([root.name], end=1)[root.name], bytes):
+            return around, root.name
+    return Storage(storage.address), ""
 
 
 def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = ()) -> list[StoredObject]:
@@ -88,8 +92,9 @@ def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = 
         images = _under_their_own_names(images, source)
     if not images:
         where = f"{source.address}/{pattern}" if pattern else source.address
+        advice = f"; {pattern} was read as a pattern: for a bracket write [[]" if "[" in pattern else ""
         raise NothingToInspectError(
-            f"no image in {where}: {len(objects)} other files; images end in {', '.join(sorted(SUFFIXES))}"
+            f"no image in {where}: {len(objects)} other files; images end in {', '.join(sorted(SUFFIXES))}{advice}"
         )
     return images
 

@@ -3,6 +3,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -154,6 +155,36 @@ def test_a_glob_below_a_folder_whose_name_looks_like_one_matches_there_only(tmp_
 def test_a_glob_on_s3_keeps_its_bucket():
     source, pattern = split_input("s3://bucket/2026/*.png")
     assert (source.address, pattern) == ("s3://bucket/2026", "*.png")
+
+
+@pytest.fixture
+def s3_bucket(s3_server):
+    fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True).mkdir("single")
+    return Storage("s3://single")
+
+
+@pytest.mark.slow
+def test_a_single_image_of_a_bucket_is_an_input_and_a_folder_of_its_name_another(s3_bucket):
+    for key in ("night/000.png", "night/0000.png", "night/folder.png/1.jpg"):
+        s3_bucket.write(key, b"x")
+    found = {name: split_input(f"{s3_bucket.address}/night/{name}") for name in ("000.png", "folder.png", "001.png")}
+    night = f"{s3_bucket.address}/night"
+    assert {name: (source.address, pattern) for name, (source, pattern) in found.items()} == {
+        "000.png": (night, "000.png"),
+        "folder.png": (f"{night}/folder.png", ""),
+        "001.png": (f"{night}/001.png", ""),
+    }
+    assert keys(*found["000.png"]) == ["000.png"]
+    assert keys(*found["folder.png"]) == ["1.jpg"]
+    with pytest.raises(StorageError, match=r"cannot list .*/001\.png: there is no such"):
+        keys(*found["001.png"])
+
+
+def test_brackets_without_a_match_are_said_to_be_a_pattern(tmp_path):
+    write_image(tmp_path / "night [2]" / "a.png")
+    with pytest.raises(NothingToInspectError, match=r"; night \[1\] was read as a pattern: for a bracket write \[\[\]"):
+        list_images(*split_input(f"{tmp_path}/night [1]"))
+    assert keys(*split_input(f"{tmp_path}/night [[]2]/*.png")) == ["night [2]/a.png"]
 
 
 def test_an_input_without_images_says_what_is_there_and_what_would_count(tmp_path):
