@@ -52,8 +52,9 @@ class LeaseHolder:
     released: bool = False
     started: float | None = None
 
-    def gone(self, now: float) -> bool:
-        """Whether this holder has finished, died on this machine, or was not heard of for a minute."""
+    @property
+    def gone(self) -> bool | None:
+        """Whether this holder has finished, or died on this machine; None if that cannot be told from here."""
         if self.released:
             return True
         if (self.host, self.boot) == (socket.gethostname(), _boot_id()):
@@ -62,7 +63,7 @@ class LeaseHolder:
                 return True
             if self.started is not None:
                 return started != self.started
-        return now - self.renewed > STALE_AFTER
+        return None
 
 
 class Lease:
@@ -93,7 +94,9 @@ class Lease:
             self._write(replace(self._holder, renewed=time.time(), released=True))
         except StorageError as error:
             # The batch itself is sealed by now, or has failed for a reason of its own.
-            _log.warning("the lease of this batch could not be released, and runs out by itself: %s", error)
+            _log.warning(
+                "the lease of this batch could not be released, and is free once this process has ended: %s", error
+            )
 
     def _renew(self) -> None:
         while not self._stopped.wait(RENEWED_EVERY):
@@ -130,7 +133,7 @@ def _take(folder: Storage) -> Lease:
     number = _highest(leases)
     if number:
         holder = _holder(leases, _name(number))
-        if not holder.gone(time.time()):
+        if not (_silent(leases, number, holder) if holder.gone is None else holder.gone):
             raise BatchBusyError(_busy(folder, holder))
     me = LeaseHolder(
         run=uuid.uuid4().hex,
@@ -143,6 +146,15 @@ def _take(folder: Storage) -> Lease:
     if not leases.create(_name(number + 1), json.dumps(asdict(me)).encode()):
         raise BatchBusyError(_busy(folder, None))
     return Lease(folder, number + 1, me)
+
+
+def _silent(leases: Storage, number: int, holder: LeaseHolder) -> bool:
+    """Whether a holder was not heard of for a minute, and does not renew its lease now."""
+    if abs(time.time() - holder.renewed) <= STALE_AFTER:
+        return False
+    # By the clocks of two machines, which may differ: of one that is at work, this much is seen.
+    time.sleep(2 * RENEWED_EVERY)
+    return _holder(leases, _name(number)) == holder
 
 
 def _holder(leases: Storage, name: str) -> LeaseHolder:

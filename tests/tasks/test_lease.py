@@ -22,6 +22,11 @@ def folder(tmp_path):
     return Storage(str(tmp_path))
 
 
+@pytest.fixture(autouse=True)
+def often_renewed(monkeypatch):
+    monkeypatch.setattr(leases, "RENEWED_EVERY", 0.05)
+
+
 def elsewhere(**changes) -> LeaseHolder:
     fields = {"run": "r", "host": "another-host", "pid": 1, "boot": "b", "renewed": time.time()}
     return LeaseHolder(**{**fields, **changes})
@@ -128,7 +133,7 @@ def test_a_lease_that_cannot_be_released_is_a_warning_and_hides_no_error(folder,
 
     with pytest.raises(ZeroDivisionError):
         fail_without_storage()
-    assert "could not be released, and runs out by itself: cannot write" in caplog.text
+    assert "could not be released, and is free once this process has ended: cannot write" in caplog.text
 
 
 def test_a_run_elsewhere_is_trusted_for_a_minute_and_no_longer(folder):
@@ -136,6 +141,20 @@ def test_a_run_elsewhere_is_trusted_for_a_minute_and_no_longer(folder):
     with pytest.raises(BatchBusyError, match="another-host"):
         hold_batch(folder).__enter__()
     put(folder, 1, elsewhere(renewed=time.time() - STALE_AFTER - 1))
+    with hold_batch(folder):
+        pass
+
+
+@pytest.mark.parametrize("ahead", [-3600, 3600])
+def test_a_run_whose_clock_is_another_is_trusted_as_long_as_it_renews_and_no_longer(folder, monkeypatch, ahead):
+    def renew(seconds: float) -> None:
+        put(folder, 1, elsewhere(renewed=time.time() + ahead))
+
+    renew(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", renew)
+        with pytest.raises(BatchBusyError, match="another-host"):
+            hold_batch(folder).__enter__()
     with hold_batch(folder):
         pass
 
@@ -165,8 +184,7 @@ def test_a_run_that_was_taken_over_stops(folder):
             lease.check()
 
 
-def test_a_held_lease_is_renewed(folder, monkeypatch):
-    monkeypatch.setattr(leases, "RENEWED_EVERY", 0.05)
+def test_a_held_lease_is_renewed(folder):
     with hold_batch(folder):
         first = json.loads(folder.read("leases/000001.json"))["renewed"]
         time.sleep(0.5)
