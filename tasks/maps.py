@@ -167,12 +167,16 @@ def _lost(folder: Storage, record: ImageRecord, *, reason: str) -> str:
 
 
 def written_maps(folder: Storage) -> set[int]:
-    """Return the indices of the images whose map is there: a chunk that a power cut emptied is none."""
+    """Return the indices of the images whose map is there: a chunk that a power cut emptied is none.
+
+    None is there without the array's metadata, with which :func:`prepare_maps` begins anew.
+    """
     try:
-        chunks = folder.below(f"{MAPS}/{ANOMALY_MAP}/c").list()
+        listed = folder.below(f"{MAPS}/{ANOMALY_MAP}").list()
     except MissingObjectError:
         return set()
-    return {int(chunk.key.split("/")[0]) for chunk in chunks if chunk.size}
+    chunks = {int(stored.key.split("/")[1]) for stored in listed if stored.key.startswith("c/") and stored.size}
+    return chunks if any(stored.key == METADATA for stored in listed) else set()
 
 
 def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, ImageRecord]) -> None:

@@ -9,7 +9,7 @@ import zarr
 
 from ssdnet_core.config import Config
 from tasks.batch import DamagedBatchError, ImageEntry, Manifest
-from tasks.maps import FIGURES, STATUSES, LostMapError, prepare_maps, read_map, write_figures, write_map
+from tasks.maps import FIGURES, STATUSES, LostMapError, prepare_maps, read_map, write_figures, write_map, written_maps
 from tasks.records import ImageRecord, failure
 from tasks.storage import Storage
 
@@ -181,6 +181,21 @@ def test_a_map_that_is_lost_is_named_with_what_to_do(folder, damage, reason):
         folder.delete(chunk if damage == "gone" else "maps.zarr/anomaly_map/zarr.json")
     with pytest.raises(LostMapError, match=rf"the map of 1\.png .*{reason}.*Delete .*/records/0000001\.json and run"):
         read_map(folder, record_of(manifest.entries[1]))
+
+
+def test_maps_count_as_written_only_with_the_metadata_of_their_array(folder):
+    assert written_maps(folder) == set()
+    manifest = manifest_of(SHAPES)
+    prepare_maps(folder, manifest)
+    for index in (0, 2):
+        write_map(folder, index, random_map(manifest.entries[index]))
+    assert written_maps(folder) == {0, 2}
+    folder.write("maps.zarr/anomaly_map/c/2/0/0", b"")
+    assert written_maps(folder) == {0}
+    folder.delete("maps.zarr/anomaly_map/zarr.json")
+    before = written_maps(folder)
+    prepare_maps(folder, manifest)
+    assert before == written_maps(folder) == set()
 
 
 def test_damaged_metadata_are_named_with_what_to_do(folder):
