@@ -143,12 +143,14 @@ class Manifest:
 
 
 def batch_name(address: str, pattern: str = "") -> str:
-    """Return a batch's name after its input: the last three parts of its address.
+    """Return a batch's name after its input: the last three parts of its address, and what a pattern says in words.
 
-    ``/data/carpet/test/defect`` gives ``carpet-test-defect``, ``s3://line-1/2026-11-22`` ``line-1-2026-11-22``.
+    ``/data/carpet/test/defect`` gives ``carpet-test-defect``, ``s3://line-1/2026-11-22`` ``line-1-2026-11-22``, and
+    ``*.png`` in ``/night`` ``night-png``.
     """
     parts = [part for part in PurePosixPath(address.split("://", 1)[-1]).parts if part != "/"]
-    text = "-".join([*parts[-NAME_PARTS:], *([pattern] if pattern else [])])
+    words = [word.strip("._") for word in re.split(r"[^A-Za-z0-9._]+", pattern)]
+    text = "-".join([*parts[-NAME_PARTS:], *filter(None, words)])
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "batch"
 
 

@@ -52,7 +52,10 @@ def test_a_replaced_image_keeps_its_index_and_takes_the_new_etag():
     [
         ("/data/carpet/test/defect", "", "carpet-test-defect"),
         ("s3://line-1/2026-11-22", "", "line-1-2026-11-22"),
-        ("/night", "*.png", "night-.png"),
+        ("/night", "*.png", "night-png"),
+        ("/night", "a.png", "night-a.png"),
+        ("/night", "cam_?/IMG_*[0-9].png", "night-cam-IMG-0-9-png"),
+        ("/demo/night", "**/test/*/*", "demo-night-test"),
         ("/a b/ü", "", "a-b"),
         ("/", "", "batch"),
     ],
