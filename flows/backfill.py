@@ -27,7 +27,8 @@ from flows.backfill_plan import (
     plan_nights,
     startable,
 )
-from flows.night_runs import Line, NoPrefectApiError, find_lines, look_up, pool_of, read_runs, start_run
+from flows.named_server import NoPrefectApiError
+from flows.night_runs import Line, find_lines, look_up, pool_of, read_runs, start_run
 from flows.nightly import NO_IMAGES, day_before
 from flows.progress import observer
 from ssdnet_core.config import Config

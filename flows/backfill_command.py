@@ -1,11 +1,10 @@
 """The body of ``ssdnet backfill``: the flow with a progress bar, and tables of what came of it."""
 
-import os
 import sys
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from flows.embedded import HEARTBEAT
+from flows.embedded import set_up_environment
 
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
@@ -21,9 +20,7 @@ def backfill_nights(
     asked
         As for :func:`flows.backfill.plan_backfill`.
     """
-    # The run's log goes to the server alone: on the terminal there is the bar, and the table tells what failed.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT))
+    set_up_environment()
     from flows.backfill import NightsFailedError, backfill, plan_backfill
     from flows.backfill_summary import print_outcomes, print_plan
     from flows.night_runs import check_api

@@ -1,6 +1,6 @@
 """The embedded default: a command that needs no server to be started.
 
-Must be entered before ``prefect`` is imported, which reads its settings from the environment once.
+Must be called before ``prefect`` is imported, which reads its settings from the environment once.
 """
 
 import os
@@ -11,9 +11,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import IO
 
+from flows.named_server import wait_for_named_server
 from ssdnet_core.errors import SsdnetError
+from tasks.proxies import reached_directly
 
 START_TIMEOUT = 90.0
 _servers: list[tuple["subprocess.Popen[bytes]", IO[bytes]]] = []
@@ -21,32 +24,56 @@ _servers: list[tuple["subprocess.Popen[bytes]", IO[bytes]]] = []
 HEARTBEAT = 30
 """Seconds; what `infra/automations.py` expects of a run that is alive."""
 
-QUIET = {
+COMMAND = {
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+    # The run's log goes to the server alone: on the terminal there is the bar, and the command tells what failed.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "DASK_LOGGING__DISTRIBUTED": "error",
+}
+"""Settings of a flow that a command runs, whichever server it runs with."""
+
+OWN_SERVER = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
     "PREFECT_SERVER_UI_ENABLED": "false",
     "PREFECT_LOGGING_ROOT_LEVEL": "CRITICAL",
-    "DASK_LOGGING__DISTRIBUTED": "error",
 }
+
+OTHERS = ("PREFECT_PROFILE", "PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_")
+"""What leads to a server of the user's, whose database is not to be written, nor migrated."""
 
 
 class EmbeddedServerError(SsdnetError, RuntimeError):
     """The command's own Prefect server did not start."""
 
 
+def set_up_environment() -> None:
+    """Set what a command's flow needs of Prefect and Dask, unless the user has set it."""
+    for name, value in COMMAND.items():
+        os.environ.setdefault(name, value)
+    os.environ.update(reached_directly("localhost", "127.0.0.1"))
+
+
 def start_prefect_server() -> None:
     """Start a Prefect API for the rest of this process, unless ``PREFECT_API_URL`` names one.
 
     Returns at once: the server comes up beside the imports, and :func:`wait_until_ready` waits for it. It ends after
-    this process, however that ends; not before, since Prefect reports the last events while Python shuts down.
+    this process, however that ends; not before, since Prefect reports the last events while Python shuts down. Its
+    database is the product's own, or lies in an exported ``PREFECT_HOME``.
+
+    Raises
+    ------
+    EmbeddedServerError
+        If there is no place for its database.
     """
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT))
+    set_up_environment()
     if os.environ.get("PREFECT_API_URL"):
         return
-    for name, value in QUIET.items():
+    for name, value in OWN_SERVER.items():
         os.environ.setdefault(name, value)
+    _leave_others_alone()
     port = _free_port()
     complaint = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the server runs
     server = subprocess.Popen(
@@ -67,9 +94,14 @@ def wait_until_ready(timeout: float = START_TIMEOUT) -> None:
     Raises
     ------
     EmbeddedServerError
-        If it does not within ``timeout`` seconds, or this process started it and it ended.
+        If the one that this process started does not within ``timeout`` seconds, or ended.
+    NoPrefectApiError
+        If there is none at the address that the user gave.
     """
     address = os.environ["PREFECT_API_URL"]
+    if not _servers:
+        wait_for_named_server(address)
+        return
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:
@@ -88,11 +120,31 @@ def _check_servers() -> None:
     for server, complaint in _servers:
         if (status := server.poll()) is not None:
             complaint.seek(0)
-            said = complaint.read().decode(errors="replace").strip() or "nothing"
+            said = complaint.read().decode(errors="replace").strip().splitlines() or ["nothing"]
+            reason = next((line for line in reversed(said) if "Error: " in line), said[-1])
             raise EmbeddedServerError(
                 f"the command's own Prefect server ended with status {status}: is Prefect installed as "
-                f"constraints.txt has it? It said: {said.splitlines()[-1]}"
+                f"constraints.txt has it? It said: {reason}"
             )
+
+
+def _leave_others_alone() -> None:
+    for name in [name for name in os.environ if name.startswith(OTHERS)]:
+        del os.environ[name]
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    home = Path(os.environ.get("PREFECT_HOME") or Path(cache) / "ssdnet" / "prefect").expanduser().absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"the command's own Prefect server needs a folder: {error}. Set PREFECT_HOME to one that can be written"
+        ) from error
+    os.environ |= {
+        "PREFECT_HOME": str(home),
+        "PREFECT_PROFILES_PATH": str(home / "no-profiles.toml"),
+        # By name, since a prefect.toml or .env in the working folder may hold another.
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+    }
 
 
 def _free_port() -> int:

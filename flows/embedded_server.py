@@ -5,6 +5,7 @@ the Ctrl-C meant for the command. This one ends when its standard input does, ho
 """
 
 import asyncio
+import os
 import sys
 import threading
 
@@ -19,7 +20,9 @@ async def _serve(port: int) -> None:
     loop = asyncio.get_running_loop()
 
     def stop_with_parent() -> None:
-        sys.stdin.buffer.read()
+        # Not by sys.stdin, whose lock this thread would hold where the server ends first: Python aborts over that.
+        while os.read(0, 1024):
+            pass
         loop.call_soon_threadsafe(setattr, server, "should_exit", True)
 
     threading.Thread(target=stop_with_parent, daemon=True).start()

@@ -23,6 +23,7 @@ from prefect.deployments import run_deployment
 from prefect.settings import get_current_settings
 
 from flows.backfill_plan import BackfillError, NightRun, PlannedNight, RunState, attempt_key, attempt_of
+from flows.named_server import ASK_FOR_API, NoPrefectApiError
 from flows.nightly import day_before, nightly
 from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
@@ -35,10 +36,6 @@ SOON = timedelta(minutes=5)
 """A run that its schedule starts within this time is waited for as one that runs."""
 UNAVAILABLE = {401, 403, 407, 429, 500, 502, 503, 504}
 """Statuses with which the server, or a proxy before it, refuses whatever it is asked."""
-
-
-class NoPrefectApiError(SsdnetError, OSError):
-    """There is no Prefect server, or it does not answer."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def check_api() -> None:
     Raises
     ------
     NoPrefectApiError
-        If there is none.
+        If there is none, or something else is at its address.
     """
     address = get_current_settings().api.url
     if not address:
@@ -89,7 +86,15 @@ def check_api() -> None:
             "start one with `ssdnet up`, or set PREFECT_API_URL"
         )
     with _server() as client:
-        client.hello().raise_for_status()
+        try:
+            answer = client.hello().raise_for_status()
+            problem = "answers with a page" if "text/html" in answer.headers.get("content-type", "") else ""
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code in UNAVAILABLE:
+                raise
+            problem = f"answers {error.response.status_code} {error.response.reason_phrase}"
+    if problem:
+        raise NoPrefectApiError(f"what PREFECT_API_URL names, {address}, {problem}: {ASK_FOR_API}")
 
 
 def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tuple[Line, ...]:

@@ -18,6 +18,7 @@ from infra.local.registration import Project, ask
 from infra.local.trial_storage import ENVIRONMENT as TRIAL_CREDENTIALS
 from tasks.cluster import SCHEDULER_VARIABLE
 from tasks.local_workers import PRELOAD, SETTINGS, WORKER_ENVIRONMENT, LocalWorker, local_workers
+from tasks.proxies import reached_directly
 from tasks.storage import Storage
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -79,7 +80,6 @@ class Stack:
 def stack_environment(settings: StackSettings) -> dict[str, str]:
     """Return what the parts, and a user's shell, need to find each other."""
     endpoints = settings.endpoints
-    direct = ",".join(filter(None, (os.environ.get("NO_PROXY", ""), endpoints.name, LOOPBACK, "localhost")))
     environment = {
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_API_URL": f"{endpoints.prefect_url}/api",
@@ -92,8 +92,7 @@ def stack_environment(settings: StackSettings) -> dict[str, str]:
         "SSDNET_RESULTS": Storage(settings.results).address,
         "SSDNET_GALLERY_URL": endpoints.gallery_url,
         SCHEDULER_VARIABLE: endpoints.scheduler_url,
-        "NO_PROXY": direct,
-        "no_proxy": direct,
+        **reached_directly(endpoints.name, LOOPBACK, "localhost"),
     }
     if settings.trial_storage:
         environment |= {"AWS_ENDPOINT_URL": endpoints.s3_url, **TRIAL_CREDENTIALS}

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from tests.conftest import free_port
+
 WAIT = """
 from flows.embedded import EmbeddedServerError, start_prefect_server, wait_until_ready
 start_prefect_server()
@@ -30,3 +32,69 @@ def test_a_server_that_cannot_start_is_not_waited_for_and_its_reason_is_told(tmp
     assert "the command's own Prefect server ended with status 1" in finished.stdout
     assert "ImportError: asyncpg is broken here" in finished.stdout
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.slow
+def test_the_reason_of_a_server_that_ends_while_it_starts_is_told(tmp_path):
+    (tmp_path / "prefect.db").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    finished = subprocess.run(
+        [sys.executable, "-c", WAIT],
+        env={**environment, "PREFECT_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "unable to open database file" in finished.stdout
+
+
+def test_a_folder_that_cannot_be_made_for_the_database_is_named_with_the_way_out(tmp_path, ssdnet, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "prefect"))
+    finished = ssdnet("inspect", tmp_path, "--results", tmp_path / "results")
+    assert finished.returncode == 1
+    assert str(tmp_path / "file") in finished.stderr
+    assert "Set PREFECT_HOME" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.slow
+def test_the_commands_own_server_keeps_away_from_the_users_database_profile_and_proxy(tmp_path):
+    profile = [
+        'active = "plant"',
+        "[profiles.plant]",
+        'PREFECT_API_URL = "http://plant.example/api"',
+        f'PREFECT_SERVER_DATABASE_CONNECTION_URL = "sqlite+aiosqlite:///{tmp_path}/plant.db"',
+    ]
+    (tmp_path / ".prefect").mkdir()
+    (tmp_path / ".prefect" / "profiles.toml").write_text("\n".join(profile))
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "XDG_"))}
+    finished = subprocess.run(
+        [sys.executable, "-c", WAIT],
+        env={
+            **own,
+            "HOME": str(tmp_path),
+            "PREFECT_PROFILE": "plant",
+            "PREFECT_SERVER_DATABASE_DRIVER": "postgresql+asyncpg",
+            "http_proxy": f"http://127.0.0.1:{free_port()}",
+            "NO_PROXY": "",
+            "no_proxy": "plant.example",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (finished.stdout, finished.stderr, finished.returncode) == ("", "", 0)
+    assert (tmp_path / ".cache" / "ssdnet" / "prefect" / "prefect.db").exists()
+    assert [path.name for path in (tmp_path / ".prefect").iterdir()] == ["profiles.toml"]
+    assert not (tmp_path / "plant.db").exists()
+
+
+def test_the_terminal_is_left_to_the_bar_with_a_server_of_the_users_too():
+    code = (
+        "import os; from flows.embedded import start_prefect_server; start_prefect_server()\n"
+        "print(os.environ['PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL'], os.environ['DASK_LOGGING__DISTRIBUTED'])"
+    )
+    environment = {**os.environ, "PREFECT_API_URL": "http://plant.example/api"}
+    finished = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert finished.stdout.split() == ["CRITICAL", "error"], finished.stderr

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.night_runs import NoPrefectApiError, check_api, look_up
+from flows.named_server import NoPrefectApiError
+from flows.night_runs import check_api, look_up
 
 
 @pytest.fixture
@@ -18,6 +19,7 @@ def refusing(request):
     class Refusal(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(request.param)
+            self.send_header("Content-Type", "text/html")
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -42,6 +44,12 @@ def test_an_api_that_refuses_everything_is_no_api_for_now(refusing):
     with pytest.raises(NoPrefectApiError, match=r"answers \d{3}"):
         look_up([uuid4()])
     with pytest.raises(NoPrefectApiError, match=r"answers \d{3}"):
+        check_api()
+
+
+@pytest.mark.parametrize("refusing", [200, 404, 405], indirect=True)
+def test_an_address_of_something_else_is_not_taken_for_an_api(refusing):
+    with pytest.raises(NoPrefectApiError, match=r"http://127.*/api, answers.*end in /api\?"):
         check_api()
 
 

@@ -1,0 +1,64 @@
+"""The Prefect server that ``PREFECT_API_URL`` names: whether one answers there, before a command relies on it."""
+
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+
+from ssdnet_core.errors import SsdnetError
+
+PATIENCE = 10.0
+"""Seconds: a server may be on its way up, a wrong address stays wrong."""
+NO_CREDENTIALS = {401, 403}
+"""Prefect's client has some, this question has none."""
+ASK_FOR_API = "does the address end in /api?"
+
+
+class NoPrefectApiError(SsdnetError, OSError):
+    """There is no Prefect server, or it does not answer."""
+
+
+@dataclass(frozen=True)
+class _Problem:
+    reason: str
+    lasting: bool = True
+
+
+def wait_for_named_server(address: str, timeout: float = PATIENCE) -> None:
+    """Wait until the Prefect API at an address answers.
+
+    Raises
+    ------
+    NoPrefectApiError
+        If it does not within ``timeout`` seconds, or something else answers there, or it is no address.
+    """
+    deadline = time.monotonic() + timeout
+    while problem := _problem(address):
+        if problem.lasting or time.monotonic() > deadline:
+            raise NoPrefectApiError(
+                f"no Prefect API answers at {address}: {problem.reason} Correct PREFECT_API_URL, or unset it: "
+                "`ssdnet inspect` and `ssdnet evaluate` then start their own"
+            )
+        time.sleep(0.2)
+
+
+def _problem(address: str) -> _Problem | None:
+    """Return why this is not the address of a Prefect API, None if it is."""
+    if not address.startswith(("http://", "https://")):
+        return _Problem("it does not begin with http:// or https://.")
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
+            # Prefect's server answers with its UI where nothing else is.
+            page = answer.headers.get_content_type() == "text/html"
+            return _Problem(f"a page is there: {ASK_FOR_API}") if page else None
+    except urllib.error.HTTPError as error:
+        if error.code in NO_CREDENTIALS:
+            return None
+        if error.code >= 500:
+            return _Problem(f"{error.code} {error.reason}.", lasting=False)
+        return _Problem(f"{error.code} {error.reason}: {ASK_FOR_API}")
+    except OSError as error:
+        return _Problem(f"{getattr(error, 'reason', error)}.", lasting=False)
+    except (ValueError, HTTPException) as error:
+        return _Problem(f"{type(error).__name__} {error}.")

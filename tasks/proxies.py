@@ -1,0 +1,13 @@
+"""What is reached directly, whatever HTTP proxy the environment names."""
+
+import os
+
+
+def reached_directly(*hosts: str) -> dict[str, str]:
+    """Return the variables with which a process reaches these hosts directly, and those that it does already.
+
+    Some programs read ``NO_PROXY``, some ``no_proxy``, and the user may have set either.
+    """
+    named = (name.strip() for case in ("NO_PROXY", "no_proxy") for name in os.environ.get(case, "").split(","))
+    direct = ",".join(dict.fromkeys(filter(None, (*named, *hosts))))
+    return {"NO_PROXY": direct, "no_proxy": direct}
