@@ -3,10 +3,8 @@
 Nothing heavy is imported before a command needs it: ``ssdnet --help`` answers at once.
 """
 
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -24,8 +22,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find defects in textures without training data: every image is explained by its own structure.",
 )
-
-Result = TypeVar("Result")
 
 
 @app.command()
@@ -64,7 +60,9 @@ def inspect(
             retry_failed=retry_failed,
         )
 
-    outcome = _run(run, as_json=as_json)
+    from flows.batch_command import run_batch_flow
+
+    outcome = told(lambda: run_batch_flow(run, module="flows.inspection", as_json=as_json))
     from flows.summary import print_outcome
 
     print_outcome(outcome, as_json=as_json)
@@ -107,7 +105,9 @@ def evaluate(
             retry_failed=retry_failed,
         )
 
-    measured = _run(run, as_json=as_json, module="flows.evaluation")
+    from flows.batch_command import run_batch_flow
+
+    measured = told(lambda: run_batch_flow(run, module="flows.evaluation", as_json=as_json))
     from flows.summary import print_measured
 
     print_measured(measured, as_json=as_json)
@@ -286,23 +286,3 @@ def read_config(preset: str, config_file: Path | None, changes: list[str]) -> "C
 def main() -> None:
     """Run the command line."""
     app(prog_name="ssdnet")
-
-
-def _run(flow: Callable[[], Result], *, as_json: bool, module: str = "flows.inspection") -> Result:
-    """Run a flow with a Prefect API and a progress bar; on failure, end the command with a clear message.
-
-    The flow's ``module`` is imported while the server comes up: each takes seconds.
-    """
-    from flows.embedded import start_prefect_server, wait_until_ready
-    from flows.progress import observed_by
-    from flows.progress_bar import ProgressBar
-
-    def run() -> Result:
-        start_prefect_server()
-        with ProgressBar(shown=not as_json) as bar, observed_by(bar):
-            bar.stage("starting")
-            import_module(module)
-            wait_until_ready()
-            return flow()
-
-    return told(run)

@@ -26,15 +26,15 @@ def told(work: Callable[[], Result]) -> Result:
 
     Wrong settings, names and addresses, inputs without an image and backfills that cannot be planned are wrong usage.
     """
-    from tasks.batch import BatchConflictError
-    from tasks.discovery import MasksError, NothingToInspectError
-    from tasks.storage import AddressError
-
     try:
         return work()
     except SsdnetError as error:
+        # Not before: work that takes seconds to come up, as a server, must not wait for what only an error needs.
         from flows.backfill_plan import BackfillError
         from ssdnet_core.errors import InvalidConfigError
+        from tasks.batch import BatchConflictError
+        from tasks.discovery import MasksError, NothingToInspectError
+        from tasks.storage import AddressError
 
         wrong_input = AddressError | NothingToInspectError | MasksError
         usage = InvalidConfigError | BatchConflictError | wrong_input | BackfillError

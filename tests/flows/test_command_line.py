@@ -25,6 +25,21 @@ def test_help_needs_neither_torch_nor_prefect():
     assert finished.stdout.strip().endswith("set()")
 
 
+def test_the_server_of_an_inspection_starts_before_anything_heavy_is_imported(tmp_path):
+    code = (
+        "import os, subprocess, sys\n"
+        f"sys.argv = ['ssdnet', 'inspect', 'night', '--results', '{tmp_path}']\n"
+        "from flows.command_line import app\n"
+        "def start(*command, **options):\n"
+        "    print({name for name in ('torch', 'prefect', 'distributed', 'fsspec', 'numpy') if name in sys.modules})\n"
+        "    sys.exit()\n"
+        "subprocess.Popen = start\n"
+        "app()"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "set()"
+
+
 def test_printed_settings_read_back_as_the_same(tmp_path):
     config = Config.preset("paper").updated({"fit.steps": 7, "reconstruction.moments": [0.5, 1.0]})
     (tmp_path / "settings.yaml").write_text(settings_as_yaml(config))
