@@ -5,10 +5,9 @@ killed leaves nothing half done; the next sees what is sealed and what is still 
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,24 +16,14 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import FlowRun
 from pydantic import Field
 
-from flows.backfill_plan import (
-    BackfillError,
-    NightState,
-    PlannedNight,
-    StoredNight,
-    days_between,
-    interleaved,
-    plan_nights,
-    startable,
-)
+from flows.backfill_plan import BackfillError, NightState, PlannedNight, startable
+from flows.backfill_survey import BackfillPlan, plan_backfill
 from flows.named_server import NoPrefectApiError
-from flows.night_runs import Line, find_lines, look_up, pool_of, read_runs, start_run
-from flows.nightly import NO_IMAGES, day_before
+from flows.night_runs import Line, look_up, pool_of, start_run
+from flows.nightly import NO_IMAGES
 from flows.progress import observer
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
-from tasks.discovery import NothingToInspectError
-from tasks.nights import Night, NoSuchLineError, count_images, days_on_storage
 from tasks.seal import Seal
 from tasks.sealed import find_seal
 from tasks.storage import Storage, StorageError
@@ -42,8 +31,6 @@ from tasks.storage import Storage, StorageError
 POLL_SECONDS = 2.0
 PATIENCE_SECONDS = 600.0
 """How long the server or the storage may be away, as for a restart, before a backfill gives up watching."""
-LISTINGS = 8
-"""Nights listed side by side."""
 
 
 class NightsFailedError(SsdnetError):
@@ -54,25 +41,6 @@ class NightsFailedError(SsdnetError):
         first = f"{failed[0].planned.night}: {failed[0].reason}"
         super().__init__(f"{len(failed)} of {len(outcomes)} nights failed; the first is {first}")
         self.outcomes = outcomes
-
-
-@dataclass(frozen=True)
-class BackfillPlan:
-    """What a backfill has to do.
-
-    Attributes
-    ----------
-    lines
-        By the name of their deployment.
-    configs
-        What each inspects the nights with: its own settings, or those asked for instead.
-    nights
-        By day, then by line.
-    """
-
-    lines: Mapping[str, Line]
-    configs: Mapping[str, Config]
-    nights: tuple[PlannedNight, ...]
 
 
 @dataclass(frozen=True)
@@ -138,51 +106,6 @@ def backfill(
     return outcomes
 
 
-def plan_backfill(
-    start: date,
-    end: date,
-    *,
-    lines: Sequence[str] | None = None,
-    deployments: Sequence[str] | None = None,
-    force: bool = False,
-    config: Config | None = None,
-    changes: Mapping[str, Any] | None = None,
-) -> BackfillPlan:
-    """Look at the lines' deployments, runs and storage, and plan what to do; changes nothing.
-
-    Parameters
-    ----------
-    start, end, lines, deployments, force, config, changes
-        As of :func:`backfill`.
-
-    Raises
-    ------
-    BackfillError
-        If the days or lines make no sense.
-    NoPrefectApiError
-        If there is no Prefect server.
-    NoSuchLineError
-        If a line that was asked for by name, or the only one, has no folder of images; where all that are deployed
-        were asked for, its nights are given up.
-    StorageError
-        If images cannot be listed.
-    """
-    observer().stage("looking at the nights")
-    found = find_lines(lines or (), deployments or ())
-    configs = {line.deployment: (config or line.config).updated(dict(changes or {})) for line in found}
-    plans = []
-    for line in found:
-        days = days_between(start, end, last=day_before(datetime.now(UTC), line.timezone))
-        # The runs come first: one that ends meanwhile is waited for in vain, but its seal is not overlooked.
-        runs = read_runs(line, start=start)
-        fingerprint = configs[line.deployment].fingerprint()
-        # One that nobody asked for by name must not keep the others from running.
-        missing_ok = not (lines or deployments) and len(found) > 1
-        stored = _look_at_storage(line, days, fingerprint=fingerprint, missing_ok=missing_ok)
-        plans.append(plan_nights(line.deployment, stored, runs, fingerprint=fingerprint, force=force))
-    return BackfillPlan({line.deployment: line for line in found}, configs, tuple(interleaved(plans)))
-
-
 def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOutcome, ...]:
     """Start the nights of a plan, at most so many at once, and wait for them."""
     limits = {name: line.limit for name, line in plan.lines.items() if line.limit is not None}
@@ -245,32 +168,6 @@ def outcome_row(outcome: NightOutcome) -> dict[str, str]:
         "not inspected": str(seal.failed) if seal else "",
         "reason": outcome.reason,
     }
-
-
-def _look_at_storage(
-    line: Line, days: Sequence[date], *, fingerprint: str, missing_ok: bool
-) -> dict[Night, StoredNight]:
-    results, missing = Storage(line.results), ""
-    try:
-        there = days_on_storage(line.images, line.name)
-    except NoSuchLineError as error:
-        if not missing_ok:
-            raise
-        there, missing = frozenset(), str(error)
-
-    def look(night: Night) -> StoredNight:
-        seal = find_seal(results, night.batch, fingerprint=fingerprint)
-        if missing:
-            return StoredNight(0, seal, missing, hopeless=True)
-        try:
-            images, problem = count_images(line.images, night, days=there), ""
-        except NothingToInspectError as error:
-            images, problem = 0, str(error)
-        return StoredNight(images, seal, problem)
-
-    nights = [Night(line.name, day) for day in days]
-    with ThreadPoolExecutor(LISTINGS) as threads:
-        return dict(zip(nights, threads.map(look, nights), strict=True))
 
 
 def _has_ended(seen: FlowRun | None) -> bool:

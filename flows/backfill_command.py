@@ -18,11 +18,12 @@ def backfill_nights(
     Parameters
     ----------
     asked
-        As for :func:`flows.backfill.plan_backfill`.
+        As for :func:`flows.backfill_survey.plan_backfill`.
     """
     set_up_environment()
-    from flows.backfill import NightsFailedError, backfill, plan_backfill
+    from flows.backfill import NightsFailedError, backfill
     from flows.backfill_summary import print_outcomes, print_plan
+    from flows.backfill_survey import plan_backfill
     from flows.night_runs import check_api
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar

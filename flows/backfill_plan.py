@@ -195,6 +195,14 @@ def plan_nights(
     )
 
 
+def without_runs(nights: Iterable[PlannedNight], reason: str) -> tuple[PlannedNight, ...]:
+    """Give up the nights that would be started or waited for; the others stand as they do."""
+    return tuple(
+        replace(night, state=NightState.FAILED, attempt=0, run=None, reason=reason) if night.waits else night
+        for night in nights
+    )
+
+
 def startable(
     todo: Iterable[PlannedNight],
     active: Iterable[PlannedNight],

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.backfill import BackfillPlan, NightOutcome, outcome_row, planned_row
+from flows.backfill import NightOutcome, outcome_row, planned_row
 from flows.backfill_plan import NightState, PlannedNight
+from flows.backfill_survey import BackfillPlan
 
 STYLES: dict[str, str] = {
     NightState.SEALED: "green",
@@ -55,6 +56,8 @@ def planned_tree(planned: PlannedNight) -> dict[str, Any]:
         "fingerprint": planned.fingerprint,
         "images": planned.images,
         "state": planned.state,
+        "action": planned.action,
+        "reason": planned.reason,
         "attempt": planned.attempt,
         "run": str(planned.run) if planned.run else None,
     }

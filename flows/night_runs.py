@@ -1,6 +1,6 @@
 """Nights on the Prefect server: the deployments of the lines, the runs they had, and starting another."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -24,9 +24,10 @@ from prefect.settings import get_current_settings
 
 from flows.backfill_plan import BackfillError, NightRun, PlannedNight, RunState, attempt_key, attempt_of
 from flows.named_server import ASK_FOR_API, NoPrefectApiError
-from flows.nightly import day_before, nightly
+from flows.nightly import day_before, nightly, site_zone
 from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
+from tasks.storage import AddressError, Storage
 
 Row = TypeVar("Row")
 
@@ -58,6 +59,8 @@ class Line:
         The work pool that its runs take a place of.
     limit
         Most of its runs at once; None for any number.
+    problem
+        Why no night can run through it, else empty.
     """
 
     deployment: str
@@ -69,6 +72,7 @@ class Line:
     config: Config
     pool: str | None
     limit: int | None
+    problem: str = ""
 
 
 def check_api() -> None:
@@ -103,7 +107,8 @@ def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tu
     Raises
     ------
     BackfillError
-        If there is no such line or deployment, or a line has several.
+        If there is no such line or deployment, a line has several, or no night can run through one that was named, or
+        through any.
     """
     with _server() as client:
         found = _paged(
@@ -115,7 +120,10 @@ def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tu
     if not there:
         raise BackfillError("no line is deployed: run `prefect --no-prompt deploy --all` in the checkout first")
     if not lines and not deployments:
-        return tuple(_line(name, there[name]) for name in sorted(there))
+        every = tuple(_line(name, there[name]) for name in sorted(there))
+        if all(line.problem for line in every):
+            raise BackfillError(every[0].problem)
+        return every
     chosen: dict[str, Line] = {}
     for name in deployments:
         full = name if "/" in name else f"{nightly.name}/{name}"
@@ -125,11 +133,14 @@ def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tu
     for line in lines:
         names = [name for name, deployment in sorted(there.items()) if deployment.parameters.get("line") == line]
         if not names:
-            known = sorted({str(deployment.parameters.get("line")) for deployment in found})
+            known = sorted({str(deployment.parameters.get("line") or "") for deployment in found} - {""})
             raise BackfillError(f"no deployment inspects a line {line!r}: there are {', '.join(known)}")
         if len(names) > 1:
             raise BackfillError(f"line {line!r} has several deployments, {', '.join(names)}: name one of them instead")
         chosen[names[0]] = _line(names[0], there[names[0]])
+    for found_line in chosen.values():
+        if found_line.problem:
+            raise BackfillError(found_line.problem)
     return tuple(chosen.values())
 
 
@@ -182,28 +193,41 @@ def pool_of(run: UUID) -> str | None:
 
 
 def _line(name: str, deployment: DeploymentResponse) -> Line:
-    parameters = deployment.parameters
+    parameters, limit = deployment.parameters, deployment.global_concurrency_limit
+    try:
+        config, problem = _config(name, parameters), ""
+    except BackfillError as error:
+        config, problem = Config(), str(error)
+    return Line(
+        deployment=name,
+        id=UUID(str(deployment.id)),
+        name=str(parameters.get("line") or deployment.name),
+        images=str(parameters.get("images") or ""),
+        results=str(parameters.get("results") or ""),
+        timezone=parameters.get("timezone") or "UTC",
+        config=config,
+        pool=deployment.work_pool_name,
+        limit=limit.limit if limit and limit.active else None,
+        problem=problem,
+    )
+
+
+def _config(name: str, parameters: Mapping[str, Any]) -> Config:
+    """Return the settings of a deployment through which a night can run."""
+    if not parameters.get("line"):
+        raise BackfillError(f"deployment {name} names no line: set its parameter line")
     for address in ("images", "results"):
         if not parameters.get(address):
             raise BackfillError(
                 f"deployment {name} has no address of its {address}: set SSDNET_{address.upper()} and deploy again"
             )
     try:
-        config = parse_config(parameters.get("config") or {})
-    except InvalidConfigError as error:
+        site_zone(parameters.get("timezone") or "UTC")
+        for address in ("images", "results"):
+            Storage(parameters[address])
+        return parse_config(parameters.get("config") or {})
+    except (InvalidConfigError, AddressError) as error:
         raise BackfillError(f"the settings of deployment {name}: {error}") from error
-    limit = deployment.global_concurrency_limit
-    return Line(
-        deployment=name,
-        id=UUID(str(deployment.id)),
-        name=str(parameters["line"]),
-        images=parameters["images"],
-        results=parameters["results"],
-        timezone=parameters.get("timezone") or "UTC",
-        config=config,
-        pool=deployment.work_pool_name,
-        limit=limit.limit if limit else None,
-    )
 
 
 def _night_run(run: FlowRun, *, now: datetime) -> NightRun | None:

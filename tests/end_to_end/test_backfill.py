@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.backfill_plan import BackfillError
+from flows.backfill_plan import BackfillError, NightState
+from flows.backfill_survey import plan_backfill
 from flows.night_runs import find_lines
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
@@ -297,6 +298,67 @@ def test_lines_are_found_by_their_own_or_their_deployments_name(site):
         assert (line.images, line.timezone, line.limit) == (str(site.folder / "images"), "Europe/Madrid", 1)
         with pytest.raises(BackfillError, match="there are nightly/line-1, nightly/line-2"):
             find_lines((), ["line-9"])
+
+
+@contextmanager
+def deployed(site, name, **parameters):
+    """Another deployment of the nightly flow, for a while; gives what the server knows of it."""
+    [first] = ask(site.environment, "deployments/filter", {"deployments": {"name": {"any_": ["line-1"]}}})
+    given = {**first["parameters"], **parameters}
+    body = {"name": name, "flow_id": first["flow_id"], "concurrency_limit": 1}
+    body["parameters"] = {parameter: value for parameter, value in given.items() if value is not None}
+    deployment = ask(site.environment, "deployments/", body)
+    try:
+        yield deployment
+    finally:
+        ask(site.environment, f"deployments/{deployment['id']}", {}, method="DELETE")
+
+
+def planned(site, day, **asked):
+    with temporary_settings({PREFECT_API_URL: site.environment["PREFECT_API_URL"]}):
+        plan = plan_backfill(date(2026, 11, day), date(2026, 11, day), **asked)
+    return {night.deployment: night for night in plan.nights}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"line": None}, "names no line"),
+        ({"images": ""}, "SSDNET_IMAGES"),
+        ({"config": {"fit": {"stepz": 1}}}, "fit.stepz"),
+        ({"timezone": "Mars/Base"}, "Mars/Base"),
+    ],
+)
+def test_a_deployment_no_night_can_run_through_keeps_no_other_from_running_unless_it_is_asked_for(
+    site, parameters, named
+):
+    with deployed(site, "line-3", **{"line": "line-3", **parameters}):
+        night = planned(site, 1)["nightly/line-3"]
+        assert (night.state, night.waits, night.night.line) == (NightState.FAILED, False, "line-3")
+        assert named in night.reason
+        assert {"nightly/line-1", "nightly/line-2"} < planned(site, 1).keys()
+        with pytest.raises(BackfillError, match="nightly/line-3"):
+            planned(site, 1, deployments=["line-3"])
+
+
+def test_two_deployments_that_would_inspect_one_batch_are_not_both_started(site):
+    with deployed(site, "line-1-again"):
+        with pytest.raises(BackfillError, match=r"nightly/line-1, nightly/line-1-again.*--deployment"):
+            planned(site, 1)
+        assert planned(site, 1, deployments=["line-1"]).keys() == {"nightly/line-1"}
+    with deployed(site, "line-1-preview", config=Config.preset("preview").model_dump(mode="json")):
+        assert {"nightly/line-1", "nightly/line-1-preview"} < planned(site, 1).keys()
+
+
+def test_a_deployment_whose_limit_lets_none_of_its_runs_start_is_not_waited_for(site):
+    site.write_night("line-3", 1)
+    with deployed(site, "line-3", line="line-3") as deployment:
+        assert planned(site, 1)["nightly/line-3"].waits
+        limit = deployment["global_concurrency_limit"]["id"]
+        ask(site.environment, f"v2/concurrency_limits/{limit}", {"limit": 0}, method="PATCH")
+        night = planned(site, 1)["nightly/line-3"]
+        assert (night.state, night.waits) == (NightState.FAILED, False)
+        assert "limit of 0" in night.reason
 
 
 def most_at_once(runs: list[dict[str, Any]]) -> int:

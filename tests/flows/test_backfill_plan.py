@@ -20,6 +20,7 @@ from flows.backfill_plan import (
     interleaved,
     plan_nights,
     startable,
+    without_runs,
 )
 from tasks.nights import Night
 from tasks.seal import Seal
@@ -136,6 +137,14 @@ def test_what_is_done_follows_from_storage_and_runs(stored, runs, state, action)
 def test_force_inspects_a_sealed_night_again_but_not_one_whose_images_are_gone():
     assert plan(StoredNight(3, seal(3)), run(RunState.COMPLETED), force=True).action == "start attempt 2"
     assert plan(StoredNight(0, seal(3)), force=True).action == "nothing"
+
+
+@given(storages, histories, st.booleans())
+def test_nights_of_a_line_that_cannot_run_are_given_up_and_what_needs_no_run_stands(stored, runs, force):
+    before = plan_nights(LINE, stored, runs, fingerprint=MINE, force=force)
+    for night, given_up in zip(before, without_runs(before, "its limit is 0"), strict=True):
+        assert not given_up.waits
+        assert given_up == night if not night.waits else given_up.reason == "its limit is 0"
 
 
 nights = st.lists(

@@ -1,0 +1,159 @@
+"""What the lines' deployments, their runs and the storage say of the nights of a backfill; changes nothing."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from flows.backfill_plan import (
+    BackfillError,
+    NightState,
+    PlannedNight,
+    StoredNight,
+    days_between,
+    interleaved,
+    plan_nights,
+    without_runs,
+)
+from flows.night_runs import Line, find_lines, read_runs
+from flows.nightly import day_before
+from flows.progress import observer
+from ssdnet_core.config import Config
+from tasks.discovery import NothingToInspectError
+from tasks.nights import Night, NoSuchLineError, count_images, days_on_storage
+from tasks.sealed import find_seal
+from tasks.storage import Storage
+
+LISTINGS = 8
+"""Nights listed side by side."""
+
+
+@dataclass(frozen=True)
+class BackfillPlan:
+    """What a backfill has to do.
+
+    Attributes
+    ----------
+    lines
+        By the name of their deployment.
+    configs
+        What each inspects the nights with: its own settings, or those asked for instead.
+    nights
+        By day, then by line.
+    """
+
+    lines: Mapping[str, Line]
+    configs: Mapping[str, Config]
+    nights: tuple[PlannedNight, ...]
+
+
+def plan_backfill(
+    start: date,
+    end: date,
+    *,
+    lines: Sequence[str] | None = None,
+    deployments: Sequence[str] | None = None,
+    force: bool = False,
+    config: Config | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> BackfillPlan:
+    """Look at the lines' deployments, runs and storage, and plan what to do.
+
+    Where all lines that are deployed were asked for, one that has no folder of images, or a deployment through which no
+    night can run, has its nights given up: it must not keep the others from running.
+
+    Parameters
+    ----------
+    start, end, lines, deployments, force, config, changes
+        As of :func:`flows.backfill.backfill`.
+
+    Raises
+    ------
+    BackfillError
+        If the days or lines make no sense, two deployments would inspect one batch, or no night can run through a
+        deployment that was asked for by name, or through any.
+    NoPrefectApiError
+        If there is no Prefect server.
+    NoSuchLineError
+        If a line that was asked for by name, or the only one, has no folder of images.
+    StorageError
+        If images cannot be listed.
+    """
+    observer().stage("looking at the nights")
+    found = find_lines(lines or (), deployments or ())
+    usable = {line.deployment: line for line in found if not line.problem}
+    configs = {name: (config or line.config).updated(dict(changes or {})) for name, line in usable.items()}
+    _refuse_shared_batches(usable, configs)
+    missing_ok = not (lines or deployments) and len(found) > 1
+    plans = [
+        _planned(
+            usable[line.deployment], start, end, config=configs[line.deployment], force=force, missing_ok=missing_ok
+        )
+        if line.deployment in usable
+        else _given_up(line, start, end)
+        for line in found
+    ]
+    return BackfillPlan(usable, configs, tuple(interleaved(plans)))
+
+
+def _planned(
+    line: Line, start: date, end: date, *, config: Config, force: bool, missing_ok: bool
+) -> tuple[PlannedNight, ...]:
+    days = days_between(start, end, last=day_before(datetime.now(UTC), line.timezone))
+    # The runs come first: one that ends meanwhile is waited for in vain, but its seal is not overlooked.
+    runs = read_runs(line, start=start)
+    fingerprint = config.fingerprint()
+    stored = _look_at_storage(line, days, fingerprint=fingerprint, missing_ok=missing_ok)
+    nights = plan_nights(line.deployment, stored, runs, fingerprint=fingerprint, force=force)
+    if line.limit == 0:
+        return without_runs(
+            nights, f"deployment {line.deployment} has a concurrency limit of 0, so none of its runs starts: raise it"
+        )
+    return nights
+
+
+def _given_up(line: Line, start: date, end: date) -> tuple[PlannedNight, ...]:
+    return tuple(
+        PlannedNight(line.deployment, Night(line.name, day), "", 0, NightState.FAILED, reason=line.problem)
+        for day in days_between(start, end, last=end)
+    )
+
+
+def _refuse_shared_batches(lines: Mapping[str, Line], configs: Mapping[str, Config]) -> None:
+    """Refuse lines whose runs would take one batch, and lose it to one another."""
+    by_batch: dict[tuple[str, str, str], str] = {}
+    for name, line in lines.items():
+        batch = line.name, Storage(line.results).address, configs[name].fingerprint()
+        if batch in by_batch:
+            raise BackfillError(
+                f"line {line.name!r} has several deployments with the same results and settings, {by_batch[batch]}, "
+                f"{name}: name one of them with --deployment instead"
+            )
+        by_batch[batch] = name
+
+
+def _look_at_storage(
+    line: Line, days: Sequence[date], *, fingerprint: str, missing_ok: bool
+) -> dict[Night, StoredNight]:
+    results, missing = Storage(line.results), ""
+    try:
+        there = days_on_storage(line.images, line.name)
+    except NoSuchLineError as error:
+        if not missing_ok:
+            raise
+        there, missing = frozenset(), str(error)
+
+    def look(night: Night) -> StoredNight:
+        seal = find_seal(results, night.batch, fingerprint=fingerprint)
+        if missing:
+            return StoredNight(0, seal, missing, hopeless=True)
+        try:
+            images, problem = count_images(line.images, night, days=there), ""
+        except NothingToInspectError as error:
+            images, problem = 0, str(error)
+        return StoredNight(images, seal, problem)
+
+    nights = [Night(line.name, day) for day in days]
+    with ThreadPoolExecutor(LISTINGS) as threads:
+        return dict(zip(nights, threads.map(look, nights), strict=True))
