@@ -30,7 +30,7 @@ def inspect(
     results: options.Results,
     batch: options.Batch = None,
     masks: options.Masks = None,
-    preset: options.Preset = "default",
+    preset: options.Preset = None,
     config_file: options.ConfigFile = None,
     changes: options.Changes = None,
     scheduler: options.Scheduler = None,
@@ -75,7 +75,7 @@ def evaluate(
     results: options.Results,
     batch: options.Batch = None,
     masks: options.Masks = None,
-    preset: options.Preset = "default",
+    preset: options.Preset = None,
     config_file: options.ConfigFile = None,
     changes: options.Changes = None,
     scheduler: options.Scheduler = None,
@@ -135,7 +135,7 @@ def backfill(
     inspected, 2 wrong usage, 1 a night failed or anything else.
     """
     own = preset is None and config_file is None
-    config = None if own else read_config(preset or "default", config_file, [])
+    config = None if own else read_config(preset, config_file, [])
 
     def run() -> "tuple[NightOutcome, ...]":
         from flows.backfill_command import backfill_nights
@@ -214,7 +214,7 @@ def sample(
 
 @app.command()
 def settings(
-    preset: options.Preset = "default", config_file: options.ConfigFile = None, changes: options.Changes = None
+    preset: options.Preset = None, config_file: options.ConfigFile = None, changes: options.Changes = None
 ) -> None:
     """Print all settings as YAML, each with its meaning."""
     from flows.settings import settings_as_yaml
@@ -272,7 +272,7 @@ def down(home: options.Home = Path("ssdnet-home")) -> None:
     typer.echo("stopped" if told(stop) else f"nothing was up in {home}")
 
 
-def read_config(preset: str, config_file: Path | None, changes: list[str]) -> "Config":
+def read_config(preset: str | None, config_file: Path | None, changes: list[str]) -> "Config":
     """Put the settings together: the preset or the file, then single changes. A wrong one ends the command."""
 
     def read() -> "Config":

@@ -17,7 +17,7 @@ Batch = Annotated[str | None, typer.Option(help="Name of the batch. [default: af
 Masks = Annotated[
     str | None, typer.Option(help="Folder or s3:// prefix of masks named as their images; black does not count.")
 ]
-Preset = Annotated[str, typer.Option(help="Settings to start from: default, paper or preview.")]
+Preset = Annotated[str | None, typer.Option(help="Settings to start from: default, paper or preview.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings, as `ssdnet settings` prints.")
 ]

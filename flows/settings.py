@@ -11,13 +11,13 @@ from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import InvalidConfigError
 
 
-def settings_from(preset: str, config_file: Path | None, changes: list[str]) -> Config:
+def settings_from(preset: str | None, config_file: Path | None, changes: list[str]) -> Config:
     """Put the settings together.
 
     Parameters
     ----------
     preset
-        Name of the preset that single changes start from, if there is no file.
+        Name of the preset that single changes start from; None for the defaults, or the file's.
     config_file
         YAML file; settings it does not name keep their defaults.
     changes
@@ -28,9 +28,9 @@ def settings_from(preset: str, config_file: Path | None, changes: list[str]) -> 
     InvalidConfigError
         Naming what is wrong and what is allowed.
     """
-    if config_file is not None and preset != "default":
+    if config_file is not None and preset is not None:
         raise InvalidConfigError(f"--preset {preset} and --config {config_file} exclude each other: give one of them")
-    start = _read_file(config_file) if config_file else Config.preset(preset)
+    start = _read_file(config_file) if config_file else Config.preset(preset or "default")
     return start.updated(changes_from(changes))
 
 

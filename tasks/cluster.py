@@ -39,7 +39,8 @@ class Workers:
     """
 
     def __init__(self, scheduler: str | None = None, *, workers: int | None = None, device: str = "auto") -> None:
-        self._connection = dask_client(scheduler_to_use(scheduler), workers=workers, device=device)
+        address = scheduler_to_use(scheduler, workers=workers)
+        self._connection = dask_client(address, workers=workers, device=device)
         self._stack = ExitStack()
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="workers")
         self._client: Future[Client] | None = None
@@ -87,9 +88,9 @@ def dask_client(
     CertificateError
         If the scheduler's address and Dask's settings for encryption do not fit each other, or a certificate expired.
     InvalidConfigError
-        If the scheduler's address is none.
+        If the scheduler's address is none, or a number of workers is given besides.
     """
-    scheduler = scheduler_to_use(scheduler)
+    scheduler = scheduler_to_use(scheduler, workers=workers)
     connection = _connected(scheduler, timeout) if scheduler else _made_here(workers, device)
     with _no_traces_of_lost_connections(), connection as client:
         yield client
@@ -144,17 +145,28 @@ def _is_no_lost_connection(record: logging.LogRecord) -> bool:
     return record.exc_info is None or not isinstance(record.exc_info[1], CommClosedError)
 
 
-def scheduler_to_use(scheduler: str | None) -> str | None:
+def scheduler_to_use(scheduler: str | None, *, workers: int | None = None) -> str | None:
     """Return the scheduler's address: the one given, or that of the environment; None for a cluster on this machine.
+
+    Parameters
+    ----------
+    workers
+        Number asked for on this machine, which a scheduler's own workers leave no use for.
 
     Raises
     ------
     InvalidConfigError
-        If it is no address of a scheduler.
+        If it is no address of a scheduler, or a number of workers is given besides.
     """
     address = scheduler or os.environ.get(SCHEDULER_VARIABLE) or None
     if address is None:
         return None
+    if workers is not None:
+        source = "which was given" if scheduler else f"which {SCHEDULER_VARIABLE} names"
+        raise InvalidConfigError(
+            f"workers = {workers} are started on this machine, but the scheduler {address!r}, {source}, has its own: "
+            "leave out one of the two"
+        )
     try:
         get_address_host_port(address)
     except ValueError as error:

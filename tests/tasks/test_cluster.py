@@ -10,6 +10,7 @@ import tasks.waiting
 from ssdnet_core.errors import InvalidConfigError
 from tasks.cluster import (
     GPU_GROUP,
+    SCHEDULER_VARIABLE,
     ClusterError,
     Workers,
     able_workers,
@@ -169,3 +170,12 @@ def test_a_scheduler_named_by_the_environment_is_used_where_none_is_given(monkey
     monkeypatch.setenv("SSDNET_SCHEDULER", "tcp://127.0.0.1:1")
     with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:1"), dask_client(timeout=1):
         pass
+
+
+def test_a_number_of_workers_besides_a_scheduler_is_refused_with_where_it_comes_from(monkeypatch):
+    with pytest.raises(InvalidConfigError, match=r"workers = 8 .*'tcp://127\.0\.0\.1:1', which was given, .*leave out"):
+        Workers("tcp://127.0.0.1:1", workers=8)
+    monkeypatch.setenv(SCHEDULER_VARIABLE, "tcp://127.0.0.1:2")
+    with pytest.raises(InvalidConfigError, match=rf"'tcp://127\.0\.0\.1:2', which {SCHEDULER_VARIABLE} names"):
+        Workers(workers=8)
+    Workers()
