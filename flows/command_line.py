@@ -20,8 +20,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Find defects in textures without training data: every image is explained by its own structure.",
 )
+
+
+@app.callback()
+def ssdnet(version: options.Version = False) -> None:
+    """Find defects in textures without training data: every image is explained by its own structure."""
 
 
 @app.command()

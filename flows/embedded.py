@@ -1,6 +1,6 @@
 """The embedded default: a command that needs no server to be started.
 
-Must be called before ``prefect`` is imported, which reads its settings from the environment once.
+Its functions must be called before ``prefect`` is imported, which reads its settings from the environment once.
 """
 
 import os

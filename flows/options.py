@@ -1,13 +1,25 @@
 """The command line's arguments and options, each described once."""
 
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ssdnet_core.config import MAX_GROUP
+from ssdnet_core.config import MAX_GROUP, METHOD_VERSION
 
+
+def print_version(asked: bool) -> None:
+    """Print the version of the program, and of the method, and end the command."""
+    if asked:
+        typer.echo(f"ssdnet {version('ssdnet-inspect')}, version {METHOD_VERSION} of the method")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and exit.")
+]
 Input = Annotated[str, typer.Argument(help="Folder, file, glob or s3://bucket/prefix of images.")]
 Labelled = Annotated[str, typer.Argument(help="Folder in MVTec-AD layout: one category, or several.")]
 Results = Annotated[

@@ -2,13 +2,14 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 
 from flows.settings import settings_as_yaml, settings_from
-from ssdnet_core.config import Config
+from ssdnet_core.config import METHOD_VERSION, Config
 from ssdnet_core.errors import InvalidConfigError
-from tests.conftest import free_port
+from tests.conftest import ROOT, free_port
 
 
 def test_help_needs_neither_torch_nor_prefect():
@@ -23,6 +24,12 @@ def test_help_needs_neither_torch_nor_prefect():
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "inspect" in finished.stdout
     assert finished.stdout.strip().endswith("set()")
+
+
+def test_the_version_is_that_of_the_program_and_of_the_method(ssdnet):
+    finished = ssdnet("--version")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert finished.stdout == f"ssdnet {project['version']}, version {METHOD_VERSION} of the method\n"
 
 
 def test_the_server_of_an_inspection_starts_before_anything_heavy_is_imported(tmp_path):
