@@ -61,7 +61,9 @@ def restore_buckets(archive: Path) -> None:
 
 
 def provide_nights(images: str, lines: Iterable[str], day: date) -> None:
-    """Make a night of each line to inspect, unless there is one of that day."""
+    """Make a night of each line to inspect, unless there is one of that day; never in a folder, which is the user's."""
+    if Storage(images).is_local:
+        return
     for number, line in enumerate(lines):
         night = Storage(images).below(f"{line}/{day.isoformat()}")
         if not night.exists():

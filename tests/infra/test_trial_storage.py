@@ -8,8 +8,6 @@ import pytest
 from infra.local.trial_storage import SAMPLE_IMAGES, create_buckets, provide_nights, restore_buckets, save_buckets
 from tasks.storage import Storage
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def empty(s3_server):
@@ -23,6 +21,7 @@ def empty(s3_server):
     clear()
 
 
+@pytest.mark.slow
 def test_saved_buckets_come_back_as_they_were(empty, tmp_path):
     create_buckets(("s3://one/prefix", "s3://empty", str(tmp_path / "folder")))
     objects = {f"a/{number}": bytes([number]) * number for number in range(100)}
@@ -41,11 +40,13 @@ def test_saved_buckets_come_back_as_they_were(empty, tmp_path):
     assert {key: Storage("s3://one").read(key) for key in objects} == objects
 
 
+@pytest.mark.slow
 def test_without_an_archive_nothing_is_restored(empty, tmp_path):
     restore_buckets(tmp_path / "none.zip")
     assert fsspec.filesystem("s3", use_listings_cache=False).ls("", detail=False) == []
 
 
+@pytest.mark.slow
 def test_each_line_gets_a_night_of_its_own_once_for_its_day(empty):
     create_buckets(["s3://images"])
     provide_nights("s3://images", ["line-1", "line-2"], date(2026, 11, 22))
@@ -58,3 +59,10 @@ def test_each_line_gets_a_night_of_its_own_once_for_its_day(empty):
     night.delete(made[0].key)
     provide_nights("s3://images", ["line-1", "line-2"], date(2026, 11, 22))
     assert len(night.list()) == SAMPLE_IMAGES - 1
+
+
+def test_a_folder_of_the_users_gets_no_made_images(tmp_path):
+    standstill = tmp_path / "line-1"
+    standstill.mkdir()
+    provide_nights(str(tmp_path), ["line-1", "line-2"], date(2026, 11, 22))
+    assert list(tmp_path.rglob("*")) == [standstill]
