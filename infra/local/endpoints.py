@@ -1,7 +1,7 @@
 """Where the parts of the local stack listen."""
 
 import socket
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from infra.local.errors import LocalStackError
 
@@ -57,15 +57,16 @@ class Endpoints:
         """The galleries."""
         return f"http://{self.name}:{self.gallery}"
 
-    def resolved(self) -> "Endpoints":
-        """Return the endpoints with free ports for those that are 0.
+    def resolved(self, *, trial_storage: bool = True) -> "Endpoints":
+        """Return the endpoints with free ports for those that are 0; without the S3 server its port plays no part.
 
         Raises
         ------
         LocalStackError
             If a port is taken, naming the option that chooses another.
         """
-        names = [field.name for field in fields(self) if field.name != "host"]
+        unused = {"host"} if trial_storage else {"host", "s3"}
+        names = [field.name for field in fields(self) if field.name not in unused]
         probes: list[socket.socket] = []
         try:
             # All are held until all are found, so that no free one is found twice.
@@ -74,7 +75,7 @@ class Endpoints:
         finally:
             for probe in probes:
                 probe.close()
-        return Endpoints(host=self.host, **ports)
+        return replace(self, **ports)
 
 
 def _bound(host: str, port: int, *, option: str) -> socket.socket:

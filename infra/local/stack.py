@@ -49,7 +49,8 @@ def up(settings: StackSettings) -> None:
             tell(f"an earlier run left {len(left)} processes behind: ending them")
             end_all(left)
         project = read_project(PROJECT)
-        settings = replace(settings, home=home, endpoints=settings.endpoints.resolved())
+        endpoints = settings.endpoints.resolved(trial_storage=settings.trial_storage)
+        settings = replace(settings, home=home, endpoints=endpoints)
         own = stack_environment(settings)
         write_shell_environment(home / SHELL_ENVIRONMENT, own)
         environment = {**foreign_environment(settings), **own}

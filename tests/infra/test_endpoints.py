@@ -26,3 +26,10 @@ def test_a_taken_port_is_named_with_its_option():
 def test_an_address_of_another_machine_is_refused():
     with pytest.raises(LocalStackError, match=r"192\.0\.2\.1"):
         Endpoints(host="192.0.2.1").resolved()
+
+
+def test_without_the_s3_server_its_port_may_be_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = Endpoints(prefect=0, scheduler=0, dashboard=0, s3=port, gallery=0).resolved(trial_storage=False)
+    assert 0 not in (found.prefect, found.scheduler, found.dashboard, found.gallery)
