@@ -23,7 +23,6 @@ from tasks.storage import Storage
 
 PROJECT = Path(__file__).parent.parent.parent
 MOTO_SERVER = PROJECT / ".venv-moto" / "bin" / "moto_server"
-ALLOWED_FAILURES = 2
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def parts(settings: StackSettings, project: Project) -> Stack:
                     *("--dashboard-address", f"{host}:{endpoints.dashboard}"),
                 ),
                 answers=partial(_answers, f"{endpoints.dashboard_url}/health"),
-                environment=_dask_settings({**SETTINGS, "distributed.scheduler.allowed-failures": ALLOWED_FAILURES}),
+                environment=_dask_settings(SETTINGS),
             ),
             *_dask_workers(settings.home, endpoints, workers, all_there=lambda: (count() or 0) >= len(workers)),
         ),

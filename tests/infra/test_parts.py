@@ -36,6 +36,11 @@ def test_cores_share_one_command_that_declares_nothing(settings, monkeypatch):
     assert "--resources" not in workers.command
 
 
+def test_the_scheduler_is_set_up_as_everywhere_else(settings, scheduler_environment):
+    scheduler, *_ = parts(settings, PROJECT).cluster
+    assert scheduler.environment.items() >= scheduler_environment.items()
+
+
 def test_each_work_pool_has_a_worker(settings):
     assert [runner.name for runner in parts(settings, PROJECT).runners] == [
         "Prefect worker of inspection",
