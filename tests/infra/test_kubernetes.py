@@ -85,6 +85,17 @@ def test_no_manifest_holds_a_secret(manifests):
     assert "Secret" not in {manifest["kind"] for manifest in manifests}
 
 
+def test_no_job_of_a_flow_run_holds_the_servers_password(infra, pods):
+    worker = yaml.safe_load((infra / "kubernetes" / "prefect-worker.values.yaml").read_text())["worker"]
+    given = {variable["name"]: variable["value"] for variable in worker["extraEnvVars"]}
+    prefix = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET"
+    secret = {"name": given[f"{prefix}_NAME"], "key": given[f"{prefix}_KEY"]}
+    assert secret["name"] == worker["selfHostedServerApiConfig"]["basicAuth"]["existingSecret"]
+    [container] = pods["ssdnet-deployments"][1]["containers"]
+    [password] = [variable for variable in container["env"] if variable["name"] == "PREFECT_API_AUTH_STRING"]
+    assert password["valueFrom"]["secretKeyRef"] == secret
+
+
 def test_the_external_secrets_are_those_that_are_used(manifests):
     made = {manifest["spec"]["target"]["name"] for manifest in manifests if manifest["kind"] == "ExternalSecret"}
     assert made == {secret for secret in SECRETS if not secret.startswith("dask-tls")}
