@@ -66,10 +66,10 @@ def nightly(
             not hold as many takes fewer.
         refit: Inspect every image again, those that are done as well.
     """
-    last = day_before(runtime.flow_run.scheduled_start_time or datetime.now(UTC), timezone)
-    night = Night(line, day or last)
-    # An earlier night that is inspected again, or late, must not hide that the last one is missing.
-    newest = night.day >= last
+    now = datetime.now(UTC)
+    due = runtime.flow_run.scheduled_start_time or now
+    night = Night(line, day or day_before(due, timezone))
+    newest = is_last_night(night.day, due=due, now=now, timezone=timezone)
     source = night.below(images)
     if not count_images(images, night, days=days_on_storage(images, line)):
         message = f"no images at {source.address}: the line stood still"
@@ -108,6 +108,15 @@ def day_before(start: datetime, timezone: str) -> date:
         If there is no such time zone.
     """
     return start.astimezone(site_zone(timezone)).date() - timedelta(days=1)
+
+
+def is_last_night(day: date, *, due: datetime, now: datetime, timezone: str) -> bool:
+    """Return whether a night is the last one of its line: sealed, it makes the line up to date.
+
+    An earlier night must not hide that the last one is missing, nor may a part of today; and a run that was ``due``
+    more than a day ago, or is tried again so late, has been overtaken by the next one.
+    """
+    return day == day_before(due, timezone) and now - due <= timedelta(days=1)
 
 
 def site_zone(timezone: str) -> ZoneInfo:

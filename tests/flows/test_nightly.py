@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.nightly import day_before
+from flows.nightly import day_before, is_last_night
 from ssdnet_core.errors import InvalidConfigError
 
 
@@ -28,6 +28,26 @@ def test_the_night_is_the_day_before_the_start_in_the_sites_own_zone(start, nigh
 def test_a_start_at_three_in_the_morning_always_gives_the_day_before(day, zone):
     start = datetime(day.year, day.month, day.day, 3, tzinfo=ZoneInfo(zone)).astimezone(UTC)
     assert day_before(start, zone) == day - timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("day", "late", "last"),
+    [
+        (22, timedelta(0), True),
+        (22, timedelta(hours=8), True),  # it waited for a worker
+        (21, timedelta(0), False),
+        (23, timedelta(0), False),  # a custom run of today, whose night has not been yet
+        (22, timedelta(days=3), False),  # three later runs wait for a worker, too
+    ],
+)
+def test_only_the_night_before_makes_a_line_up_to_date_and_only_until_the_next_is_due(day, late, last):
+    due = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+    assert is_last_night(date(2026, 11, day), due=due, now=due + late, timezone="Europe/Madrid") is last
+
+
+def test_a_night_that_is_due_before_midnight_may_start_after_it():
+    due = datetime(2026, 11, 23, 22, 30, tzinfo=UTC)
+    assert is_last_night(date(2026, 11, 22), due=due, now=due + timedelta(hours=1), timezone="Europe/Madrid")
 
 
 def test_an_unknown_time_zone_is_named():
