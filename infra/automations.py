@@ -22,10 +22,13 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, DoNothing, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # A script of the checkout, not of the installed packages.
 
 from flows import events
+from flows.exit_status import told
+from flows.night_runs import NoPrefectApiError, check_api
 
 BEAT = "prefect.flow-run.heartbeat"
 FLOWS = ("inspect", "evaluate", "nightly", "backfill")
@@ -34,6 +37,9 @@ STATES = [f"prefect.flow-run.{state}" for state in ("Completed", "NoImages", "Fa
 
 SILENCE = timedelta(seconds=45)
 """After a heartbeat; with one every 30 s and a look every 5 s, a run is marked 20 to 55 s after its death."""
+
+SHORTEST = 0.003
+"""Hours to wait for a night at least: Prefect does so for no less than ten seconds."""
 
 MESSAGE = "{{ automation.name }}: {{ event.resource['prefect.resource.name'] }} {{ event.payload | tojson }}"
 
@@ -139,6 +145,22 @@ def _of_flows(names: Sequence[str]) -> dict[str, str | list[str]]:
     return {"prefect.resource.role": "flow", "prefect.resource.name": list(names)} if names else {}
 
 
+def check_server() -> None:
+    """Make sure that there is a server to register at: Prefect would start one of its own for a moment instead.
+
+    Raises
+    ------
+    NoPrefectApiError
+        If there is none, or it does not answer.
+    """
+    if not get_current_settings().api.url:
+        raise NoPrefectApiError(
+            "PREFECT_API_URL names no Prefect server to register the automations at: set it, as "
+            "http://127.0.0.1:4200/api, or source the environment.sh of `ssdnet up`"
+        )
+    check_api()
+
+
 def register(client: SyncPrefectClient, wanted: Sequence[AutomationCore]) -> None:
     """Create the automations, or change those of the same names; a second of one name is deleted."""
     for automation in wanted:
@@ -180,12 +202,13 @@ def main(
     line: Annotated[
         list[str] | None, typer.Option(help="Line whose first night is awaited from now on. Repeatable.")
     ] = None,
-    hours: Annotated[float, typer.Option(help="A night is missing so long after the one before.")] = 26,
+    hours: Annotated[float, typer.Option(min=SHORTEST, help="A night is missing so long after the one before.")] = 26,
     notify: Annotated[
         list[str] | None, typer.Option(help="Block that alarms go through, as webhook/plant. Repeatable.")
     ] = None,
 ) -> None:
     """Register the automations at the server that PREFECT_API_URL names."""
+    told(check_server)
     with get_client(sync_client=True) as client:
         try:
             alarm = [notification(client, block) for block in notify or []]
