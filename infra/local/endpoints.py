@@ -1,11 +1,15 @@
 """Where the parts of the local stack listen."""
 
+import errno
 import socket
 from dataclasses import dataclass, fields, replace
 
 from infra.local.errors import LocalStackError
 
 LOOPBACK = "127.0.0.1"
+MAX_PORT = 65535
+OF_THE_PORT = (errno.EADDRINUSE, errno.EACCES)
+"""What another port may cure: it is taken, or only the system's own services may have it."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,7 @@ class Endpoints:
     Attributes
     ----------
     host
-        Address to listen on.
+        Name or IPv4 address to listen on.
     prefect, scheduler, dashboard, s3, gallery
         Ports of Prefect's API and UI, of the Dask scheduler and its dashboard, of the S3 server and of the galleries.
     """
@@ -30,7 +34,7 @@ class Endpoints:
     @property
     def name(self) -> str:
         """The host as others reach it."""
-        return socket.getfqdn() if self.host in ("0.0.0.0", "::") else self.host
+        return socket.getfqdn() if self.host == "0.0.0.0" else self.host
 
     @property
     def prefect_url(self) -> str:
@@ -63,7 +67,7 @@ class Endpoints:
         Raises
         ------
         LocalStackError
-            If a port is taken, naming the option that chooses another.
+            If a port is taken or the host is none of this machine's, naming the option that chooses another.
         """
         unused = {"host"} if trial_storage else {"host", "s3"}
         names = [field.name for field in fields(self) if field.name not in unused]
@@ -79,9 +83,16 @@ class Endpoints:
 
 
 def _bound(host: str, port: int, *, option: str) -> socket.socket:
+    if not 0 <= port <= MAX_PORT:
+        raise LocalStackError(f"{option} {port}: ports go up to {MAX_PORT}, 0 takes a free one")
+    if not host or ":" in host:
+        raise LocalStackError(f"--host {host!r}: give a name or an IPv4 address; the parts do not listen on IPv6")
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return socket.create_server((host, port))
     except OSError as error:
-        raise LocalStackError(
-            f"cannot listen on {host}:{port} ({error.strerror}): choose another port with {option}, 0 takes a free one"
-        ) from error
+        remedy = (
+            f"choose another port with {option}, 0 takes a free one"
+            if error.errno in OF_THE_PORT
+            else "give an address or name of this machine with --host"
+        )
+        raise LocalStackError(f"cannot listen on {host}:{port} ({error.strerror}): {remedy}") from error

@@ -22,10 +22,16 @@ def held(home: Path) -> Iterator[None]:
     Raises
     ------
     LocalStackError
-        If it is held.
+        If it is held, or cannot be made.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    with _pid_file(home).open("a+") as file:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        opened = _pid_file(home).open("a+")
+    except OSError as error:
+        raise LocalStackError(
+            f"cannot keep the stack's state in {home} ({error.strerror}): choose another folder with --home"
+        ) from error
+    with opened as file:
         if not _locked(file):
             raise LocalStackError(
                 f"{home} is up, by process {_pid_file(home).read_text()}: `ssdnet down --home {home}` stops it; "

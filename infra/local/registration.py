@@ -53,22 +53,41 @@ def read_project(folder: Path) -> Project:
     Raises
     ------
     LocalStackError
-        If there is none, or no nightly deployment in it.
+        If there is none, if it has no nightly deployment, or if an entry is missing or wrong, which is named.
     """
     path = folder / "prefect.yaml"
     try:
-        deployments = yaml.safe_load(path.read_text())["deployments"]
+        content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise LocalStackError(f"cannot read {path}: `ssdnet up` works in a checkout of the project") from error
-    nightly = [entry for entry in deployments if entry["entrypoint"].endswith(":nightly")]
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise LocalStackError(f"{path} is no YAML: {error}") from error
+    deployments = _entry(content, "deployments", file=path) or []
+    nightly = [entry for entry in deployments if _entry(entry, "entrypoint", file=path).endswith(":nightly")]
     if not nightly:
         raise LocalStackError(f"{path} has no deployment of the nightly flow")
+    # As the flow has it.
+    timezone = _entry(nightly[0], "parameters", file=path).get("timezone", "UTC")
+    try:
+        ZoneInfo(timezone)
+    except (LookupError, ValueError, TypeError, OSError) as error:
+        raise LocalStackError(f"{path}: there is no timezone {timezone!r}: use a name as Europe/Madrid") from error
     return Project(
-        pools=tuple(dict.fromkeys(entry["work_pool"]["name"] for entry in deployments)),
-        nightly=nightly[0]["name"],
-        lines=tuple(dict.fromkeys(entry["parameters"]["line"] for entry in nightly)),
-        timezone=nightly[0]["parameters"]["timezone"],
+        pools=tuple(dict.fromkeys(_entry(entry, "work_pool", "name", file=path) for entry in deployments)),
+        nightly=_entry(nightly[0], "name", file=path),
+        lines=tuple(dict.fromkeys(_entry(entry, "parameters", "line", file=path) for entry in nightly)),
+        timezone=timezone,
     )
+
+
+def _entry(tree: Any, *names: str, file: Path) -> Any:
+    found = tree
+    for name in names:
+        if not isinstance(found, dict) or name not in found:
+            place = f", deployment {tree['name']!r}" if isinstance(tree, dict) and "name" in tree else ""
+            raise LocalStackError(f"{file}{place}: the entry {'.'.join(names)} is missing")
+        found = found[name]
+    return found
 
 
 def register(project: Project, api: str, supervisor: Supervisor) -> None:

@@ -107,7 +107,7 @@ def show(console: Console, settings: StackSettings, project: Project) -> None:
     ):
         table.add_row(name, Text(value, overflow="fold"))
     console.print(table)
-    if endpoints.host not in (LOOPBACK, "localhost", "::1"):
+    if endpoints.host not in (LOOPBACK, "localhost"):
         console.print("Everybody who reaches this machine can use all of it: there is no authentication.", style="red")
     day = project.last_night
     console.print(
@@ -138,7 +138,11 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def _handling(handler: Any) -> Iterator[None]:
-    earlier = {name: signal.signal(name, handler) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    # What is ignored stays so: nohup means that the end of the session is no request to end.
+    signals = [
+        name for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(name) is not signal.SIG_IGN
+    ]
+    earlier = {name: signal.signal(name, handler) for name in signals}
     try:
         yield
     finally:

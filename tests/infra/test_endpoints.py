@@ -1,4 +1,5 @@
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -23,9 +24,22 @@ def test_a_taken_port_is_named_with_its_option():
             Endpoints(prefect=0, scheduler=0, dashboard=0, s3=port, gallery=0).resolved()
 
 
-def test_an_address_of_another_machine_is_refused():
-    with pytest.raises(LocalStackError, match=r"192\.0\.2\.1"):
-        Endpoints(host="192.0.2.1").resolved()
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_a_host_that_is_not_this_machine_is_refused_with_its_own_option(host):
+    with pytest.raises(LocalStackError, match=rf"{host}.*--host"):
+        Endpoints(host=host).resolved()
+
+
+@pytest.mark.parametrize("host", ["::1", "::", ""])
+def test_what_not_every_part_can_listen_on_is_refused(host):
+    with pytest.raises(LocalStackError, match=f"--host '{host}'.*IPv4"):
+        replace(FREE, host=host).resolved()
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_what_is_no_port_is_named_with_its_option(port):
+    with pytest.raises(LocalStackError, match=f"--gallery-port {port}"):
+        replace(FREE, gallery=port).resolved()
 
 
 def test_without_the_s3_server_its_port_may_be_taken():

@@ -48,3 +48,11 @@ def test_stopping_asks_the_holder_and_waits_until_it_is_gone(holder, tmp_path):
 def test_a_home_that_never_was_has_nothing_to_stop(tmp_path):
     assert not stop(tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("below", ["", "home"])
+def test_a_home_that_cannot_be_made_is_named_with_its_option(tmp_path, below):
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / below
+    with pytest.raises(LocalStackError, match=f"{home}.*--home"), held(home):
+        pass

@@ -1,5 +1,8 @@
+import inspect
+
 import pytest
 
+from flows.nightly import nightly
 from infra.local.errors import LocalStackError
 from infra.local.registration import read_project
 from tests.conftest import ROOT
@@ -20,3 +23,36 @@ def test_deployments_without_a_night_are_named(tmp_path):
     (tmp_path / "prefect.yaml").write_text("deployments: [{name: a, entrypoint: 'f.py:inspect', work_pool: {name: p}}]")
     with pytest.raises(LocalStackError, match="no deployment of the nightly flow"):
         read_project(tmp_path)
+
+
+WHOLE = """
+deployments:
+  - name: line-1
+    entrypoint: flows/nightly.py:nightly
+    parameters: {line: line-1, timezone: Europe/Madrid}
+    work_pool: {name: inspection}
+"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "changed", "named"),
+    [
+        ("    work_pool", "   work_pool", r"no YAML.*line 6"),
+        ("deployments:", "deploy:", "entry deployments is missing"),
+        ("entrypoint:", "entry:", "deployment 'line-1': the entry entrypoint is missing"),
+        ("line: line-1,", "", r"deployment 'line-1': the entry parameters\.line is missing"),
+        ("    work_pool: {name: inspection}", "", r"the entry work_pool\.name is missing"),
+        ("Europe/Madrid", "Europe/Madrit", "no timezone 'Europe/Madrit'"),
+        (WHOLE, "", "entry deployments is missing"),
+    ],
+)
+def test_what_is_wrong_with_the_deployments_is_said_with_the_file_and_the_entry(tmp_path, entry, changed, named):
+    path = tmp_path / "prefect.yaml"
+    path.write_text(WHOLE.replace(entry, changed))
+    with pytest.raises(LocalStackError, match=rf"(?s)^{path}.*{named}"):
+        read_project(tmp_path)
+
+
+def test_a_site_that_names_no_time_zone_has_the_flows_own(tmp_path):
+    (tmp_path / "prefect.yaml").write_text(WHOLE.replace(", timezone: Europe/Madrid", ""))
+    assert read_project(tmp_path).timezone == inspect.signature(nightly.fn).parameters["timezone"].default == "UTC"
