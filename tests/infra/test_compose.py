@@ -139,6 +139,16 @@ def test_the_scheduler_is_set_up_as_the_one_that_the_code_starts(services, sched
     assert services["dask-scheduler"]["environment"].items() >= scheduler_environment.items()
 
 
+def test_the_pages_of_the_runs_link_to_the_gallery_as_a_browser_on_this_machine_reaches_it(services):
+    [published] = services["gallery"]["ports"]
+    address, _, inside = published.rpartition(":")
+    command, deployed = services["gallery"]["command"], services["deployments"]["environment"]
+    assert command[command.index("--port") + 1] == inside
+    assert command[command.index("infra.gallery_server") + 1] == deployed["SSDNET_RESULTS"]
+    for name in ("prefect-worker", "prefect-worker-backfills"):
+        assert services[name]["environment"]["SSDNET_GALLERY_URL"] == f"http://{address}"
+
+
 def test_a_worker_may_use_no_more_memory_than_its_container_has(services):
     for name in ("dask-worker", "dask-worker-gpu"):
         [limit] = [option for option in services[name]["command"] if option.startswith("--memory-limit=")]
