@@ -1,4 +1,7 @@
-"""The command line on local folders, with its real processes: Prefect server, Dask workers."""
+"""The command line on local folders, with its real processes: Prefect server, Dask workers.
+
+The first batch, and the commands that are stopped, start a Prefect server of their own; the others share one.
+"""
 
 import io
 import json
@@ -18,8 +21,10 @@ from pyarrow import parquet
 from ssdnet_core.synthetic import sample
 from tests.conftest import QUICK, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_server")]
 
+FEW = [*QUICK, "--workers", "1"]
+"""For a handful of images: most of such a command is the start of its workers."""
 SLOW = ["--set", "fit.steps=300", "--set", "working_size=64", "--set", "fit.crop=64"]
 
 
@@ -37,6 +42,12 @@ def seal_of(batch: Path) -> dict:
 def summary_of(finished: subprocess.CompletedProcess[str]) -> dict:
     assert finished.stdout, finished.stderr
     return json.loads(finished.stdout)
+
+
+@pytest.fixture
+def own_server(shared_server, monkeypatch):
+    """Have the commands of a test start a Prefect server themselves."""
+    monkeypatch.delenv("PREFECT_API_URL")
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +145,7 @@ def test_what_is_gone_from_a_finished_batch_is_made_again_and_equal(undisturbed,
         np.testing.assert_array_equal(store.anomaly_map.values, first.anomaly_map.values)
 
 
-def test_a_run_killed_half_way_goes_on_where_it_stopped_and_ends_equal(undisturbed, ssdnet, tmp_path):
+def test_a_run_killed_half_way_goes_on_where_it_stopped_and_ends_equal(undisturbed, ssdnet, tmp_path, own_server):
     folder, summary = undisturbed
     command = ["inspect", folder / "night", "--results", tmp_path, "--batch", "n", "--json", *QUICK]
     records = tmp_path / "n" / "records"
@@ -208,7 +219,7 @@ def processes_of(session: int) -> list[int]:
     return found
 
 
-def test_ctrl_c_stops_the_run_cleanly_and_says_how_to_go_on(undisturbed, tmp_path):
+def test_ctrl_c_stops_the_run_cleanly_and_says_how_to_go_on(undisturbed, tmp_path, own_server):
     folder, _ = undisturbed
     records = tmp_path / "n" / "records"
     running = subprocess.Popen(
@@ -270,7 +281,7 @@ def mixed_night(tmp_path_factory):
 
 
 def test_every_image_of_a_mixed_folder_is_accounted_for(mixed_night, ssdnet, tmp_path):
-    finished = ssdnet("inspect", mixed_night, "--results", tmp_path, "--json", *QUICK)
+    finished = ssdnet("inspect", mixed_night, "--results", tmp_path, "--json", *FEW)
     assert finished.returncode == 3, finished.stderr
     summary = summary_of(finished)
     assert set(summary["failures"]) == {"truncated.png", "text.png", "empty.png", "one-pixel.png"}
@@ -283,7 +294,7 @@ def test_every_image_of_a_mixed_folder_is_accounted_for(mixed_night, ssdnet, tmp
     assert "<b>&'" not in page
     assert "&lt;b&gt;" in page
     assert page.count("<figure id=") == 5
-    again = ssdnet("inspect", mixed_night, "--results", tmp_path, "--json", *QUICK)
+    again = ssdnet("inspect", mixed_night, "--results", tmp_path, "--json", *FEW)
     assert (again.returncode, summary_of(again)["fitted"]) == (3, 0)
 
 
@@ -291,7 +302,7 @@ def test_a_batch_with_a_file_name_that_is_not_utf8_and_a_broken_link_is_sealed_o
     write_night(tmp_path / "night", images=2)
     (tmp_path / "night" / "link.png").symlink_to("gone.png")
     (tmp_path / "night" / "000.png").rename(tmp_path / "night" / os.fsdecode("Prüfung.png".encode("latin-1")))
-    command = ["inspect", tmp_path / "night", "--results", tmp_path / "results", "--json", *QUICK]
+    command = ["inspect", tmp_path / "night", "--results", tmp_path / "results", "--json", *FEW]
     finished = ssdnet(*command)
     assert finished.returncode == 3, finished.stderr
     summary = summary_of(finished)
@@ -304,16 +315,15 @@ def test_a_batch_with_a_file_name_that_is_not_utf8_and_a_broken_link_is_sealed_o
 
 
 def test_the_terminal_shows_the_summary_of_strange_file_names_unharmed(mixed_night, ssdnet, tmp_path):
-    finished = ssdnet("inspect", mixed_night / "<b>*", "--results", tmp_path, *QUICK)
+    finished = ssdnet("inspect", mixed_night / "<b>*", "--results", tmp_path, *FEW)
     assert finished.returncode == 0, finished.stderr
     assert "[red].png" in finished.stdout
 
 
 def test_evaluate_measures_a_made_night(ssdnet, tmp_path):
     assert ssdnet("sample", tmp_path / "night", "--images", "6").returncode == 0
-    finished = ssdnet(
-        "evaluate", tmp_path / "night", "--results", tmp_path / "results", "--json", "--set", "fit.steps=30"
-    )
+    options = ["--workers", "1", "--set", "fit.steps=30"]
+    finished = ssdnet("evaluate", tmp_path / "night", "--results", tmp_path / "results", "--json", *options)
     assert finished.returncode == 0, finished.stderr
     mean = summary_of(finished)["evaluation"]["mean"]
     assert (mean["defective"], mean["good"]) == (4, 2)
@@ -325,7 +335,7 @@ def test_evaluate_measures_a_made_night(ssdnet, tmp_path):
 def test_an_evaluation_stands_until_the_truth_changes(ssdnet, tmp_path):
     night = tmp_path / "night"
     assert ssdnet("sample", night, "--images", "2").returncode == 0
-    command = ["evaluate", night, "--results", tmp_path / "results", "--json", *QUICK]
+    command = ["evaluate", night, "--results", tmp_path / "results", "--json", *FEW]
     first = summary_of(ssdnet(*command))
     written = Path(first["folder"]) / "evaluation.json"
     before = written.stat().st_mtime_ns
@@ -348,7 +358,7 @@ def test_an_alpha_channel_leaves_pixels_out(ssdnet, tmp_path):
     alpha[16:54, 16:54] = 0
     for name, pixels in (("clean", made), ("spoilt", spoilt)):
         Image.fromarray(np.concatenate([pixels, alpha], axis=2)).save(tmp_path / "night" / f"{name}.png")
-    finished = ssdnet("inspect", tmp_path / "night", "--results", tmp_path / "results", "--json", *QUICK)
+    finished = ssdnet("inspect", tmp_path / "night", "--results", tmp_path / "results", "--json", *FEW)
     assert finished.returncode == 0, finished.stderr
     records = Path(summary_of(finished)["folder"]) / "records"
     digests = {json.loads(path.read_text())["map_digest"] for path in records.glob("*.json")}

@@ -21,6 +21,8 @@ from tests.conftest import QUICK
 
 pytestmark = pytest.mark.slow
 
+ONE_WORKER = [*QUICK, "--workers", "1"]
+
 
 @pytest.fixture(scope="module")
 def bucket(s3_server):
@@ -30,6 +32,7 @@ def bucket(s3_server):
     return filesystem
 
 
+@pytest.mark.usefixtures("shared_server")
 @pytest.mark.parametrize("group", [1, 2])
 def test_s3_in_and_out_gives_the_results_of_the_local_folder(bucket, ssdnet, tmp_path, group):
     night = tmp_path / "night"
@@ -40,9 +43,9 @@ def test_s3_in_and_out_gives_the_results_of_the_local_folder(bucket, ssdnet, tmp
     (night / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     bucket.put(f"{night}/", "line-1/2026-11-22/", recursive=True)
 
-    local = ssdnet("inspect", night, "--results", tmp_path / "results", "--json", *QUICK, "--group", group)
+    local = ssdnet("inspect", night, "--results", tmp_path / "results", "--json", *ONE_WORKER, "--group", group)
     results = f"s3://results/lab-{group}"
-    command = ["inspect", "s3://line-1/2026-11-22", "--results", results, "--json", *QUICK, "--group", group]
+    command = ["inspect", "s3://line-1/2026-11-22", "--results", results, "--json", *ONE_WORKER, "--group", group]
     remote = ssdnet(*command)
 
     assert remote.returncode == local.returncode == 3, remote.stderr

@@ -20,7 +20,7 @@ from ssdnet_core.synthetic import sample
 from tests.conftest import QUICK, ROOT
 from tests.end_to_end.radosgw import create_user, radosgw
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_server")]
 
 NAMES = {
     "IMAGES_BUCKET": "policy-images",
