@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # A script of the checkou
 
 from flows import events
 from flows.exit_status import told
-from flows.night_runs import NoPrefectApiError, check_api
+from flows.named_server import NoPrefectApiError
+from flows.night_runs import check_api
 
 BEAT = "prefect.flow-run.heartbeat"
 FLOWS = ("inspect", "evaluate", "nightly", "backfill")
