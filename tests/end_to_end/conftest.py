@@ -1,6 +1,6 @@
 import pytest
 
-from flows.embedded import QUIET
+from flows.embedded import COMMAND, OWN_SERVER
 from tests.prefect_server import prefect_server
 
 
@@ -14,5 +14,5 @@ def module_server(tmp_path_factory):
 @pytest.fixture
 def shared_server(module_server, monkeypatch):
     """Have the commands of a test use the module's Prefect server, as quietly as one of their own."""
-    for name, value in {**QUIET, "PREFECT_API_URL": module_server}.items():
+    for name, value in {**COMMAND, **OWN_SERVER, "PREFECT_API_URL": module_server}.items():
         monkeypatch.setenv(name, value)
