@@ -63,6 +63,7 @@ def made_evidence(image: StubImage, config: Config) -> Any:
     findings = Findings(
         scores=torch.from_numpy(noise),
         judged=judged,
+        peak=judged.amax(),
         background=torch.zeros((*shape, 1)),
         restless=torch.ones(()),
         unlikeness=torch.zeros(()),
