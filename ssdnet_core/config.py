@@ -136,7 +136,7 @@ class ScoreConfig(_Settings):
     residual_pattern: float = Field(0.8, ge=0.0, le=100.0, description="Weight of the residual's unusual patterns.")
     inner_product: float = Field(1.0, ge=0.0, le=100.0, description="Weight of image-prediction dissimilarity.")
     likeness: float = Field(
-        1.0, ge=0.0, le=10.0, description="How far what looks like the defect found is raised in the map."
+        1.0, ge=0.0, le=10.0, description="How far what looks like the surface, not like the defect found, is lowered."
     )
 
     @model_validator(mode="after")

@@ -18,7 +18,10 @@ BANK_SIZE = 7
 STRETCH = 256
 """Values of a row that are smoothed by one matrix product: it costs as much a value as the stretch is long."""
 
+DERIVATIVES = 5
 DERIVATIVE_REACH = 3
+ENERGY_FLOOR = 3e-4
+"""Added to a :func:`derivative_energy` of a standardised image before its logarithm: less is noise of no texture."""
 
 
 def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:

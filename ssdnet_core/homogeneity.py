@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ssdnet_core.filters import complete, derivative_energy, share_of, shrink, weighted_smooth
+from ssdnet_core.filters import ENERGY_FLOOR, complete, derivative_energy, share_of, shrink, weighted_smooth
 from ssdnet_core.medians import row_medians
 from ssdnet_core.robust import MAD_TO_SIGMA
 
@@ -13,7 +13,6 @@ PARTS = 4
 SCALES = (1, 2, 4)
 WINDOW = 8.0
 GRID = 4
-FLOOR = 3e-4
 SEVERAL_TEXTURES = 7.5
 """33 good and 75 defect photographs stay under 5.4, 40 synthetic ones under 4.9, 276 degraded ones (light, noise,
 JPEG, holes, dark borders) under 7.5; 10 composites, a quarter to a half another texture, lie between 7.9 and 17."""
@@ -49,7 +48,7 @@ def unlikeness_of_parts(images: Tensor, valid: Tensor) -> Tensor:
         counted = (share_of(valid, scale) > 0.5).float()
         factor = GRID // scale
         strength = derivative_energy(shrink(images, scale), counted, grid=factor)
-        logs.append((weighted_smooth(strength, share_of(counted, factor), WINDOW / GRID) + FLOOR).log())
+        logs.append((weighted_smooth(strength, share_of(counted, factor), WINDOW / GRID) + ENERGY_FLOOR).log())
     values = torch.where(whole, torch.cat(logs, dim=-3), torch.nan)
     cells = values[..., : PARTS * rows, : PARTS * columns].unfold(-2, rows, rows).unfold(-2, columns, columns)
     parts = cells.flatten(-2).flatten(-3, -2)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ssdnet_core.devices import in_double
 from ssdnet_core.filters import (
+    DERIVATIVES,
+    ENERGY_FLOOR,
     derivative_energy,
     enlarge_squares,
     share_of,
@@ -39,9 +41,7 @@ MOST = 1.0
 
 GRID = 2
 SCALES = (1, 2, 4)
-DERIVATIVES = 5
 ENERGY_WINDOW = 2.5
-ENERGY_FLOOR = 3e-4
 COLOUR_WINDOW = 1.5
 WINDOW = 2.0
 RIDGE = 0.03

@@ -157,19 +157,21 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     alarmed = peak >= alarm
     # An alarm has a region, wherever sharpening the map has moved its peak.
     regions_from = min(alarm, float(levels.max())) if alarmed else alarm
-    regions = find_regions(
-        levels,
-        regions_from,
-        original_shape=evidence.original_shape,
-        min_area=config.verdict.min_area,
-        min_further_area=config.verdict.min_further_area,
-    )
+    regions: tuple[Region, ...] = ()
+    if alarmed:
+        regions = find_regions(
+            levels,
+            regions_from,
+            original_shape=evidence.original_shape,
+            min_area=config.verdict.min_area,
+            min_further_area=config.verdict.min_further_area,
+        )
     return Localization(
         working_map=found.scores.numpy(),
         working_background=found.background.numpy(),
         score=significance(peak, area=evidence.area, restless=restless),
-        defective=alarmed and bool(regions),
-        regions=regions if alarmed else (),
+        defective=bool(regions),
+        regions=regions,
         regions_from=regions_from,
         original_shape=evidence.original_shape,
         warnings=_warnings(evidence),

@@ -18,6 +18,7 @@ from ssdnet_core.bulk import fit_bulk
 from ssdnet_core.config import ScoreConfig
 from ssdnet_core.filters import (
     DERIVATIVE_REACH,
+    ENERGY_FLOOR,
     complete,
     derivative_energy,
     effective_samples,
@@ -40,7 +41,6 @@ VALUES_AT_A_TIME = 2**21
 ENERGY_SCALES = (1, 2, 4, 8)
 ENERGY_WINDOW = 8.0
 ENERGY_SPREAD = 8.0
-ENERGY_FLOOR = 3e-4
 COLOUR_WINDOW = 4.0
 COLOUR_SPREAD = 8.0
 COLOUR_RIDGE = 1e-3
@@ -134,8 +134,8 @@ def settled_map(scores: Tensor, valid: Tensor, *, likeness: Tensor | float = 0.0
     Parameters
     ----------
     likeness
-        (..., H, W), added to that logarithm: :func:`ssdnet_core.likeness.likeness_to_defect`, which raises what looks
-        like the defect that was found.
+        (..., H, W), added to that logarithm: :func:`ssdnet_core.likeness.likeness_to_defect`, which lowers what looks
+        like the surface and not like the defect that was found.
     """
     logs = ((scores.square() + SCORE_FLOOR).log() + likeness)[..., None, :, :]
     settled = self_guided_smooth(logs, valid, sigma=MAP_WINDOW, contrast=MAP_CONTRAST, grid=GRID)
