@@ -92,6 +92,18 @@ def rotation(shown: Photograph, _: np.random.Generator) -> Photograph:
     return _clipped(replace(shown, truth=truth), pixels)
 
 
+def askew(shown: Photograph, _: np.random.Generator) -> Photograph:
+    """Lie whole on black ground, turned by 12 degrees."""
+    pixels, truth = (
+        np.asarray(Image.fromarray(values).rotate(12, resample=resample, expand=True))
+        for values, resample in (
+            (_bytes(shown), Image.Resampling.BICUBIC),
+            (shown.truth.astype(np.uint8), Image.Resampling.NEAREST),
+        )
+    )
+    return replace(shown, pixels=pixels, truth=truth > 0)
+
+
 def half(shown: Photograph, _: np.random.Generator) -> Photograph:
     """Half as large, as from a coarser camera."""
     return _scaled(shown, 0.5)
@@ -112,6 +124,7 @@ CONDITIONS: dict[str, Change | None] = {
     "30 % of the pixels missing": missing,
     "JPEG at quality 60": jpeg,
     "turned by 3 degrees": rotation,
+    "askew on black ground": askew,
     "half scale": half,
     "double scale": double,
 }

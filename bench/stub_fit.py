@@ -73,6 +73,7 @@ def made_evidence(image: StubImage, config: Config) -> Any:
         area=float(shape[0] * shape[1]),
         original_shape=image.original_shape,
         frame=(0, 0, 0, 0),
+        blank=0.0,
         constant=False,
         seconds=0.0,
     )

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from ssdnet_core.errors import InvalidConfigError
 
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
 MAX_GROUP = 256
@@ -177,7 +177,8 @@ class Config(_Settings):
         0.0, ge=0.0, le=0.45, description="Share of the height and width left out along each side of the image."
     )
     leave_out_frame: bool = Field(
-        True, description="Leave out strips along the border that are no part of the surface, as a dark edge."
+        True,
+        description="Leave out what is beside the surface: blank ground, and strips along the border, as a dark edge.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random in the fit.")
     device: str = Field(

@@ -68,7 +68,7 @@ class Evidence:
         Of this image alone.
     area
         Working pixels that count.
-    original_shape, frame, constant
+    original_shape, frame, blank, constant
         As of the :class:`~ssdnet_core.preparation.WorkingImage`, whose pixels need not be kept.
     seconds
         CPU seconds of this process; in a group an equal share.
@@ -78,6 +78,7 @@ class Evidence:
     area: float
     original_shape: tuple[int, int]
     frame: tuple[int, int, int, int]
+    blank: float
     constant: bool
     seconds: float
 
@@ -94,6 +95,7 @@ def gather_evidence(group: Sequence[WorkingImage], config: Config) -> list[Evide
             area=float(working.valid.sum()),
             original_shape=working.original_shape,
             frame=working.frame,
+            blank=working.blank,
             constant=working.constant,
             seconds=seconds,
         )

@@ -191,6 +191,8 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
     if any(evidence.frame):
         sides = ", ".join(f"{width} {side}" for side, width in zip(SIDES, evidence.frame, strict=True) if width)
         found.append(f"a frame was left out, in working pixels: {sides}")
+    if evidence.blank:
+        found.append(f"blank ground beside the surface was left out: {evidence.blank:.1%} of the image")
     return tuple(found)
 
 

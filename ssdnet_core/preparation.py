@@ -1,5 +1,6 @@
 """From a user's image to the working image: checked, brought to the working size, standardised."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ssdnet_core.blank import MARGIN, find_blank_ground
 from ssdnet_core.errors import InvalidImageError
 from ssdnet_core.homogeneity import NO_FRAME, find_frame, without_frame
 from ssdnet_core.input_checks import check_image, check_values, counted_pixels
@@ -43,6 +45,8 @@ class WorkingImage:
         (H, W) of the image given.
     frame
         Widths in working pixels of strips that were found to be no part of the surface: top, bottom, left, right.
+    blank
+        Share of the image's pixels that are left out as blank ground, 0 to 1.
     constant
         Whether all valid pixels have the same value, so that there is no structure to fit.
     """
@@ -54,6 +58,7 @@ class WorkingImage:
     full_range: float
     original_shape: tuple[int, int]
     frame: tuple[int, int, int, int]
+    blank: float
     constant: bool
 
 
@@ -76,7 +81,8 @@ def prepare(
     border
         Share of the height and width that does not count along each side.
     leave_out_frame
-        Whether strips along the border that are no part of the surface do not count (:mod:`ssdnet_core.homogeneity`).
+        Whether what lies beside the surface does not count: blank ground (:mod:`ssdnet_core.blank`), and strips along
+        the border (:mod:`ssdnet_core.homogeneity`).
     working_size
         Length in pixels that the short side is brought down to; a smaller image keeps its size.
 
@@ -90,6 +96,12 @@ def prepare(
     counted = counted_pixels((height, width), mask, border=border)
     check_values(image, counted)
     pixels = image if image.ndim == 3 else image[:, :, None]
+    size = working_shape((height, width), working_size=working_size)
+    ground = None
+    if leave_out_frame:
+        ground = find_blank_ground(pixels, counted, margin=math.ceil(MARGIN * min(height, width) / min(size)))
+    if ground is not None:
+        counted &= ~ground
     valid = torch.from_numpy(counted).float()[None, None]
     offset = _offset(pixels, counted)
     near_zero = np.subtract(pixels, offset) if offset else pixels
@@ -99,7 +111,7 @@ def prepare(
     # In place: a large image would be copied three times. Hidden values (even NaN) must not leak out.
     colour = colour.div_(full_range).masked_fill_(valid == 0, 0.0)
     dark_is_zero = not offset and float(colour.min()) >= 0
-    colour, valid = _shrink(colour, valid, working_shape((height, width), working_size=working_size))
+    colour, valid = _shrink(colour, valid, size)
     strips = NO_FRAME
     if leave_out_frame and dark_is_zero:
         # Bicubic shrinking undershoots beside a black edge.
@@ -110,6 +122,7 @@ def prepare(
         full_range=full_range,
         original_shape=(height, width),
         frame=strips,
+        blank=float(ground.mean()) if ground is not None else 0.0,
     )
     return replace(working, mean=working.mean + offset / full_range) if offset else working
 
@@ -152,6 +165,7 @@ def _standardise(
     full_range: float,
     original_shape: tuple[int, int],
     frame: tuple[int, int, int, int],
+    blank: float,
 ) -> WorkingImage:
     if int(valid.sum()) < MIN_COUNTED:
         raise InvalidImageError(
@@ -172,5 +186,6 @@ def _standardise(
         full_range=full_range,
         original_shape=original_shape,
         frame=frame,
+        blank=blank,
         constant=not bool(pixels.any()),
     )

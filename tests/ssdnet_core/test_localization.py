@@ -250,13 +250,22 @@ def test_four_pixels_are_no_ground_for_a_verdict():
 
 def test_a_dark_frame_is_left_out_and_said_so():
     image = textile("brushed_metal", size=(96, 96)).pixels.copy()
-    image[:, :5] = 3
+    image[:, :5] = np.random.default_rng(0).integers(0, 6, (96, 5, 3))
     left_out, taken_in = (light(image, leave_out_frame=choice) for choice in (True, False))
     assert any("frame" in warning and "left" in warning for warning in left_out.warnings)
     assert taken_in.warnings == ()
     assert left_out.score < taken_in.score
     assert all(region.right > 5 for region in left_out.regions)
     assert any(region.left < 5 for region in light(image, leave_out_frame=False, verdict__min_area=20).regions)
+
+
+def test_blank_ground_beside_the_surface_is_left_out_and_said_so():
+    image = textile("brushed_metal", size=(96, 96)).pixels.copy()
+    image[:, :30] = 255
+    left_out, taken_in = (light(image, leave_out_frame=choice) for choice in (True, False))
+    assert "blank ground beside the surface was left out: 34.4% of the image" in left_out.warnings
+    assert not any("blank" in warning for warning in taken_in.warnings)
+    assert left_out.score < taken_in.score
 
 
 def test_two_textures_in_one_image_are_warned_of():

@@ -1,0 +1,109 @@
+"""Blank ground beside the surface: past the end of a strip, under a piece, in the corners of a turned image.
+
+It has no structure, so the method has nothing to say of it; but beside it the whole surface would stand out, and a
+defect in the surface would drown. Not from the paper.
+"""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+CORNER = 4
+"""Side in pixels of the squares that are looked at in the corners."""
+
+TOLERANCE = 0.01
+"""Of the spread of the image's values: what compression leaves of a blank value beside an edge."""
+
+EDGE = 0.05
+"""Of the same spread: three quarters of what lies around the ground differ from it by more, or it has no edge."""
+
+LEAST_SURFACE = 0.25
+"""Share of the pixels that must be left: of a dark field with scratches the ground *is* the surface."""
+
+MARGIN = 3
+"""Pixels of the working image that a blurred edge may take."""
+
+SQUARE = np.ones((3, 3), dtype=bool)
+
+Places: TypeAlias = list[tuple[slice, slice]]
+
+
+def find_blank_ground(
+    pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_], *, margin: int = MARGIN
+) -> npt.NDArray[np.bool_] | None:
+    """Return which pixels are blank ground, (H, W) bool, or None if there is none.
+
+    Ground is told by a whole side, or all four corners, of exactly one value: black, overexposed or filled in, since no
+    camera gives a surface one value. It goes on from there as far as the value does, though not through gaps of one or
+    two pixels, and must end at an edge. So a hole or a glare in the surface is none, even at the image's border.
+
+    Parameters
+    ----------
+    pixels
+        (H, W, C), finite where they count.
+    counted
+        (H, W), where a pixel counts, somewhere; a side is the first line on which one does.
+    margin
+        Pixels around the ground that are added for its blurred edge.
+    """
+    rows, columns = (np.flatnonzero(counted.any(axis=axis)) for axis in (1, 0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    ground = np.zeros_like(counted)
+    for places, value in _anchors(pixels[box], counted[box]):
+        ground[box] |= _reached(pixels[box], counted[box], places, value=value, margin=margin)
+    if not ground.any():
+        return None
+    ground = _grown(ground, margin)
+    return ground if (counted & ~ground).sum() >= LEAST_SURFACE * counted.sum() else None
+
+
+def _anchors(
+    pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]
+) -> Iterator[tuple[Places, npt.NDArray[np.generic]]]:
+    """Yield the sides that have one value, or the corners if they do: where, and the value (C,)."""
+    first, last, all_along = slice(0, 1), slice(-1, None), slice(None)
+    near, far = slice(0, CORNER), slice(-CORNER, None)
+    sides: list[Places] = [[(first, all_along)], [(last, all_along)], [(all_along, first)], [(all_along, last)]]
+    corners: Places = [(down, right) for down in (near, far) for right in (near, far)]
+    for places in (*sides, corners):
+        seen = np.concatenate([counted[place].ravel() for place in places])
+        values = np.concatenate([pixels[place].reshape(-1, pixels.shape[-1]) for place in places])[seen]
+        if 2 * len(values) >= len(seen) and (values == values[0]).all():
+            yield places, values[0]
+
+
+def _reached(
+    pixels: npt.NDArray[np.generic],
+    counted: npt.NDArray[np.bool_],
+    places: Places,
+    *,
+    value: npt.NDArray[np.generic],
+    margin: int,
+) -> npt.NDArray[np.bool_]:
+    """Return the pixels that hang together with some places by their value, if they end at an edge."""
+    # A channel at a time: all of a large image in double precision are many bytes.
+    distance = np.zeros(counted.shape)
+    for channel, of_channel in enumerate(value):
+        np.maximum(distance, np.abs(np.subtract(pixels[..., channel], float(of_channel))), out=distance)
+    spread = float(np.ptp(pixels[counted]))
+    alike = counted & (distance <= TOLERANCE * spread)
+    labels, _ = ndimage.label(ndimage.binary_erosion(alike, SQUARE, border_value=1))
+    inside = np.zeros(int(labels.max()) + 1, dtype=bool)
+    for place in places:
+        inside[labels[place]] = True
+    inside[0] = False
+    ground = ndimage.binary_dilation(inside[labels], SQUARE) & alike
+    # And along the border to the thin end of a wedge.
+    reachable = alike.copy()
+    reachable[1:-1, 1:-1] &= ground[1:-1, 1:-1]
+    ground = ndimage.binary_propagation(ground, SQUARE, mask=reachable)
+    around = counted & _grown(ground, 2 * margin) & ~_grown(ground, margin)
+    ends = around.any() and np.quantile(distance[around], 0.25) > EDGE * spread
+    return ground if ends else np.zeros_like(ground)
+
+
+def _grown(area: npt.NDArray[np.bool_], margin: int) -> npt.NDArray[np.bool_]:
+    return ndimage.maximum_filter(area, size=2 * margin + 1, mode="constant")
