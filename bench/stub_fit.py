@@ -74,6 +74,7 @@ def made_evidence(image: StubImage, config: Config) -> Any:
         original_shape=image.original_shape,
         frame=(0, 0, 0, 0),
         blank=0.0,
+        clipped=(0.0, 0.0),
         constant=False,
         seconds=0.0,
     )

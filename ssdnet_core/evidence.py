@@ -68,7 +68,7 @@ class Evidence:
         Of this image alone.
     area
         Working pixels that count.
-    original_shape, frame, blank, constant
+    original_shape, frame, blank, clipped, constant
         As of the :class:`~ssdnet_core.preparation.WorkingImage`, whose pixels need not be kept.
     seconds
         CPU seconds of this process; in a group an equal share.
@@ -79,6 +79,7 @@ class Evidence:
     original_shape: tuple[int, int]
     frame: tuple[int, int, int, int]
     blank: float
+    clipped: tuple[float, float]
     constant: bool
     seconds: float
 
@@ -96,6 +97,7 @@ def gather_evidence(group: Sequence[WorkingImage], config: Config) -> list[Evide
             original_shape=working.original_shape,
             frame=working.frame,
             blank=working.blank,
+            clipped=working.clipped,
             constant=working.constant,
             seconds=seconds,
         )

@@ -11,6 +11,7 @@ import torch
 from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.evidence import Evidence, gather_evidence
+from ssdnet_core.exposure import MUCH_CLIPPED
 from ssdnet_core.filters import enlarge
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES
 from ssdnet_core.preparation import WorkingImage, prepare
@@ -188,6 +189,10 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
             f"not one texture: its parts lie {unlikeness:.1f} spreads apart, one texture's at most {SEVERAL_TEXTURES}; "
             "mask what is not the surface"
         )
+    if not evidence.constant:
+        for share, extreme, remedy in zip(evidence.clipped, ("black", "white"), ("more", "less"), strict=True):
+            if share > MUCH_CLIPPED:
+                found.append(f"{share:.0%} of the pixels are clipped to {extreme}, without structure: expose {remedy}")
     if any(evidence.frame):
         sides = ", ".join(f"{width} {side}" for side, width in zip(SIDES, evidence.frame, strict=True) if width)
         found.append(f"a frame was left out, in working pixels: {sides}")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssdnet_core.blank import MARGIN, find_blank_ground
 from ssdnet_core.errors import InvalidImageError
+from ssdnet_core.exposure import clipped_shares
 from ssdnet_core.homogeneity import NO_FRAME, find_frame, without_frame
 from ssdnet_core.input_checks import check_image, check_values, counted_pixels
 from ssdnet_core.working_size import working_shape
@@ -47,6 +48,8 @@ class WorkingImage:
         Widths in working pixels of strips that were found to be no part of the surface: top, bottom, left, right.
     blank
         Share of the image's pixels that are left out as blank ground, 0 to 1.
+    clipped
+        Shares of those that count with the darkest and with the brightest value of all, 0 to 1.
     constant
         Whether all valid pixels have the same value, so that there is no structure to fit.
     """
@@ -59,6 +62,7 @@ class WorkingImage:
     original_shape: tuple[int, int]
     frame: tuple[int, int, int, int]
     blank: float
+    clipped: tuple[float, float]
     constant: bool
 
 
@@ -123,6 +127,7 @@ def prepare(
         original_shape=(height, width),
         frame=strips,
         blank=float(ground.mean()) if ground is not None else 0.0,
+        clipped=clipped_shares(pixels, counted),
     )
     return replace(working, mean=working.mean + offset / full_range) if offset else working
 
@@ -166,6 +171,7 @@ def _standardise(
     original_shape: tuple[int, int],
     frame: tuple[int, int, int, int],
     blank: float,
+    clipped: tuple[float, float],
 ) -> WorkingImage:
     if int(valid.sum()) < MIN_COUNTED:
         raise InvalidImageError(
@@ -187,5 +193,6 @@ def _standardise(
         original_shape=original_shape,
         frame=frame,
         blank=blank,
+        clipped=clipped,
         constant=not bool(pixels.any()),
     )

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ssdnet_core import Config, localize
+from ssdnet_core.exposure import MUCH_CLIPPED, clipped_shares
+from ssdnet_core.synthetic import TEXTURE_KINDS, sample
+
+images = hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 3])))
+
+
+@given(images, st.data())
+def test_shares_are_those_of_a_count_pixel_by_pixel(pixels, data):
+    counted = data.draw(hnp.arrays(bool, pixels.shape[:2]).filter(np.any))
+    kept = [pixels[place] for place in np.ndindex(counted.shape) if counted[place]]
+    lowest, highest = min(map(min, kept)), max(map(max, kept))
+    expected = [sum(set(pixel) == {extreme} for pixel in kept) / len(kept) for extreme in (lowest, highest)]
+    assert clipped_shares(pixels, counted) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", TEXTURE_KINDS)
+def test_a_well_exposed_surface_is_hardly_clipped(kind):
+    pixels = sample(kind, "hole", seed=0).pixels.reshape(256, 256, -1)
+    assert max(clipped_shares(pixels, np.ones((256, 256), dtype=bool))) < MUCH_CLIPPED / 2
+
+
+def exposed(light, *, dtype=np.uint8):
+    values = sample("leather", "none", size=(96, 96), seed=0).pixels.reshape(96, 96, -1)[..., 0].astype(float)
+    centred = values - np.median(values)
+    image = np.clip(127 + 2 * centred + light, 0, 255).astype(np.uint8)
+    # Twelve bits of sixteen.
+    return image if dtype == np.uint8 else image.astype(dtype) * 16
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize(("light", "told"), [(0, None), (128, "clipped to white"), (-127, "clipped to black")])
+def test_an_image_that_is_half_clipped_is_warned_of(light, told, dtype):
+    warnings = localize(exposed(light, dtype=dtype), config=Config().updated({"fit.steps": 2})).warnings
+    assert [told in warning for warning in warnings if "clipped" in warning] == ([True] if told else [])
