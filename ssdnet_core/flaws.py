@@ -19,6 +19,8 @@ DEFECT_KINDS: tuple[DefectKind, ...] = get_args(DefectKind)
 SMALLEST_SIDE = 64
 SENSOR_NOISE = 1.5 / 255
 _VISIBLE = 2 / 255
+_REACH = 12.0
+"""Widths of a line beyond which nothing of it shows."""
 
 Field = NDArray[np.float64]
 Size = tuple[int, int]
@@ -134,7 +136,7 @@ def _unit(size: Size) -> float:
 
 
 def _curve(rng: Generator, size: Size, length: float, bend: float) -> tuple[Field, Field]:
-    """Signed distance in pixels to a curve about the middle, and the position along it, 0 to 1."""
+    """Signed distance in pixels, up to a reach, to a curve about the middle; the position along it, 0 to 1."""
     along = np.linspace(-0.5, 0.5, int(4 * length))
     sideways = bend * (1 - 4 * along**2) + 0.4 * bend * np.sin(2 * np.pi * along)
     angle = rng.uniform(0, np.pi)
@@ -142,7 +144,10 @@ def _curve(rng: Generator, size: Size, length: float, bend: float) -> tuple[Fiel
     middle = [rng.uniform(0.35, 0.65) * side for side in size]
     points = middle + length * np.stack([along, sideways], axis=1) @ frame
     pixels = np.moveaxis(np.indices(size), 0, -1)
-    distance, nearest = cKDTree(points).query(pixels)
+    # Beyond this nothing is painted, and looking for the nearest point takes long.
+    reach = _REACH * _unit(size)
+    distance, nearest = cKDTree(points).query(pixels, distance_upper_bound=reach)
+    distance, nearest = np.minimum(distance, reach), np.minimum(nearest, len(points) - 1)
     return np.sign((pixels - points[nearest]) @ frame[1]) * distance, along[nearest] + 0.5
 
 
