@@ -76,8 +76,7 @@ def find_frame(colour: Tensor, valid: Tensor) -> tuple[int, int, int, int]:
     if complete(valid):
         rows, columns = row_medians(grey), row_medians(grey.mT)
     else:
-        counted = torch.where(valid[0] > 0, grey, torch.nan)
-        rows, columns = counted.nanmedian(dim=1).values, counted.nanmedian(dim=0).values
+        rows, columns = _line_medians(grey, valid[0] > 0), _line_medians(grey.mT, valid[0].mT > 0)
     return (*_strips(rows, deepest), *_strips(columns, deepest))
 
 
@@ -87,6 +86,12 @@ def without_frame(valid: Tensor, strips: tuple[int, int, int, int]) -> Tensor:
     inside = torch.zeros_like(valid)
     inside[:, top : valid.shape[-2] - bottom, left : valid.shape[-1] - right] = 1.0
     return valid * inside
+
+
+def _line_medians(grey: Tensor, counted: Tensor) -> Tensor:
+    """Return the median of the pixels that count in each row; NaN where fewer than half do, as across a tip."""
+    medians = torch.where(counted, grey, torch.nan).nanmedian(dim=1).values
+    return torch.where(counted.float().mean(dim=1) >= 0.5, medians, torch.nan)
 
 
 def _strips(lines: Tensor, deepest: int) -> tuple[int, int]:
@@ -106,7 +111,7 @@ def _width(lines: Tensor, inside: Tensor, *, deepest: int) -> int:
     # (line, last line): a last line is compared with what lies behind the edge, and so are all lines further out.
     off = (lines[:deepest, None] - _surroundings(lines)[:deepest]).abs()
     outside = torch.ones_like(off, dtype=torch.bool).tril(-1)
-    # A line of which no pixel counts says neither yes nor no.
+    # A line of which too little counts says neither yes nor no.
     unseen = lines[:deepest, None].isnan()
     all_off = ((off > max(-math.log(1 - FRAME_CONTRAST), farthest)) | outside | unseen).all(dim=0)
     somewhere_far = off.masked_fill(outside, 0.0).nan_to_num(0.0).amax(dim=0) > 2 * farthest

@@ -220,6 +220,18 @@ def test_a_frame_is_found_in_an_image_that_is_shrunk(dtype):
     assert 6 <= working.frame[2] - FRAME_MARGIN <= 7
 
 
+def test_the_tips_of_a_piece_are_no_frame():
+    down, right = np.mgrid[-48:48, -48:48]
+    piece = np.abs(down) + np.abs(right) < 46
+    rng = np.random.default_rng(0)
+    image = np.where(piece, rng.integers(60, 160, (96, 96)), 0).astype(np.uint8)
+    # As dark as a tip may happen to be.
+    image[:12] = image[:12] // 3
+    working = prepare(image, None, working_size=96, leave_out_frame=True)
+    assert working.blank > 0.5
+    assert working.frame == (0, 0, 0, 0)
+
+
 @unhurried
 @given(seeds)
 def test_what_lies_in_the_frame_has_no_influence_to_the_bit(seed):
