@@ -186,7 +186,7 @@ def fit_resources(client: Client, device: str) -> dict[str, float]:
     Raises
     ------
     ClusterError
-        If the device is ``cuda`` and no worker declares a GPU.
+        If the device is ``cuda`` and no worker declares a GPU, or the scheduler went away.
     InvalidConfigError
         If the device is ``cuda:1`` or higher, which no worker has.
     """
@@ -219,10 +219,22 @@ def fit_group(resources: Mapping[str, float], asked: int | None = None) -> int:
 
 
 def able_workers(client: Client, resources: Mapping[str, float]) -> frozenset[str]:
-    """Return the addresses of the workers that run tasks now and declare these resources, free or not."""
+    """Return the addresses of the workers that run tasks now and declare these resources, free or not.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler went away.
+    """
+    # A client that has lost its scheduler says nothing: it gives what it knew last, or after a while nothing at all.
+    known = client.scheduler_info().get("workers") if client.status == "running" else None
+    if known is None or client.status != "running":
+        raise ClusterError(
+            f"the Dask scheduler at {scheduler_address(client)} went away: start it, and run again to go on"
+        )
     return frozenset(
         address
-        for address, worker in client.scheduler_info()["workers"].items()
+        for address, worker in known.items()
         if worker["status"] == "running"
         and all(worker["resources"].get(name, 0) >= need for name, need in resources.items())
     )

@@ -27,7 +27,12 @@ def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os
     """
     around: dict[str, frozenset[tuple[int, int]]] = {}
     for folder, folders, names in os.walk(root, onerror=_raise_unless_gone, followlinks=True):
-        status = Path(folder).stat()
+        try:
+            status = Path(folder).stat()
+        except OSError as error:
+            _raise_unless_gone(error)
+            folders.clear()
+            continue
         here, above = (status.st_dev, status.st_ino), around.get(str(Path(folder).parent), frozenset())
         if here in above:
             folders.clear()

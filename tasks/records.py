@@ -111,7 +111,13 @@ def write_record(folder: Storage, record: ImageRecord) -> None:
 
 
 def read_records(folder: Storage, entries: Iterable[ImageEntry]) -> dict[int, ImageRecord]:
-    """Read the records there are, by index; one that cannot be read counts as absent."""
+    """Read the records there are, by index; one that is damaged, or of another version, counts as absent.
+
+    Raises
+    ------
+    StorageError
+        If the store does not give a record that it has: taken for absent, its image would be inspected again.
+    """
     records = folder.below(RECORDS)
     try:
         present = {stored.key for stored in records.list()}
@@ -120,12 +126,14 @@ def read_records(folder: Storage, entries: Iterable[ImageEntry]) -> dict[int, Im
     wanted = [key for entry in entries if (key := _name(entry.index)) in present]
     found: dict[int, ImageRecord] = {}
     for content in records.read_many(wanted).values():
+        if isinstance(content, MissingObjectError):
+            continue  # Gone since the listing.
         if isinstance(content, StorageError):
-            continue
+            raise content
         try:
             record = ImageRecord.from_json(content)
         except (ValueError, TypeError, KeyError):
-            continue  # Written by another version: the image is inspected again.
+            continue  # The image is inspected again.
         found[record.index] = record
     return found
 

@@ -23,7 +23,7 @@ def read_sealed(address: str) -> tuple[Storage, Manifest, dict[int, ImageRecord]
     NotSealedError
         If there is none, or it is not finished.
     LostRecordError
-        If an image that the last listing had has no record that can be read.
+        If an image that the last listing had has no record, or a damaged one.
     """
     folder = Storage(address)
     if not folder.exists(MANIFEST):
@@ -35,7 +35,7 @@ def read_sealed(address: str) -> tuple[Storage, Manifest, dict[int, ImageRecord]
     for entry in manifest.present:
         if entry.index not in records:
             raise LostRecordError(
-                f"{folder.address}/{record_key(entry.index)}, the record of {entry.key}, is missing or cannot be read: "
+                f"{folder.address}/{record_key(entry.index)}, the record of {entry.key}, is missing or damaged: "
                 "run the batch's `ssdnet inspect` again, which inspects that image once more"
             )
     return folder, manifest, records

@@ -80,7 +80,7 @@ def workers_for(client: Client, left: int, resources: Mapping[str, float]) -> fr
     """
     try:
         return able_workers(client, resources)
-    except OSError as error:
+    except ClusterError as error:
         raise _went_away(client, left) from error
 
 

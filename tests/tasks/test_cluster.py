@@ -160,6 +160,21 @@ def test_a_scheduler_that_goes_away_ends_the_run_and_blames_no_image(tmp_path):
                 collect_chunk(client, submitted, inspection, announce=lambda record: None)
 
 
+@pytest.mark.slow
+def test_a_scheduler_that_went_away_is_named_whenever_its_workers_are_asked_for(tmp_path):
+    with dask_processes(tmp_path / "dask") as cluster:
+        cluster.add_worker("core")
+        with Client(cluster.address, timeout=3) as client:
+            assert len(able_workers(client, {})) == 1
+            cluster.kill(cluster.scheduler)
+            wait_for(lambda: client.status != "running", what="the client's notice")
+            for moment in ("connecting", "closed"):
+                wait_for(lambda moment=moment: client.status == moment, what=f"a client that is {moment}")
+                for ask in (lambda: able_workers(client, {}), lambda: fit_resources(client, "cuda")):
+                    with pytest.raises(ClusterError, match=r"scheduler at .* went away: start it, and run again"):
+                        ask()
+
+
 @pytest.mark.parametrize("address", ["bogus", "http://x:1", "tcp://x", "tcp://x:port"])
 def test_what_is_no_address_of_a_scheduler_is_refused_before_a_run(address):
     with pytest.raises(InvalidConfigError, match=rf"'{address}'.*tcp://host:8786 or tls://host:8786"):

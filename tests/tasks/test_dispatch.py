@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 from distributed import Client
-from distributed.comm.core import CommClosedError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -207,12 +206,11 @@ def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(t
     inspection, entries = prepared(tmp_path, "a.png", "b.png")
     inspection = replace(inspection, source=Storage(str(tmp_path / "gone")))
 
-    def gone(client, resources):
-        raise CommClosedError("in <TCP>: Stream is closed")
-
-    monkeypatch.setattr(tasks.waiting, "able_workers", gone)
+    submitted = submit_chunk(client, entries, inspection)
+    # As of a client that looks for its scheduler.
+    monkeypatch.setattr(client, "status", "connecting")
     with pytest.raises(ClusterError, match=r"scheduler at .* went away while 2 tasks were under way: start it"):
-        collect_chunk(client, submit_chunk(client, entries, inspection), inspection, announce=lambda record: None)
+        collect_chunk(client, submitted, inspection, announce=lambda record: None)
 
 
 @pytest.mark.slow

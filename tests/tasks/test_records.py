@@ -5,7 +5,7 @@ import pytest
 from ssdnet_core.regions import Region
 from tasks.batch import ImageEntry
 from tasks.records import ImageRecord, failure, read_records, write_record
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageError
 
 ENTRY = ImageEntry(index=3, key="a.png", etag="e", size=9, height=64, width=64)
 REGION = Region(top=1, left=2, bottom=5, right=9, area=20, peak=12.5, centroid=(2.5, 5.25))
@@ -25,6 +25,19 @@ def test_records_are_found_again_and_a_damaged_one_counts_as_absent(tmp_path):
     other = replace(ENTRY, index=4, key="b.png")
     folder.write("records/0000004.json", b'{"index": 4')
     assert read_records(folder, [ENTRY, other]) == {3: DONE}
+
+
+def test_a_record_that_the_store_does_not_give_is_an_error_and_one_that_is_gone_is_absent(tmp_path):
+    folder = Storage(str(tmp_path))
+    write_record(folder, DONE)
+    path = tmp_path / "records" / "0000003.json"
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    assert read_records(folder, [ENTRY]) == {}
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(StorageError, match=r"0000003\.json"):
+        read_records(folder, [ENTRY])
 
 
 @pytest.mark.parametrize(
