@@ -2,11 +2,11 @@
 
 One plain Dask future an image, or where images are fitted together one for a few groups: the flow learns exactly which
 image failed, and how. An image that kills its worker (out of memory, a crash in native code) takes down whatever else
-that worker held, so each suspect is tried again alone: the culprit is set aside, its neighbours are inspected. After an
-error that nobody thought of, the images of its future have one each. An image that failed for a reason that may pass is
-tried once more, on other workers: one without credentials fails in milliseconds, and so is always free and takes most
-of the batch. Workers may come and go; only when none has been there for minutes that could take what is left does the
-run end, with what to do about it.
+that worker held, so each suspect future is tried again with nothing beside it, by halves down to the culprit: that is
+set aside, its neighbours are inspected. After an error that nobody thought of, the images of its future have one each.
+An image that failed for a reason that may pass is tried once more, on other workers: one without credentials fails in
+milliseconds, and so is always free and takes most of the batch. Workers may come and go; only when none has been there
+for minutes that could take what is left does the run end, with what to do about it.
 """
 
 from collections import defaultdict
@@ -119,7 +119,7 @@ def collect_chunk(
         If the scheduler went away, or no worker that can take an image has been there for ``PATIENCE`` seconds.
     """
     records: list[ImageRecord] = []
-    killers: list[ImageEntry] = []
+    killers: list[tuple[ImageEntry, ...]] = []
     faulty: list[ImageEntry] = []
     again: dict[str, list[tuple[ImageEntry, ...]]] = defaultdict(list)
 
@@ -127,9 +127,12 @@ def collect_chunk(
         announce(record)
         records.append(record)
 
-    def suspect(entries: Iterable[ImageEntry], error: BaseException) -> None:
+    def suspect(entries: tuple[ImageEntry, ...], error: BaseException) -> None:
         # An error does not say whose it is.
-        (killers if isinstance(error, KilledWorker) else faulty).extend(entries)
+        if isinstance(error, KilledWorker):
+            killers.append(entries)
+        else:
+            faulty.extend(entries)
 
     for future, outcome in outcomes(client, chunk.futures, resources=chunk.resources):
         entries = chunk.futures.pop(future)
@@ -150,12 +153,11 @@ def collect_chunk(
             settle(record)
     for entry, outcome in _tried_singly(client, faulty, inspection, resources=chunk.resources):
         if isinstance(outcome, KilledWorker):
-            suspect([entry], outcome)
+            suspect((entry,), outcome)
         else:
             settle(_settled(entry, outcome, inspection))
-    for killer in sorted(killers, key=lambda entry: entry.index):
-        for entry, outcome in _tried_singly(client, [killer], inspection, resources=chunk.resources):
-            settle(_settled(entry, outcome, inspection))
+    for record in _tried_by_halves(client, killers, inspection, resources=chunk.resources):
+        settle(record)
     return sorted(records, key=lambda record: record.index)
 
 
@@ -194,9 +196,9 @@ def _tried_elsewhere(
     if not again:
         return
     waiting = [entries for failed in again.values() for entries in failed]
-    most = max(map(len, again.values()))
+    images = {worker: sum(map(len, failed)) for worker, failed in again.items()}
     able = workers_for(client, len(waiting), resources)
-    others = frozenset(worker for worker in able if 2 * len(again.get(worker, ())) <= most)
+    others = frozenset(worker for worker in able if 2 * images.get(worker, 0) <= max(images.values()))
     # No mere preference: an idle worker would steal them.
     for workers in (others, frozenset()) if others else (frozenset(),):
         futures = {_submitted(client, entries, inspection, resources, workers=workers): entries for entries in waiting}
@@ -211,6 +213,34 @@ def _tried_singly(
     futures = {_submitted(client, [entry], inspection, resources): entry for entry in entries}
     for future, outcome in outcomes(client, futures, resources=resources):
         yield futures.pop(future), outcome
+
+
+def _tried_by_halves(
+    client: Client,
+    suspects: Iterable[tuple[ImageEntry, ...]],
+    inspection: Inspection,
+    *,
+    resources: Mapping[str, float],
+) -> Iterator[ImageRecord]:
+    """Try images with nothing beside those of their future, and of a future that fails its halves."""
+    waiting = sorted(suspects, key=lambda entries: entries[0].index, reverse=True)
+    if len(waiting) == 1:
+        waiting = _halves(waiting[0])  # There is no other that may have done it.
+    while waiting:
+        entries = waiting.pop()
+        futures = [_submitted(client, entries, inspection, resources)]
+        [(_, outcome)] = outcomes(client, futures, resources=resources)
+        if isinstance(outcome, Attempt):
+            yield from outcome.records
+        elif len(entries) > 1:
+            waiting += _halves(entries)
+        else:
+            yield _settled(entries[0], outcome, inspection)
+
+
+def _halves(entries: tuple[ImageEntry, ...]) -> list[tuple[ImageEntry, ...]]:
+    middle = len(entries) // 2
+    return [half for half in (entries[middle:], entries[:middle]) if half]
 
 
 def _settled(entry: ImageEntry, outcome: Attempt | BaseException, inspection: Inspection) -> ImageRecord:

@@ -9,6 +9,8 @@ from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tasks.dispatch
+import tasks.local_workers
 import tasks.waiting
 from tasks.batch import ImageEntry
 from tasks.cluster import ClusterError, able_workers, dask_client
@@ -118,6 +120,35 @@ def test_a_future_of_several_groups_loses_only_the_image_that_is_at_fault(tmp_pa
     stored = [replace(record, seconds=0.0) for record in read_records(inspection.folder, entries).values()]
     assert stored == [replace(record, seconds=0.0) for record in records]
     assert records[0].score == pytest.approx(alone[0].score, abs=0.05)
+
+
+@pytest.mark.slow
+def test_the_image_of_a_future_that_kills_its_worker_is_found_by_halves(tmp_path, monkeypatch):
+    inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(3)), "deadly.png")
+    deadly = replace(inspection, source=DeadlyStorage(inspection.source.url), group=2)
+    submitted, submit = [], tasks.dispatch._submitted
+
+    def counted(client, entries, *arguments, **options):
+        submitted.append(len(entries))
+        return submit(client, entries, *arguments, **options)
+
+    monkeypatch.setattr(tasks.dispatch, "_submitted", counted)
+    monkeypatch.setitem(tasks.local_workers.SETTINGS, "distributed.scheduler.allowed-failures", 0)
+    with dask_client(workers=1) as client:
+        chunk = submit_chunk(client, entries, deadly, task=4)
+        records = collect_chunk(client, chunk, deadly, announce=lambda record: None)
+    assert [record.key for record in records if record.status == "failed"] == ["deadly.png"]
+    assert [record.key for record in records] == [entry.key for entry in entries]
+    assert submitted == [4, 2, 2, 1, 1]
+
+
+def test_images_are_tried_again_where_few_of_them_failed_whatever_their_futures_held(tmp_path, client, monkeypatch):
+    inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
+    broken, good = sorted(able_workers(client, {}))
+    again = {broken: [tuple(entries[:4])], good: [(entries[4],), (entries[5],)]}
+    tried = list(tasks.dispatch._tried_elsewhere(client, again, inspection, resources={}))
+    assert sorted(len(images) for images, _ in tried) == [1, 1, 4]
+    assert {attempt.worker for _, attempt in tried} == {good}
 
 
 @dataclass(frozen=True)
