@@ -18,6 +18,8 @@ HEADER_READS: tuple[tuple[int | None, int], ...] = ((4 * 1024, 256), (64 * 1024,
 Few JPEGs have more than 4 KiB before their size; more than 64 KiB have TIFFs whose directory stands at their end.
 """
 
+FEW_TOGETHER = 8
+
 BYTES_TOGETHER = 2**28
 """Bytes that are read side by side, unless a single file is larger."""
 
@@ -161,17 +163,33 @@ def _entry(image: StoredObject, mask: StoredObject | None, index: int) -> ImageE
 
 
 def _with_headers(source: Storage, entries: Sequence[ImageEntry]) -> Iterator[ImageEntry]:
-    """Give the entries with height and width, or the problem; those that need a longer read come later."""
+    """Give the entries with height and width, or the problem; those that need a longer read come later.
+
+    What the store does not give is asked for once more, a few at a time: it may have had enough of so many at once.
+    """
+    refused: list[ImageEntry] = []
+    for entry, error in _headers_or_refusals(source, entries):
+        if error is None:
+            yield entry
+        else:
+            refused.append(entry)
+    for entry, error in _headers_or_refusals(source, refused, most=FEW_TOGETHER):
+        yield entry if error is None else replace(entry, problem=str(error))
+
+
+def _headers_or_refusals(
+    source: Storage, entries: Sequence[ImageEntry], *, most: int | None = None
+) -> Iterator[tuple[ImageEntry, StorageError | None]]:
     pending: list[ImageEntry] = []
     for entry in entries:
         try:
             require_size(entry.size)
             pending.append(entry)
         except DecodeError as error:
-            yield replace(entry, problem=str(error))
-    for length, most in HEADER_READS:
+            yield replace(entry, problem=str(error)), None
+    for length, side_by_side in HEADER_READS:
         longer: list[ImageEntry] = []
-        for group in _side_by_side(pending, length=length, most=most):
+        for group in _side_by_side(pending, length=length, most=min(side_by_side, most or side_by_side)):
             heads = source.read_many([entry.key for entry in group], end=length)
             for entry in group:
                 try:
@@ -180,11 +198,13 @@ def _with_headers(source: Storage, entries: Sequence[ImageEntry]) -> Iterator[Im
                     if length is not None and entry.size > length:
                         longer.append(entry)
                     else:
-                        yield replace(entry, problem=str(error))
-                except (DecodeError, StorageError) as error:
-                    yield replace(entry, problem=str(error))
+                        yield replace(entry, problem=str(error)), None
+                except DecodeError as error:
+                    yield replace(entry, problem=str(error)), None
+                except StorageError as error:
+                    yield entry, error
                 else:
-                    yield _sized(entry, header.height, header.width)
+                    yield _sized(entry, header.height, header.width), None
         pending = longer
 
 

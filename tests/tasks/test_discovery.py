@@ -12,6 +12,7 @@ from PIL import Image
 import tasks.decoding
 import tasks.discovery
 from tasks.discovery import (
+    FEW_TOGETHER,
     HEADER_READS,
     MasksError,
     NothingToInspectError,
@@ -250,6 +251,24 @@ def test_a_header_is_read_short_first_and_longer_only_where_that_was_not_enough(
     short, long, whole = (length for length, _ in HEADER_READS)
     lengths = {key: [end for name, end in source.reads if name == key] for key in ("a.png", "b.jpg", "c.tif")}
     assert lengths == {"a.png": [short], "b.jpg": [short, long], "c.tif": [short, long, whole]}
+
+
+@dataclass(frozen=True)
+class BusyStorage(Storage):
+    """Refuses what it is asked for beyond a few at once, and one object always."""
+
+    def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
+        keys = list(keys)
+        refused = [key for place, key in enumerate(keys) if place >= FEW_TOGETHER or key == "03.png"]
+        return super().read_many(keys, end=end) | {key: StorageError(f"{key}: slow down") for key in refused}
+
+
+def test_headers_that_a_store_refuses_of_many_at_once_are_asked_for_once_more_a_few_at_a_time(tmp_path):
+    for number in range(3 * FEW_TOGETHER):
+        write_image(tmp_path / f"{number:02d}.png")
+    source = BusyStorage(str(tmp_path))
+    problems = {entry.key: entry.problem for entry in discover(source, list_images(source))}
+    assert problems == {f"{number:02d}.png": "" for number in range(3 * FEW_TOGETHER)} | {"03.png": "03.png: slow down"}
 
 
 def test_headers_of_unchanged_images_are_not_read_again(tmp_path):
