@@ -51,13 +51,18 @@ def find_blank_ground(
     """
     rows, columns = (np.flatnonzero(counted.any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    ground = np.zeros_like(counted)
-    for places, value in _anchors(pixels[box], counted[box]):
-        ground[box] |= _reached(pixels[box], counted[box], places, value=value, margin=margin)
+    inside, seen = pixels[box], counted[box]
+    # Of a large image every few pixels: a small part of the margin.
+    step = max(1, margin // (2 * MARGIN))
+    looked_at = seen[::step, ::step]
+    ground, margin = np.zeros_like(looked_at), -(-margin // step)
+    for places, value in _anchors(inside, seen):
+        ground |= _reached(inside[::step, ::step], looked_at, places, value=value, margin=margin)
     if not ground.any():
         return None
-    ground = _grown(ground, margin)
-    return ground if (counted & ~ground).sum() >= LEAST_SURFACE * counted.sum() else None
+    found = np.zeros_like(counted)
+    found[box] = _grown(ground, margin).repeat(step, axis=0).repeat(step, axis=1)[: seen.shape[0], : seen.shape[1]]
+    return found if (counted & ~found).sum() >= LEAST_SURFACE * counted.sum() else None
 
 
 def _anchors(
@@ -88,7 +93,7 @@ def _reached(
     distance = np.zeros(counted.shape)
     for channel, of_channel in enumerate(value):
         np.maximum(distance, np.abs(np.subtract(pixels[..., channel], float(of_channel))), out=distance)
-    spread = float(np.ptp(pixels[counted]))
+    spread = float(np.ptp(pixels[counted])) if counted.any() else 0.0
     alike = counted & (distance <= TOLERANCE * spread)
     labels, _ = ndimage.label(ndimage.binary_erosion(alike, SQUARE, border_value=1))
     inside = np.zeros(int(labels.max()) + 1, dtype=bool)

@@ -168,3 +168,17 @@ def test_the_margin_is_one_of_the_working_image():
     working = prepare(image, None, working_size=64, leave_out_frame=True)
     assert not working.valid[0, :, : 30 + MARGIN].any()
     assert bool((working.valid[0, :, 30 + MARGIN :] == 1).all())
+
+
+@pytest.mark.parametrize("scale", [5, 16])
+def test_a_large_image_has_the_ground_that_it_has_when_small(scale):
+    pixels, _ = turned(12, 255)
+    large = np.kron(pixels, np.ones((scale, scale, 1), dtype=np.uint8))
+    large = large[: -scale // 2, : -scale // 3]
+    small, found = ground_of(pixels), ground_of(large, margin=MARGIN * scale)
+    off = np.kron(small, np.ones((scale, scale), dtype=bool))[: large.shape[0], : large.shape[1]] != found
+    assert not off[ndimage.distance_transform_edt(~_edge(found)) > scale].any()
+
+
+def _edge(area):
+    return area & ~ndimage.binary_erosion(area, border_value=1)
