@@ -52,7 +52,7 @@ def test_what_looks_like_the_defect_is_told_from_the_surface_though_the_map_miss
     likeness = likeness_to_defect([image], level(FOUND), everything(image), restless=CALM)
     # Windows blur the borders of both.
     inner = spots((42, 44), side=10)
-    assert likeness[inner].mean() > -0.5
+    assert likeness[inner].mean() > -0.6
     assert likeness[~ndimage.binary_dilation(both, iterations=6)].mean() < -0.7
 
 
