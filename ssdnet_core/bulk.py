@@ -53,7 +53,8 @@ def _normal(points: Tensor, weight: Tensor, ridge: float) -> Bulk:
     centred = (points - mean) * weight[..., None, :]
     covariance = centred @ centred.mT / (count - 1).clamp_min(1)
     variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None].clamp_min(1e-9)
-    covariance = covariance + ridge * variance * torch.eye(points.shape[-2], device=points.device)
+    diagonal = torch.eye(points.shape[-2], dtype=points.dtype, device=points.device)
+    covariance = covariance + ridge * variance * diagonal
     # 18 x 18, and much the same on every device.
     factor = torch.linalg.cholesky_ex(in_double(covariance)).L
     identity = torch.eye(points.shape[-2]).to(factor)

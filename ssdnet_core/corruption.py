@@ -67,7 +67,7 @@ def random_blocks(
     """Return (N, H, W) of ones in a random share ``ratio`` of the blocks of a regular grid, else zeros."""
     count, height, width = shape
     rows, columns = -(-height // block), -(-width // block)
-    draw = torch.rand((count, rows * columns), generator=generator)
+    draw = torch.rand((count, rows * columns), generator=generator, dtype=torch.float32)
     # The share is exact, not expected: a crop with nothing masked would teach the identity.
     rank = draw.argsort(dim=1).argsort(dim=1).view(count, rows, columns)
     chosen = (rank < max(1, round(ratio * rows * columns))).float()

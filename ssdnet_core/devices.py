@@ -1,5 +1,8 @@
 """Which device computes, and with which arithmetic."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 import torch
 from torch import Tensor
 
@@ -41,6 +44,23 @@ def _has_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities = torch.cpu.get_capabilities()
     return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+@contextmanager
+def callers_state_aside() -> Iterator[None]:
+    """Compute without the caller's default device and autocast, whatever they are; also as a decorator.
+
+    Both belong to the thread. A default dtype is the whole process's, and is not touched: whatever is made here names
+    its own.
+    """
+    with ExitStack() as stack:
+        # Entered only where needed: a device's context costs each of torch's functions something.
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def in_double(values: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssdnet_core.config import Config
-from ssdnet_core.devices import resolve_device, resolve_precision
+from ssdnet_core.devices import callers_state_aside, resolve_device, resolve_precision
 from ssdnet_core.filters import complete
 from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import unlikeness_of_parts
@@ -84,6 +84,7 @@ class Evidence:
     seconds: float
 
 
+@callers_state_aside()
 def gather_evidence(group: Sequence[WorkingImage], config: Config) -> list[Evidence]:
     """Fit and score working images of one shape together, each as it is alone."""
     started = time.process_time()
@@ -108,8 +109,8 @@ def gather_evidence(group: Sequence[WorkingImage], config: Config) -> list[Evide
 def _unscored(working: WorkingImage) -> Findings:
     nothing = torch.zeros_like(working.valid[0])
     (background,) = _in_original_units(torch.zeros_like(working.pixels)[None], [working])
-    zero = torch.zeros(())
-    return Findings(nothing, nothing, zero, background, restless=torch.ones(()), unlikeness=zero)
+    one, zero = nothing.new_ones(()), nothing.new_zeros(())
+    return Findings(nothing, nothing, zero, background, restless=one, unlikeness=zero)
 
 
 def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Findings]:
@@ -180,7 +181,7 @@ def _predictions(pixels: Tensor, valid: Tensor, config: Config, *, dtype: torch.
 def _in_original_units(backgrounds: Tensor, group: Sequence[WorkingImage]) -> Tensor:
     mean = torch.stack([working.mean for working in group]).to(backgrounds)
     std, white = (
-        torch.tensor([float(value) for value in values])[:, None, None, None].to(backgrounds)
+        torch.tensor([float(value) for value in values], dtype=torch.float32)[:, None, None, None].to(backgrounds)
         for values in zip(*((working.std, working.full_range) for working in group), strict=True)
     )
     return ((backgrounds * std + mean) * white).permute(0, 2, 3, 1).contiguous()

@@ -90,7 +90,8 @@ class _NoiseField:
         side = config.network.unshuffle
         self._crop = height, width = crop[0] // side, crop[1] // side
         shape = (2 * height, 2 * width, 1, pixels.shape[1], side**2)
-        self._values = (config.corruption.noise * torch.randn(shape, generator=generator)).to(pixels)
+        values = torch.randn(shape, generator=generator, dtype=torch.float32)
+        self._values = (config.corruption.noise * values).to(pixels)
 
     def cut(self, count: int, *, generator: torch.Generator) -> Tensor:
         """Return (count, h, w, 1, C, S), folded like the crops."""
@@ -135,6 +136,6 @@ def _fresh_network(pixels: Tensor, config: Config) -> ReconstructionNetwork:
     # Built without values and filled from a generator of its own: torch's global one belongs to the caller.
     with torch.device("meta"):
         network = ReconstructionNetwork(pixels.shape[1], config.network, images=len(pixels))
-    network = network.to_empty(device=pixels.device)
+    network = network.float().to_empty(device=pixels.device)
     network.initialise(torch.Generator().manual_seed(config.seed))
     return network

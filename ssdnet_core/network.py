@@ -118,12 +118,13 @@ def _halving(inputs: int, outputs: int, *, images: int) -> nn.Sequential:
 @torch.no_grad()
 def _initialise_convolution(layer: nn.Conv2d, generator: torch.Generator) -> None:
     # As torch does by default, but from a given generator, and the same for the network of each image.
-    kernels = torch.empty(layer.out_channels // layer.groups, *layer.weight.shape[1:])
+    kernels = torch.empty(layer.out_channels // layer.groups, *layer.weight.shape[1:], dtype=torch.float32)
     bound = 1 / math.sqrt(kernels[0].numel())
     nn.init.kaiming_uniform_(kernels, a=math.sqrt(5), generator=generator)
     _fill(layer.weight, kernels)
     if layer.bias is not None:
-        _fill(layer.bias, nn.init.uniform_(torch.empty(len(kernels)), -bound, bound, generator=generator))
+        biases = torch.empty(len(kernels), dtype=torch.float32)
+        _fill(layer.bias, nn.init.uniform_(biases, -bound, bound, generator=generator))
 
 
 def _fill(parameter: Tensor, of_image: Tensor) -> None:

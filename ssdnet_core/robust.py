@@ -65,7 +65,7 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
     products = (basis[:, :, None] * basis[:, None]).flatten(1)
     base = share.flatten().expand(len(centred), -1)
     weight = base
-    ridge = torch.diag(torch.tensor([1e-6, *[1e-3] * (len(powers) - 1)])).to(values)
+    ridge = torch.diag(torch.tensor([1e-6, *[1e-3] * (len(powers) - 1)], dtype=torch.float32)).to(values)
     for _ in range(TREND_ROUNDS):
         total = weight.sum(1)[:, None, None].clamp_min(1e-6)
         normal = (weight @ products).view(-1, *ridge.shape) / total + ridge
@@ -84,7 +84,8 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
 
 def _powers(side: int, degree: int, *, like: Tensor, factor: int = 1) -> Tensor:
     # The centres of pixels, or of squares of ``factor``: -1 to 1 from edge to edge of the image.
-    centres = (factor * (2 * torch.arange(math.ceil(side / factor)) + 1) / side - 1).to(like)
+    squares = torch.arange(math.ceil(side / factor), dtype=torch.float32)
+    centres = (factor * (2 * squares + 1) / side - 1).to(like)
     return torch.stack([centres**power for power in range(degree + 1)], dim=1)
 
 

@@ -71,16 +71,16 @@ def spans(side: int, *, tile: int, step: int) -> list[Span]:
         The tiles start at multiples of this.
     """
     if side <= tile:
-        return [Span(slice(0, side), torch.ones(side))]
+        return [Span(slice(0, side), torch.ones(side, dtype=torch.float32))]
     count = 1 + math.ceil((side - tile) / (tile - OVERLAP - step))
     starts = [math.ceil(number * (side - tile) / (count - 1) / step) * step for number in range(count)]
     ends = [*(start + tile for start in starts[:-1]), side]
     # Half way between one tile's start and the end of the tile before, the one passes into the other.
     passages = [(start + end) / 2 for start, end in zip(starts[1:], ends[:-1], strict=True)]
-    centres = torch.arange(side) + 0.5
+    centres = torch.arange(side, dtype=torch.float32) + 0.5
     rising = [((centres - passage) / BLEND + 0.5).clamp(0, 1) for passage in passages]
-    begun = [torch.ones(side), *rising]
-    over = [*rising, torch.zeros(side)]
+    begun = [torch.ones_like(centres), *rising]
+    over = [*rising, torch.zeros_like(centres)]
     return [
         Span(slice(start, end), (begun[number] - over[number])[start:end])
         for number, (start, end) in enumerate(zip(starts, ends, strict=True))

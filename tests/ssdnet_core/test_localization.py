@@ -1,3 +1,4 @@
+import contextlib
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from ssdnet_core import (
     DeviceUnavailableError,
     InvalidConfigError,
     InvalidImageError,
+    filters,
     fitting,
     localization,
     localize,
@@ -160,6 +162,55 @@ def test_the_same_image_gives_the_same_bytes_twice():
     torch.manual_seed(2)
     np.random.seed(3)
     assert everything_of(light(image)) == everything_of(once)
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    "callers",
+    [
+        lambda: default_dtype(torch.float64),
+        lambda: default_dtype(torch.float16),
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: torch.device("meta"),
+    ],
+    ids=["float64", "float16", "autocast", "another device"],
+)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_callers_defaults_of_torch_change_no_byte(callers, precision):
+    # Shrunk and in tiles, with a mask, without structure: all that makes tensors.
+    once = {"fit.steps": 1, "reconstruction.moments": (1.0,), "reconstruction.shifts": 1}
+    cases = [
+        (
+            textile("weave", "hole", size=(64, 800), seed=1).pixels,
+            None,
+            {"working_size": 40, "reconstruction.tile": 384, **once},
+        ),
+        (
+            textile("weave", "hole", seed=1).pixels,
+            hole_mask((64, 64)),
+            {"loss.perceptual_weight": 0.5, "working_size": 48},
+        ),
+        (np.full((64, 64), 80, np.uint8), None, {}),
+    ]
+    for pixels, hidden, changes in cases:
+        config = Config().updated({**LIGHT, "precision": precision, **changes})
+        plain = everything_of(localize(pixels, hidden, config))
+        # What is kept from call to call may not have been made under the caller's.
+        filters.orthonormal_bank.cache_clear()
+        filters.gaussian_windows.cache_clear()
+        filters._derivative_kernels.cache_clear()
+        with callers():
+            assert everything_of(localize(pixels, hidden, config)) == plain
+        assert everything_of(localize(pixels, hidden, config)) == plain
 
 
 def test_the_chances_of_a_false_alarm_are_those_of_the_working_pixels_that_count(monkeypatch):

@@ -74,6 +74,18 @@ def test_the_weights_of_the_tiles_sum_to_one_and_leave_their_margins_out(side, b
     assert len(cut) == 1 or side > tile
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_the_weights_are_the_same_whatever_the_callers_default_dtype(dtype):
+    plain = spans(3000, tile=TILE, step=32)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        changed = spans(3000, tile=TILE, step=32)
+    finally:
+        torch.set_default_dtype(before)
+    assert all(torch.equal(one.weight, other.weight) for one, other in zip(plain, changed, strict=True))
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 5000), st.integers(24, 100))
 def test_there_are_no_more_tiles_than_needed(side, blocks):
