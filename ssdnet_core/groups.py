@@ -137,10 +137,11 @@ def bytes_per_image(shape: tuple[int, ...], config: Config) -> int:
 def _attempt(group: Sequence[Item], work: Callable[[Sequence[Item]], list[Result]]) -> tuple[list[Result], str | None]:
     try:
         return work(group), None
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
-        failure = str(error).splitlines()[0]
+        # Python's own says nothing.
+        failure = (str(error) or type(error).__name__).splitlines()[0]
     # Only now are the tensors of the failed attempt free: while it is handled, the error keeps their frames alive.
     gc.collect()
     if torch.cuda.is_available():
@@ -148,8 +149,9 @@ def _attempt(group: Sequence[Item], work: Callable[[Sequence[Item]], list[Result
     return [], failure
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # A processor's lack of memory has no error class of its own: it shows in the allocator or in oneDNN.
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    # In numpy, which selects medians, and Python it is a MemoryError. In torch a processor's lack of memory has no
+    # error class of its own: it shows in the allocator or in oneDNN.
     # Nor have a GPU's libraries and CUDA itself, where other processes took what torch did not hold.
     texts = (
         "DefaultCPUAllocator",
@@ -158,4 +160,4 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
         "CUDA error: out of memory",
         "CUBLAS_STATUS_ALLOC_FAILED",
     )
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)

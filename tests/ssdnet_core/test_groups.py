@@ -138,18 +138,42 @@ def test_masks_that_are_not_as_many_as_the_images_are_refused():
         localize_group([textile(0), textile(1)], [None], LIGHT)
 
 
-@pytest.mark.parametrize("text", ["CUDA error: out of memory", "cuBLAS error: CUBLAS_STATUS_ALLOC_FAILED when calling"])
-def test_a_lack_of_memory_outside_torchs_allocator_halves_the_group_too(text):
+def numpys_lack_of_memory():
+    try:
+        np.empty(2**62, np.uint8)
+    except MemoryError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuBLAS error: CUBLAS_STATUS_ALLOC_FAILED when calling"),
+        numpys_lack_of_memory(),
+        MemoryError(),
+    ],
+    ids=["CUDA", "cuBLAS", "numpy", "Python"],
+)
+def test_a_lack_of_memory_outside_torchs_allocator_halves_the_group_too(error):
     sizes = []
 
     def work(group):
         sizes.append(len(group))
         if len(group) > 2:
-            raise RuntimeError(text)
+            raise error
         return list(group)
 
     assert in_groups([1, 2, 3, 4], work, size=4) == [1, 2, 3, 4]
     assert sizes == [4, 2, 2]
+
+
+def test_a_lack_of_memory_for_one_image_says_what_to_do():
+    def work(group):
+        raise MemoryError
+
+    with pytest.raises(MemoryError, match=r"one image alone does not fit: set a smaller working_size .*MemoryError"):
+        in_groups([1, 2], work, size=2)
 
 
 def test_errors_other_than_a_lack_of_memory_are_not_tried_again():
