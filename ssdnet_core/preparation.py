@@ -108,9 +108,11 @@ def prepare(
         counted &= ~ground
     valid = torch.from_numpy(counted).float()[None, None]
     offset = _offset(pixels, counted)
-    near_zero = np.subtract(pixels, offset) if offset else pixels
-    # With an axis in front before the channels are moved there: torch sees that they lie last, and keeps them so.
-    colour = torch.from_numpy(np.array(near_zero[None], dtype=np.float32, order="C")).permute(0, 3, 1, 2)
+    # A hidden value beyond single precision becomes infinite, and is never seen.
+    with np.errstate(over="ignore"):
+        near_zero = np.subtract(pixels, offset) if offset else pixels
+        # With an axis in front before the channels are moved there: torch sees that they lie last, and keeps them so.
+        colour = torch.from_numpy(np.array(near_zero[None], dtype=np.float32, order="C")).permute(0, 3, 1, 2)
     full_range = _full_range(pixels, counted)
     # In place: a large image would be copied three times. Hidden values (even NaN) must not leak out.
     colour = colour.div_(full_range).masked_fill_(valid == 0, 0.0)

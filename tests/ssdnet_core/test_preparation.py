@@ -137,6 +137,16 @@ def test_what_lies_under_the_mask_has_no_influence_to_the_bit(dtype, seed, worki
     same_bytes(prepare(image, mask, working_size=working_size), prepare(changed, mask, working_size=working_size))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("offset", [0.0, 1e9])
+@pytest.mark.parametrize("working_size", [BIG, 40])
+def test_hidden_values_beyond_single_precision_are_not_even_warned_of(offset, working_size):
+    image, mask = texture((64, 70), np.float64) + offset, holes((64, 70), 0.2)
+    spoilt = image.copy()
+    spoilt[mask] = np.random.default_rng(0).choice([1e308, -1e308, np.inf, np.nan], int(mask.sum()))
+    same_bytes(*(prepare(each, mask, working_size=working_size, leave_out_frame=True) for each in (image, spoilt)))
+
+
 @unhurried
 @given(seeds, st.sampled_from([BIG, 40]))
 def test_an_empty_mask_is_no_mask(seed, working_size):
