@@ -17,8 +17,9 @@ BLEND = 64
 """Pixels over which one tile's prediction passes into the next one's."""
 
 OVERLAP = 2 * MARGIN + BLEND
-LEAST_STEPS = 3
-"""A tile is at least so many steps longer than two overlaps, so that only two tiles meet at a place."""
+LEAST_STEPS = 2
+"""A tile is at least so many steps longer than two overlaps: of shorter ones two may start at the same step, one of
+them to be predicted for nothing."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,14 +12,14 @@ from torch.nn import functional
 from ssdnet_core import Config
 from ssdnet_core.config import ReconstructionConfig
 from ssdnet_core.fitting import fit
-from ssdnet_core.network import stride
+from ssdnet_core.network import ReconstructionNetwork, stride
 from ssdnet_core.preparation import prepare
 from ssdnet_core.reconstruction import reconstruct_blind
 from ssdnet_core.synthetic import sample
 from ssdnet_core.tiles import LEAST_STEPS, MARGIN, OVERLAP, reconstruct_in_tiles, spans
 
 TILE = 384
-steps = st.sampled_from([16, 32, 48, 96])
+steps = st.sampled_from([16, 32, 48, 96, 264, 512])
 
 unhurried = settings(deadline=None, max_examples=5)
 
@@ -54,24 +54,42 @@ def everywhere(seen):
     return seen[:, :-1].sum((-2, -1), keepdim=True).expand_as(seen[:, :-1])
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.integers(1, 5000), st.integers(24, 100), steps)
+@settings(deadline=None, max_examples=200)
+@given(st.integers(1, 5000), st.integers(1, 100), steps)
 def test_the_weights_of_the_tiles_sum_to_one_and_leave_their_margins_out(side, blocks, step):
     tile = max(2 * OVERLAP + LEAST_STEPS * step, blocks * 16)
     cut = spans(side, tile=tile, step=step)
-    total = torch.zeros(side)
+    total, meeting = torch.zeros(side), torch.zeros(side)
     for span in cut:
         assert len(range(side)[span.place]) == len(span.weight)
+        # None is predicted for nothing.
+        assert span.weight.any()
         assert len(span.weight) <= tile
         assert span.place.start % step == 0
         assert float(span.weight.min()) >= 0
         total[span.place] += span.weight
+        meeting[span.place] += span.weight > 0
         if span.place.start > 0:
             assert not span.weight[:MARGIN].any()
         if span.place.stop < side:
             assert not span.weight[-MARGIN:].any()
     np.testing.assert_allclose(total.numpy(), 1.0, atol=1e-6)
+    assert int(meeting.max()) <= 2
     assert len(cut) == 1 or side > tile
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_behind_the_margin_the_networks_context_is_whole_and_half_a_margin_would_not_do(monkeypatch, seed):
+    # But for the statistics of group norm, which are the whole tile's.
+    monkeypatch.setattr(functional, "group_norm", lambda features, *_: features)
+    network = ReconstructionNetwork(1, Config().network)
+    network.initialise(torch.Generator().manual_seed(seed))
+    seen = torch.cat([drawn(1, 1, 64, 256, seed=seed), torch.zeros(1, 1, 64, 256)], dim=1)
+    with torch.no_grad():
+        whole, tile = network(seen), network(seen[..., :128])
+    difference = (whole[..., :128] - tile).abs().mean((0, 1, 2)).flip(0) / whole.std()
+    assert float(difference[MARGIN:].max()) < 1e-3
+    assert float(difference[MARGIN // 2 : MARGIN].max()) > 2e-3
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
