@@ -136,7 +136,10 @@ class ScoreConfig(_Settings):
     residual_pattern: float = Field(0.8, ge=0.0, le=100.0, description="Weight of the residual's unusual patterns.")
     inner_product: float = Field(1.0, ge=0.0, le=100.0, description="Weight of image-prediction dissimilarity.")
     likeness: float = Field(
-        1.0, ge=0.0, le=10.0, description="How far what looks like the surface, not like the defect found, is lowered."
+        1.0,
+        ge=0.0,
+        le=10.0,
+        description="How far the map is lowered where the image looks like the surface, raised where like the defect.",
     )
 
     @model_validator(mode="after")

@@ -3,6 +3,11 @@
 Windows make the map wider than a defect, and where it is faint they hardly reach its ends. Once a first map is sure of
 some pixels, these and the rest are two classes, and the image itself tells what sets them apart: a linear discriminant
 (Fisher, Annals of Eugenics 1936) in its own features. Not from the paper. Scores and alarms are the first map's.
+
+What looks like the surface is lowered; what looks even less like it than the defect's mean is raised. A square is the
+defect's by a weight, which is next to nothing for a faint one; but the surface has many, at 256 x 256 as much as 4 to
+16 sure ones. With them the map does better than without (average precision .8129, not .8106 to .8119; under noise
+.7545, not .7456 to .7507): where little is sure, the two means lie closer together.
 """
 
 from collections.abc import Iterable
@@ -25,19 +30,21 @@ from ssdnet_core.medians import counted_pixels, sampled
 from ssdnet_core.significance import alarm_level
 
 SURE = 0.01
-"""False alarms expected at the level above which a pixel is taken for the defect's."""
+"""False alarms expected at the level at which a square counts half as the defect's, far above it wholly."""
 
 USUAL = 1.0
-"""False alarms expected at the level below which a pixel is taken for the surface's, and so whole images are."""
+"""False alarms expected at the level below which a square tells what the surface is, and an image is left as it is."""
 
 SOFTNESS = 0.3
-"""Width of the passage to what is sure, in the logarithm of the map's square."""
+"""Width of the passage to what is sure, in the logarithm of the map's square: soft enough for a tail of the surface."""
 
 FEW = 5.0
-"""So many squares tell half of what many would: one or two may be chance."""
+"""Weight of sure squares that tells half of what much would. The surface's faint ones are part of it: at 256 x 256 a
+single sure square tells .5 to .8 with them."""
 
 MOST = 1.0
-"""Likeness at most, as far above the defect's mean as the surface's lies below: few pixels are not to outshine it."""
+"""Likeness at most, as far above the defect's mean as the surface's lies below: few pixels are not to outshine it. The
+map is raised there by up to the root of e."""
 
 GRID = 2
 SCALES = (1, 2, 4)
@@ -54,8 +61,9 @@ SAMPLE = 2**14
 def likeness_to_defect(sources: Iterable[Tensor], judged: Tensor, valid: Tensor, *, restless: Tensor) -> Tensor:
     """Return how much each pixel looks like what was found in its image: (..., H, W), -1 to 1.
 
-    0 is the mean of the defect, and -1 that of the normal surface, or less. The less sure what was found is, the nearer
-    to 0 are all; they are 0 in an image in which nothing was found.
+    0 is the mean of the defect, -1 that of the normal surface, or what looks even less like the defect; above 0 is what
+    looks even less like the surface. The less sure what was found is, the nearer to 0 are all; they are 0 in an image
+    in which nothing was found.
 
     Parameters
     ----------

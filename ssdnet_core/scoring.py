@@ -134,8 +134,8 @@ def settled_map(scores: Tensor, valid: Tensor, *, likeness: Tensor | float = 0.0
     Parameters
     ----------
     likeness
-        (..., H, W), added to that logarithm: :func:`ssdnet_core.likeness.likeness_to_defect`, which lowers what looks
-        like the surface and not like the defect that was found.
+        (..., H, W), added to that logarithm: :func:`ssdnet_core.likeness.likeness_to_defect`, below 0 where the image
+        looks like the surface, and above where it looks even less like it than the mean of the defect that was found.
     """
     logs = ((scores.square() + SCORE_FLOOR).log() + likeness)[..., None, :, :]
     settled = self_guided_smooth(logs, valid, sigma=MAP_WINDOW, contrast=MAP_CONTRAST, grid=GRID)
