@@ -12,8 +12,6 @@ LOG_NFA_AT_ZERO = 6.97
 LOG_NFA_SLOPE = 1.2
 REFERENCE_AREA = 256 * 256
 MOST_SIGNIFICANT = 100.0
-LOWEST_ALARM = 1.0
-"""No alarm below one robust standard deviation, however many are asked for: a map of zeros has none."""
 
 
 def significance(level: float, *, area: float, restless: float = 1.0) -> float:
@@ -38,10 +36,10 @@ def significance(level: float, *, area: float, restless: float = 1.0) -> float:
 def alarm_level(expected_false_alarms: float, *, area: float, restless: float = 1.0) -> float:
     """Return the level that images without defects exceed the given number of times on average.
 
-    The inverse of :func:`significance`, but at least 1.
+    The inverse of :func:`significance`; with the most false alarms that can be asked for, 100, still 1.97.
     """
     quiet = (_log_nfa_at_zero(area) - math.log(expected_false_alarms)) / LOG_NFA_SLOPE
-    return max(LOWEST_ALARM, quiet * restless)
+    return quiet * restless
 
 
 def _log_nfa_at_zero(area: float) -> float:

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,11 @@ def test_a_sample_is_always_the_same_and_all_if_there_are_no_more():
     assert torch.equal(once, again)
     assert once.shape == (2, 200)
     assert sampled(columns, 1000) is columns
+
+
+def test_the_sample_is_as_large_as_the_calibrated_law_rests_on():
+    # The standard error of the median of normally distributed values.
+    assert math.sqrt(math.pi / 2 / medians.SAMPLE) == pytest.approx(0.00125, abs=5e-5)
 
 
 @pytest.mark.parametrize("period", [2, 3, 8, 64])
