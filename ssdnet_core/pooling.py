@@ -39,7 +39,24 @@ class PixelCounts:
 def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> PixelMetrics:
     """Compute all metrics of one anomaly map, exactly, by sorting its pixels once.
 
-    Parameters and errors are those of :func:`ssdnet_core.metrics.pixel_auroc`.
+    Parameters
+    ----------
+    scores : ndarray of shape (H, W), float
+        Anomaly scores, higher is more anomalous.
+    truth : ndarray of shape (H, W), bool
+        True at defective pixels.
+    valid : ndarray of shape (H, W), bool, optional
+        True where a pixel counts; by default all do.
+
+    Returns
+    -------
+    PixelMetrics
+        All nan if the counted pixels are all defective, all good, or none.
+
+    Raises
+    ------
+    InvalidImageError
+        A `ValueError`: shapes differ, a mask is not boolean, or a counted score is NaN or infinite.
     """
     [(counted, shares)] = region_shares([scores], [truth], [valid])
     if not shares.any() or shares.all():
@@ -52,7 +69,7 @@ def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) ->
 
 
 def count_pixels(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> PixelCounts:
-    """Count the pixels of each score; parameters and errors are those of :func:`ssdnet_core.metrics.pixel_auroc`.
+    """Count the pixels of each score; parameters and errors are those of :func:`evaluate_map`.
 
     Scores are cut to ten binary digits after the first: a million pixels become some thousand levels, whatever the
     scale of the map. Cutting keeps the order, and joins scores that differ by less than a thousandth.
@@ -94,7 +111,7 @@ def pooled_pixels(images: Sequence[PixelCounts]) -> tuple[Mask, NDArray[np.float
 def pooled_metrics(images: Sequence[PixelCounts]) -> PixelMetrics:
     """Compute the metrics of all images' pixels in one pot: one threshold for all of them.
 
-    Equal to those of the concatenated pixels, and to `aupro` of all images, of scores cut as `count_pixels` does;
+    Equal to those of the concatenated pixels, and AUPRO to that of all images, of scores cut as `count_pixels` does;
     :func:`pooling_error` says how far those of the scores themselves can be. All are nan without images, or without
     pixels of both classes.
     """

@@ -17,7 +17,7 @@ from ssdnet_core import (
     localize,
 )
 from ssdnet_core.localization import Localization, enlarge_map
-from ssdnet_core.metrics import pixel_auroc
+from ssdnet_core.pooling import evaluate_map
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 
 LIGHT = {"network.width": 8, "fit.steps": 4, "fit.crop": 64, "precision": "float32", "device": "cpu"}
@@ -62,7 +62,7 @@ def overlaps(region, truth):
 def test_a_planted_defect_is_found_in_a_few_steps(kind, seed):
     image = textile(kind, "hole", size=(96, 96), seed=seed)
     result = localize(image.pixels, config=Config().updated(QUICK))
-    assert pixel_auroc(result.anomaly_map, image.truth) > 0.9
+    assert evaluate_map(result.anomaly_map, image.truth).auroc > 0.9
     row, column = np.unravel_index(result.anomaly_map.argmax(), image.truth.shape)
     assert ndimage.binary_dilation(image.truth, iterations=4)[row, column]
 
@@ -75,7 +75,7 @@ def test_the_scores_that_need_the_network_find_it_by_themselves(component):
         ("score.local_energy", "score.local_colour", "score.residual_pattern", "score.inner_product"), 0.0
     )
     result = localize(image.pixels, config=Config().updated({**QUICK, **others, f"score.{component}": 1.0}))
-    assert pixel_auroc(result.anomaly_map, image.truth) > 0.85
+    assert evaluate_map(result.anomaly_map, image.truth).auroc > 0.85
 
 
 def test_a_defect_in_a_larger_image_is_found_at_its_own_place():
@@ -83,7 +83,7 @@ def test_a_defect_in_a_larger_image_is_found_at_its_own_place():
     result = localize(image.pixels, config=Config().updated({**QUICK, "working_size": 96}))
     assert result.working_map.shape == (96, 112)
     assert result.anomaly_map.shape == (192, 224)
-    assert pixel_auroc(result.anomaly_map, image.truth) > 0.9
+    assert evaluate_map(result.anomaly_map, image.truth).auroc > 0.9
     assert result.defective
     first = result.regions[0]
     assert overlaps(first, image.truth)
@@ -533,7 +533,7 @@ def test_the_image_is_left_alone_and_may_be_read_only():
 def test_with_the_default_settings_holes_and_cuts_are_found_in_every_texture(kind, defect):
     image = sample(kind, defect, size=(256, 256), seed=0)
     result = localize(image.pixels, config=Config())
-    assert pixel_auroc(result.anomaly_map, image.truth) > 0.95
+    assert evaluate_map(result.anomaly_map, image.truth).auroc > 0.95
     assert result.defective
     assert overlaps(result.regions[0], image.truth)
 
@@ -585,7 +585,7 @@ def background_error(kind, changes=None):
 def test_the_paper_preset_finds_a_hole():
     image = sample("weave", "hole", seed=0)
     result = localize(image.pixels, config=Config.preset("paper"))
-    assert pixel_auroc(result.anomaly_map, image.truth) > 0.95
+    assert evaluate_map(result.anomaly_map, image.truth).auroc > 0.95
     assert result.defective
     assert overlaps(result.regions[0], image.truth)
 
@@ -614,7 +614,7 @@ def test_a_block_that_would_hide_the_whole_image_is_refused_with_both_sizes():
 def test_a_preview_finds_a_hole_without_any_network():
     image = textile("leather", "hole", size=(128, 128), seed=1)
     result = localize(image.pixels, config=Config.preset("preview"))
-    assert pixel_auroc(result.anomaly_map, image.truth) > 0.9
+    assert evaluate_map(result.anomaly_map, image.truth).auroc > 0.9
     # Nothing is known but the mean colour.
     background = result.background.reshape(-1, 3)
     np.testing.assert_allclose(background, background[:1].repeat(len(background), axis=0), rtol=1e-6)

@@ -8,14 +8,12 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from ssdnet_core.metrics import (
-    aupro,
-    best_f1,
+    FPR_LIMIT,
     intersection_over_union,
-    pixel_auroc,
-    pixel_average_precision,
     without_border,
 )
 from ssdnet_core.pooling import count_pixels, evaluate_map, pooled_metrics, pooled_pixels
+from tests.ssdnet_core.exact_metrics import aupro
 
 SHAPE = (6, 7)
 # Few distinct scores, so that ties are the rule.
@@ -48,6 +46,11 @@ def average_precision_by_thresholds(scores, truth):
     return total
 
 
+def f1_by_thresholds(scores, truth):
+    found = [scores >= threshold for threshold in np.unique(scores)]
+    return max(2 * (each & truth).sum() / (each.sum() + truth.sum()) for each in found)
+
+
 def aupro_by_thresholds(scores, truths, fpr_limit):
     # A Python float compared with a float32 array would be rounded to float32 first.
     scores = [score.astype(np.float64) for score in scores]
@@ -73,26 +76,19 @@ def aupro_by_thresholds(scores, truths, fpr_limit):
 @unhurried
 @given(pairs)
 def test_auroc_is_the_chance_that_a_defective_pixel_outscores_a_good_one(pair):
-    assert same(pixel_auroc(*pair), auroc_by_pairs(*pair))
+    assert same(evaluate_map(*pair).auroc, auroc_by_pairs(*pair))
 
 
 @unhurried
 @given(pairs.filter(lambda pair: pair[1].any() and not pair[1].all()))
 def test_average_precision_equals_the_sum_over_thresholds(pair):
-    assert same(pixel_average_precision(*pair), average_precision_by_thresholds(*pair))
+    assert same(evaluate_map(*pair).average_precision, average_precision_by_thresholds(*pair))
 
 
 @unhurried
 @given(pairs.filter(lambda pair: pair[1].any() and not pair[1].all()))
 def test_no_threshold_has_a_better_f1(pair):
-    scores, truth = pair
-    best = best_f1(scores, truth)
-    f1 = {t: 2 * ((scores >= t) & truth).sum() / ((scores >= t).sum() + truth.sum()) for t in np.unique(scores)}
-    assert best.f1 == pytest.approx(max(f1.values()), abs=1e-12)
-    assert best.f1 == pytest.approx(f1[best.threshold], abs=1e-12)
-    found = scores >= best.threshold
-    assert best.precision == pytest.approx((found & truth).sum() / found.sum())
-    assert best.recall == pytest.approx((found & truth).sum() / truth.sum())
+    assert same(evaluate_map(*pair).f1, f1_by_thresholds(*pair))
 
 
 @unhurried
@@ -100,6 +96,7 @@ def test_no_threshold_has_a_better_f1(pair):
 def test_aupro_equals_the_loop_over_every_threshold_and_region(images, fpr_limit):
     scores, truths = zip(*images, strict=True)
     assert same(aupro(scores, truths, fpr_limit=fpr_limit), aupro_by_thresholds(scores, truths, fpr_limit))
+    assert same(evaluate_map(scores[0], truths[0]).aupro, aupro_by_thresholds(scores[:1], truths[:1], FPR_LIMIT))
 
 
 @unhurried
@@ -120,9 +117,9 @@ def test_metrics_are_invariant_under_strictly_monotone_transforms(pair, valid):
 def test_excluding_pixels_equals_removing_them(pair, valid):
     scores, truth = pair
     rest = scores[valid][None, :], truth[valid][None, :]
-    for metric in (pixel_auroc, pixel_average_precision):
-        assert same(metric(scores, truth, valid=valid), metric(*rest))
-    assert same(best_f1(scores, truth, valid=valid).f1, best_f1(*rest).f1)
+    counted, removed = evaluate_map(scores, truth, valid=valid), evaluate_map(*rest)
+    for name in ("auroc", "average_precision", "f1"):
+        assert same(getattr(counted, name), getattr(removed, name))
 
 
 @unhurried
@@ -143,16 +140,16 @@ def test_perfect_scores_give_one_and_inverted_ones_zero(truth):
     assert perfect.aupro == pytest.approx(1, abs=1e-12)
     inverted = evaluate_map(1.0 - truth, truth)
     assert inverted.auroc == 0
-    assert best_f1(truth.astype(np.float32), truth).threshold == 1
 
 
 def test_constant_scores_give_the_diagonal():
     truth = np.zeros(SHAPE, dtype=bool)
     truth[2, 2:5] = True
     flat = np.zeros(SHAPE)
-    assert pixel_auroc(flat, truth) == 0.5
-    assert pixel_average_precision(flat, truth) == pytest.approx(truth.mean())
-    assert aupro([flat], [truth]) == pytest.approx(0.15)
+    metrics = evaluate_map(flat, truth)
+    assert metrics.auroc == 0.5
+    assert metrics.average_precision == pytest.approx(truth.mean())
+    assert metrics.aupro == aupro([flat], [truth]) == pytest.approx(0.15)
 
 
 def test_small_and_large_regions_weigh_the_same_in_aupro():
@@ -161,8 +158,9 @@ def test_small_and_large_regions_weigh_the_same_in_aupro():
     only_large = truth.astype(float)
     only_large[2, 2] = -1
     # One of two regions is found at once, the other with the last threshold of all.
-    assert aupro([only_large], [truth], fpr_limit=0.3) == pytest.approx(0.5)
-    assert pixel_auroc(only_large, truth) > 0.98
+    metrics = evaluate_map(only_large, truth)
+    assert metrics.aupro == pytest.approx(0.5)
+    assert metrics.auroc > 0.98
 
 
 def test_diagonal_neighbours_are_one_region():
@@ -177,9 +175,7 @@ def test_diagonal_neighbours_are_one_region():
 def test_one_class_only_gives_nan(scores, defective):
     truth = np.full(SHAPE, defective)
     metrics = evaluate_map(scores, truth)
-    best = best_f1(scores, truth)
-    assert all(math.isnan(value) for value in (metrics.auroc, metrics.average_precision, metrics.aupro))
-    assert all(math.isnan(value) for value in (metrics.f1, best.f1, best.threshold, best.precision, best.recall))
+    assert all(math.isnan(value) for value in (metrics.auroc, metrics.average_precision, metrics.aupro, metrics.f1))
 
 
 def test_no_counted_pixel_gives_nan():
@@ -205,11 +201,11 @@ def test_nan_scores_count_as_an_error_unless_excluded():
     with pytest.raises(ValueError, match=r"1 scores are NaN.*exclude"):
         evaluate_map(scores, truth)
     with pytest.raises(ValueError, match="NaN"):
-        aupro([scores], [truth])
+        count_pixels(scores, truth)
     assert evaluate_map(scores, truth, valid=np.isfinite(scores)).auroc == 1
 
 
-@pytest.mark.parametrize("metric", [pixel_auroc, pixel_average_precision, best_f1, evaluate_map])
+@pytest.mark.parametrize("metric", [evaluate_map, count_pixels])
 def test_shape_mismatches_name_both_shapes_and_the_remedy(metric):
     with pytest.raises(ValueError, match=r"\(6, 7\) and truth \(7, 6\).*resize"):
         metric(np.zeros(SHAPE), np.zeros((7, 6), dtype=bool))
@@ -221,29 +217,7 @@ def test_shape_mismatches_name_both_shapes_and_the_remedy(metric):
 
 def test_masks_of_other_dtypes_are_refused():
     with pytest.raises(ValueError, match="truth has dtype uint8"):
-        pixel_auroc(np.zeros(SHAPE), np.full(SHAPE, 255, dtype=np.uint8))
-
-
-@pytest.mark.parametrize("fpr_limit", [0.0, -0.1, 1.5, math.nan])
-def test_aupro_refuses_limits_out_of_range(fpr_limit):
-    with pytest.raises(ValueError, match="fpr_limit"):
-        aupro([np.zeros(SHAPE)], [np.zeros(SHAPE, dtype=bool)], fpr_limit=fpr_limit)
-
-
-def test_aupro_refuses_no_images_and_unequal_lists():
-    image, truth = np.zeros(SHAPE), np.zeros(SHAPE, dtype=bool)
-    with pytest.raises(ValueError, match="0 score maps"):
-        aupro([], [])
-    with pytest.raises(ValueError, match="2 score maps, 1 truths"):
-        aupro([image, image], [truth])
-    with pytest.raises(ValueError, match="2 valid masks"):
-        aupro([image], [truth], valids=[None, None])
-
-
-def test_aupro_takes_stacks():
-    rng = np.random.default_rng(1)
-    stack, truths = rng.random((3, *SHAPE)), rng.random((3, *SHAPE)) > 0.8
-    assert aupro(stack, truths) == aupro(list(stack), list(truths))
+        evaluate_map(np.zeros(SHAPE), np.full(SHAPE, 255, dtype=np.uint8))
 
 
 @unhurried
@@ -294,9 +268,9 @@ def test_pooled_metrics_are_those_of_the_concatenated_pixels(images):
     pooled = pooled_metrics([count_pixels(s, t, valid=v) for s, t, v in images])
     flat = np.concatenate([s[v] for s, _, v in images])[None], np.concatenate([t[v] for _, t, v in images])[None]
     assert same(pooled.auroc, auroc_by_pairs(*flat))
-    assert same(pooled.f1, best_f1(*flat).f1)
     if flat[1].any() and not flat[1].all():
         assert same(pooled.average_precision, average_precision_by_thresholds(*flat))
+        assert same(pooled.f1, f1_by_thresholds(*flat))
     assert same(pooled.aupro, aupro(scores, truths, valids=valids))
 
 
