@@ -17,7 +17,7 @@ from about import about, markdown_table
 from dask.system import CPU_COUNT
 from labelled import Finding, accuracy, findings, listed
 
-from ssdnet_core.config import Config
+from ssdnet_core.config import PRESETS, Config
 from ssdnet_core.errors import SsdnetError
 from tasks.cluster import Workers
 from tasks.storage import Storage
@@ -40,13 +40,14 @@ VARIANTS: dict[str, dict[str, object]] = {
     "with the inner-product loss": {"loss.perceptual_weight": 0.5},
     **{f"without {score}": {setting: 0.0} for score, setting in SCORES.items()},
     **{f"{score} alone": dict.fromkeys(set(SCORES.values()) - {setting}, 0.0) for score, setting in SCORES.items()},
+    "not sharpened": {"score.likeness": 0.0},
     "half the steps": {"fit.steps": Config().fit.steps // 2},
     "twice the steps": {"fit.steps": Config().fit.steps * 2},
     "one moment": {"reconstruction.moments": (1.0,)},
     "each pixel predicted once": {"reconstruction.shifts": 1},
     "working size 192": {"working_size": 192},
     "working size 384": {"working_size": 384},
-    "no network (preset preview)": {"fit.steps": 0, "score.inner_product": 0.0},
+    "no network (preset preview)": PRESETS["preview"],
 }
 
 
@@ -93,13 +94,14 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def table(variants: dict[str, dict]) -> str:
-    """Return a row for each variant: the metrics, their difference to the method as built, and CPU seconds."""
-    rows, base = [], None
-    for name, variant in variants.items():
-        found = [Finding(**image) for image in variant["images"]]
+    """Return a row for each variant: the metrics, their difference to the method as built if known, and CPU seconds."""
+    results = {name: [Finding(**image) for image in variant["images"]] for name, variant in variants.items()}
+    base = accuracy(results["as built"]) if "as built" in results else None
+    rows = []
+    for name, found in results.items():
         auroc, precision = accuracy(found)
-        base = base or (auroc, precision)
-        difference = f"{auroc - base[0]:+.4f} / {precision - base[1]:+.4f}" if name != "as built" else ""
+        compared = base is not None and name != "as built"
+        difference = f"{auroc - base[0]:+.4f} / {precision - base[1]:+.4f}" if compared else ""
         seconds = f"{np.mean([one.seconds for one in found]):.2f}"
         rows.append([name, f"{auroc:.4f} / {precision:.4f}", difference, seconds, str(len(found))])
     return markdown_table(["", "AUROC / AUPRC", "difference", "CPU-s", "images"], rows)

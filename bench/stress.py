@@ -173,18 +173,19 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def table(conditions: dict[str, dict]) -> str:
-    """Return a row for each condition: the metrics, their difference to the clean images, and the verdicts."""
-    rows, clean = [], None
-    for name, condition in conditions.items():
-        found = [Finding(**image) for image in condition["images"]]
+    """Return a row for each condition: the metrics, their difference to the clean images if known, and the verdicts."""
+    results = {name: [Finding(**image) for image in condition["images"]] for name, condition in conditions.items()}
+    clean = accuracy(results["clean"]) if "clean" in results else None
+    rows = []
+    for name, found in results.items():
         auroc, precision = accuracy(found)
-        clean = clean or (auroc, precision)
+        compared = clean is not None and name != "clean"
         good, bad = ([one for one in found if one.truly_defective == defective] for defective in (False, True))
         rows.append(
             [
                 name,
                 f"{auroc:.4f} / {precision:.4f}",
-                f"{auroc - clean[0]:+.4f} / {precision - clean[1]:+.4f}" if name != "clean" else "",
+                f"{auroc - clean[0]:+.4f} / {precision - clean[1]:+.4f}" if compared else "",
                 f"{sum(one.defective for one in good)} of {len(good)}",
                 f"{sum(one.warned for one in good)}",
                 f"{sum(one.defective for one in bad)} of {len(bad)}",
