@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from ssdnet_core import likeness as module
 from ssdnet_core.likeness import MOST, likeness_to_defect
+from ssdnet_core.significance import alarm_level
 
 SIDE = 64
 CALM = torch.ones(())
@@ -127,3 +128,101 @@ def test_a_constant_source_and_a_defect_everywhere_stay_finite():
     image = torch.zeros(1, SIDE, SIDE)
     for judged in (level(FOUND), level(torch.ones(SIDE, SIDE, dtype=torch.bool))):
         assert likeness_to_defect([image], judged, everything(image), restless=CALM).isfinite().all()
+
+
+def told(along, judged, valid=None):
+    """Likeness (H, W) where a discriminant (H / 2, W / 2) is given: 0 at the surface's mean and 1 at the defect's."""
+    valid = torch.ones(1, *judged.shape) if valid is None else valid
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_discriminant", lambda *_, **__: along[None])
+        return likeness_to_defect([valid], judged, valid, restless=CALM)
+
+
+def certainty(judged, valid=None):
+    """How far what is surface everywhere is told from what was found: 0 to 1."""
+    height, width = judged.shape
+    likeness = told(torch.zeros(height // 2, width // 2), judged, valid)
+    assert torch.allclose(likeness, likeness[0, 0])
+    return -float(likeness[0, 0])
+
+
+@pytest.mark.parametrize("squares", [1, 5, 40])
+@pytest.mark.parametrize(("share", "weight"), [(1.0, 0.5), (1.2, 0.7713), (0.8, 0.1843), (3.0, 1.0)])
+def test_what_was_found_is_as_certain_as_there_are_squares_of_the_level_of_a_hundredth_of_a_false_alarm(
+    squares, share, weight
+):
+    # 1 / (1 + share ** (-2 / .3)), and half certain with five squares.
+    found = torch.zeros((SIDE // 2) ** 2)
+    found[:squares] = share * alarm_level(0.01, area=SIDE**2)
+    judged = found.view(SIDE // 2, -1).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert certainty(judged) == pytest.approx(weight * squares / (weight * squares + 5), abs=2e-3)
+
+
+@pytest.mark.parametrize(("share", "suspect"), [(0.99, False), (1.01, True)])
+def test_a_suspect_is_an_image_whose_peak_one_good_image_in_one_would_reach(share, suspect):
+    high = share * alarm_level(1.0, area=SIDE**2)
+    assert (certainty(level(FOUND, high=high)) > 0) == suspect
+
+
+@pytest.mark.parametrize("high", [5.0, 5.7, 7.0, 12.0])
+def test_twice_the_level_on_a_surface_twice_as_restless_is_the_same_to_the_bit(high):
+    image = surface(seed=3)
+    image[:, FOUND] += 3.0
+    judged = level(FOUND, high=high)
+    calm = likeness_to_defect([image], judged, everything(image), restless=CALM)
+    wild = likeness_to_defect([image], 2 * judged, everything(image), restless=2 * CALM)
+    assert torch.equal(calm, wild)
+    assert calm.any() == (high > 5.9)
+
+
+def test_in_a_larger_image_a_suspect_needs_a_higher_level_but_for_what_is_masked():
+    # 5.81 among 256 x 256 pixels, 6.39 among twice as many.
+    square, wide = torch.ones(1, 256, 256), torch.ones(1, 256, 512)
+    high = 6.1
+    assert certainty(level(spots((8, 8), height=256, width=256), high=high), square) > 0
+    judged = level(spots((8, 8), height=256, width=512), high=high)
+    assert certainty(judged, wide) == 0
+    wide[..., 256:] = 0
+    assert certainty(judged, wide) > 0
+
+
+def test_squares_of_which_half_is_missing_are_no_ones():
+    judged, valid = level(FOUND, high=20.0), torch.ones(1, SIDE, SIDE)
+    valid[..., ::2] = 0
+    assert certainty(judged, valid) == 0
+    valid[..., ::2, :] = 1
+    assert certainty(judged, valid) == pytest.approx(49 / 54, abs=0.01)
+
+
+def test_what_is_far_less_like_the_surface_is_raised_by_no_more_than_the_surface_is_lowered():
+    along = torch.zeros(SIDE // 2, SIDE // 2)
+    along[:10], along[20:] = 7.0, -7.0
+    likeness = told(along, level(FOUND, high=20.0))
+    assert float(likeness.max()) == pytest.approx(49 / 54, abs=0.01)
+    assert float(likeness.min()) == pytest.approx(-49 / 54, abs=0.01)
+
+
+def test_likeness_is_smoothed_by_two_pixels():
+    alone = torch.zeros(SIDE // 2, SIDE // 2)
+    alone[20, 20] = 0.5
+    likeness = told(alone, level(FOUND, high=20.0))
+    peak = likeness / -likeness.min() + 1
+    kernel = np.exp(-0.5 * np.arange(-3, 4) ** 2)
+    kernel /= kernel.sum()
+    # At a quarter of a square beside its centre.
+    assert float(peak.max()) == pytest.approx(0.5 * (0.75 * kernel[3] + 0.25 * kernel[2]) ** 2, rel=1e-3)
+    assert float(peak.sum()) == pytest.approx(4 * 0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(("wavelength", "strength", "scale"), [(6, 0.7, 0), (32, 0.6, -1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_stripes_fine_and_coarse_show_in_noise_by_the_energy_of_their_own_scale(seed, wavelength, strength, scale):
+    side = 128
+    waves = np.sin(np.arange(side) * 2 * np.pi / wavelength)[:, None] * (np.arange(side) < side // 2)
+    noise = np.random.default_rng(seed).standard_normal((1, side, side))
+    image = torch.from_numpy(noise + strength * waves).float()
+    features = torch.cat(list(module._features(image, everything(image))))
+    striped, plain = (features[:, 6:-6, columns].flatten(1) for columns in (slice(6, 28), slice(36, 58)))
+    apart = ((striped.mean(1) - plain.mean(1)) / plain.std(1)).abs()
+    by_scale = apart[1:].view(-1, module.DERIVATIVES).amax(1)
+    assert by_scale[scale] == apart.max() > 3.5
