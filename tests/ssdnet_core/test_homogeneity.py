@@ -139,6 +139,29 @@ def test_a_frame_is_found_where_the_light_falls_off(seed, slope, strips):
     assert found == tuple(width + FRAME_MARGIN if width else 0 for width in strips)
 
 
+def nearly_even(seed=0):
+    """A surface whose lines hardly differ: (1, H, W) about 0.5."""
+    return 0.5 + 0.002 * torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("brightness", "found"), [(0.78, False), (0.72, True), (1 / 0.78, False), (1 / 0.72, True)])
+def test_a_frames_edge_is_a_jump_by_a_quarter(brightness, found):
+    image = nearly_even()
+    strips = framed(torch.ones_like(image), (0, 0, 6, 0), brightness)
+    assert frame_of(image * strips) == ((0, 0, 6 + FRAME_MARGIN, 0) if found else (0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(("times", "found"), [(1.8, False), (2.2, True), (-1.8, False), (-2.2, True)])
+def test_a_frame_is_twice_as_far_off_as_any_two_lines_of_the_inside(times, found):
+    step = 0.4
+    logs = torch.zeros(SHAPE[1])
+    # A step inside, and the strip that many of it darker or brighter than what it lies beside.
+    logs[50:] = step
+    logs[:6] = times * step
+    image = nearly_even() * logs.exp()
+    assert frame_of(image) == ((0, 0, 6 + FRAME_MARGIN, 0) if found else (0, 0, 0, 0))
+
+
 def test_what_is_wider_than_an_eighth_is_a_second_surface_and_no_frame():
     assert frame_of(framed(surface(), (0, 0, DEEPEST + 1, 0), 0.0)) == (0, 0, 0, 0)
 
