@@ -1,0 +1,79 @@
+"""The verdict by itself, of evidence that was made: which peak alarms, and where the regions begin."""
+
+import numpy as np
+import pytest
+import torch
+
+from ssdnet_core import Config
+from ssdnet_core.evidence import Evidence, Findings
+from ssdnet_core.localization import judged
+from ssdnet_core.significance import alarm_level, significance
+
+SIDE = 64
+ALARM = alarm_level(0.1, area=SIDE**2)
+
+
+def evidence(*, peak, highest, restless=1.0):
+    """Evidence of a square of 6 x 6 pixels of the sharpened map, and of the peak before it was sharpened."""
+    levels = torch.full((SIDE, SIDE), 1.0)
+    levels[10:16, 20:26] = highest
+    findings = Findings(
+        scores=levels,
+        judged=levels,
+        peak=torch.tensor(peak),
+        background=torch.zeros(SIDE, SIDE, 1),
+        restless=torch.tensor(restless),
+        unlikeness=torch.tensor(0.0),
+    )
+    return Evidence(
+        findings,
+        area=float(SIDE**2),
+        original_shape=(SIDE, SIDE),
+        frame=(0, 0, 0, 0),
+        blank=0.0,
+        clipped=(0.0, 0.0),
+        constant=False,
+        seconds=0.0,
+    )
+
+
+@pytest.mark.parametrize("peak", [ALARM + 1e-3, ALARM + 2])
+def test_an_alarm_has_a_region_also_where_sharpening_has_lowered_its_peak(peak):
+    highest = ALARM - 2
+    result = judged(evidence(peak=peak, highest=highest), Config())
+    assert result.defective
+    assert result.regions_from == pytest.approx(highest)
+    [region] = result.regions
+    assert (region.top, region.left, region.bottom, region.right) == (10, 20, 16, 26)
+    assert result.score == pytest.approx(significance(peak, area=SIDE**2), abs=1e-5)
+
+
+def test_a_sharpened_map_above_the_level_raises_no_alarm_by_itself():
+    result = judged(evidence(peak=ALARM - 0.5, highest=ALARM + 3), Config())
+    assert not result.defective
+    assert result.regions == ()
+    assert result.regions_from == pytest.approx(ALARM)
+    assert result.score < 1
+
+
+def test_regions_begin_at_the_alarms_level_where_the_sharpened_map_reaches_it():
+    result = judged(evidence(peak=ALARM + 1, highest=ALARM + 3), Config())
+    assert result.regions_from == pytest.approx(ALARM)
+    assert [region.area for region in result.regions] == [36]
+
+
+def test_a_restless_surface_alarms_from_a_higher_level_on():
+    for peak, alarmed in ((1.5 * ALARM - 0.01, False), (1.5 * ALARM + 0.01, True)):
+        result = judged(evidence(peak=peak, highest=20.0, restless=1.5), Config())
+        assert result.defective == alarmed
+        assert result.regions_from == pytest.approx(1.5 * ALARM)
+
+
+def test_what_is_judged_is_given_on_as_it_was_found():
+    result = judged(evidence(peak=20.0, highest=20.0), Config())
+    assert np.array_equal(result.working_map, evidence(peak=20.0, highest=20.0).findings.scores.numpy())
+    assert result.warnings == ()
+
+
+def test_without_an_alarm_regions_would_begin_at_its_level():
+    assert judged(evidence(peak=ALARM - 1, highest=ALARM - 2), Config()).regions_from == pytest.approx(ALARM)
