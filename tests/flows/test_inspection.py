@@ -3,17 +3,20 @@ from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 from prefect.utilities.annotations import quote
 
 from flows import inspection as flow
 from ssdnet_core.synthetic import sample
+from tasks import lease as leases
 from tasks.inspection import Inspection, inspect_images
 from tasks.lease import LeaseHolder, LeaseLostError
 from tasks.seal import read_seal
 from tasks.storage import Storage
 from tests.tasks.prepared import QUICK
 
+torch.set_num_threads(1)
 TASKS = ("discover_images", "write_figures_and_regions", "draw_report", "seal_batch")
 
 
@@ -37,6 +40,7 @@ def run(tmp_path, monkeypatch):
     for name in TASKS:
         monkeypatch.setattr(flow, name, without_prefect(getattr(flow, name)))
     monkeypatch.setattr(flow, "inspect_all", inspect_here)
+    monkeypatch.setattr(leases, "RENEWED_EVERY", 0.05)
     night, results = tmp_path / "night", Storage(str(tmp_path / "results"))
     night.mkdir()
 

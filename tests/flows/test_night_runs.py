@@ -21,6 +21,7 @@ def refusing(request):
             self.send_response(request.param)
             self.send_header("Content-Type", "text/html")
             self.send_header("Content-Length", "0")
+            self.send_header("Retry-After", "0")  # Prefect's client waits after its last try as well.
             self.end_headers()
 
         do_POST = do_GET  # noqa: N815 - the name that http.server calls
@@ -29,7 +30,7 @@ def refusing(request):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Refusal)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}/api"
     with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}):

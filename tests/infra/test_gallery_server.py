@@ -20,7 +20,7 @@ from tests.conftest import free_port
 def serving(results: Storage) -> Iterator[int]:
     """Serve the galleries of some results; gives the port."""
     server = gallery_server(results)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield server.server_address[1]
