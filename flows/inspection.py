@@ -5,6 +5,7 @@ discover, open the batch, inspect chunk by chunk, aggregate, report, seal.
 A flow's parameters are described as "Args:", the one form that Prefect shows in its forms.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -240,8 +241,11 @@ def draw_report(folder: Storage, manifest: Manifest, records: Records) -> str:
 @task(name="seal", cache_policy=NO_CACHE, persist_result=False)
 def seal_batch(folder: Storage, manifest: Manifest, records: Records, *, lease: Lease) -> Seal:
     """Declare the batch finished, unless another run took it over."""
-    lease.check()
     seal = make_seal(manifest, records)
+    if folder.is_local:
+        # Zarr leaves its chunks to the system to write: after a power cut there would be a seal over empty maps.
+        os.sync()
+    lease.check()
     set_seal(folder, seal)
     return seal
 

@@ -1,17 +1,25 @@
 import json
+import logging
+import os
 from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from distributed import Client
 from PIL import Image
 from prefect.utilities.annotations import quote
 
 from flows import inspection as flow
 from ssdnet_core.synthetic import sample
 from tasks import lease as leases
+from tasks.batch import REGIONS, SEAL, ImageEntry, Manifest
+from tasks.dispatch import MIN_CHUNK
 from tasks.inspection import Inspection, inspect_images
-from tasks.lease import LeaseHolder, LeaseLostError
+from tasks.lease import LeaseHolder, LeaseLostError, hold_batch
+from tasks.maps import MAPS_METADATA, STATUSES, read_figures, read_map, written_maps
+from tasks.report import PAGE
 from tasks.seal import read_seal
 from tasks.storage import Storage
 from tests.tasks.prepared import QUICK
@@ -20,18 +28,19 @@ torch.set_num_threads(1)
 TASKS = ("discover_images", "write_figures_and_regions", "draw_report", "seal_batch")
 
 
+def without_prefect(task):
+    def plain(value):
+        return value.unquote() if isinstance(value, quote) else value
+
+    def call(*arguments, **options):
+        return task.fn(*map(plain, arguments), **{name: plain(value) for name, value in options.items()})
+
+    return call
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Inspect a night of which each run finds one more image, in this process: without Prefect's server and Dask."""
-
-    def without_prefect(task):
-        def plain(value):
-            return value.unquote() if isinstance(value, quote) else value
-
-        def call(*arguments, **options):
-            return task.fn(*map(plain, arguments), **{name: plain(value) for name, value in options.items()})
-
-        return call
+    """Inspect a night after so many more images came, in this process: without Prefect's server and Dask."""
 
     def inspect_here(source, folder, manifest, todo, **_):
         inspection = Inspection(source, folder, manifest.config, manifest.fingerprint)
@@ -44,9 +53,10 @@ def run(tmp_path, monkeypatch):
     night, results = tmp_path / "night", Storage(str(tmp_path / "results"))
     night.mkdir()
 
-    def inspect():
-        number = len(list(night.iterdir()))
-        Image.fromarray(sample("leather", "hole", size=(64, 64), seed=number).pixels).save(night / f"{number}.png")
+    def inspect(more=1):
+        for _ in range(more):
+            seed = len(list(night.iterdir()))
+            Image.fromarray(sample("leather", "hole", size=(64, 64), seed=seed).pixels).save(night / f"{seed}.png")
         return flow.run_batch(
             Storage(str(night)),
             results,
@@ -58,6 +68,11 @@ def run(tmp_path, monkeypatch):
         )
 
     return inspect
+
+
+def take_over(folder: Storage, number: int) -> None:
+    other = LeaseHolder(run="r", host="another-host", pid=1, boot="b", renewed=0)
+    folder.write(f"leases/{number:06d}.json", json.dumps(asdict(other)).encode())
 
 
 def contents(folder: Storage) -> dict[str, bytes]:
@@ -74,8 +89,7 @@ def test_a_run_that_is_taken_over_during_a_step_changes_nothing_after_it(run, mo
 
     def taken_over(*arguments, **options):
         outcome = done(*arguments, **options)
-        other = LeaseHolder(run="r", host="another-host", pid=1, boot="b", renewed=0)
-        folder.write("leases/000003.json", json.dumps(asdict(other)).encode())
+        take_over(folder, 3)
         stored.update(contents(folder))
         return outcome
 
@@ -87,3 +101,77 @@ def test_a_run_that_is_taken_over_during_a_step_changes_nothing_after_it(run, mo
     outcome = run()
     assert read_seal(folder) == outcome.seal
     assert outcome.seal.inspected == 3
+
+
+def test_a_run_that_is_taken_over_waits_for_no_further_chunk(tmp_path, monkeypatch):
+    broken = tuple(ImageEntry(i, f"{i}.png", "", 1, problem="cut short") for i in range(3 * MIN_CHUNK))
+    manifest = Manifest("n", input=str(tmp_path / "night"), pattern="", config=QUICK, entries=broken)
+    folder, awaited, chunk = Storage(str(tmp_path / "n")), [], without_prefect(flow.inspect_chunk)
+
+    def taken_over_during_the_first(*arguments, first, last):
+        awaited.append(first)
+        records = chunk(*arguments, first=first, last=last)
+        take_over(folder, 2)
+        return records
+
+    monkeypatch.setattr(flow, "inspect_chunk", taken_over_during_the_first)
+    monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
+    with (
+        Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client,
+        hold_batch(folder) as lease,
+        pytest.raises(LeaseLostError),
+    ):
+        flow.inspect_all(
+            Storage(manifest.input), folder, manifest, list(broken), crew=SimpleNamespace(client=client), lease=lease
+        )
+    assert awaited == ["0.png"]
+
+
+def test_a_sealed_batch_without_news_is_left_as_it_is(run):
+    first = run(more=2)
+    stored = contents(Storage(first.folder))
+    again = run(more=0)
+    assert (again.seal, again.fitted) == (first.seal, 0)
+    assert contents(Storage(first.folder)) == stored
+
+
+def test_an_image_that_was_removed_is_in_no_count_of_a_sealed_batch_nor_in_its_gallery(run, tmp_path):
+    first = run(more=2)
+    (tmp_path / "night" / "0.png").unlink()
+    outcome = run(more=0)
+    folder = Storage(outcome.folder)
+    assert (outcome.fitted, first.seal.images, outcome.seal.images) == (0, 2, 1)
+    assert read_seal(folder) == outcome.seal != first.seal
+    assert [STATUSES[status] for status in read_figures(folder)["status"]] == ["absent", "inspected"]
+    page = folder.read(PAGE).decode()
+    assert "1.png" in page
+    assert "0.png" not in page
+
+
+@pytest.mark.parametrize("lost", ["emptied", "deleted"])
+def test_an_image_whose_map_was_lost_before_the_seal_is_inspected_again(run, lost):
+    first = run(more=2)
+    folder = Storage(first.folder)
+    before = read_map(folder, first.records[1])
+    folder.delete(SEAL)
+    chunk = Path(folder.path("maps.zarr/anomaly_map/c/1/0/0"))
+    os.truncate(chunk, 0) if lost == "emptied" else chunk.unlink()
+    again = run(more=0)
+    assert (again.fitted, again.seal) == (1, first.seal)
+    assert (read_map(folder, again.records[1]) == before).all()
+
+
+@pytest.mark.parametrize("key", [MAPS_METADATA, REGIONS, PAGE])
+def test_what_the_flow_itself_writes_is_made_again_where_it_is_gone_from_a_sealed_batch(run, key):
+    first = run()
+    folder = Storage(first.folder)
+    folder.delete(key)
+    assert run(more=0).seal == first.seal
+    assert folder.exists(key)
+
+
+def test_what_is_sealed_has_been_flushed_to_a_local_disk(run, monkeypatch):
+    folder, flushed = Storage(run().folder), []
+    monkeypatch.setattr(os, "sync", lambda: flushed.append((read_seal(folder), written_maps(folder))))
+    assert run().seal.images == 2
+    assert flushed == [(None, {0, 1})]
