@@ -57,6 +57,9 @@ class NightRun:
         How it stands.
     attempt
         Its number among the attempts of backfills, 0 for a run that another started.
+    elsewhere
+        Whether it had another line, other images or other results than its deployment has now: it leaves no seal here,
+        but the number of its attempt is taken.
     """
 
     id: UUID
@@ -64,6 +67,7 @@ class NightRun:
     fingerprint: str
     state: RunState
     attempt: int = 0
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -244,10 +248,11 @@ def attempt_of(key: str | None) -> int:
 
 
 def _plan(night: PlannedNight, runs: Collection[NightRun], there: StoredNight, *, force: bool) -> PlannedNight:
-    running = next((run for run in runs if run.state is RunState.RUNNING), None)
+    own = [run for run in runs if not run.elsewhere]
+    running = next((run for run in own if run.state is RunState.RUNNING), None)
     if running:
         return replace(night, state=NightState.RUNNING, run=running.id)
-    if any(run.state is RunState.SCHEDULED for run in runs):
+    if any(run.state is RunState.SCHEDULED for run in own):
         return replace(night, state=NightState.SCHEDULED)
     sealed = _sealed_state(night.seal, night.images) if night.seal else None
     if sealed is NightState.SEALED and not (force and night.images):
@@ -258,7 +263,7 @@ def _plan(night: PlannedNight, runs: Collection[NightRun], there: StoredNight, *
         return replace(night, state=NightState.NO_IMAGES)
     # Old runs are deleted from the server in time; the number in a key that is left is never given twice.
     attempt = max([len(runs), *(run.attempt for run in runs)]) + 1
-    open_state = NightState.FAILED if any(run.state is RunState.FAILED for run in runs) else NightState.TO_DO
+    open_state = NightState.FAILED if any(run.state is RunState.FAILED for run in own) else NightState.TO_DO
     return replace(night, state=sealed or open_state, attempt=attempt)
 
 

@@ -154,7 +154,7 @@ def read_runs(line: Line, *, start: date) -> list[NightRun]:
     chosen = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[line.id]), expected_start_time=span)
     with _server() as client:
         runs = _paged(lambda offset: client.read_flow_runs(flow_run_filter=chosen, limit=PAGE, offset=offset))
-    nights = (_night_run(run, now=now) for run in sorted(runs, key=lambda run: run.expected_start_time or now))
+    nights = (night_run(run, line, now=now) for run in sorted(runs, key=lambda run: run.expected_start_time or now))
     return [night for night in nights if night is not None]
 
 
@@ -230,24 +230,33 @@ def _config(name: str, parameters: Mapping[str, Any]) -> Config:
         raise BackfillError(f"the settings of deployment {name}: {error}") from error
 
 
-def _night_run(run: FlowRun, *, now: datetime) -> NightRun | None:
+def night_run(run: FlowRun, line: Line, *, now: datetime) -> NightRun | None:
+    """Return what a run of a line's deployment tells of a night; None if it was started with settings that are none."""
     parameters, start = run.parameters, run.expected_start_time or now
     try:
         given = parameters.get("day")
         day = date.fromisoformat(str(given)[:10]) if given else day_before(start, parameters.get("timezone") or "UTC")
         fingerprint = parse_config(parameters.get("config") or {}).fingerprint()
+        elsewhere = _places(parameters) != (line.name, Storage(line.images).address, Storage(line.results).address)
     except (ValueError, SsdnetError):
-        return None  # Started with settings that are none: it failed at once, and tells nothing of any night.
+        return None  # It failed at once.
     return NightRun(
         id=UUID(str(run.id)),
         day=day,
         fingerprint=fingerprint,
-        state=_run_state(run, start=start, now=now),
+        state=run_state(run, start=start, now=now),
         attempt=attempt_of(run.idempotency_key),
+        elsewhere=elsewhere,
     )
 
 
-def _run_state(run: FlowRun, *, start: datetime, now: datetime) -> RunState:
+def _places(parameters: Mapping[str, Any]) -> tuple[str, str, str]:
+    images, results = (Storage(str(parameters.get(name) or "")).address for name in ("images", "results"))
+    return str(parameters.get("line")), images, results
+
+
+def run_state(run: FlowRun, *, start: datetime, now: datetime) -> RunState:
+    """Return how a run stands; one that its own schedule starts much later is not under way."""
     state = run.state
     if state is None or not state.is_final():
         waits = run.auto_scheduled and (state is None or state.is_scheduled()) and start > now + SOON

@@ -35,8 +35,8 @@ def seal(images, passing=0):
     return Seal("n", MINE, images=images, inspected=done, failed=passing, defective=0, digest="", passing=passing)
 
 
-def run(state, *, day=DAYS[0], fingerprint=MINE, attempt=0):
-    return NightRun(uuid.uuid4(), day, fingerprint, state, attempt)
+def run(state, *, day=DAYS[0], fingerprint=MINE, attempt=0, elsewhere=False):
+    return NightRun(uuid.uuid4(), day, fingerprint, state, attempt, elsewhere)
 
 
 def plan(stored, *runs, force=False):
@@ -57,6 +57,7 @@ histories = st.lists(
         day=st.sampled_from(DAYS),
         fingerprint=st.sampled_from([MINE, OTHER]),
         attempt=st.integers(0, 5),
+        elsewhere=st.booleans(),
     ),
     max_size=20,
 )
@@ -68,7 +69,8 @@ def test_every_night_is_planned_once_and_under_way_at_most_once(stored, runs, fo
     nights = plan_nights(LINE, stored, runs, fingerprint=MINE, force=force)
     assert [night.night for night in nights] == list(stored)
     for night in nights:
-        under_way = [r for r in runs if (r.day, r.fingerprint) == (night.night.day, MINE) and not ended(r)]
+        own = [r for r in runs if (r.day, r.fingerprint) == (night.night.day, MINE) and not r.elsewhere]
+        under_way = [r for r in own if not ended(r)]
         assert not (under_way and night.attempt)
         assert night.run in {None, *(r.id for r in under_way)}
 
@@ -127,6 +129,9 @@ def test_an_attempt_has_a_number_that_no_run_of_its_night_had(stored, runs, forc
         (StoredNight(3), [run(RunState.FAILED), run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
         (StoredNight(3, seal(3)), [run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
         (StoredNight(3), [run(RunState.SCHEDULED)], NightState.SCHEDULED, "wait for its schedule"),
+        (StoredNight(3), [run(RunState.RUNNING, elsewhere=True)], NightState.TO_DO, "start attempt 2"),
+        (StoredNight(3), [run(RunState.FAILED, attempt=4, elsewhere=True)], NightState.TO_DO, "start attempt 5"),
+        (StoredNight(3), [run(RunState.SCHEDULED, elsewhere=True)], NightState.TO_DO, "start attempt 2"),
     ],
 )
 def test_what_is_done_follows_from_storage_and_runs(stored, runs, state, action):

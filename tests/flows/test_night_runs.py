@@ -1,15 +1,23 @@
-"""What becomes of a Prefect API that refuses, as one behind a proxy does; over real HTTP connections."""
+"""What a line's runs tell of its nights, and what becomes of a Prefect API that refuses, as one behind a proxy does."""
 
 import threading
+from datetime import date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from uuid import uuid4
 
 import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Late, Paused, Pending, Running, Scheduled
 
+from flows.backfill_plan import RunState, attempt_key
 from flows.named_server import NoPrefectApiError
-from flows.night_runs import check_api, look_up
+from flows.night_runs import PAGE, SOON, check_api, look_up, night_run, read_runs, run_state
+from ssdnet_core.config import Config
+from tests.flows.flow_runs import DUE, LINE, RunsApi, flow_run, serving
+
+DAY = date(2026, 11, 22)
+LATER = timedelta(hours=3)
 
 
 @pytest.fixture
@@ -58,3 +66,103 @@ def test_an_address_of_something_else_is_not_taken_for_an_api(refusing):
 def test_a_request_that_is_refused_for_itself_is_not_asked_again(refusing):
     with pytest.raises(httpx.HTTPStatusError):
         look_up([uuid4()])
+
+
+@pytest.mark.parametrize(
+    ("state", "stands"),
+    [
+        (Completed(), RunState.COMPLETED),
+        (Completed(name="NoImages"), RunState.COMPLETED),
+        (Failed(), RunState.FAILED),
+        (Crashed(), RunState.FAILED),
+        (Cancelled(), RunState.FAILED),
+        (Cancelling(), RunState.RUNNING),
+        (Pending(), RunState.RUNNING),
+        (Running(), RunState.RUNNING),
+        (Paused(), RunState.RUNNING),
+        (Late(scheduled_time=DUE), RunState.RUNNING),
+    ],
+)
+def test_a_run_is_under_way_until_it_has_ended(state, stands):
+    for by_schedule in (False, True):
+        run = flow_run(state, auto_scheduled=by_schedule)
+        assert run_state(run, start=DUE, now=DUE + LATER) is stands
+
+
+@pytest.mark.parametrize(
+    ("by_schedule", "before", "stands"),
+    [
+        (True, LATER, RunState.SCHEDULED),
+        (True, SOON + timedelta(seconds=1), RunState.SCHEDULED),
+        (True, SOON, RunState.RUNNING),
+        (True, timedelta(seconds=1), RunState.RUNNING),
+        (True, -LATER, RunState.RUNNING),
+        (False, LATER, RunState.RUNNING),  # somebody's own, or that of another backfill
+    ],
+)
+def test_only_a_run_that_its_schedule_starts_later_than_soon_is_left_to_it(by_schedule, before, stands):
+    run = flow_run(Scheduled(scheduled_time=DUE), auto_scheduled=by_schedule)
+    assert run_state(run, start=DUE, now=DUE - before) is stands
+
+
+def test_a_run_is_of_the_day_that_it_names_or_else_of_the_day_before_its_start_at_the_site():
+    assert night_run(flow_run(), LINE, now=DUE).day == DAY
+    late = datetime(2026, 11, 22, 23, 30, tzinfo=DUE.tzinfo)
+    assert night_run(flow_run(due=late), LINE, now=DUE).day == DAY, "00:30 in Madrid, on the 23rd"
+    assert night_run(flow_run(due=late, timezone=None), LINE, now=DUE).day == DAY - timedelta(days=1)
+    for day in ("2026-11-01", "2026-11-01T00:00:00"):
+        assert night_run(flow_run(day=day), LINE, now=DUE).day == date(2026, 11, 1)
+
+
+def test_a_run_has_the_settings_that_it_was_given_and_the_attempt_of_its_key():
+    other = Config().updated({"seed": 1})
+    key = attempt_key(LINE.deployment, DAY, other.fingerprint(), 3)
+    run = flow_run(Failed(), config={"seed": 1}, idempotency_key=key)
+    night = night_run(run, LINE, now=DUE)
+    assert (night.id, night.fingerprint, night.state, night.attempt) == (
+        run.id,
+        other.fingerprint(),
+        RunState.FAILED,
+        3,
+    )
+    plain = night_run(flow_run(), LINE, now=DUE)
+    assert (plain.fingerprint, plain.attempt) == (Config().fingerprint(), 0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"day": "yesterday"}, {"config": {"seeed": 1}}, {"timezone": "Europe/Atlantis"}, {"results": ""}]
+)
+def test_a_run_with_settings_that_are_none_tells_nothing_of_any_night(wrong):
+    assert night_run(flow_run(Failed(), **wrong), LINE, now=DUE) is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"results": "s3://trial"}, {"images": "s3://images/copy"}, {"line": "line-2"}, {"results": "/results"}]
+)
+def test_a_custom_run_of_another_line_images_or_results_is_elsewhere(changes):
+    assert night_run(flow_run(day="2026-11-22", **changes), LINE, now=DUE).elsewhere
+
+
+@pytest.mark.parametrize("changes", [{}, {"day": "2026-11-22"}, {"results": "s3://results/"}, {"masks": "s3://masks"}])
+def test_a_run_with_the_deployments_own_addresses_is_not(changes):
+    assert not night_run(flow_run(**changes), LINE, now=DUE).elsewhere
+
+
+def test_all_runs_of_a_line_are_read_oldest_first_however_many_pages_they_fill():
+    count = 2 * PAGE + 1
+    runs = [flow_run(Completed(), due=DUE - timedelta(hours=number)) for number in range(count)]
+    with serving(RunsApi(runs)) as api:
+        found = read_runs(LINE, start=DAY)
+    assert [night.id for night in found] == [run.id for run in reversed(runs)]
+    assert [asked["offset"] for asked in api.asked] == [0, PAGE, 2 * PAGE]
+
+
+def test_runs_are_asked_for_of_this_line_and_from_the_day_on_until_what_is_due_soon():
+    with serving(RunsApi([flow_run(), flow_run(day="yesterday")])) as api:
+        assert len(read_runs(LINE, start=DAY)) == 1
+    [asked] = [asked["flow_runs"] for asked in api.asked]
+    assert asked["deployment_id"]["any_"] == [str(LINE.id)]
+    span = {name: datetime.fromisoformat(value) for name, value in asked["expected_start_time"].items()}
+    for zone in (timedelta(hours=-12), timedelta(hours=14)):
+        assert span["after_"] <= datetime(2026, 11, 23, tzinfo=DUE.tzinfo) - zone
+    assert span["before_"] >= datetime.now(DUE.tzinfo) + timedelta(days=1)

@@ -1,0 +1,99 @@
+"""Flow runs of a line, and a Prefect API that knows them and no more; over real HTTP connections."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+from uuid import uuid4
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Running
+
+from flows.night_runs import Line
+from ssdnet_core.config import Config
+
+LINE = Line(
+    deployment="nightly/line-1",
+    id=uuid4(),
+    name="line-1",
+    images="s3://images",
+    results="s3://results",
+    timezone="Europe/Madrid",
+    config=Config(),
+    pool="inspection",
+    limit=1,
+)
+DUE = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+"""03:00 in Madrid: the run of the 22nd."""
+
+
+def flow_run(state: State[Any] | None = None, *, due: datetime = DUE, **changes: Any) -> FlowRun:
+    """Return a run of a line's deployment; changes are those of its parameters, or fields of its own."""
+    own = {name: changes.pop(name) for name in ("auto_scheduled", "idempotency_key") if name in changes}
+    places = {"line": LINE.name, "images": LINE.images, "results": LINE.results, "timezone": LINE.timezone}
+    return FlowRun(
+        id=uuid4(),
+        flow_id=uuid4(),
+        deployment_id=LINE.id,
+        parameters={**places, **changes},
+        expected_start_time=due,
+        state=state or Running(),
+        **own,
+    )
+
+
+@dataclass
+class RunsApi:
+    """What the server knows, how many requests it refuses before it answers again, and what it was asked."""
+
+    runs: list[FlowRun]
+    away: int = 0
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def serving(api: RunsApi) -> Iterator[RunsApi]:
+    """Have Prefect's clients in the block ask this server."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self._answer(404, None)  # As a server does that knows no CSRF tokens.
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if api.away:
+                api.away -= 1
+                self._answer(503, None)
+                return
+            api.asked.append(body)
+            page = api.runs[body["offset"] : body["offset"] + body["limit"]]
+            self._answer(200, [run.model_dump(mode="json") for run in page])
+
+        def _answer(self, status, content):
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}/api"
+    try:
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}):
+            yield api
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
