@@ -13,6 +13,8 @@ from infra.local.errors import LocalStackError
 from infra.local.processes import end_all, marked
 
 STOP_TIMEOUT = 180.0
+PROBED = 0.5
+"""Seconds in which whoever only looks whether a home is held has looked."""
 
 
 @contextmanager
@@ -32,7 +34,7 @@ def held(home: Path) -> Iterator[None]:
             f"cannot keep the stack's state in {home} ({error.strerror}): choose another folder with --home"
         ) from error
     with opened as file:
-        if not _locked(file):
+        if not _locked(file, fcntl.LOCK_EX, within=PROBED):
             raise LocalStackError(
                 f"{home} is up, by process {_pid_file(home).read_text()}: `ssdnet down --home {home}` stops it; "
                 "another --home, with other ports, is another stack"
@@ -68,15 +70,24 @@ def _holder(home: Path) -> int | None:
     if not _pid_file(home).exists():
         return None
     with _pid_file(home).open() as file:
-        return None if _locked(file) else int(file.read())
+        # Shared, so that of two who look at once none takes the other for the holder.
+        if _locked(file, fcntl.LOCK_SH):
+            return None
+        # One that is just starting has not said yet who it is.
+        return int(file.read() or 0) or None
 
 
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _locked(file: IO[str], kind: int, *, within: float = 0.0) -> bool:
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def _pid_file(home: Path) -> Path:

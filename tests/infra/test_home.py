@@ -1,11 +1,13 @@
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from infra.local.errors import LocalStackError
-from infra.local.home import held, stop
+from infra.local.home import PROBED, held, stop
 from tests.conftest import wait_for
 
 HOLD = """
@@ -56,3 +58,19 @@ def test_a_home_that_cannot_be_made_is_named_with_its_option(tmp_path, below):
     home = tmp_path / "file" / below
     with pytest.raises(LocalStackError, match=f"{home}.*--home"), held(home):
         pass
+
+
+def test_a_home_whose_holder_has_not_said_yet_who_it_is_has_nothing_to_stop(holder, tmp_path):
+    os.truncate(tmp_path / "up.pid", 0)
+    assert not stop(tmp_path)
+    assert holder.poll() is None
+
+
+def test_who_only_looks_whether_a_home_is_held_hinders_nobody(tmp_path):
+    (tmp_path / "up.pid").write_text("99999999")  # Of no process.
+    with (tmp_path / "up.pid").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not stop(tmp_path), "nor another who looks"
+        threading.Timer(PROBED / 5, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        with held(tmp_path):
+            assert (tmp_path / "up.pid").read_text() == str(os.getpid())
