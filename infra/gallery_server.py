@@ -105,6 +105,8 @@ class GalleryHandler(BaseHTTPRequestHandler):
     """Answers GET and HEAD for pages and pictures, and for a list of them at ``/``."""
 
     protocol_version = "HTTP/1.1"
+    timeout = 60.0
+    """Seconds: a browser keeps its connection open, and each takes a thread."""
 
     def __init__(self, *connection: object, results: Storage, hosts: tuple[str, ...]) -> None:
         self._results, self._hosts = results, hosts

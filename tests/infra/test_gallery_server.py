@@ -1,6 +1,7 @@
 """What the gallery server hands out, and what it does not, over real HTTP connections."""
 
 import http.client
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from s3fs import S3FileSystem
 
-from infra.gallery_server import gallery_server, page_key
+from infra.gallery_server import GalleryHandler, gallery_server, page_key
 from tasks.storage import Storage
 from tests.conftest import free_port
 
@@ -84,6 +85,17 @@ def test_the_front_page_links_to_trends_and_finished_batches_only_with_names_esc
 def test_before_the_first_batch_the_front_page_says_so(tmp_path):
     with serving(Storage(str(tmp_path / "results"))) as port:
         assert "None yet" in asked(port, "/")[2]
+
+
+def test_a_connection_on_which_nothing_is_asked_any_more_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(GalleryHandler, "timeout", GalleryHandler.timeout / 300)
+    with (
+        serving(Storage(str(tmp_path))) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as kept,
+        kept.makefile("rb") as answers,
+    ):
+        kept.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answers.read().endswith(b"ok"), "all there is until the server closes it"
 
 
 @pytest.fixture
