@@ -37,6 +37,7 @@ def test_a_start_at_three_in_the_morning_always_gives_the_day_before(day, zone):
         (22, timedelta(hours=8), True),  # it waited for a worker
         (21, timedelta(0), False),
         (23, timedelta(0), False),  # a custom run of today, whose night has not been yet
+        (22, timedelta(hours=30), False),  # the next run has been due for six hours
         (22, timedelta(days=3), False),  # three later runs wait for a worker, too
     ],
 )

@@ -1,0 +1,109 @@
+"""How long a backfill goes on watching while the server or the storage is away; by a clock of its own."""
+
+import logging
+from dataclasses import replace
+from datetime import date
+from types import SimpleNamespace
+
+import pytest
+from prefect.states import Completed, Running
+
+from flows import backfill as flow
+from flows.backfill import POLL_SECONDS, carry_out
+from flows.backfill_plan import NightState, PlannedNight
+from flows.backfill_survey import BackfillPlan
+from flows.named_server import NoPrefectApiError
+from tasks.nights import Night
+from tasks.seal import Seal
+from tasks.storage import StorageError
+from tests.flows.flow_runs import LINE, RunsApi, flow_run, serving
+
+NIGHT = Night("line-1", date(2026, 11, 22))
+FINGERPRINT = LINE.config.fingerprint()
+SEAL = Seal(NIGHT.batch, FINGERPRINT, images=2, inspected=2, failed=0, defective=0, digest="")
+PATIENCE = 20.0
+TRIES = int(PATIENCE / (2 * POLL_SECONDS))
+"""Questions without an answer until patience is over: one waits before each, and after it."""
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes only in sleep; calls ``wakes`` after each."""
+    clock = SimpleNamespace(now=0.0, wakes=lambda: None, monotonic=lambda: clock.now)
+
+    def sleep(seconds):
+        clock.now += seconds
+        assert clock.now < 10 * PATIENCE, "it waits for ever"
+        clock.wakes()
+
+    clock.sleep = sleep
+    monkeypatch.setattr(flow, "time", clock)
+    monkeypatch.setattr(flow, "PATIENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
+    return clock
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A folder of results in which the night is sealed."""
+    (tmp_path / NIGHT.batch).mkdir()
+    (tmp_path / NIGHT.batch / "seal.json").write_bytes(SEAL.to_json())
+    return tmp_path
+
+
+def watched(run, results):
+    """The outcome of a plan that waits for one run."""
+    line = replace(LINE, results=str(results))
+    night = PlannedNight(line.deployment, NIGHT, FINGERPRINT, 2, NightState.RUNNING, run=run.id)
+    plan = BackfillPlan({line.deployment: line}, {line.deployment: line.config}, (night,))
+    [outcome] = carry_out(plan, at_most=1, force=False)
+    return outcome
+
+
+def test_a_server_that_comes_back_in_time_costs_no_night(clock, results):
+    run = flow_run(Completed())
+    with serving(RunsApi([run], away=TRIES - 1)):
+        assert watched(run, results).seal == SEAL
+    assert 0.5 * PATIENCE < clock.now < PATIENCE
+
+
+def test_a_server_that_stays_away_ends_the_watch_after_a_while(clock, results):
+    run = flow_run(Completed())
+    with serving(RunsApi([run], away=10 * TRIES)), pytest.raises(NoPrefectApiError, match="answers 503"):
+        watched(run, results)
+    assert PATIENCE < clock.now < 1.5 * PATIENCE
+
+
+def test_patience_begins_anew_with_each_answer(clock, results):
+    run = flow_run(Running())
+    with serving(RunsApi([run], away=TRIES - 1)) as api:
+
+        def away_again_after_an_answer():
+            if api.asked and api.runs == [run]:
+                api.away, api.runs = TRIES - 1, [run.model_copy(update={"state": Completed()})]
+
+        clock.wakes = away_again_after_an_answer
+        assert watched(run, results).state is NightState.SEALED
+    assert clock.now > 1.2 * PATIENCE
+
+
+@pytest.mark.parametrize("away", [0.5, 2])
+def test_a_storage_that_is_away_is_waited_for_as_long(clock, results, away):
+    run, seal = flow_run(Completed()), results / NIGHT.batch / "seal.json"
+    content = seal.read_bytes()
+    seal.unlink()
+    seal.mkdir()  # Which cannot be read.
+
+    def comes_back():
+        if clock.now >= away * PATIENCE and seal.is_dir():
+            seal.rmdir()
+            seal.write_bytes(content)
+
+    clock.wakes = comes_back
+    with serving(RunsApi([run])):
+        if away < 1:
+            assert watched(run, results).seal == SEAL
+        else:
+            with pytest.raises(StorageError, match="cannot read"):
+                watched(run, results)
+            assert PATIENCE < clock.now < 1.5 * PATIENCE
