@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any, Literal
@@ -106,37 +106,56 @@ def lines(results: Storage) -> list[str]:
     return sorted({night.line for name in results.folders() if (night := night_of(name))})
 
 
-def read_nights(results: Storage, line: str, *, anew: Collection[str] | Literal["all"] = ()) -> list[NightFigures]:
+def read_nights(
+    results: Storage,
+    line: str,
+    *,
+    anew: Collection[str] | Literal["all"] = (),
+    known: Iterable[NightFigures] = (),
+) -> list[NightFigures]:
     """Return the figures of all sealed nights of a line, in their order.
 
     Figures that are missing, or of another seal than the batch now has, are made from the batch's store and kept there.
+    A night whose seal the store does not give, as of a batch that was archived, stays as it is known, with a warning.
 
     Parameters
     ----------
     anew
         Batches whose figures are made again, or all: their metrics came after their seal.
+    known
+        Nights as an earlier call returned them.
 
     Raises
     ------
     StorageError
-        If the results cannot be listed, or a seal that is there not be read.
+        If the results cannot be listed, or the seal of a batch that ``anew`` names is there and cannot be read.
     """
     nights = {name: night for name in results.folders() if (night := night_of(name)) and night.line == line}
     seals = results.read_many(f"{name}/{SEAL}" for name in nights)
     kept = results.read_many(f"{name}/{TREND}" for name in nights)
-    figures = []
+    known_by_batch = {night.batch: night for night in known}
+    figures: list[NightFigures] = []
     for name, night in nights.items():
         content, folder = seals[f"{name}/{SEAL}"], results.below(name)
         if isinstance(content, MissingObjectError):
             continue  # Not sealed, or its seal was broken since the listing: no night yet.
         if isinstance(content, StorageError):
-            raise content
+            if anew != "all" and name in anew:
+                raise content
+            figures += _as_known(folder, _parsed(kept[f"{name}/{TREND}"]) or known_by_batch.get(name), content)
+            continue
         seal = parse_seal(content, folder)
         if seal is None:
             continue
         stored = None if anew == "all" or name in anew else _parsed(kept[f"{name}/{TREND}"])
         figures.append(stored if stored and stored.digest == seal.digest else _kept(folder, night, seal))
     return sorted(figures, key=lambda night: (night.day, night.batch))
+
+
+def _as_known(folder: Storage, known: NightFigures | None, error: StorageError) -> list[NightFigures]:
+    stays = "stays in the trends as it was known" if known else "is left out of the trends until its seal can be read"
+    _log.warning("%s %s: %s", folder.address, stays, error)
+    return [known] if known else []
 
 
 def _kept(folder: Storage, night: Night, seal: Seal) -> NightFigures:

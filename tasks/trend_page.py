@@ -13,7 +13,7 @@ from tasks.departure import LEAST, TRAILING
 from tasks.night_figures import MEASURED, lines, read_nights
 from tasks.report import PAGE as GALLERY
 from tasks.storage import Storage
-from tasks.trends import TRENDS, TrendRow, compare_nights, remarks, write_table
+from tasks.trends import TRENDS, TrendRow, compare_nights, read_table, remarks, write_table
 
 MOST_NIGHTS = 366
 """The plots show so many; the table has all."""
@@ -53,7 +53,7 @@ def write_trends(results: Storage, line: str, *, anew: Collection[str] | Literal
     NoNightsError
         If there is no sealed night.
     """
-    nights = read_nights(results, line, anew=anew)
+    nights = read_nights(results, line, anew=anew, known=read_table(results, line))
     if not nights:
         raise NoNightsError(
             f"{results.address} holds no sealed night of line {line!r}: batches of a line are named {line}-YYYY-MM-DD"
@@ -62,7 +62,7 @@ def write_trends(results: Storage, line: str, *, anew: Collection[str] | Literal
         rows = compare_nights(nights)
         write_table(results, line, rows)
         results.write(f"{TRENDS}/{line}.html", draw_page(line, rows).encode())
-        written, nights = nights, read_nights(results, line)
+        written, nights = nights, read_nights(results, line, known=nights)
         if nights == written:
             break
     return Trends(

@@ -1,7 +1,7 @@
 """The table of a line: the figures of each night, and whether it departs from the nights before it.
 
 ``RESULTS/trends/LINE.parquet`` is nothing but a collection of what the batches keep (:mod:`tasks.night_figures`). It
-can be deleted and is made again; removing a batch's folder removes its row.
+can be deleted and is made again, but for nights that were archived; removing a batch's folder removes its row.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from tasks.departure import LEAST, TRAILING, Departure, quantile_departure, rate_departure
 from tasks.night_figures import SCORE_PROBABILITIES, NightFigures
-from tasks.storage import Storage
+from tasks.storage import MissingObjectError, Storage
 
 TRENDS = "trends"
 COMPARED = ("score_q25", "score_q50", "score_q75")
@@ -111,6 +111,26 @@ def write_table(results: Storage, line: str, rows: Iterable[TrendRow]) -> None:
     buffer = pa.BufferOutputStream()
     parquet.write_table(table_of(rows), buffer)
     results.write(f"{TRENDS}/{line}.parquet", buffer.getvalue().to_pybytes())
+
+
+def read_table(results: Storage, line: str) -> list[NightFigures]:
+    """Return the nights of a line's table; none if there is no table, or a damaged one, or one of another version.
+
+    Raises
+    ------
+    StorageError
+        If the store does not give a table that it has.
+    """
+    try:
+        content = results.read(f"{TRENDS}/{line}.parquet")
+    except MissingObjectError:
+        return []
+    try:
+        table = parquet.read_table(pa.BufferReader(content))
+        return [NightFigures(**row) for row in table.select([field.name for field in fields(NightFigures)]).to_pylist()]
+    # Of a damaged file, Parquet raises an OSError as well.
+    except (pa.ArrowException, OSError, LookupError, TypeError):
+        return []  # Written anew in a moment.
 
 
 def _number(night: NightFigures, name: str) -> float:

@@ -16,6 +16,7 @@ from tasks.records import ImageRecord, failure
 from tasks.seal import make_seal, read_seal, set_seal
 from tasks.storage import Storage, StorageError
 from tasks.trend_page import write_trends
+from tasks.trends import read_table
 from tests.tasks.made_nights import FIRST, figures, write_sealed
 
 
@@ -129,15 +130,45 @@ def test_lines_do_not_mix(results):
     assert len(read_nights(results, "line-1")) == 1
 
 
-def test_a_seal_that_cannot_be_read_is_an_error_and_not_a_night_less(results):
+def archive(results, night, name):
+    """Let an object be there without being given, as in an archive, or without permission; root is not refused it."""
+    path = Path(results.path(f"{night.batch}/{name}"))
+    path.unlink()
+    path.symlink_to(name)
+
+
+def test_a_seal_that_cannot_be_read_is_an_error_to_the_run_that_made_it(results):
     for night in (0, 1):
         write_sealed(results, figures(night))
-    seal = Path(results.path(f"{figures(1).batch}/seal.json"))
-    seal.unlink()
-    # A seal without permission answers likewise, but not to root.
-    seal.symlink_to("seal.json")
+    archive(results, figures(1), "seal.json")
     with pytest.raises(StorageError, match=f"cannot read {figures(1).batch}/seal.json: "):
-        read_nights(results, "line-1")
+        read_nights(results, "line-1", anew={figures(1).batch})
+
+
+@pytest.mark.parametrize("anew", ["all", {figures(2).batch}])
+@pytest.mark.parametrize("archived", [["seal.json"], ["seal.json", "trend.json"]])
+def test_a_night_that_was_archived_keeps_its_row_with_a_warning(results, caplog, archived, anew):
+    for night in (0, 1):
+        write_sealed(results, figures(night))
+    before = [row.figures for row in write_trends(results, "line-1").rows]
+    for name in archived:
+        archive(results, figures(0), name)
+    last = write_batch(results, figures(2).batch, scores=[3.0, 0.0])
+    first, _, new = (row.figures for row in write_trends(results, "line-1", anew=anew).rows)
+    assert (first, new.digest) == (before[0], read_seal(last).digest)
+    address = results.below(first.batch).address
+    assert f"{address} stays in the trends as it was known: cannot read {first.batch}/seal.json" in caplog.text
+    assert [night.day for night in read_table(results, "line-1")] == [figures(number).day for number in range(3)]
+
+
+def test_an_archived_night_that_nobody_knows_is_left_out_with_a_warning(results, caplog):
+    for night in (0, 1):
+        write_sealed(results, figures(night))
+    for name in ("seal.json", "trend.json"):
+        archive(results, figures(0), name)
+    assert [row.figures for row in write_trends(results, "line-1").rows] == [figures(1)]
+    address = results.below(figures(0).batch).address
+    assert f"{address} is left out of the trends until its seal can be read: cannot read" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from tasks.seal import read_seal
 from tasks.storage import Storage
 from tasks.trend_page import NoNightsError, write_all_trends, write_trends
-from tasks.trends import compare_nights, remarks
+from tasks.trends import compare_nights, read_table, remarks
 from tests.tasks.made_nights import FIRST, figures, nights, write_sealed
 
 
@@ -96,6 +97,18 @@ def test_nights_that_finish_at_once_lose_no_row(results):
     with ThreadPoolExecutor(len(later)) as pool:
         list(pool.map(finish, later))
     assert len(parquet.read_table(f"{results.address}/trends/line-1.parquet")) == 11
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1" + 20 * b"\xff" + b"\x14\0\0\0PAR1", None])
+def test_a_table_that_is_damaged_or_of_another_version_is_written_anew(results, content):
+    write_sealed(results, figures(0))
+    if content is None:
+        buffer = pa.BufferOutputStream()
+        parquet.write_table(pa.table({"night": [1]}), buffer)
+        content = buffer.getvalue().to_pybytes()
+    results.write("trends/line-1.parquet", content)
+    write_trends(results, "line-1")
+    assert read_table(results, "line-1") == [figures(0)]
 
 
 def test_a_year_of_nights_is_read_from_their_small_objects_alone(results):
