@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from pyarrow import parquet
@@ -16,7 +17,7 @@ REGIONS = tuple(Region(i, i, i + 5, i + 5, 25, 11.0 + i, (i + 2.0, i + 2.0)) for
 RECORDS = {
     0: ImageRecord(0, "0.png", "", "f", "inspected", score=4.0, defective=True, regions=REGIONS, seconds=2.0),
     1: ImageRecord(1, "1.png", "", "f", "inspected", score=0.0, seconds=3.0),
-    2: failure(ENTRIES[2], "broken", fingerprint="f", lasting=True),
+    2: replace(failure(ENTRIES[2], "broken", fingerprint="f", lasting=True), seconds=7.0),
 }
 
 

@@ -101,6 +101,13 @@ def test_another_input_of_the_same_name_is_refused_with_both_inputs(tmp_path):
         open_batch(results, manifest(source="/other"))
 
 
+def test_another_pattern_of_the_same_name_is_refused_with_both_patterns(tmp_path):
+    results = Storage(str(tmp_path))
+    open_batch(results, replace(manifest(), pattern="*.png"))
+    with pytest.raises(BatchConflictError, match=r"/in \*\.png, not from /in \*\.jpg.*--batch"):
+        open_batch(results, replace(manifest(), pattern="*.jpg"))
+
+
 @pytest.mark.parametrize("content", [b"", b'{"batch": "n", ', b"{}", b"\xff", b"[]"])
 def test_a_damaged_manifest_is_named_with_what_to_do(tmp_path, content):
     folder = open_batch(Storage(str(tmp_path)), manifest())

@@ -31,6 +31,12 @@ def test_a_value_is_flagged_exactly_beyond_the_bounds(trailing, value, least_sca
         assert result.flagged == (not result.lowest <= value <= result.highest)
 
 
+@pytest.mark.parametrize("value", [3.1, -3.1])
+def test_three_standard_deviations_are_the_limit(value):
+    assert departure(value, [0.0] * 7, least_scale=1.0).flagged
+    assert not departure(value / 3.1 * 2.9, [0.0] * 7, least_scale=1.0).flagged
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(50, 500)), min_size=7, max_size=28))
 def test_the_bounds_of_a_rate_are_rates_and_in_order(trailing):
     result = rate_departure((5, 200), trailing)

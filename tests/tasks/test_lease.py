@@ -14,7 +14,8 @@ import pytest
 
 from tasks import lease as leases
 from tasks.lease import STALE_AFTER, BatchBusyError, LeaseHolder, LeaseLostError, hold_batch
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageError
+from tests.conftest import wait_for
 
 
 @pytest.fixture
@@ -159,6 +160,20 @@ def test_a_run_whose_clock_is_another_is_trusted_as_long_as_it_renews_and_no_lon
         pass
 
 
+def test_a_run_whose_clock_is_another_is_watched_for_longer_than_it_takes_to_renew(folder, monkeypatch):
+    monkeypatch.setattr(leases, "RENEWED_EVERY", 0.5)
+
+    def renew() -> None:
+        put(folder, 1, elsewhere(renewed=time.time() - 3600))
+
+    renew()
+    renewal = threading.Timer(leases.RENEWED_EVERY, renew)
+    renewal.start()
+    with pytest.raises(BatchBusyError, match="another-host"):
+        hold_batch(folder).__enter__()
+    renewal.join()
+
+
 def test_of_many_that_take_over_one_gets_the_batch(folder):
     put(folder, 1, elsewhere(released=True))
     held, barrier = [], threading.Barrier(6)
@@ -189,3 +204,46 @@ def test_a_held_lease_is_renewed(folder):
         first = json.loads(folder.read("leases/000001.json"))["renewed"]
         time.sleep(0.5)
         assert json.loads(folder.read("leases/000001.json"))["renewed"] > first
+
+
+def renewed(folder: Storage) -> float:
+    return json.loads(folder.read("leases/000001.json"))["renewed"]
+
+
+def test_a_lease_is_renewed_again_once_the_storage_is_back(folder):
+    store, there = Path(folder.path("store")), Path(folder.path("leases"))
+    store.mkdir()
+    there.symlink_to(store)
+
+    def lead_to(target: Path) -> None:
+        link = Path(folder.path("link"))
+        link.symlink_to(target)
+        link.replace(there)
+
+    with hold_batch(folder):
+        lead_to(there)
+        with pytest.raises(StorageError):
+            folder.read("leases/000001.json")
+        time.sleep(0.5)
+        lead_to(store)
+        back = time.time()
+        wait_for(lambda: renewed(folder) > back, what="a renewal", timeout=5)
+
+
+def test_a_run_that_was_taken_over_renews_and_releases_its_lease_no_more(folder):
+    with hold_batch(folder):
+        put(folder, 2, elsewhere())
+        time.sleep(0.5)
+        last = folder.read("leases/000001.json")
+        time.sleep(0.5)
+        assert folder.read("leases/000001.json") == last
+    assert folder.read("leases/000001.json") == last
+
+
+def test_a_batch_that_was_lost_stays_lost(folder):
+    with hold_batch(folder) as lease:
+        put(folder, 2, elsewhere())
+        for _ in range(2):
+            with pytest.raises(LeaseLostError):
+                lease.check()
+            folder.delete("leases/000002.json")

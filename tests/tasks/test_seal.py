@@ -37,8 +37,14 @@ def test_the_digest_tells_results_and_not_circumstances():
     digest = make_seal(MANIFEST, RECORDS).digest
     slower = {index: replace(record, seconds=9.0, device="cuda", etag="x") for index, record in RECORDS.items()}
     assert make_seal(MANIFEST, slower).digest == digest
-    for change in ({"map_digest": "c"}, {"defective": False}, {"score": 3.1}, {"key": "other"}):
+    for change in ({"map_digest": "c"}, {"defective": False}, {"score": 3.1}, {"key": "other"}, {"status": "failed"}):
         assert make_seal(MANIFEST, {**RECORDS, 0: replace(RECORDS[0], **change)}).digest != digest
+
+
+def test_the_digest_does_not_tell_in_which_order_the_images_came():
+    later = replace(MANIFEST, entries=tuple(replace(entry, index=2 - entry.index) for entry in ENTRIES[::-1]))
+    records = {2 - index: replace(record, index=2 - index) for index, record in RECORDS.items()}
+    assert make_seal(later, records).digest == make_seal(MANIFEST, RECORDS).digest
 
 
 def test_a_missing_record_cannot_be_sealed():

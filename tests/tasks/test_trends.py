@@ -8,10 +8,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+import tasks.trend_page
+from tasks.departure import TRAILING
 from tasks.seal import read_seal
 from tasks.storage import Storage
 from tasks.trend_page import NoNightsError, write_all_trends, write_trends
-from tasks.trends import compare_nights, read_table, remarks
+from tasks.trends import compare_nights, read_table, remarks, write_table
 from tests.tasks.made_nights import FIRST, figures, nights, write_sealed
 
 
@@ -37,6 +39,18 @@ def test_a_jump_says_what_was_to_be_expected():
 def test_a_fall_is_as_remarkable_as_a_rise():
     before = [replace(night, defective=200 + night.defective) for night in nights(10)]
     assert compare_nights([*before, figures(10, defective=0)])[-1].jump
+
+
+def test_nights_of_more_than_four_weeks_ago_are_no_yardstick():
+    before = [replace(night, defective=200 + night.defective) for night in nights(60)]
+    month = [figures(60 + number, defective=10 + number % 5) for number in range(TRAILING)]
+    assert compare_nights([*before, *month, figures(60 + TRAILING, defective=200)])[-1].jump
+
+
+def test_a_night_of_few_images_is_granted_what_chance_does_to_its_scores():
+    few, many = (figures(10, defective=0, inspected=count, median=0.1) for count in (4, 420))
+    assert not compare_nights([*nights(10), few])[-1].drift
+    assert compare_nights([*nights(10), many])[-1].drift
 
 
 def test_changed_settings_begin_anew():
@@ -109,6 +123,18 @@ def test_a_table_that_is_damaged_or_of_another_version_is_written_anew(results, 
     results.write("trends/line-1.parquet", content)
     write_trends(results, "line-1")
     assert read_table(results, "line-1") == [figures(0)]
+
+
+def test_a_night_that_is_sealed_while_the_table_is_written_is_in_the_table(results, monkeypatch):
+    write_sealed(results, figures(0))
+
+    def write_beside_another(results, line, rows):
+        write_table(results, line, rows)
+        write_sealed(results, figures(1))
+
+    monkeypatch.setattr(tasks.trend_page, "write_table", write_beside_another)
+    trends = write_trends(results, "line-1")
+    assert [row.figures for row in trends.rows] == read_table(results, "line-1") == [figures(0), figures(1)]
 
 
 def test_a_year_of_nights_is_read_from_their_small_objects_alone(results):
