@@ -6,8 +6,7 @@ MOTO := .venv-moto
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MOTO_READY := $(MOTO)/.ready
-# Two at a time: many tests wait for servers to start; more of them would wait for one another.
-PYTEST = $(BIN)/python -m pytest -n 2
+PYTEST = $(BIN)/python -m pytest
 PIP := pip install --quiet --disable-pip-version-check
 
 .PHONY: help setup demo up down test test-slow test-ceph test-all lint format clean
@@ -45,10 +44,11 @@ down: $(READY)  ## Stop it from another shell
 	$(BIN)/ssdnet down
 
 test: $(READY)  ## Run the fast tests
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -n 2 -m 'not slow'
 
+# Three at a time on two cores: much of such a test is waiting for servers and workers to start and to end.
 test-slow: $(READY) $(MOTO_READY)  ## Run the tests that fit real sizes or start servers
-	SSDNET_REQUIRE_SERVERS=1 $(PYTEST) --dist loadfile -m slow
+	SSDNET_REQUIRE_SERVERS=1 $(PYTEST) -n 3 --dist loadfile -m slow
 
 test-ceph: $(READY) $(MOTO_READY)  ## Run the S3 policy's tests against Ceph; apt-get install ceph-mon ceph-osd radosgw
 	SSDNET_REQUIRE_CEPH=1 $(BIN)/python -m pytest tests/end_to_end/test_s3_policy.py
