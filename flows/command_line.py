@@ -3,6 +3,8 @@
 Nothing heavy is imported before a command needs it: ``ssdnet --help`` answers at once.
 """
 
+import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +92,7 @@ def evaluate(
 ) -> None:
     """Inspect labelled images and measure: AUROC, AUPRC, AUPRO, F1, hits and false alarms.
 
-    Exit status as for inspect.
+    Exit status as for inspect; 3 as well if images could not be measured.
     """
     config = read_config(preset, config_file, changes or [])
 
@@ -115,7 +117,8 @@ def evaluate(
     from flows.summary import print_measured
 
     print_measured(measured, as_json=as_json)
-    raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if measured.outcome.summary.failed else ExitCode.SEALED)
+    lacking = measured.outcome.summary.failed or measured.evaluation.unmeasured
+    raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if lacking else ExitCode.SEALED)
 
 
 @app.command()
@@ -289,4 +292,8 @@ def read_config(preset: str | None, config_file: Path | None, changes: list[str]
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file's name may have what the terminal's encoding has not.
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="ssdnet")

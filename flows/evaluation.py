@@ -60,17 +60,23 @@ def evaluate(
     if pattern:
         raise NothingToInspectError(f"{input}: evaluate takes the folder of a category or of several, not a pattern")
     with Workers(scheduler, workers=workers, device=config.device) as crew:
-        outcome = run_batch(
-            source,
-            Storage(results),
-            pattern=IMAGES_PATTERN,
-            batch=batch,
-            masks=Storage(masks) if masks is not None else None,
-            config=config,
-            crew=crew,
-            group=group,
-            retry_failed=retry_failed,
-        )
+        try:
+            outcome = run_batch(
+                source,
+                Storage(results),
+                pattern=IMAGES_PATTERN,
+                batch=batch,
+                masks=Storage(masks) if masks is not None else None,
+                config=config,
+                crew=crew,
+                group=group,
+                retry_failed=retry_failed,
+            )
+        except NothingToInspectError as error:
+            raise NothingToInspectError(
+                f"no test/DEFECT/IMAGE in {source.address}, nor in a folder of it: give a category's folder, which "
+                "has test/ and ground_truth/, or that of several categories"
+            ) from error
         observer().stage("measuring")
         evaluation = measure(crew, whole(outcome), source=source, truth=MvtecTruth(source))
         return MeasuredOutcome(outcome=outcome, evaluation=evaluation)

@@ -126,7 +126,7 @@ def run_batch(
 ) -> Outcome:
     """Bring one batch to its seal, inspecting only what is not inspected yet."""
     observer().stage("listing images")
-    name = check_batch_name(batch) if batch else batch_name(source.address, pattern)
+    name = check_batch_name(batch) if batch is not None else batch_name(source.address, pattern)
     wanted = Manifest(
         batch=name,
         input=source.address,

@@ -18,6 +18,7 @@ from tasks.records import ImageRecord, present_records
 from tasks.report import worst_first
 
 WORST = 10
+MOST_WARNINGS = 5
 
 
 def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
@@ -29,6 +30,8 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
     console.print(_worst(outcome))
     if outcome.summary.failed:
         console.print(_failures(outcome))
+    if outcome.summary.warned:
+        console.print(_warnings(outcome))
     console.print(_figures(outcome))
 
 
@@ -99,6 +102,17 @@ def _failures(outcome: Outcome) -> Table:
     return table
 
 
+def _warnings(outcome: Outcome) -> Table:
+    warned = [record for record in _present(outcome) if record.warnings]
+    shown = f": {MOST_WARNINGS} of {len(warned)}" if len(warned) > MOST_WARNINGS else ""
+    table = Table(title=f"Warnings{shown}")
+    for name in ("image", "warning"):
+        table.add_column(name, overflow="fold")
+    for record in warned[:MOST_WARNINGS]:
+        table.add_row(Text(record.key), Text("; ".join(record.warnings)))
+    return table
+
+
 def _failed(outcome: Outcome) -> list[ImageRecord]:
     return sorted((record for record in _present(outcome) if record.status == "failed"), key=lambda record: record.key)
 
@@ -108,7 +122,7 @@ def _present(outcome: Outcome) -> list[ImageRecord]:
 
 
 def _figures(outcome: Outcome) -> Table:
-    summary = outcome.summary
+    summary, masked = outcome.summary, sum(bool(entry.mask) for entry in outcome.manifest.present)
     table = Table(title=outcome.manifest.batch, show_header=False)
     rate = f" ({100 * summary.defect_rate:.1f} %)" if summary.inspected else ""
     each = f", {summary.fit_seconds / summary.inspected:.2f} s an image" if summary.inspected else ""
@@ -117,6 +131,7 @@ def _figures(outcome: Outcome) -> Table:
         ("defective", f"{summary.defective}{rate}"),
         ("not inspected", str(summary.failed)),
         *([("with warnings", f"{summary.warned}, listed in the gallery")] if summary.warned else []),
+        *([("with a mask", f"{masked} of {summary.images}, the others whole")] if outcome.manifest.masks else []),
         ("CPU time", f"{summary.fit_seconds:.1f} s{each}"),
         ("results", outcome.folder),
         ("gallery", outcome.report),

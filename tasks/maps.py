@@ -123,14 +123,11 @@ def write_map(folder: Storage, index: int, anomaly_map: npt.NDArray[np.float32])
         If it cannot be written.
     """
     stored = np.clip(anomaly_map, 0, np.finfo(np.float16).max).astype(np.float16)
-    try:
+    with _writing(folder, f"the map of image {index}"):
         array = _open_maps(folder, "r+")
         canvas = np.full(array.shape[1:], np.nan, dtype=np.float16)
         canvas[: stored.shape[0], : stored.shape[1]] = stored
         array[index] = canvas
-    except FAILURES as error:
-        address = f"{folder.address}/{MAPS}"
-        raise StorageError(f"cannot write the map of image {index} to {address}: {reason_of(error)}") from error
     return hashlib.sha256(stored.tobytes()).hexdigest()
 
 
@@ -180,33 +177,34 @@ def written_maps(folder: Storage) -> set[int]:
 
 
 def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, ImageRecord]) -> None:
-    """Write the coordinates and the per-image figures, each as one chunk, and consolidate the metadata."""
-    group = _open(folder, "r+")
-    _, height, width = _open_maps(folder, "r").shape
-    with warnings.catch_warnings():
-        # Strings and consolidated metadata have no place in the Zarr specification yet; zarr and xarray read both.
-        warnings.simplefilter("ignore", UnstableSpecificationWarning)
-        warnings.filterwarnings("ignore", message="Consolidated metadata", category=ZarrUserWarning)
-        keys = np.array([entry.key for entry in manifest.entries], dtype=np.dtypes.StringDType())
-        _write(group, "image", keys, ("image",), {"long_name": "object key below the input"})
-        for axis, length in (("y", height), ("x", width)):
-            attributes = {"long_name": f"working pixel along {axis}", "units": "pixels"}
-            _write(group, axis, np.arange(length, dtype=np.int32), (axis,), attributes)
-        rows = [_figures(records.get(entry.index), present=entry.present) for entry in manifest.entries]
-        for name, figure in FIGURES.items():
-            dtype: Any = np.dtypes.StringDType() if figure.dtype == "str" else np.dtype(figure.dtype)
-            values = np.array([row[name] for row in rows], dtype=dtype)
-            _write(group, name, values, ("image",), {"long_name": figure.long_name, **figure.attributes})
-        group.attrs.update(
-            {
-                "Conventions": "CF-1.11",
-                "title": f"SSDnet inspection of {manifest.batch}",
-                "source": manifest.input,
-                "fingerprint": manifest.fingerprint,
-                "configuration": manifest.config.model_dump_json(),
-            }
-        )
-        zarr.consolidate_metadata(group.store)
+    """Write the coordinates and the per-image figures, each as one chunk; a StorageError if that cannot be."""
+    with _writing(folder, "the figures"):
+        group = _open(folder, "r+")
+        _, height, width = _open_maps(folder, "r").shape
+        with warnings.catch_warnings():
+            # Strings and consolidated metadata have no place in the Zarr specification yet; zarr and xarray read both.
+            warnings.simplefilter("ignore", UnstableSpecificationWarning)
+            warnings.filterwarnings("ignore", message="Consolidated metadata", category=ZarrUserWarning)
+            keys = np.array([entry.key for entry in manifest.entries], dtype=np.dtypes.StringDType())
+            _write(group, "image", keys, ("image",), {"long_name": "object key below the input"})
+            for axis, length in (("y", height), ("x", width)):
+                attributes = {"long_name": f"working pixel along {axis}", "units": "pixels"}
+                _write(group, axis, np.arange(length, dtype=np.int32), (axis,), attributes)
+            rows = [_figures(records.get(entry.index), present=entry.present) for entry in manifest.entries]
+            for name, figure in FIGURES.items():
+                dtype: Any = np.dtypes.StringDType() if figure.dtype == "str" else np.dtype(figure.dtype)
+                values = np.array([row[name] for row in rows], dtype=dtype)
+                _write(group, name, values, ("image",), {"long_name": figure.long_name, **figure.attributes})
+            group.attrs.update(
+                {
+                    "Conventions": "CF-1.11",
+                    "title": f"SSDnet inspection of {manifest.batch}",
+                    "source": manifest.input,
+                    "fingerprint": manifest.fingerprint,
+                    "configuration": manifest.config.model_dump_json(),
+                }
+            )
+            zarr.consolidate_metadata(group.store)
 
 
 def read_figures(folder: Storage) -> dict[str, npt.NDArray[Any]]:
@@ -277,6 +275,16 @@ def _open(folder: Storage, mode: Literal["r", "r+", "a"]) -> zarr.Group:
     store = folder.below(MAPS)
     with _understood(store, advice="delete that object, and inspect again: it is written anew"):
         return zarr.open_group(store.address, mode=mode, use_consolidated=False, storage_options=store.options or None)
+
+
+@contextmanager
+def _writing(folder: Storage, what: str) -> Iterator[None]:
+    try:
+        yield
+    except DamagedBatchError:
+        raise
+    except FAILURES as error:
+        raise StorageError(f"cannot write {what} to {folder.address}/{MAPS}: {reason_of(error)}") from error
 
 
 @contextmanager

@@ -29,7 +29,7 @@ __all__ = [
     "require_size",
 ]
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp"})
 """Lower-case suffixes of the files worth opening; their format is told by content, never by name."""
 
 MAX_PIXELS = 400_000_000

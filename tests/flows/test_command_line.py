@@ -83,6 +83,15 @@ def test_wrong_usage_ends_with_status_2_and_names_what_is_wrong(ssdnet, tmp_path
     assert "Traceback" not in finished.stderr
 
 
+def test_a_name_that_the_terminals_encoding_has_not_is_escaped(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    finished = subprocess.run(
+        [sys.executable, "-m", "flows", "report", tmp_path / "e\u0301\u4e2d"], capture_output=True, check=False
+    )
+    assert finished.returncode == 1
+    assert b"e\\u0301\\u4e2d holds no batch" in finished.stderr
+
+
 def test_a_file_that_holds_no_settings_is_refused(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n- 2")
     with pytest.raises(InvalidConfigError, match=r"list\.yaml"):

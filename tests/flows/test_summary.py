@@ -156,9 +156,33 @@ def test_warnings_are_counted_and_those_of_each_image_are_in_the_json(outcome, c
     warned = replace(outcome, records=records, summary=summarise(outcome.manifest, records))
     assert outcome_tree(warned)["warnings"] == {"good.png": ("the image is constant",)}
     print_outcome(warned, as_json=False)
-    assert "1, listed in the gallery" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1, listed in the gallery" in said
+    assert "the image is constant" in said
     print_outcome(outcome, as_json=False)
     assert "with warnings" not in capsys.readouterr().out
+
+
+def test_of_many_warnings_the_first_are_printed_and_all_are_counted(outcome, capsys):
+    entries = tuple(ImageEntry(index, f"{index:02d}.png", "", 1) for index in range(20))
+    records = {e.index: ImageRecord(e.index, e.key, "", "f", "inspected", warnings=("dark",)) for e in entries}
+    manifest = replace(outcome.manifest, entries=entries)
+    many = replace(outcome, manifest=manifest, records=records, summary=summarise(manifest, records))
+    print_outcome(many, as_json=False)
+    said = capsys.readouterr().out
+    assert said.count("dark") == summary.MOST_WARNINGS
+    assert f"{summary.MOST_WARNINGS} of 20" in said
+    assert "20, listed in the gallery" in said
+
+
+def test_how_many_images_have_a_mask_is_told_where_masks_were_given(outcome, capsys):
+    print_outcome(outcome, as_json=False)
+    assert "with a mask" not in capsys.readouterr().out
+    entries = tuple(
+        replace(entry, mask="good.png") if entry.key == "good.png" else entry for entry in outcome.manifest.entries
+    )
+    print_outcome(replace(outcome, manifest=replace(outcome.manifest, masks="/masks", entries=entries)), as_json=False)
+    assert "1 of 2, the others whole" in capsys.readouterr().out
 
 
 def test_long_names_are_folded_and_not_cut(outcome, capsys, monkeypatch):

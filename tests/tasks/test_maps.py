@@ -11,7 +11,7 @@ from ssdnet_core.config import Config
 from tasks.batch import DamagedBatchError, ImageEntry, Manifest
 from tasks.maps import FIGURES, STATUSES, LostMapError, prepare_maps, read_map, write_figures, write_map, written_maps
 from tasks.records import ImageRecord, failure
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageError
 
 SHAPES = [(64, 64), (40, 90), (300, 512)]
 
@@ -223,3 +223,14 @@ def test_damaged_metadata_are_named_with_what_to_do(folder):
             with pytest.raises(DamagedBatchError, match=named):
                 call()
         shutil.rmtree(folder.path("maps.zarr"))
+
+
+def test_figures_that_cannot_be_written_are_an_error_that_names_where(folder, tmp_path):
+    manifest = manifest_of(SHAPES)
+    prepare_maps(folder, manifest)
+    records = {entry.index: record_of(entry) for entry in manifest.entries}
+    write_figures(folder, manifest, records)
+    shutil.rmtree(tmp_path / "maps.zarr" / "score")
+    (tmp_path / "maps.zarr" / "score").write_bytes(b"in the way")
+    with pytest.raises(StorageError, match=r"cannot write the figures to .*maps\.zarr: "):
+        write_figures(folder, manifest, records)
