@@ -34,7 +34,8 @@ STATUSES = ("pending", "inspected", "failed", "absent")
 MAP_ATTRIBUTES: dict[str, Any] = {
     "long_name": "anomaly map at working size",
     "units": "robust standard deviations of the image itself",
-    "description": "NaN beyond an image's working_height and working_width, and where there is no map.",
+    "description": "NaN beyond an image's working_height and working_width, and where there is no map. Pixels that do "
+    "not count (masked, in a frame or blank ground) have what lies around them: mask them before statistics.",
 }
 
 
