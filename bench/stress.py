@@ -1,6 +1,6 @@
 """What a night brings: the benchmark on degraded images.
 
-    python bench/stress.py DATA --out OUT [--every 3] [--only noise,missing]
+    python bench/stress.py DATA --out OUT [--every 3] [--only noise,missing] [--set leave_out_frame=false]
 
 DATA is a folder of categories in MVTec-AD layout. Each condition is put on every image, from a generator of the
 image's own. OUT gets stress.json (all figures of all images), stress.md (the table) and stress.png (what the
@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
-from ssdnet_core.config import Config
+from flows.settings import settings_from
 from ssdnet_core.errors import SsdnetError
 from tasks.cluster import Workers
 from tasks.storage import Storage
@@ -148,6 +148,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--categories", type=lambda text: text.split(","), default=(), help="only these, as carpet,tile"
     )
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a single setting; repeatable")
     parser.add_argument("--workers", type=int, default=CPU_COUNT, help="processes; by default one a core")
     options = parser.parse_args()
     if unknown := set(options.only) - set(CONDITIONS):
@@ -157,7 +158,8 @@ def _options() -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    source, store, config = Storage(str(options.data)), options.out / "stress.json", Config()
+    source, store = Storage(str(options.data)), options.out / "stress.json"
+    config = settings_from(None, None, options.set)
     known = json.loads(store.read_text())["conditions"] if store.exists() else {}
     keys = listed(source, every=options.every, categories=options.categories)
     draw_conditions(photograph(source, keys[0]), options.out / "stress.png")

@@ -57,6 +57,8 @@ def find_blank_ground(
     looked_at = seen[::step, ::step]
     ground, margin = np.zeros_like(looked_at), -(-margin // step)
     for places, value in _anchors(inside, seen):
+        if all(ground[place].all() for place in places):
+            continue  # Reached from another side.
         ground |= _reached(inside[::step, ::step], looked_at, places, value=value, margin=margin)
     if not ground.any():
         return None

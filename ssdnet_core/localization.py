@@ -190,9 +190,9 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
             "mask what is not the surface"
         )
     if not evidence.constant:
-        for share, extreme, remedy in zip(evidence.clipped, ("black", "white"), ("more", "less"), strict=True):
+        for share, extreme, remedy in zip(evidence.clipped, ("darkest", "brightest"), ("more", "less"), strict=True):
             if share > MUCH_CLIPPED:
-                found.append(f"{share:.0%} of the pixels are clipped to {extreme}, without structure: expose {remedy}")
+                found.append(f"{share:.0%} of the pixels have the {extreme} value: if it is clipped, expose {remedy}")
     if any(evidence.frame):
         sides = ", ".join(f"{width} {side}" for side, width in zip(SIDES, evidence.frame, strict=True) if width)
         found.append(f"a frame was left out, in working pixels: {sides}")

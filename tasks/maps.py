@@ -282,8 +282,6 @@ def _open(folder: Storage, mode: Literal["r", "r+", "a"]) -> zarr.Group:
 def _writing(folder: Storage, what: str) -> Iterator[None]:
     try:
         yield
-    except DamagedBatchError:
-        raise
     except FAILURES as error:
         raise StorageError(f"cannot write {what} to {folder.address}/{MAPS}: {reason_of(error)}") from error
 

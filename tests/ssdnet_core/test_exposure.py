@@ -20,6 +20,16 @@ def test_shares_are_those_of_a_count_pixel_by_pixel(pixels, data):
     assert clipped_shares(pixels, counted) == pytest.approx(expected)
 
 
+def test_of_a_large_image_the_share_is_nearly_that_of_all_pixels():
+    rng = np.random.default_rng(0)
+    pixels, counted = rng.integers(1, 255, (2100, 2200, 1), dtype=np.uint8), np.ones((2100, 2200), dtype=bool)
+    pixels[rng.random(counted.shape) < 0.4] = 255
+    assert clipped_shares(pixels, counted)[1] == pytest.approx(float((pixels == 255).mean()), abs=0.005)
+    counted[:] = False
+    counted[1, 1] = True
+    assert clipped_shares(pixels, counted) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("kind", TEXTURE_KINDS)
 def test_a_well_exposed_surface_is_hardly_clipped(kind):
     pixels = sample(kind, "hole", seed=0).pixels.reshape(256, 256, -1)
@@ -35,7 +45,7 @@ def exposed(light, *, dtype=np.uint8):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize(("light", "told"), [(0, None), (128, "clipped to white"), (-127, "clipped to black")])
+@pytest.mark.parametrize(("light", "told"), [(0, None), (128, "brightest value"), (-127, "darkest value")])
 def test_an_image_that_is_half_clipped_is_warned_of(light, told, dtype):
     warnings = localize(exposed(light, dtype=dtype), config=Config().updated({"fit.steps": 2})).warnings
     assert [told in warning for warning in warnings if "clipped" in warning] == ([True] if told else [])
