@@ -88,31 +88,34 @@ def prepare_maps(folder: Storage, manifest: Manifest) -> None:
     ------
     DamagedBatchError
         If the metadata of the store or of its map array cannot be understood.
+    StorageError
+        If the store cannot be written.
     """
     canvas = _canvas(manifest)
     shape = (len(manifest.entries), *canvas)
     chunks = (1, *(max(side, _least_side(manifest)) for side in canvas))
-    group = _open(folder, "a")
-    try:
-        array = _open_maps(folder, "r+")
-    except FileNotFoundError:
-        array = None
-    if array is None or _outgrown(array, chunks):
-        group.create_array(
-            ANOMALY_MAP,
-            shape=shape,
-            chunks=chunks,
-            dtype="float16",
-            fill_value=np.nan,
-            compressors=COMPRESSOR,
-            dimension_names=("image", "y", "x"),
-            attributes=MAP_ATTRIBUTES,
-            overwrite=True,
-        )
-        return
-    enlarged = tuple(max(old, new) for old, new in zip(array.shape, shape, strict=True))
-    if enlarged != array.shape:
-        array.resize(enlarged)
+    with _writing(folder, "the array of maps"):
+        group = _open(folder, "a")
+        try:
+            array = _open_maps(folder, "r+")
+        except FileNotFoundError:
+            array = None
+        if array is None or _outgrown(array, chunks):
+            group.create_array(
+                ANOMALY_MAP,
+                shape=shape,
+                chunks=chunks,
+                dtype="float16",
+                fill_value=np.nan,
+                compressors=COMPRESSOR,
+                dimension_names=("image", "y", "x"),
+                attributes=MAP_ATTRIBUTES,
+                overwrite=True,
+            )
+            return
+        enlarged = tuple(max(old, new) for old, new in zip(array.shape, shape, strict=True))
+        if enlarged != array.shape:
+            array.resize(enlarged)
 
 
 def write_map(folder: Storage, index: int, anomaly_map: npt.NDArray[np.float32]) -> str:

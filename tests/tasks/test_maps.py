@@ -234,3 +234,9 @@ def test_figures_that_cannot_be_written_are_an_error_that_names_where(folder, tm
     (tmp_path / "maps.zarr" / "score").write_bytes(b"in the way")
     with pytest.raises(StorageError, match=r"cannot write the figures to .*maps\.zarr: "):
         write_figures(folder, manifest, records)
+
+
+def test_an_array_of_maps_that_cannot_be_made_is_an_error_that_names_where(folder, tmp_path):
+    (tmp_path / "maps.zarr").write_bytes(b"in the way")
+    with pytest.raises(StorageError, match=r"cannot write the array of maps to .*maps\.zarr: "):
+        prepare_maps(folder, manifest_of(SHAPES))
