@@ -86,13 +86,20 @@ def serving(api: RunsApi) -> Iterator[RunsApi]:
         def log_message(self, *arguments):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Answer)
+    with api_served_by(Answer):
+        yield api
+
+
+@contextmanager
+def api_served_by(handler: type[BaseHTTPRequestHandler]) -> Iterator[None]:
+    """Have Prefect's clients in the block ask a server of these answers."""
+    server = HTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}/api"
     try:
         with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}):
-            yield api
+            yield
     finally:
         server.shutdown()
         thread.join()

@@ -1,20 +1,18 @@
 """What a line's runs tell of its nights, and what becomes of a Prefect API that refuses, as one behind a proxy does."""
 
-import threading
 from datetime import date, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from uuid import uuid4
 
 import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Late, Paused, Pending, Running, Scheduled
 
 from flows.backfill_plan import RunState, attempt_key
 from flows.named_server import NoPrefectApiError
 from flows.night_runs import PAGE, SOON, check_api, look_up, night_run, read_runs, run_state
 from ssdnet_core.config import Config
-from tests.flows.flow_runs import DUE, LINE, RunsApi, flow_run, serving
+from tests.flows.flow_runs import DUE, LINE, RunsApi, api_served_by, flow_run, serving
 
 DAY = date(2026, 11, 22)
 LATER = timedelta(hours=3)
@@ -37,15 +35,8 @@ def refusing(request):
         def log_message(self, *arguments):
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Refusal)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}/api"
-    with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}):
+    with api_served_by(Refusal):
         yield
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.mark.parametrize("refusing", [401, 502, 503], indirect=True)
