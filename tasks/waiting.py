@@ -86,7 +86,7 @@ def workers_for(client: Client, left: int, resources: Mapping[str, float]) -> fr
 
 def _went_away(client: Client, left: int) -> ClusterError:
     return ClusterError(
-        f"the Dask scheduler at {scheduler_address(client)} went away while {left} tasks were under way: start it, "
+        f"the Dask scheduler at {scheduler_address(client)} went away with {_tasks(left)} left: start it, "
         "and run again to go on"
     )
 
@@ -94,8 +94,12 @@ def _went_away(client: Client, left: int) -> ClusterError:
 def _deserted(client: Client, left: int, resources: Mapping[str, float]) -> str:
     kind, option = ("running worker with a GPU", " --resources GPU=1") if GPU in resources else ("running worker", "")
     return (
-        f"{left} tasks wait, and for {PATIENCE:.0f} s there has been no {kind}: start one with "
+        f"with {_tasks(left)} left, there has been no {kind} for {PATIENCE:.0f} s: start one with "
         f"`dask worker {scheduler_address(client)} --nthreads 1{option}`"
         + (", or set device to cpu" if option else "")
         + ", and run again to go on"
     )
+
+
+def _tasks(left: int) -> str:
+    return "1 task" if left == 1 else f"{left} tasks"

@@ -130,7 +130,7 @@ def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, m
         with Client(cluster.address) as client:
             submitted = submit_chunk(client, entries, inspection, resources=fit_resources(client, "auto"))
             cluster.kill(owner)
-            with pytest.raises(ClusterError, match=r"tasks wait.*no running worker with a GPU.*run again"):
+            with pytest.raises(ClusterError, match=r"tasks left.*no running worker with a GPU.*run again"):
                 collect_chunk(client, submitted, inspection, announce=lambda record: None)
 
 

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, replace
 
 import pytest
-from distributed import Client
+from distributed import Client, wait
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -238,9 +238,10 @@ def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(t
     inspection = replace(inspection, source=Storage(str(tmp_path / "gone")))
 
     submitted = submit_chunk(client, entries, inspection)
+    wait(list(submitted.futures), timeout=60)
     # As of a client that looks for its scheduler.
     monkeypatch.setattr(client, "status", "connecting")
-    with pytest.raises(ClusterError, match=r"scheduler at .* went away while 2 tasks were under way: start it"):
+    with pytest.raises(ClusterError, match=r"scheduler at .* went away with 2 tasks left: start it, and run again"):
         collect_chunk(client, submitted, inspection, announce=lambda record: None)
 
 
