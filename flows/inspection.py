@@ -28,7 +28,7 @@ from tasks.batch import (
     read_manifest,
 )
 from tasks.cluster import Workers, able_workers, fit_group, fit_resources
-from tasks.discovery import discover, find_masks, list_images, split_input
+from tasks.discovery import count_by_suffix, discover, find_masks, list_input, split_input
 from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk, task_size
 from tasks.inspection import Inspection
 from tasks.lease import Lease, hold_batch
@@ -55,6 +55,8 @@ class Outcome:
         Of the finished batch.
     fitted
         Number of images that this run inspected; the others were done before.
+    others
+        How many files of the input are no images, by suffix.
     """
 
     folder: str
@@ -64,6 +66,7 @@ class Outcome:
     summary: Summary
     seal: Seal
     fitted: int
+    others: Mapping[str, int]
 
 
 @flow(name="inspect", flow_run_name="inspect {input}", persist_result=False)
@@ -134,7 +137,10 @@ def run_batch(
         config=config,
         masks=masks.address if masks else "",
     )
-    images = list_images(source, pattern, outside=[results.address, *([masks.address] if masks else [])])
+    listing = list_input(source, pattern, outside=[results.address, *([masks.address] if masks else [])])
+    images = listing.images
+    if listing.others:
+        get_run_logger().info("other files, left out: %s", count_by_suffix(listing.others))
     masked = find_masks(images, masks) if masks else {}
     if masks:
         get_run_logger().info("%d of %d images have a mask in %s", len(masked), len(images), masks.address)
@@ -153,7 +159,7 @@ def run_batch(
         present = len(manifest.present)
         observer().begin(images=present, settled=present - len(todo))
         if manifest.entries == stored.entries and not todo and seal is not None:
-            outcome = _outcome(folder, manifest, records, seal=seal, fitted=0)
+            outcome = _outcome(folder, manifest, records, seal=seal, fitted=0, others=listing.others)
             tell_of_batch(outcome, sealed=False)
             return outcome
         lease.check()
@@ -169,7 +175,7 @@ def run_batch(
         lease.check()
         draw_report(folder, whole(manifest), whole(records))
         seal = seal_batch(folder, whole(manifest), whole(records), lease=lease)
-        outcome = _outcome(folder, manifest, records, seal=seal, fitted=len(todo))
+        outcome = _outcome(folder, manifest, records, seal=seal, fitted=len(todo), others=listing.others)
         tell_of_batch(outcome, sealed=True)
         return outcome
 
@@ -263,7 +269,9 @@ def _unsettled(manifest: Manifest, records: Records, *, retry_failed: bool) -> l
     return [entry for entry in manifest.present if not settled(entry)]
 
 
-def _outcome(folder: Storage, manifest: Manifest, records: Records, *, seal: Seal, fitted: int) -> Outcome:
+def _outcome(
+    folder: Storage, manifest: Manifest, records: Records, *, seal: Seal, fitted: int, others: Mapping[str, int]
+) -> Outcome:
     return Outcome(
         folder=folder.address,
         report=report_address(folder),
@@ -272,4 +280,5 @@ def _outcome(folder: Storage, manifest: Manifest, records: Records, *, seal: Sea
         summary=summarise(manifest, records),
         seal=seal,
         fitted=fitted,
+        others=others,
     )

@@ -12,6 +12,7 @@ from rich.text import Text
 from flows.evaluation import MeasuredOutcome
 from flows.inspection import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
+from tasks.discovery import count_by_suffix
 from tasks.image_metrics import BORDER
 from tasks.measured import evaluation_tree
 from tasks.records import ImageRecord, present_records
@@ -62,6 +63,7 @@ def outcome_tree(outcome: Outcome) -> dict[str, Any]:
         "report": outcome.report,
         "fingerprint": outcome.seal.fingerprint,
         "fitted": outcome.fitted,
+        "others": dict(outcome.others),
         **asdict(outcome.summary),
         "failures": {record.key: record.error for record in _failed(outcome)},
         "warnings": {record.key: record.warnings for record in _present(outcome) if record.warnings},
@@ -132,6 +134,7 @@ def _figures(outcome: Outcome) -> Table:
         ("not inspected", str(summary.failed)),
         *([("with warnings", f"{summary.warned}, listed in the gallery")] if summary.warned else []),
         *([("with a mask", f"{masked} of {summary.images}, the others whole")] if outcome.manifest.masks else []),
+        *([("other files, left out", count_by_suffix(outcome.others))] if outcome.others else []),
         ("CPU time", f"{summary.fit_seconds:.1f} s{each}"),
         ("results", outcome.folder),
         ("gallery", outcome.report),

@@ -1,27 +1,17 @@
 """Which images an input holds: a listing, and the size of each image from its header."""
 
 import glob
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from tasks.batch import MANIFEST, MAPS, REPORT, ImageEntry
-from tasks.decoding import SUFFIXES, DecodeError, ImageHeader, IncompleteHeaderError, read_header, require_size
+from tasks.decoding import SUFFIXES
+from tasks.headers import read_headers
 from tasks.lease import LEASES
 from tasks.storage import Storage, StorageError, StoredObject
-
-HEADER_READS: tuple[tuple[int | None, int], ...] = ((4 * 1024, 256), (64 * 1024, 128), (None, 8))
-"""How many bytes are read for a header, at first and where that was not enough, and of how many images side by side.
-
-Few JPEGs have more than 4 KiB before their size; more than 64 KiB have TIFFs whose directory stands at their end.
-"""
-
-FEW_TOGETHER = 8
-
-BYTES_TOGETHER = 2**28
-"""Bytes that are read side by side, unless a single file is larger."""
 
 TRUTH_FOLDER = "ground_truth"
 """Masks in MVTec-AD layout: no images to inspect."""
@@ -33,6 +23,22 @@ class NothingToInspectError(StorageError):
 
 class MasksError(StorageError):
     """It is not clear which mask is of which image."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What an input holds.
+
+    Attributes
+    ----------
+    images
+        Sorted by key.
+    others
+        How many other files there are, by suffix: what is no image for us may be one for its owner, as ``.heic``.
+    """
+
+    images: list[StoredObject]
+    others: Mapping[str, int]
 
 
 def split_input(url: str) -> tuple[Storage, str]:
@@ -61,9 +67,15 @@ def split_input(url: str) -> tuple[Storage, str]:
 
 
 def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = ()) -> list[StoredObject]:
-    """List the images of an input: by suffix, or by the glob; sorted by key. Hidden files and truth masks are left out.
+    """Return the images of an input, as :func:`list_input` does."""
+    return list_input(source, pattern, outside=outside).images
 
-    An image that a linked folder shows once more is listed under its own name only, if that is listed as well.
+
+def list_input(source: Storage, pattern: str = "", *, outside: Iterable[str] = ()) -> Listing:
+    """List the images of an input by suffix, and count what else the glob matches, if there is one.
+
+    Hidden files and truth masks are neither. An image that a linked folder shows once more is listed under its own
+    name only, if that is listed as well.
 
     Parameters
     ----------
@@ -86,10 +98,17 @@ def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = 
     here = _real(source.address) + "/"
     below = tuple(folder.removeprefix(here) + "/" for folder in map(_real, outside) if folder.startswith(here))
     objects = [entry for entry in objects if not entry.key.startswith(below)]
+    batches: set[str] = set()
     if any(_holder(REPORT, entry.key) is not None for entry in objects):
         batches = _batches(source.list() if pattern else objects)
         objects = [entry for entry in objects if _holder(REPORT, entry.key) not in batches]
-    images = [entry for entry in objects if PurePosixPath(entry.key).suffix.lower() in SUFFIXES]
+    images = [entry for entry in objects if _suffix(entry.key) in SUFFIXES]
+    results = tuple(f"{batch}/" for batch in batches)
+    others = Counter(
+        suffix
+        for entry in objects
+        if (suffix := _suffix(entry.key)) not in SUFFIXES and not f"/{entry.key}".startswith(results)
+    )
     if source.is_local:
         images = _under_their_own_names(images, source)
     if not images:
@@ -98,7 +117,12 @@ def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = 
         raise NothingToInspectError(
             f"no image in {where}: {len(objects)} other files; images end in {', '.join(sorted(SUFFIXES))}{advice}"
         )
-    return images
+    return Listing(images, others)
+
+
+def count_by_suffix(others: Mapping[str, int]) -> str:
+    """Return in words what :class:`Listing` counts, as ``3 .heic, 1 without a suffix``."""
+    return ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items()))
 
 
 def find_masks(images: Sequence[StoredObject], masks: Storage) -> dict[str, StoredObject]:
@@ -113,7 +137,7 @@ def find_masks(images: Sequence[StoredObject], masks: Storage) -> dict[str, Stor
     StorageError
         If the masks cannot be listed.
     """
-    listed = {entry.key: entry for entry in masks.list() if PurePosixPath(entry.key).suffix.lower() in SUFFIXES}
+    listed = {entry.key: entry for entry in masks.list() if _suffix(entry.key) in SUFFIXES}
     alike: dict[str, list[StoredObject]] = defaultdict(list)
     for mask in listed.values():
         alike[_without_suffix(mask.key)].append(mask)
@@ -150,86 +174,21 @@ def discover(
         Of an earlier listing: the header of an image that has not changed since is not read again.
     """
     entries = [_entry(image, masks.get(image.key), index) for index, image in enumerate(images)]
-    sizes = {(entry.key, entry.etag): (entry.height, entry.width) for entry in known if not entry.problem}
-    unread = [entry for entry in entries if (entry.key, entry.etag) not in sizes]
-    read = {entry.key: entry for entry in _with_headers(source, unread)}
-    return tuple(read.get(entry.key) or _sized(entry, *sizes[entry.key, entry.etag]) for entry in entries)
+    earlier = {(entry.key, entry.etag): entry for entry in known if not entry.problem}
+    unchanged = {
+        entry.key: replace(entry, height=same.height, width=same.width)
+        for entry in entries
+        if (same := earlier.get((entry.key, entry.etag)))
+    }
+    read = {entry.key: entry for entry in read_headers(source, [e for e in entries if e.key not in unchanged])}
+    sized = unchanged | read
+    return tuple(sized[entry.key] for entry in entries)
 
 
 def _entry(image: StoredObject, mask: StoredObject | None, index: int) -> ImageEntry:
     entry = ImageEntry(index=index, key=image.key, etag=image.etag, size=image.size)
     # One ETag for both: a changed mask is a changed image.
     return replace(entry, mask=mask.key, etag=f"{image.etag}+{mask.etag}") if mask else entry
-
-
-def _with_headers(source: Storage, entries: Sequence[ImageEntry]) -> Iterator[ImageEntry]:
-    """Give the entries with height and width, or the problem; those that need a longer read come later.
-
-    What the store does not give is asked for once more, a few at a time: it may have had enough of so many at once.
-    """
-    refused: list[ImageEntry] = []
-    for entry, error in _headers_or_refusals(source, entries):
-        if error is None:
-            yield entry
-        else:
-            refused.append(entry)
-    for entry, error in _headers_or_refusals(source, refused, most=FEW_TOGETHER):
-        yield entry if error is None else replace(entry, problem=str(error))
-
-
-def _headers_or_refusals(
-    source: Storage, entries: Sequence[ImageEntry], *, most: int | None = None
-) -> Iterator[tuple[ImageEntry, StorageError | None]]:
-    pending: list[ImageEntry] = []
-    for entry in entries:
-        try:
-            require_size(entry.size)
-            pending.append(entry)
-        except DecodeError as error:
-            yield replace(entry, problem=str(error)), None
-    for length, side_by_side in HEADER_READS:
-        longer: list[ImageEntry] = []
-        for group in _side_by_side(pending, length=length, most=min(side_by_side, most or side_by_side)):
-            heads = source.read_many([entry.key for entry in group], end=length)
-            for entry in group:
-                try:
-                    header = _header(heads[entry.key])
-                except IncompleteHeaderError as error:
-                    if length is not None and entry.size > length:
-                        longer.append(entry)
-                    else:
-                        yield replace(entry, problem=str(error)), None
-                except DecodeError as error:
-                    yield replace(entry, problem=str(error)), None
-                except StorageError as error:
-                    yield entry, error
-                else:
-                    yield _sized(entry, header.height, header.width), None
-        pending = longer
-
-
-def _side_by_side(entries: Iterable[ImageEntry], *, length: int | None, most: int) -> Iterator[list[ImageEntry]]:
-    group: list[ImageEntry] = []
-    together = 0
-    for entry in entries:
-        size = entry.size if length is None else min(length, entry.size)
-        if group and (len(group) == most or together + size > BYTES_TOGETHER):
-            yield group
-            group, together = [], 0
-        group.append(entry)
-        together += size
-    if group:
-        yield group
-
-
-def _sized(entry: ImageEntry, height: int, width: int) -> ImageEntry:
-    return replace(entry, height=height, width=width)
-
-
-def _header(head: bytes | StorageError) -> ImageHeader:
-    if isinstance(head, StorageError):
-        raise head
-    return read_header(head)
 
 
 def _under_their_own_names(images: Sequence[StoredObject], source: Storage) -> list[StoredObject]:
@@ -253,16 +212,20 @@ def _real(address: str) -> str:
     return address if "://" in address else str(Path(address).resolve())
 
 
-def _batches(objects: Iterable[StoredObject]) -> set[str | None]:
+def _batches(objects: Iterable[StoredObject]) -> set[str]:
     """Return the folders that hold results of ours, as :func:`_holder` names them."""
     manifests, maps, leases = ({_holder(name, entry.key) for entry in objects} for name in (MANIFEST, MAPS, LEASES))
-    return (manifests & (maps | leases)) - {None}
+    return {folder for folder in manifests & (maps | leases) if folder is not None}
 
 
 def _holder(name: str, key: str) -> str | None:
     """Return the folder in which a file or folder of this name leads to the key; None if there is none."""
     folder, found, _ = f"/{key}/".rpartition(f"/{name}/")
     return folder if found else None
+
+
+def _suffix(key: str) -> str:
+    return PurePosixPath(key).suffix.lower()
 
 
 def _without_suffix(key: str) -> str:

@@ -135,7 +135,17 @@ def outcome():
         summary=summarise(manifest, records),
         seal=make_seal(manifest, records),
         fitted=0,
+        others={},
     )
+
+
+def test_files_that_are_no_images_are_counted_by_suffix(outcome, capsys):
+    mixed = replace(outcome, others={".heic": 3, "": 1})
+    assert outcome_tree(mixed)["others"] == {".heic": 3, "": 1}
+    print_outcome(mixed, as_json=False)
+    assert "1 without a suffix, 3 .heic" in capsys.readouterr().out
+    print_outcome(outcome, as_json=False)
+    assert "other files" not in capsys.readouterr().out
 
 
 def test_images_that_are_gone_are_not_told_of(outcome, capsys):

@@ -1,33 +1,20 @@
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import fsspec
-import numpy as np
 import pytest
-import tifffile
-from PIL import Image
 
-import tasks.decoding
-import tasks.discovery
 from tasks.discovery import (
-    FEW_TOGETHER,
-    HEADER_READS,
     MasksError,
     NothingToInspectError,
+    count_by_suffix,
     discover,
     find_masks,
     list_images,
+    list_input,
     split_input,
 )
 from tasks.storage import Storage, StorageError
-
-
-def write_image(path: Path, size: tuple[int, int] = (40, 50)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", size[::-1]).save(path)
-    return path
+from tests.tasks.small_images import CountedStorage, write_image
 
 
 def keys(source: Storage, pattern: str = "", *, outside: tuple[str, ...] = ()) -> list[str]:
@@ -39,6 +26,19 @@ def test_images_are_found_below_the_folder_in_key_order_whatever_their_suffixes_
         write_image(tmp_path / name)
     (tmp_path / "notes.txt").write_text("")
     assert keys(Storage(str(tmp_path))) == ["a/c.tif", "a/z.JPG", "b.png"]
+
+
+def test_what_is_no_image_is_counted_by_suffix_but_for_what_is_not_looked_at(tmp_path):
+    write_image(tmp_path / "a.png")
+    for name in ("b.HEIC", "c.heic", "d/README", ".hidden.txt", "ground_truth/e.txt", "out/f.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("old/n/manifest.json", "old/n/maps.zarr/zarr.json", "old/n/report/images/0.png", "old/g.csv"):
+        Storage(str(tmp_path)).write(name, b"")
+    listing = list_input(Storage(str(tmp_path)), outside=[str(tmp_path / "out")])
+    assert [image.key for image in listing.images] == ["a.png"]
+    assert listing.others == {".heic": 2, "": 1, ".csv": 1}
+    assert count_by_suffix(listing.others) == "1 without a suffix, 1 .csv, 2 .heic"
 
 
 def test_hidden_files_truth_masks_and_results_below_the_input_are_no_images(tmp_path):
@@ -199,18 +199,6 @@ def test_a_missing_input_is_named(tmp_path):
         list_images(Storage(str(tmp_path / "nowhere")))
 
 
-def test_headers_give_the_sizes_and_unreadable_ones_their_problem(tmp_path):
-    write_image(tmp_path / "a.png", (40, 50))
-    (tmp_path / "b.png").write_bytes(b"no picture")
-    # A TIFF's directory may stand behind the pixels, beyond what is read at first.
-    tifffile.imwrite(tmp_path / "c.tif", np.random.default_rng(0).integers(0, 255, (300, 400), dtype=np.uint8))
-    source = Storage(str(tmp_path))
-    entries = discover(source, list_images(source))
-    assert [(entry.height, entry.width) for entry in entries] == [(40, 50), (0, 0), (300, 400)]
-    assert "no pict" in entries[1].problem
-    assert [entry.index for entry in entries] == [0, 1, 2]
-
-
 def test_a_name_that_is_not_utf8_is_listed_escaped_and_said_to_be_renamed(tmp_path):
     (tmp_path / os.fsdecode("Prüfung".encode("latin-1"))).mkdir()
     write_image(tmp_path / os.fsdecode("Prüfung/Gerät.png".encode("latin-1")))
@@ -226,51 +214,6 @@ def test_a_name_that_is_not_utf8_is_listed_escaped_and_said_to_be_renamed(tmp_pa
         source.read(escaped.key)
 
 
-@dataclass(frozen=True)
-class CountedStorage(Storage):
-    """Notes what is read of it, and how much."""
-
-    reads: list[tuple[str, int | None]] = field(default_factory=list)
-
-    def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
-        keys = list(keys)
-        self.reads.extend((key, end) for key in keys)
-        return super().read_many(keys, end=end)
-
-
-def test_a_header_is_read_short_first_and_longer_only_where_that_was_not_enough(tmp_path):
-    write_image(tmp_path / "a.png")
-    # A comment of 8 KiB before the size.
-    Image.new("L", (50, 40)).save(tmp_path / "b.jpg", comment=b"." * 8000)
-    # libtiff writes the directory behind the pixels.
-    noise = np.random.default_rng(0).integers(0, 255, (300, 400), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "c.tif", compression="tiff_lzw")
-    source = CountedStorage(str(tmp_path))
-    entries = discover(source, list_images(source))
-    assert [(entry.height, entry.width) for entry in entries] == [(40, 50), (40, 50), (300, 400)]
-    short, long, whole = (length for length, _ in HEADER_READS)
-    lengths = {key: [end for name, end in source.reads if name == key] for key in ("a.png", "b.jpg", "c.tif")}
-    assert lengths == {"a.png": [short], "b.jpg": [short, long], "c.tif": [short, long, whole]}
-
-
-@dataclass(frozen=True)
-class BusyStorage(Storage):
-    """Refuses what it is asked for beyond a few at once, and one object always."""
-
-    def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
-        keys = list(keys)
-        refused = [key for place, key in enumerate(keys) if place >= FEW_TOGETHER or key == "03.png"]
-        return super().read_many(keys, end=end) | {key: StorageError(f"{key}: slow down") for key in refused}
-
-
-def test_headers_that_a_store_refuses_of_many_at_once_are_asked_for_once_more_a_few_at_a_time(tmp_path):
-    for number in range(3 * FEW_TOGETHER):
-        write_image(tmp_path / f"{number:02d}.png")
-    source = BusyStorage(str(tmp_path))
-    problems = {entry.key: entry.problem for entry in discover(source, list_images(source))}
-    assert problems == {f"{number:02d}.png": "" for number in range(3 * FEW_TOGETHER)} | {"03.png": "03.png: slow down"}
-
-
 def test_headers_of_unchanged_images_are_not_read_again(tmp_path):
     for name in ("a.png", "c.png"):
         write_image(tmp_path / name)
@@ -284,39 +227,3 @@ def test_headers_of_unchanged_images_are_not_read_again(tmp_path):
     assert {key for key, _ in source.reads} == {"b.png", "broken.png", "c.png"}
     sizes = {entry.key: (entry.index, entry.height, entry.width) for entry in entries}
     assert sizes == {"a.png": (0, 40, 50), "b.png": (1, 60, 70), "broken.png": (2, 0, 0), "c.png": (3, 80, 90)}
-
-
-def test_whole_files_are_read_side_by_side_as_far_as_memory_wants(tmp_path, monkeypatch):
-    noise = np.random.default_rng(0).integers(0, 255, (300, 400), dtype=np.uint8)
-    for number in range(7):
-        # Without the directory, behind the pixels.
-        Image.fromarray(noise).save(tmp_path / f"{number}.tif", compression="tiff_lzw")
-    size = (tmp_path / "0.tif").stat().st_size
-    together = []
-
-    @dataclass(frozen=True)
-    class Watched(Storage):
-        def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
-            together.append((end, len(keys)))
-            return super().read_many(keys, end=end)
-
-    source = Watched(str(tmp_path))
-    for most, groups in ((3 * size, [3, 3, 1]), (size - 1, [1] * 7)):
-        together.clear()
-        monkeypatch.setattr(tasks.discovery, "BYTES_TOGETHER", most)
-        entries = discover(source, list_images(source))
-        assert [(entry.index, entry.height) for entry in entries] == [(number, 300) for number in range(7)]
-        assert [count for end, count in together if end is None] == groups
-
-
-def test_a_file_larger_than_any_image_is_refused_and_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks.decoding, "MAX_BYTES", 10**6)
-    write_image(tmp_path / "a.png")
-    (tmp_path / "b.tif").write_bytes(b"II*\0" + bytes(2 * 10**6))
-    source = CountedStorage(str(tmp_path))
-    small, large = discover(source, list_images(source))
-    assert (small.problem, large.problem) == (
-        "",
-        "file has 0.002 GB, over the limit of 0.001: cut it into parts, or scale it down",
-    )
-    assert {key for key, _ in source.reads} == {"a.png"}
