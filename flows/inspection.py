@@ -191,7 +191,7 @@ def inspect_all(
     group: int | None = None,
 ) -> Records:
     """Inspect the images that need it: a Prefect task run a chunk, a Dask future an image or a few groups."""
-    observer().stage("starting workers")
+    observer().stage("waiting for workers")
     resources = fit_resources(crew.client, manifest.config.device)
     inspection = Inspection.of(manifest, source=source, folder=folder, group=fit_group(resources, group))
     fitting = "the workers that own a GPU fit" if resources else "all workers fit, on what each of them has"

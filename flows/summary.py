@@ -175,8 +175,7 @@ def _means(mean: CategoryMetrics) -> Table:
     table = Table(
         title="Mean of the categories",
         caption=f"AUROC of the image scores: {_decimal(mean.image_auroc)}. "
-        f"Of {mean.regions} regions {_percent(mean.region_precision)} touch a defect. "
-        f"CPU time: {mean.seconds:.2f} s an image.",
+        f"Of {mean.regions} regions {_percent(mean.region_precision)} touch a defect.",
     )
     table.add_column("pixels of", overflow="fold")
     for name in ("AUROC", "AUPRC", "AUPRO", "best F1"):

@@ -9,7 +9,17 @@ import zarr
 
 from ssdnet_core.config import Config
 from tasks.batch import DamagedBatchError, ImageEntry, Manifest
-from tasks.maps import FIGURES, STATUSES, LostMapError, prepare_maps, read_map, write_figures, write_map, written_maps
+from tasks.maps import (
+    FIGURES,
+    STATUSES,
+    LostMapError,
+    prepare_maps,
+    read_figures,
+    read_map,
+    write_figures,
+    write_map,
+    written_maps,
+)
 from tasks.records import ImageRecord, failure
 from tasks.storage import Storage, StorageError
 
@@ -223,6 +233,16 @@ def test_damaged_metadata_are_named_with_what_to_do(folder):
             with pytest.raises(DamagedBatchError, match=named):
                 call()
         shutil.rmtree(folder.path("maps.zarr"))
+
+
+def test_figures_are_read_as_they_are_now_whatever_an_earlier_run_consolidated(folder, monkeypatch):
+    for shapes, stopped in ((SHAPES[:2], False), (SHAPES, True)):
+        manifest = manifest_of(shapes)
+        prepare_maps(folder, manifest)
+        if stopped:
+            monkeypatch.setattr(zarr, "consolidate_metadata", lambda store: None)
+        write_figures(folder, manifest, {entry.index: record_of(entry) for entry in manifest.entries})
+    assert len(read_figures(folder)["score"]) == len(SHAPES)
 
 
 def test_figures_that_cannot_be_written_are_an_error_that_names_where(folder, tmp_path):
