@@ -137,26 +137,45 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
             fused[images] = torch.maximum(fused[images], scores)
     found: dict[int, Findings] = {}
     for images, flags in zip(alike, counted, strict=True):
-        scores, prediction = fused[images], predictions[images]
-        shown = fill_missing(pixels[images], prediction, flags)
-        settled = settled_map(scores, flags)
-        judged = verdict_map(settled, flags)
-        peak, restless = judged.amax((-2, -1)), restlessness(judged, flags)
-        if config.score.likeness > 0:
-            sources = [shown] if config.fit.steps == 0 else [shown, prediction - shown]
-            likeness = likeness_to_defect(sources, judged, flags, restless=restless)
-            settled = settled_map(scores, flags, likeness=config.score.likeness * likeness)
-            judged = verdict_map(settled, flags)
-        together = Findings(
-            scores=settled,
-            judged=judged,
-            peak=peak,
-            background=_in_original_units(prediction, [group[index] for index in images]),
-            restless=restless,
-            unlikeness=unlikeness_of_parts(shown, flags),
+        together = _findings(
+            pixels[images],
+            predictions[images],
+            flags,
+            scores=fused[images],
+            group=[group[index] for index in images],
+            config=config,
         )
         found.update(zip(images, together.apart(), strict=True))
     return [found[index] for index in range(len(group))]
+
+
+def _findings(
+    pixels: Tensor,
+    prediction: Tensor,
+    valid: Tensor,
+    *,
+    scores: Tensor,
+    group: Sequence[WorkingImage],
+    config: Config,
+) -> Findings:
+    """Return what the fused scores of images that count the same pixels come to: settled, and sharpened."""
+    shown = fill_missing(pixels, prediction, valid)
+    settled = settled_map(scores, valid)
+    judged = verdict_map(settled, valid)
+    peak, restless = judged.amax((-2, -1)), restlessness(judged, valid)
+    if config.score.likeness > 0:
+        sources = [shown] if config.fit.steps == 0 else [shown, prediction - shown]
+        likeness = likeness_to_defect(sources, judged, valid, restless=restless)
+        settled = settled_map(scores, valid, likeness=config.score.likeness * likeness)
+        judged = verdict_map(settled, valid)
+    return Findings(
+        scores=settled,
+        judged=judged,
+        peak=peak,
+        background=_in_original_units(prediction, group),
+        restless=restless,
+        unlikeness=unlikeness_of_parts(shown, valid),
+    )
 
 
 def _alike(group: Sequence[WorkingImage]) -> list[list[int]]:
