@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ssdnet_core.errors import InvalidConfigError
+from ssdnet_core.wrong_settings import no_such_setting, wrong_values
 
 METHOD_VERSION = 5
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
@@ -234,7 +235,7 @@ class Config(_Settings):
             for parent in parents:
                 node = node.get(parent) if isinstance(node, dict) else None
             if not isinstance(node, dict) or leaf not in node:
-                raise InvalidConfigError(f"there is no setting {path!r}: one of {', '.join(setting_paths())}")
+                raise InvalidConfigError(no_such_setting(path, setting_paths()))
             node[leaf] = value
         return parse_config(tree)
 
@@ -267,11 +268,7 @@ def parse_config(settings: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'config'} = {problem['input']!r}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise InvalidConfigError(problems) from error
+        raise InvalidConfigError(wrong_values(error, setting_paths())) from error
 
 
 def setting_paths(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
