@@ -229,14 +229,19 @@ def able_workers(client: Client, resources: Mapping[str, float]) -> frozenset[st
     # A client that has lost its scheduler says nothing: it gives what it knew last, or after a while nothing at all.
     known = client.scheduler_info().get("workers") if client.status == "running" else None
     if known is None or client.status != "running":
-        raise ClusterError(
-            f"the Dask scheduler at {scheduler_address(client)} went away: start it, and run again to go on"
-        )
+        raise scheduler_lost(client)
     return frozenset(
         address
         for address, worker in known.items()
         if worker["status"] == "running"
         and all(worker["resources"].get(name, 0) >= need for name, need in resources.items())
+    )
+
+
+def scheduler_lost(client: Client) -> ClusterError:
+    """Return what a run ends with whose scheduler went away."""
+    return ClusterError(
+        f"the Dask scheduler at {scheduler_address(client)} went away: start it, and run again to go on"
     )
 
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from distributed import Client, Future, KilledWorker, get_worker
+from distributed.client import ClosedClientError
 
 from tasks.batch import ImageEntry
+from tasks.cluster import scheduler_lost
 from tasks.inspection import Inspection, inspect_images
 from tasks.records import ImageRecord, failure, write_record
 from tasks.waiting import outcomes, workers_for
@@ -96,6 +98,11 @@ def submit_chunk(
         What a worker must declare to take one, as :func:`tasks.cluster.fit_resources` says; by default nothing.
     task
         Images that a future stands for.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler went away.
     """
     entries, resources = tuple(entries), dict(resources or {})
     tasks = [entries[start : start + task] for start in range(0, len(entries), task)]
@@ -169,16 +176,19 @@ def _submitted(
     *,
     workers: Collection[str] = (),
 ) -> "Future[Attempt]":
-    # The inspection goes along with every task: scattered data would be lost with the one worker that holds them.
-    return client.submit(
-        _attempt,
-        entries,
-        inspection,
-        pure=False,
-        retries=0,
-        resources=dict(resources) or None,
-        workers=list(workers) or None,
-    )
+    try:
+        # The inspection goes along with every task: scattered data would be lost with the one worker that holds them.
+        return client.submit(
+            _attempt,
+            entries,
+            inspection,
+            pure=False,
+            retries=0,
+            resources=dict(resources) or None,
+            workers=list(workers) or None,
+        )
+    except ClosedClientError as error:
+        raise scheduler_lost(client) from error
 
 
 def _attempt(entries: Sequence[ImageEntry], inspection: Inspection) -> Attempt:

@@ -245,6 +245,13 @@ def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(t
         collect_chunk(client, submitted, inspection, announce=lambda record: None)
 
 
+def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_submitted(tmp_path, client):
+    inspection, entries = prepared(tmp_path, "a.png")
+    client.close()
+    with pytest.raises(ClusterError, match=r"scheduler at .* went away: start it, and run again"):
+        submit_chunk(client, entries, inspection)
+
+
 @pytest.mark.slow
 def test_futures_of_workers_that_are_gone_are_left_to_others(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks.waiting, "LOOKED_AFTER", 0.2)
