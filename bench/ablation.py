@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 from about import about, markdown_table
 from dask.system import CPU_COUNT
-from labelled import Finding, accuracy, findings, listed
+from labelled import Finding, accuracy, findings, is_good, listed
 
 from ssdnet_core.config import PRESETS, Config
 from ssdnet_core.errors import SsdnetError
 from tasks.cluster import Workers
+from tasks.discovery import NothingToInspectError
 from tasks.storage import Storage
 
 SCORES = {
@@ -80,7 +81,9 @@ def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, store = Storage(str(options.data)), options.out / "ablation.json"
     known = json.loads(store.read_text())["variants"] if store.exists() else {}
-    keys = [key for key in listed(source, every=options.every, categories=options.categories) if "/good/" not in key]
+    keys = [key for key in listed(source, every=options.every, categories=options.categories) if not is_good(key)]
+    if not keys:
+        raise NothingToInspectError(f"{options.data} has no defective image, CATEGORY/test/DEFECT/NAME, to measure")
     with Workers(workers=options.workers) as crew:
         for name in options.only:
             config = Config().updated(VARIANTS[name])

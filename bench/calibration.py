@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 from about import about, markdown_table
 from dask.system import CPU_COUNT
-from labelled import Finding, Photograph, findings, listed
+from labelled import Finding, Photograph, findings, is_good, listed
 from matplotlib.figure import Figure
 from scipy.stats import beta
 
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
 from tasks.cluster import Workers
+from tasks.discovery import NothingToInspectError
 from tasks.storage import Storage
 
 ASKED = np.geomspace(0.01, 2.0, 24)
@@ -53,9 +54,11 @@ def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, found = Storage(str(options.data)), []
     keys = listed(source, categories=options.categories)
+    if not any(is_good(key) for key in keys):
+        raise NothingToInspectError(f"{options.data} has no good image, CATEGORY/test/good/NAME, to alarm on")
     with Workers(workers=options.workers) as crew:
         for number in range(options.orientations):
-            chosen = [key for key in keys if number == 0 or "/good/" in key]
+            chosen = [key for key in keys if number == 0 or is_good(key)]
             config = Config().updated({"seed": number})
             turn = partial(turned, orientation=number)
             title = f"orientation {number + 1}"

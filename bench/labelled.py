@@ -15,7 +15,7 @@ from ssdnet_core.errors import SsdnetError
 from tasks.decoding import decode
 from tasks.discovery import NothingToInspectError, list_images
 from tasks.storage import Storage
-from tasks.truth import IMAGES_PATTERN, MvtecTruth
+from tasks.truth import IMAGES_PATTERN, MvtecTruth, truth_key
 
 Pixels = npt.NDArray[np.generic]
 Truth = npt.NDArray[np.bool_]
@@ -69,6 +69,11 @@ def listed(source: Storage, *, every: int = 1, categories: Sequence[str] = ()) -
     if not groups:
         raise NothingToInspectError(f"{source.address} has no such images in MVTec-AD layout")
     return [key for keys in groups.values() for key in keys[::every]]
+
+
+def is_good(key: str) -> bool:
+    """Whether an image is said to have no defect."""
+    return truth_key(key) is None
 
 
 def photograph(source: Storage, key: str) -> Photograph:
