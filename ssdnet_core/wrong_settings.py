@@ -1,6 +1,6 @@
 """Wrong settings, told so that they can be mended: name, value, and what is allowed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
 from pydantic import ValidationError
@@ -36,7 +36,7 @@ def wrong_values(error: ValidationError, known: Sequence[str]) -> str:
     return "; ".join(_problems(error, known))
 
 
-def _problems(error: ValidationError, known: Sequence[str]) -> Iterable[str]:
+def _problems(error: ValidationError, known: Sequence[str]) -> Iterator[str]:
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"]) or "config"
         if problem["type"] == "extra_forbidden":

@@ -238,11 +238,17 @@ def able_workers(client: Client, resources: Mapping[str, float]) -> frozenset[st
     )
 
 
-def scheduler_lost(client: Client) -> ClusterError:
-    """Return what a run ends with whose scheduler went away."""
+def scheduler_lost(client: Client, *, left: int = 0) -> ClusterError:
+    """Return what a run ends with whose scheduler went away, with so many tasks left."""
+    undone = f" with {tasks_left(left)}" if left else ""
     return ClusterError(
-        f"the Dask scheduler at {scheduler_address(client)} went away: start it, and run again to go on"
+        f"the Dask scheduler at {scheduler_address(client)} went away{undone}: start it, and run again to go on"
     )
+
+
+def tasks_left(number: int) -> str:
+    """Return in words how many tasks are left."""
+    return "1 task left" if number == 1 else f"{number} tasks left"
 
 
 def scheduler_address(client: Client) -> str:

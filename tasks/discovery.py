@@ -104,20 +104,18 @@ def list_input(source: Storage, pattern: str = "", *, outside: Iterable[str] = (
         objects = [entry for entry in objects if _holder(REPORT, entry.key) not in batches]
     images = [entry for entry in objects if _suffix(entry.key) in SUFFIXES]
     results = tuple(f"{batch}/" for batch in batches)
-    others = Counter(
-        suffix
-        for entry in objects
-        if (suffix := _suffix(entry.key)) not in SUFFIXES and not f"/{entry.key}".startswith(results)
-    )
+    others = [
+        entry for entry in objects if _suffix(entry.key) not in SUFFIXES and not f"/{entry.key}".startswith(results)
+    ]
     if source.is_local:
-        images = _under_their_own_names(images, source)
+        images, others = (_under_their_own_names(found, source) for found in (images, others))
     if not images:
         where = f"{source.address}/{pattern}" if pattern else source.address
         advice = f"; {pattern} was read as a pattern: for a bracket write [[]" if "[" in pattern else ""
         raise NothingToInspectError(
             f"no image in {where}: {len(objects)} other files; images end in {', '.join(sorted(SUFFIXES))}{advice}"
         )
-    return Listing(images, others)
+    return Listing(images, Counter(_suffix(entry.key) for entry in others))
 
 
 def count_by_suffix(others: Mapping[str, int]) -> str:

@@ -15,13 +15,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from distributed import Client, Future, KilledWorker, get_worker
-from distributed.client import ClosedClientError
 
 from tasks.batch import ImageEntry
-from tasks.cluster import scheduler_lost
 from tasks.inspection import Inspection, inspect_images
 from tasks.records import ImageRecord, failure, write_record
-from tasks.waiting import outcomes, workers_for
+from tasks.waiting import outcomes, submitted, workers_for
 
 Announce = Callable[[ImageRecord], None]
 Value = TypeVar("Value")
@@ -176,19 +174,8 @@ def _submitted(
     *,
     workers: Collection[str] = (),
 ) -> "Future[Attempt]":
-    try:
-        # The inspection goes along with every task: scattered data would be lost with the one worker that holds them.
-        return client.submit(
-            _attempt,
-            entries,
-            inspection,
-            pure=False,
-            retries=0,
-            resources=dict(resources) or None,
-            workers=list(workers) or None,
-        )
-    except ClosedClientError as error:
-        raise scheduler_lost(client) from error
+    # The inspection goes along with every task: scattered data would be lost with the one worker that holds them.
+    return submitted(client, _attempt, entries, inspection, resources=resources, workers=workers)
 
 
 def _attempt(entries: Sequence[ImageEntry], inspection: Inspection) -> Attempt:

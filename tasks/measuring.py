@@ -15,7 +15,7 @@ from tasks.image_metrics import MeasuredImage, UnmeasuredImage, evaluate_image
 from tasks.inspection import Inspection
 from tasks.records import ImageRecord
 from tasks.truth import Truth
-from tasks.waiting import outcomes
+from tasks.waiting import outcomes, submitted
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class JudgedImage:
 
 def measure_batch(client: Client, images: Sequence[JudgedImage], measurement: Measurement) -> Measurements:
     """Compare the maps of a batch with the truth; an image that kills its worker comes back as unmeasured."""
-    waiting = {client.submit(measure_images, part, measurement, pure=False, retries=0): part for part in chunks(images)}
+    waiting = {submitted(client, measure_images, part, measurement): part for part in chunks(images)}
     measured = Measurements()
     suspects: list[JudgedImage] = []
     for future, outcome in outcomes(client, list(waiting)):
@@ -63,7 +63,7 @@ def _measured(image: JudgedImage, measurement: Measurement) -> MeasuredImage | U
 
 
 def _measured_alone(client: Client, image: JudgedImage, measurement: Measurement) -> Measurements:
-    future = client.submit(measure_images, [image], measurement, pure=False, retries=0)
+    future = submitted(client, measure_images, [image], measurement)
     [(_, outcome)] = outcomes(client, [future])
     if isinstance(outcome, BaseException):
         return gathered([_missed(image, f"measuring it failed: {type(outcome).__name__}: {outcome}", measurement)])

@@ -1,12 +1,13 @@
-"""Waiting for Dask futures, as long as there is somebody who can do them."""
+"""Dask futures of a run: handing them out, and waiting for them as long as there is somebody who can do them."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from distributed import Client, Future, as_completed
+from distributed.client import ClosedClientError
 
-from tasks.cluster import ClusterError, able_workers, scheduler_address
+from tasks.cluster import ClusterError, able_workers, scheduler_address, scheduler_lost, tasks_left
 from tasks.local_workers import GPU
 
 Value = TypeVar("Value")
@@ -18,6 +19,40 @@ LOOKED_AFTER = 5.0
 """Seconds without a finished image after which the workers are counted."""
 
 POLLED_EVERY = 0.02
+
+
+def submitted(
+    client: Client,
+    function: Callable[..., Value],
+    *arguments: Any,
+    resources: Mapping[str, float] | None = None,
+    workers: Collection[str] = (),
+) -> "Future[Value]":
+    """Have a worker call a function, once: what becomes of a failure is the caller's matter.
+
+    Parameters
+    ----------
+    resources
+        What a worker must declare to take it; by default nothing.
+    workers
+        Addresses of those that alone may take it, if not all may.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler went away.
+    """
+    try:
+        return client.submit(
+            function,
+            *arguments,
+            pure=False,
+            retries=0,
+            resources=dict(resources or {}) or None,
+            workers=list(workers) or None,
+        )
+    except ClosedClientError as error:
+        raise scheduler_lost(client) from error
 
 
 def outcomes(
@@ -52,7 +87,7 @@ def outcomes(
         batch = arrivals.next_batch(block=False)
         for future, result in batch:
             if future.status == "cancelled":
-                raise _went_away(client, left)
+                raise scheduler_lost(client, left=left)
             # Of a failed future come type, error and traceback.
             yield future, result if future.status == "finished" else result[1]
         now = time.monotonic()
@@ -81,25 +116,14 @@ def workers_for(client: Client, left: int, resources: Mapping[str, float]) -> fr
     try:
         return able_workers(client, resources)
     except ClusterError as error:
-        raise _went_away(client, left) from error
-
-
-def _went_away(client: Client, left: int) -> ClusterError:
-    return ClusterError(
-        f"the Dask scheduler at {scheduler_address(client)} went away with {_tasks(left)} left: start it, "
-        "and run again to go on"
-    )
+        raise scheduler_lost(client, left=left) from error
 
 
 def _deserted(client: Client, left: int, resources: Mapping[str, float]) -> str:
     kind, option = ("running worker with a GPU", " --resources GPU=1") if GPU in resources else ("running worker", "")
     return (
-        f"with {_tasks(left)} left, there has been no {kind} for {PATIENCE:.0f} s: start one with "
+        f"with {tasks_left(left)}, there has been no {kind} for {PATIENCE:.0f} s: start one with "
         f"`dask worker {scheduler_address(client)} --nthreads 1{option}`"
         + (", or set device to cpu" if option else "")
         + ", and run again to go on"
     )
-
-
-def _tasks(left: int) -> str:
-    return "1 task" if left == 1 else f"{left} tasks"

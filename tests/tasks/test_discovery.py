@@ -35,6 +35,7 @@ def test_what_is_no_image_is_counted_by_suffix_but_for_what_is_not_looked_at(tmp
         (tmp_path / name).touch()
     for name in ("old/n/manifest.json", "old/n/maps.zarr/zarr.json", "old/n/report/images/0.png", "old/g.csv"):
         Storage(str(tmp_path)).write(name, b"")
+    (tmp_path / "latest").symlink_to("d")
     listing = list_input(Storage(str(tmp_path)), outside=[str(tmp_path / "out")])
     assert [image.key for image in listing.images] == ["a.png"]
     assert listing.others == {".heic": 2, "": 1, ".csv": 1}

@@ -16,8 +16,10 @@ from tasks.batch import ImageEntry
 from tasks.cluster import ClusterError, able_workers, dask_client
 from tasks.dispatch import GROUPS_A_TASK, MAX_CHUNKS, chunks, collect_chunk, submit_chunk, task_size
 from tasks.maps import read_map
-from tasks.records import read_records
+from tasks.measuring import JudgedImage, Measurement, measure_batch
+from tasks.records import ImageRecord, read_records
 from tasks.storage import Storage, StorageError
+from tasks.truth import NightTruth
 from tasks.waiting import outcomes
 from tests.conftest import wait_for
 from tests.dask_processes import dask_processes
@@ -245,11 +247,17 @@ def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(t
         collect_chunk(client, submitted, inspection, announce=lambda record: None)
 
 
-def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_submitted(tmp_path, client):
+def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_submitted_or_measured(tmp_path, client):
     inspection, entries = prepared(tmp_path, "a.png")
+    image = JudgedImage(ImageRecord(0, "a.png", "", "f", "inspected"))
+    measurement = Measurement(inspection, NightTruth(inspection.source, "line"))
     client.close()
-    with pytest.raises(ClusterError, match=r"scheduler at .* went away: start it, and run again"):
-        submit_chunk(client, entries, inspection)
+    for ask in (
+        lambda: submit_chunk(client, entries, inspection),
+        lambda: measure_batch(client, [image], measurement),
+    ):
+        with pytest.raises(ClusterError, match=r"scheduler at .* went away: start it, and run again"):
+            ask()
 
 
 @pytest.mark.slow
