@@ -1,7 +1,8 @@
 """Images whose defects are known, to try the system on: made ones, or good photographs with planted defects."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -12,8 +13,9 @@ from ssdnet_core.errors import InvalidImageError
 from ssdnet_core.flaws import DEFECT_KINDS, DefectKind, plant
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tasks.decoding import DecodeError, decode
-from tasks.discovery import list_images, split_input
-from tasks.storage import Storage
+from tasks.discovery import NothingToInspectError, list_images, split_input
+from tasks.storage import Storage, StorageError, StoredObject
+from tasks.truth import IMAGES_PATTERN
 
 GOOD_SHARE = 3
 """One image in so many has no defect."""
@@ -22,6 +24,45 @@ OF_EACH_PHOTOGRAPH = 4
 """As it is, and with three defects."""
 
 DEFECTS: tuple[DefectKind, ...] = tuple(kind for kind in DEFECT_KINDS if kind != "none")
+
+
+class OtherImagesError(StorageError):
+    """The folder holds labelled images that are not of this sample: all would be measured together."""
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """Where an image and its truth lie in MVTec-AD layout.
+
+    Attributes
+    ----------
+    category
+        Folder of its surface.
+    defect
+        What is planted into it.
+    name
+        Of its file, without suffix.
+    """
+
+    category: str
+    defect: DefectKind
+    name: str
+
+    @property
+    def key(self) -> str:
+        """Key of the image."""
+        return f"{self.category}/test/{_kind(self.defect)}/{self.name}.png"
+
+    @property
+    def truth_key(self) -> str:
+        """Key of its mask; a good image has none."""
+        return f"{self.category}/ground_truth/{_kind(self.defect)}/{self.name}_mask.png"
+
+    def write(self, folder: Storage, picture: Image.Image, truth: npt.NDArray[np.bool_]) -> None:
+        """Write the image, and its mask if it has a defect."""
+        folder.write(self.key, _png(picture))
+        if self.defect != "none":
+            folder.write(self.truth_key, _png(Image.fromarray(truth)))
 
 
 def write_sample_night(folder: Storage, *, images: int, seed: int = 0) -> int:
@@ -33,19 +74,19 @@ def write_sample_night(folder: Storage, *, images: int, seed: int = 0) -> int:
         Number of images, each 256 x 256 pixels.
     seed
         The same seed makes the same night.
+
+    Raises
+    ------
+    StorageError
+        If the folder holds labelled images of another sample, or cannot be written.
     """
-    defective = 0
-    for number in range(images):
-        made = sample(TEXTURE_KINDS[number % len(TEXTURE_KINDS)], _defect(number), seed=seed + number)
-        defective += _write(
-            folder,
-            Image.fromarray(made.pixels),
-            made.truth,
-            category=made.kind,
-            defect=made.defect,
-            name=f"{number:03d}",
-        )
-    return defective
+    kinds = [TEXTURE_KINDS[number % len(TEXTURE_KINDS)] for number in range(images)]
+    labelled = [LabelledImage(kind, _defect(number), f"{number:03d}") for number, kind in enumerate(kinds)]
+    _refuse_others(folder, labelled)
+    for number, (kind, image) in enumerate(zip(kinds, labelled, strict=True)):
+        made = sample(kind, image.defect, seed=seed + number)
+        image.write(folder, Image.fromarray(made.pixels), made.truth)
+    return _defective(labelled)
 
 
 def write_line_night(folder: Storage, *, images: int, seed: int = 0) -> None:
@@ -94,28 +135,58 @@ def write_planted_night(
     InvalidImageError
         If a photograph cannot be read, or no defect can be planted into it.
     StorageError
-        If there are none, or a folder cannot be read or written.
+        If there are none, a folder cannot be read or written, or that to write to holds labelled images of another
+        sample.
     """
     source, pattern = split_input(photographs)
-    listed = [entry.key for entry in list_images(source, pattern, outside=[folder.address])]
+    listed = list_images(source, pattern, outside=[folder.address])
     count = OF_EACH_PHOTOGRAPH * len(listed) if images is None else images
-    defective = 0
-    for place, key in enumerate(track(listed[:count])):
+    labelled = {entry.key: _planted(source, place, listed=listed, count=count) for place, entry in enumerate(listed)}
+    everything = [image for of_photograph in labelled.values() for image in of_photograph.values()]
+    _refuse_others(folder, everything)
+    for key in track([entry.key for entry in listed[:count]]):
         try:
             good = decode(source.read(key))
             surface = _eight_bits(good.pixels)
-            for number in range(place, count, len(listed)):
-                defect = "none" if number == place else DEFECTS[(place + number // len(listed)) % len(DEFECTS)]
-                pixels, truth = plant(surface, defect, seed=seed + number)
+            for number, image in labelled[key].items():
+                pixels, truth = plant(surface, image.defect, seed=seed + number)
                 picture = Image.fromarray(pixels)
                 if good.mask is not None:
                     picture.putalpha(Image.fromarray(np.where(good.mask, np.uint8(0), np.uint8(255))))
-                category = PurePosixPath(source.name, key).parent.name
-                name = f"{place:04d}_{PurePosixPath(key).stem}_{number // len(listed)}"
-                defective += _write(folder, picture, truth, category=category, defect=defect, name=name)
+                image.write(folder, picture, truth)
         except (DecodeError, InvalidImageError) as error:
             raise InvalidImageError(f"no defect can be planted into {source.path(key)}: {error}") from error
-    return count, defective
+    return count, _defective(everything)
+
+
+def _planted(source: Storage, place: int, *, listed: Sequence[StoredObject], count: int) -> dict[int, LabelledImage]:
+    """Return what is made of one photograph, by number: as it is, then with one defect, with another, and so on."""
+    key = PurePosixPath(listed[place].key)
+    return {
+        number: LabelledImage(
+            category=PurePosixPath(source.name, key).parent.name,
+            defect="none" if number == place else DEFECTS[(place + number // len(listed)) % len(DEFECTS)],
+            name=f"{place:04d}_{key.stem}_{number // len(listed)}",
+        )
+        for number in range(place, count, len(listed))
+    }
+
+
+def _refuse_others(folder: Storage, labelled: Sequence[LabelledImage]) -> None:
+    known = {image.key for image in labelled}
+    try:
+        present = list_images(folder, IMAGES_PATTERN) if folder.exists() else []
+    except NothingToInspectError:
+        return
+    if others := [entry.key for entry in present if entry.key not in known]:
+        raise OtherImagesError(
+            f"{folder.address} holds {len(others)} labelled images that are not of this sample, {others[0]} for one, "
+            "and all would be measured together: take another folder, or remove them"
+        )
+
+
+def _defective(labelled: Sequence[LabelledImage]) -> int:
+    return sum(image.defect != "none" for image in labelled)
 
 
 def _eight_bits(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
@@ -133,24 +204,6 @@ def _defect(number: int) -> DefectKind:
 
 def _kind(defect: DefectKind) -> str:
     return "good" if defect == "none" else defect
-
-
-def _write(
-    folder: Storage,
-    picture: Image.Image,
-    truth: npt.NDArray[np.bool_],
-    *,
-    category: str,
-    defect: DefectKind,
-    name: str,
-) -> bool:
-    """Write an image, and its mask if it has a defect; return whether it has."""
-    kind = _kind(defect)
-    folder.write(f"{category}/test/{kind}/{name}.png", _png(picture))
-    if defect == "none":
-        return False
-    folder.write(f"{category}/ground_truth/{kind}/{name}_mask.png", _png(Image.fromarray(truth)))
-    return True
 
 
 def _png(picture: Image.Image) -> bytes:

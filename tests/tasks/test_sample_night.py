@@ -5,7 +5,7 @@ from PIL import Image
 from ssdnet_core.errors import InvalidImageError
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tasks.discovery import NothingToInspectError, list_images
-from tasks.sample_night import write_line_night, write_planted_night, write_sample_night
+from tasks.sample_night import OtherImagesError, write_line_night, write_planted_night, write_sample_night
 from tasks.storage import Storage, StorageError
 from tasks.truth import IMAGES_PATTERN, truth_key
 
@@ -24,6 +24,17 @@ def test_the_night_is_in_mvtec_ad_layout_with_a_mask_for_each_defect(tmp_path):
 def test_a_category_of_its_own_is_found_by_the_same_pattern(tmp_path):
     write_sample_night(Storage(str(tmp_path)), images=5)
     assert len(list_images(Storage(str(tmp_path / "weave")), IMAGES_PATTERN)) == 1
+
+
+def test_the_same_sample_is_written_again_and_no_other_is_mixed_with_it(photographs, tmp_path):
+    folder = Storage(str(tmp_path / "night"))
+    for _ in range(2):
+        assert write_sample_night(folder, images=6) == 4
+    with pytest.raises(OtherImagesError, match=r"2 labelled images .* tile/test/hole/004.png"):
+        write_sample_night(folder, images=4)
+    with pytest.raises(OtherImagesError, match="6 labelled images"):
+        write_planted_night(folder, str(photographs))
+    assert len(list_images(folder, IMAGES_PATTERN)) == 6
 
 
 def test_a_lines_night_is_one_texture_side_by_side_and_another_seed_is_another_night(tmp_path):
