@@ -3,8 +3,8 @@
     python bench/metrics.py --out OUT [--images 10000]
 
 Writes a sealed batch without fitting anything: a few images, truth masks and maps, linked under as many names as
-there are to be images. Then runs ``ssdnet evaluate`` on it, twice: the second finds its metrics there. OUT gets
-metrics.json.
+there are to be images, and the figures, regions and gallery that belong to it. Then runs ``ssdnet evaluate`` on it,
+twice: the second finds its metrics there. OUT gets metrics.json.
 """
 
 import argparse
@@ -21,10 +21,12 @@ from PIL import Image
 
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
+from tasks.aggregation import summarise, write_region_table
 from tasks.batch import MANIFEST, MAPS, Manifest, batch_name, open_batch
 from tasks.discovery import discover, list_images
-from tasks.maps import ANOMALY_MAP, prepare_maps, write_map
-from tasks.records import ImageRecord, write_record
+from tasks.maps import ANOMALY_MAP, prepare_maps, write_figures, write_map
+from tasks.records import ImageRecord, present_records, write_record
+from tasks.report import write_report
 from tasks.seal import make_seal, set_seal
 from tasks.storage import Storage
 from tasks.truth import IMAGES_PATTERN
@@ -76,7 +78,7 @@ def write_images(night: Path, images: int) -> None:
 
 
 def write_batch(source: Storage, results: Storage) -> None:
-    """Write a sealed batch of these images: maps, most of them links, and records."""
+    """Write a sealed batch of these images: maps, most of them links, records and what is drawn from them."""
     config = Config().updated({"working_size": SIDE})
     name = batch_name(source.address, IMAGES_PATTERN)
     entries = discover(source, list_images(source, IMAGES_PATTERN))
@@ -109,6 +111,9 @@ def write_batch(source: Storage, results: Storage) -> None:
             **sizes,
         )
         write_record(folder, records[entry.index])
+    write_figures(folder, manifest, records)
+    write_region_table(folder, present_records(manifest, records))
+    write_report(folder, manifest, records, summary=summarise(manifest, records))
     set_seal(folder, make_seal(manifest, records))
 
 
