@@ -28,9 +28,9 @@ from ssdnet_core.devices import resolve_device, resolve_precision
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from ssdnet_core.evidence import gather_evidence
 from ssdnet_core.fitting import fit
-from ssdnet_core.localization import judged, prepared
+from ssdnet_core.localization import judged
 from ssdnet_core.network import ReconstructionNetwork, stride
-from ssdnet_core.preparation import WorkingImage
+from ssdnet_core.preparation import WorkingImage, prepare
 from ssdnet_core.reconstruction import reconstruct_blind
 from ssdnet_core.scoring import anomaly_map, settled_map
 from ssdnet_core.synthetic import sample
@@ -194,7 +194,7 @@ def _fitted(pixels: torch.Tensor, valid: torch.Tensor, config: Config, dtype: to
 
 
 def _prepared(images: Sequence[np.ndarray], config: Config) -> list[WorkingImage]:
-    return [prepared(image, None, config) for image in images]
+    return [prepare(image, None, config) for image in images]
 
 
 def _peak(work: Callable[[], object], device: torch.device) -> int:

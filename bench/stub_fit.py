@@ -22,9 +22,9 @@ class StubFit(WorkerPlugin):
     def setup(self, worker: Any) -> None:
         """Run in the worker when it starts."""
         del worker
-        from ssdnet_core import groups, localization
+        from ssdnet_core import groups, preparation
 
-        localization.prepared = prepared
+        preparation.prepare = prepare
         groups.evidence_of_group = evidence_of_group
 
 
@@ -36,7 +36,7 @@ class StubImage:
     mark: int
 
 
-def prepared(image: np.ndarray, mask: np.ndarray | None, config: Config) -> StubImage:
+def prepare(image: np.ndarray, mask: np.ndarray | None, config: Config) -> StubImage:
     """Prepare nothing."""
     del mask, config
     height, width = image.shape[:2]
@@ -54,6 +54,7 @@ def made_evidence(image: StubImage, config: Config) -> Any:
     import torch
 
     from ssdnet_core.evidence import Evidence, Findings
+    from ssdnet_core.preparation import Preparation
 
     shape = working_shape(image.original_shape, working_size=config.working_size)
     noise = np.random.default_rng(image.mark).standard_gamma(1.0, shape).astype(np.float32)
@@ -71,11 +72,7 @@ def made_evidence(image: StubImage, config: Config) -> Any:
     return Evidence(
         findings,
         area=float(shape[0] * shape[1]),
-        original_shape=image.original_shape,
-        frame=(0, 0, 0, 0),
-        blank=0.0,
-        clipped=(0.0, 0.0),
-        constant=False,
+        preparation=Preparation(image.original_shape),
         seconds=0.0,
     )
 

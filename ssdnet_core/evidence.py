@@ -19,7 +19,7 @@ from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import unlikeness_of_parts
 from ssdnet_core.likeness import likeness_to_defect
 from ssdnet_core.network import stride
-from ssdnet_core.preparation import WorkingImage
+from ssdnet_core.preparation import Preparation, WorkingImage
 from ssdnet_core.restlessness import restlessness
 from ssdnet_core.scoring import anomaly_map, fill_missing, own_scores, settled_map, verdict_map
 from ssdnet_core.tiles import reconstruct_in_tiles
@@ -68,19 +68,15 @@ class Evidence:
         Of this image alone.
     area
         Working pixels that count.
-    original_shape, frame, blank, clipped, constant
-        As of the :class:`~ssdnet_core.preparation.WorkingImage`, whose pixels need not be kept.
+    preparation
+        Of the :class:`~ssdnet_core.preparation.WorkingImage`, whose pixels need not be kept.
     seconds
-        CPU seconds of this process; in a group an equal share.
+        CPU seconds of this process that the fit and the scores took; in a group an equal share.
     """
 
     findings: Findings
     area: float
-    original_shape: tuple[int, int]
-    frame: tuple[int, int, int, int]
-    blank: float
-    clipped: tuple[float, float]
-    constant: bool
+    preparation: Preparation
     seconds: float
 
 
@@ -88,20 +84,11 @@ class Evidence:
 def gather_evidence(group: Sequence[WorkingImage], config: Config) -> list[Evidence]:
     """Fit and score working images of one shape together, each as it is alone."""
     started = time.process_time()
-    scored = iter(_fitted_and_scored([working for working in group if not working.constant], config))
-    found = [_unscored(working) if working.constant else next(scored) for working in group]
+    scored = iter(_fitted_and_scored([working for working in group if not working.preparation.constant], config))
+    found = [_unscored(working) if working.preparation.constant else next(scored) for working in group]
     seconds = (time.process_time() - started) / max(1, len(group))
     return [
-        Evidence(
-            of_image,
-            area=float(working.valid.sum()),
-            original_shape=working.original_shape,
-            frame=working.frame,
-            blank=working.blank,
-            clipped=working.clipped,
-            constant=working.constant,
-            seconds=seconds,
-        )
+        Evidence(of_image, area=float(working.valid.sum()), preparation=working.preparation, seconds=seconds)
         for working, of_image in zip(group, found, strict=True)
     ]
 

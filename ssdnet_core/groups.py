@@ -17,8 +17,8 @@ from ssdnet_core.config import MAX_GROUP, Config
 from ssdnet_core.devices import resolve_device
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.evidence import Evidence, gather_evidence
-from ssdnet_core.localization import Localization, judged, prepared
-from ssdnet_core.preparation import WorkingImage
+from ssdnet_core.localization import Localization, judged
+from ssdnet_core.preparation import WorkingImage, prepare
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -69,7 +69,7 @@ def localize_group(
         raise InvalidImageError(
             f"{len(images)} images came with {len(hidden)} masks: pass one for each image, None where all pixels count"
         )
-    working = [prepared(image, mask, config) for image, mask in zip(images, hidden, strict=True)]
+    working = [prepare(image, mask, config) for image, mask in zip(images, hidden, strict=True)]
     return [judged(evidence, config) for evidence in evidence_of_group(working, config, size=size)]
 
 

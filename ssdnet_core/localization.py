@@ -1,7 +1,7 @@
 """The whole method on one image: prepare, fit, reconstruct blind, score, judge."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -9,12 +9,11 @@ import numpy.typing as npt
 import torch
 
 from ssdnet_core.config import Config
-from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.evidence import Evidence, gather_evidence
 from ssdnet_core.exposure import MUCH_CLIPPED
 from ssdnet_core.filters import enlarge
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES
-from ssdnet_core.preparation import WorkingImage, prepare
+from ssdnet_core.preparation import Preparation, prepare
 from ssdnet_core.regions import Region, find_regions
 from ssdnet_core.significance import alarm_level, significance
 
@@ -115,44 +114,14 @@ def localize(
     (64, 64)
     """
     config = config or Config()
-    started = time.process_time()
-    working = prepared(image, mask, config)
-    preparation = time.process_time() - started
-    (evidence,) = gather_evidence([working], config)
-    result = judged(evidence, config)
-    return replace(result, seconds=preparation + result.seconds)
-
-
-def prepared(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, config: Config) -> WorkingImage:
-    """Check an image and its mask and bring them to the working size, as :func:`localize` does first.
-
-    Raises
-    ------
-    InvalidImageError
-        If the image or the mask cannot be inspected.
-    InvalidConfigError
-        If the settings are no :class:`Config`, or a masked block would fill the image.
-    """
-    if not isinstance(config, Config):
-        raise InvalidConfigError(
-            f"config is a {type(config).__name__}, no Config: pass Config().updated({{'fit.steps': 50}}), or "
-            "ssdnet_core.config.parse_config(config) of nested dictionaries"
-        )
-    working = prepare(
-        image,
-        mask,
-        working_size=config.working_size,
-        border=config.border,
-        leave_out_frame=config.leave_out_frame,
-    )
-    _check_block(config, working)
-    return working
+    (evidence,) = gather_evidence([prepare(image, mask, config)], config)
+    return judged(evidence, config)
 
 
 def judged(evidence: Evidence, config: Config) -> Localization:
-    """Judge what was found in an image: its regions, its score and the warnings. ``seconds`` count on."""
+    """Judge what was found in an image: its regions, its score and the warnings."""
     started = time.thread_time()
-    found = evidence.findings
+    found, preparation = evidence.findings, evidence.preparation
     levels, peak, restless = found.judged.numpy(), float(found.peak), float(found.restless)
     alarm = alarm_level(config.verdict.expected_false_alarms, area=evidence.area, restless=restless)
     alarmed = peak >= alarm
@@ -163,7 +132,7 @@ def judged(evidence: Evidence, config: Config) -> Localization:
         regions = find_regions(
             levels,
             regions_from,
-            original_shape=evidence.original_shape,
+            original_shape=preparation.original_shape,
             min_area=config.verdict.min_area,
             min_further_area=config.verdict.min_further_area,
         )
@@ -174,30 +143,30 @@ def judged(evidence: Evidence, config: Config) -> Localization:
         defective=bool(regions),
         regions=regions,
         regions_from=regions_from,
-        original_shape=evidence.original_shape,
-        warnings=_warnings(evidence),
-        seconds=evidence.seconds + time.thread_time() - started,
+        original_shape=preparation.original_shape,
+        warnings=_warnings(preparation, unlikeness=float(found.unlikeness)),
+        seconds=preparation.seconds + evidence.seconds + time.thread_time() - started,
     )
 
 
-def _warnings(evidence: Evidence) -> tuple[str, ...]:
-    found, unlikeness = [], float(evidence.findings.unlikeness)
-    if evidence.constant:
+def _warnings(preparation: Preparation, *, unlikeness: float) -> tuple[str, ...]:
+    found = []
+    if preparation.constant:
         found.append("the image is constant: there is no structure to compare with")
     elif unlikeness > SEVERAL_TEXTURES:
         found.append(
             f"not one texture: its parts lie {unlikeness:.1f} spreads apart, one texture's at most {SEVERAL_TEXTURES}; "
             "mask what is not the surface"
         )
-    if not evidence.constant:
-        for share, extreme, remedy in zip(evidence.clipped, ("darkest", "brightest"), ("more", "less"), strict=True):
+    if not preparation.constant:
+        for share, extreme, remedy in zip(preparation.clipped, ("darkest", "brightest"), ("more", "less"), strict=True):
             if share > MUCH_CLIPPED:
                 found.append(f"{share:.0%} of the pixels have the {extreme} value: if it is clipped, expose {remedy}")
-    if any(evidence.frame):
-        sides = ", ".join(f"{width} {side}" for side, width in zip(SIDES, evidence.frame, strict=True) if width)
+    if any(preparation.frame):
+        sides = ", ".join(f"{width} {side}" for side, width in zip(SIDES, preparation.frame, strict=True) if width)
         found.append(f"a frame was left out, in working pixels: {sides}")
-    if evidence.blank:
-        found.append(f"blank ground beside the surface was left out: {evidence.blank:.1%} of the image")
+    if preparation.blank:
+        found.append(f"blank ground beside the surface was left out: {preparation.blank:.1%} of the image")
     return tuple(found)
 
 
@@ -206,13 +175,3 @@ def enlarge_map(working_map: npt.NDArray[np.floating], original_shape: tuple[int
     working = torch.from_numpy(np.ascontiguousarray(working_map, dtype=np.float32))
     enlarged: npt.NDArray[np.float32] = enlarge(working[None], original_shape)[0].numpy()
     return enlarged
-
-
-def _check_block(config: Config, working: WorkingImage) -> None:
-    height, width = working.valid.shape[-2:]
-    block = config.reconstruction.block
-    if 2 * block > min(height, width):
-        raise InvalidConfigError(
-            f"a masked block of {block} leaves no context in {height} x {width} working pixels: "
-            f"set reconstruction.block <= {min(height, width) // 2}"
-        )

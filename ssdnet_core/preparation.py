@@ -1,7 +1,8 @@
 """From a user's image to the working image: checked, brought to the working size, standardised."""
 
 import math
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -9,21 +10,49 @@ import torch
 from torch import Tensor
 
 from ssdnet_core.blank import MARGIN, find_blank_ground
-from ssdnet_core.errors import InvalidImageError
+from ssdnet_core.config import Config
+from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.exposure import clipped_shares
 from ssdnet_core.homogeneity import NO_FRAME, find_frame, without_frame
 from ssdnet_core.input_checks import check_image, check_values, counted_pixels
 from ssdnet_core.working_size import working_shape
 
 MIN_COUNTED = 256
-"""Pixels among which a median is one."""
+"""Fewest pixels that must count at the working size: medians of fewer say little."""
 
 STD_FLOOR = 1e-3
 """Keeps the sensor noise of an almost constant image from being blown up to a texture."""
 
-
 FAR_OFF = 1e3
 """Spreads from zero beyond which single precision would round the structure of a double precision image away."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What became of an image on its way to the working image; the verdict's warnings tell of it.
+
+    Attributes
+    ----------
+    original_shape
+        (H, W) of the image given.
+    frame
+        Widths in working pixels of strips that were found to be no part of the surface: top, bottom, left, right.
+    blank
+        Share of the image's pixels that are left out as blank ground, 0 to 1.
+    clipped
+        Shares of those that count with the darkest and with the brightest value of all, 0 to 1.
+    constant
+        Whether all valid pixels have the same value, so that there is no structure to fit.
+    seconds
+        CPU seconds of the calling thread that it took.
+    """
+
+    original_shape: tuple[int, int]
+    frame: tuple[int, int, int, int] = NO_FRAME
+    blank: float = 0.0
+    clipped: tuple[float, float] = (0.0, 0.0)
+    constant: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,20 +67,12 @@ class WorkingImage:
     valid
         (1, h, w) float32, 1.0 where a pixel counts, else 0.0.
     mean, std
-        What gives the image's own values back: ``pixels * std + mean``, in units of the full range; mean (C, 1, 1). To
-        the standard deviation a thousandth of the range is added.
+        (C, 1, 1) and (), what gives the image's own values back: ``pixels * std + mean``, in units of the full range.
+        To the standard deviation a thousandth of the range is added.
     full_range
         The value of white: 255, 65535, or for floating point the spread of the image's values.
-    original_shape
-        (H, W) of the image given.
-    frame
-        Widths in working pixels of strips that were found to be no part of the surface: top, bottom, left, right.
-    blank
-        Share of the image's pixels that are left out as blank ground, 0 to 1.
-    clipped
-        Shares of those that count with the darkest and with the brightest value of all, 0 to 1.
-    constant
-        Whether all valid pixels have the same value, so that there is no structure to fit.
+    preparation
+        What the pixels do not show any more.
     """
 
     pixels: Tensor
@@ -59,22 +80,11 @@ class WorkingImage:
     mean: Tensor
     std: Tensor
     full_range: float
-    original_shape: tuple[int, int]
-    frame: tuple[int, int, int, int]
-    blank: float
-    clipped: tuple[float, float]
-    constant: bool
+    preparation: Preparation
 
 
-def prepare(
-    image: npt.NDArray[np.generic],
-    mask: npt.NDArray[np.bool_] | None,
-    *,
-    working_size: int,
-    border: float = 0.0,
-    leave_out_frame: bool = False,
-) -> WorkingImage:
-    """Check an image and bring it to the working size.
+def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, config: Config) -> WorkingImage:
+    """Check an image and its mask, and bring them to the working size.
 
     Parameters
     ----------
@@ -82,27 +92,28 @@ def prepare(
         (H, W) or (H, W, C) with C = 1 or 3; uint8, uint16, float32 or float64; both sides at least 32.
     mask
         (H, W) bool, True where a pixel does not count (missing, or outside the region of interest).
-    border
-        Share of the height and width that does not count along each side.
-    leave_out_frame
-        Whether what lies beside the surface does not count: blank ground (:mod:`ssdnet_core.blank`), and strips along
-        the border (:mod:`ssdnet_core.homogeneity`).
-    working_size
-        Length in pixels that the short side is brought down to; a smaller image keeps its size.
+    config
+        Its ``working_size``, ``border`` and ``leave_out_frame``. What lies beside the surface is blank ground
+        (:mod:`ssdnet_core.blank`), and strips along the border (:mod:`ssdnet_core.homogeneity`).
 
     Raises
     ------
     InvalidImageError
         If the image or its mask is none of the above, or no pixel is left.
+    InvalidConfigError
+        If the settings are no :class:`Config`, or a masked block would fill the image.
     """
+    started = time.thread_time()
+    _check_config(config)
     check_image(image)
     height, width = image.shape[:2]
-    counted = counted_pixels((height, width), mask, border=border)
+    counted = counted_pixels((height, width), mask, border=config.border)
     check_values(image, counted)
     pixels = image if image.ndim == 3 else image[:, :, None]
-    size = working_shape((height, width), working_size=working_size)
+    size = working_shape((height, width), working_size=config.working_size)
+    _check_block(config.reconstruction.block, size)
     ground = None
-    if leave_out_frame:
+    if config.leave_out_frame:
         ground = find_blank_ground(pixels, counted, margin=math.ceil(MARGIN * min(height, width) / min(size)))
     if ground is not None:
         counted &= ~ground
@@ -119,19 +130,36 @@ def prepare(
     dark_is_zero = not offset and float(colour.min()) >= 0
     colour, valid = _shrink(colour, valid, size)
     strips = NO_FRAME
-    if leave_out_frame and dark_is_zero:
+    if config.leave_out_frame and dark_is_zero:
         # Bicubic shrinking undershoots beside a black edge.
         strips = find_frame(colour[0].clamp_min(0), valid[0])
-    working = _standardise(
-        colour[0],
-        without_frame(valid[0], strips),
-        full_range=full_range,
+    valid = without_frame(valid[0], strips)
+    standardised, mean, std = _standardise(colour[0], valid)
+    preparation = Preparation(
         original_shape=(height, width),
         frame=strips,
         blank=float(ground.mean()) if ground is not None else 0.0,
         clipped=clipped_shares(pixels, counted),
+        constant=not bool(standardised.any()),
+        seconds=time.thread_time() - started,
     )
-    return replace(working, mean=working.mean + offset / full_range) if offset else working
+    return WorkingImage(standardised, valid, mean + offset / full_range, std, full_range, preparation)
+
+
+def _check_config(config: Config) -> None:
+    if not isinstance(config, Config):
+        raise InvalidConfigError(
+            f"config is a {type(config).__name__}, no Config: pass Config().updated({{'fit.steps': 50}}), or "
+            "ssdnet_core.config.parse_config(config) of nested dictionaries"
+        )
+
+
+def _check_block(block: int, size: tuple[int, int]) -> None:
+    if 2 * block > min(size):
+        raise InvalidConfigError(
+            f"a masked block of {block} leaves no context in {size[0]} x {size[1]} working pixels: "
+            f"set reconstruction.block <= {min(size) // 2}"
+        )
 
 
 def _offset(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> float:
@@ -165,16 +193,8 @@ def _resample(values: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.nn.functional.interpolate(values, size=list(size), mode="bicubic", antialias=True, align_corners=False)
 
 
-def _standardise(
-    colour: Tensor,
-    valid: Tensor,
-    *,
-    full_range: float,
-    original_shape: tuple[int, int],
-    frame: tuple[int, int, int, int],
-    blank: float,
-    clipped: tuple[float, float],
-) -> WorkingImage:
+def _standardise(colour: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what :class:`WorkingImage` calls pixels, mean and std."""
     if int(valid.sum()) < MIN_COUNTED:
         raise InvalidImageError(
             f"{int(valid.sum())} pixels count at the working size of {valid.shape[-2]} x {valid.shape[-1]}, "
@@ -186,15 +206,4 @@ def _standardise(
     std = (centred.square().sum() / (count * colour.shape[0])).sqrt()
     # Less than a hundred-thousandth of the range is rounding, no structure.
     pixels = centred / (std + STD_FLOOR) if float(std) > 1e-5 else torch.zeros_like(centred)
-    return WorkingImage(
-        pixels=pixels,
-        valid=valid,
-        mean=mean,
-        std=std + STD_FLOOR,
-        full_range=full_range,
-        original_shape=original_shape,
-        frame=frame,
-        blank=blank,
-        clipped=clipped,
-        constant=not bool(pixels.any()),
-    )
+    return pixels, mean, std + STD_FLOOR

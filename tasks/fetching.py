@@ -1,7 +1,5 @@
 """From an image's key to the working image: read, decode, leave out what does not count, prepare."""
 
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +14,6 @@ from tasks.storage import Storage, StorageError
 if TYPE_CHECKING:
     from ssdnet_core.preparation import WorkingImage
 
-
 HEADER_BYTES = 64 * 1024
 """That are read again of an image whose header was refused."""
 
@@ -25,15 +22,7 @@ class MaskError(SsdnetError):
     """An image's mask is no mask for this image."""
 
 
-@dataclass(frozen=True, eq=False)
-class FetchedImage:
-    """An image that is ready to be fitted, and the CPU seconds that its preparation took."""
-
-    working: "WorkingImage"
-    seconds: float
-
-
-def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: Config) -> FetchedImage:
+def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: Config) -> "WorkingImage":
     """Read an image and its mask, and bring them to the working size.
 
     Raises
@@ -44,7 +33,7 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
         If they cannot be read, or the image could not be when it was listed, or had another size then.
     """
     # torch takes seconds to import: the flow's process, which only hands images out, does without.
-    from ssdnet_core.localization import prepared
+    from ssdnet_core.preparation import prepare
 
     require_size(entry.size)
     if entry.problem:
@@ -58,10 +47,7 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
             f"{entry.key} was replaced during the run: {entry.height} x {entry.width} pixels when it was listed, "
             f"now {height} x {width}; run again"
         )
-    mask = left_out(image, entry.mask, masks)
-    started = time.thread_time()
-    working = prepared(image.pixels, mask, config)
-    return FetchedImage(working, seconds=time.thread_time() - started)
+    return prepare(image.pixels, left_out(image, entry.mask, masks), config)
 
 
 def _raise_if_unreadable(entry: ImageEntry, source: Storage) -> None:

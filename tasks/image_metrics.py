@@ -126,13 +126,7 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
     from ssdnet_core.scoring import verdict_map
 
     config = inspection.config
-    valid = prepare(
-        image.pixels,
-        image.mask,
-        working_size=config.working_size,
-        border=config.border,
-        leave_out_frame=config.leave_out_frame,
-    ).valid
+    valid = prepare(image.pixels, image.mask, config).valid
     judged = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid).numpy()
     labels = label_regions(
         judged,

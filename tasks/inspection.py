@@ -12,7 +12,7 @@ from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError, SsdnetError
 from tasks.batch import ImageEntry, Manifest
 from tasks.decoding import DecodeError
-from tasks.fetching import FetchedImage, MaskError, fetch
+from tasks.fetching import MaskError, fetch
 from tasks.maps import write_map
 from tasks.records import ImageRecord, failure, write_record
 from tasks.side_work import SideWork
@@ -88,7 +88,7 @@ def inspect_images(entries: Sequence[ImageEntry], inspection: Inspection) -> lis
     judged and written; a single image takes no thread.
     """
     records: list[ImageRecord] = []
-    reading: list[Future[FetchedImage | Problem]] = []
+    reading: list[Future[WorkingImage | Problem]] = []
     writing: list[Future[ImageRecord]] = []
     threads = THREADS if inspection.source.is_local and inspection.folder.is_local else REMOTE_THREADS
     with SideWork(threads=min(threads, len(entries)) if len(entries) > 1 else 0) as side_work:
@@ -120,7 +120,7 @@ def fitting_groups(entries: Sequence[ImageEntry], inspection: Inspection) -> Ite
             yield tuple(images[part * len(images) // parts : (part + 1) * len(images) // parts])
 
 
-def _fetched(entry: ImageEntry, inspection: Inspection) -> FetchedImage | Problem:
+def _fetched(entry: ImageEntry, inspection: Inspection) -> "WorkingImage | Problem":
     try:
         return fetch(entry, inspection.source, masks=inspection.masks, config=inspection.config)
     except PROBLEMS as problem:
@@ -128,24 +128,20 @@ def _fetched(entry: ImageEntry, inspection: Inspection) -> FetchedImage | Proble
 
 
 def _fitted(
-    images: Sequence[FetchedImage | Problem], inspection: Inspection, *, side_work: SideWork
+    images: "Sequence[WorkingImage | Problem]", inspection: Inspection, *, side_work: SideWork
 ) -> "list[Evidence | Problem]":
-    """Fit and score what could be fetched; the seconds of each are its own and its share of its group's."""
-    ready = [image for image in images if isinstance(image, FetchedImage)]
+    """Fit and score what could be fetched; the seconds of each are its share of its group's."""
+    ready = [image for image in images if not isinstance(image, PROBLEMS)]
     started, beside = time.process_time(), side_work.seconds
-    found = iter(_evidence([image.working for image in ready], inspection))
+    found = iter(_evidence(ready, inspection))
     elapsed, beside = time.process_time() - started, side_work.seconds - beside
     # The process's time counts what was read and written meanwhile.
     share = max(0.0, 1 - beside / elapsed) if elapsed else 1.0
-    return [
-        _with_seconds(next(found), image, share=share) if isinstance(image, FetchedImage) else image for image in images
-    ]
+    return [image if isinstance(image, PROBLEMS) else _own_share(next(found), share) for image in images]
 
 
-def _with_seconds(found: "Evidence | Problem", image: FetchedImage, *, share: float) -> "Evidence | Problem":
-    if isinstance(found, PROBLEMS):
-        return found
-    return replace(found, seconds=image.seconds + share * found.seconds)
+def _own_share(found: "Evidence | Problem", share: float) -> "Evidence | Problem":
+    return found if isinstance(found, PROBLEMS) else replace(found, seconds=share * found.seconds)
 
 
 def _evidence(images: "Sequence[WorkingImage]", inspection: Inspection) -> "list[Evidence | Problem]":

@@ -6,8 +6,8 @@ from PIL import Image
 from scipy import ndimage
 
 from ssdnet_core.blank import CORNER, LEAST_SURFACE, MARGIN, find_blank_ground
-from ssdnet_core.preparation import prepare
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
+from tests.ssdnet_core.prepared_with import prepared_with
 
 SHAPE = (64, 96)
 QUARTER_TURNS = {"top": 0, "right": 1, "bottom": 2, "left": 3}
@@ -154,18 +154,21 @@ def test_the_working_image_is_that_of_a_mask_over_the_ground(dtype):
     pixels, truth = beside("right", 30, 255)
     image = pixels[..., 0].astype(dtype)
     masked = ndimage.maximum_filter(truth, 2 * MARGIN + 1)
-    found, told = prepare(image, None, working_size=256, leave_out_frame=True), prepare(image, masked, working_size=256)
+    found, told = (
+        prepared_with(image, None, working_size=256, leave_out_frame=True),
+        prepared_with(image, masked, working_size=256),
+    )
     assert found.pixels.equal(told.pixels)
     assert found.valid.equal(told.valid)
-    assert found.blank == pytest.approx(masked.mean())
-    whole = prepare(image, None, working_size=256)
-    assert whole.blank == 0.0
+    assert found.preparation.blank == pytest.approx(masked.mean())
+    whole = prepared_with(image, None, working_size=256)
+    assert whole.preparation.blank == 0.0
     assert bool((whole.valid == 1).all())
 
 
 def test_the_margin_is_one_of_the_working_image():
     image = np.kron(beside("left", 30, 0)[0][..., 0], np.ones((4, 4), dtype=np.uint8))
-    working = prepare(image, None, working_size=64, leave_out_frame=True)
+    working = prepared_with(image, None, working_size=64, leave_out_frame=True)
     assert not working.valid[0, :, : 30 + MARGIN].any()
     assert bool((working.valid[0, :, 30 + MARGIN :] == 1).all())
 

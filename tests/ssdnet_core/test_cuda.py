@@ -7,7 +7,8 @@ import torch
 from ssdnet_core import Config, localize, localize_group
 from ssdnet_core.fitting import fit
 from ssdnet_core.groups import evidence_of_group
-from ssdnet_core.localization import judged, prepared
+from ssdnet_core.localization import judged
+from ssdnet_core.preparation import prepare
 from ssdnet_core.replay import Replayed
 from ssdnet_core.synthetic import sample
 
@@ -84,7 +85,7 @@ def test_a_recorded_step_follows_the_gradient_of_an_eager_one(monkeypatch):
 
 
 def test_a_group_that_is_too_large_for_the_memory_is_halved():
-    images = [prepared(textile(seed, (256, 256)), None, CUDA) for seed in range(2)] * 32
+    images = [prepare(textile(seed, (256, 256)), None, CUDA) for seed in range(2)] * 32
     free, _ = torch.cuda.mem_get_info()
     torch.cuda.empty_cache()
     hoard = torch.empty(free - 3 * 2**30, dtype=torch.uint8, device="cuda")

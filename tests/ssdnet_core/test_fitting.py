@@ -13,8 +13,8 @@ from ssdnet_core.fitting import block_sizes, crop_size, fit, random_crops
 from ssdnet_core.folding import places_of, unfolded
 from ssdnet_core.network import stride
 from ssdnet_core.optimisation import FlatAdamW
-from ssdnet_core.preparation import prepare
 from ssdnet_core.reconstruction import reconstruct_blind
+from tests.ssdnet_core.prepared_with import prepared_with
 
 LIGHT = Config().updated({"network.width": 8, "fit.crop": 32, "fit.steps": 4, "precision": "float32"})
 ABLE = LIGHT.updated({"network.width": 24, "fit.steps": 100})
@@ -35,7 +35,7 @@ def noise(height, width, seed=0):
 
 
 def working(image, mask=None):
-    return prepare(image, mask, working_size=10_000)
+    return prepared_with(image, mask, working_size=8192)
 
 
 def run(image, config=LIGHT, dtype=torch.float32):

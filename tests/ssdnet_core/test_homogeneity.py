@@ -7,8 +7,8 @@ from scipy import ndimage
 
 from ssdnet_core import Config, localize
 from ssdnet_core.homogeneity import FRAME_MARGIN, SEVERAL_TEXTURES, find_frame, unlikeness_of_parts, without_frame
-from ssdnet_core.preparation import prepare
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
+from tests.ssdnet_core.prepared_with import prepared_with
 
 SHAPE = (64, 96)
 DEEPEST = min(SHAPE) // 8
@@ -53,7 +53,7 @@ def frame_of(image, valid=None):
 @pytest.mark.parametrize("kind", TEXTURE_KINDS)
 @pytest.mark.parametrize("defect", ["none", "hole"])
 def test_one_texture_is_one_texture_with_and_without_a_defect(kind, defect):
-    working = prepare(sample(kind, defect, seed=0).pixels, None, working_size=256)
+    working = prepared_with(sample(kind, defect, seed=0).pixels, None, working_size=256)
     assert unlikeness_of_parts(working.pixels, working.valid) < SEVERAL_TEXTURES
 
 
@@ -213,34 +213,34 @@ def test_without_a_frame_the_strips_do_not_count_and_the_rest_does(strips):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_a_working_image_leaves_out_the_frame_where_asked(dtype):
     image = (255 * framed(surface(), (5, 0, 0, 4), dark()))[0].numpy().astype(dtype)
-    asked = prepare(image, None, working_size=256, leave_out_frame=True)
-    assert asked.frame == (5 + FRAME_MARGIN, 0, 0, 4 + FRAME_MARGIN)
+    asked = prepared_with(image, None, working_size=256, leave_out_frame=True)
+    assert asked.preparation.frame == (5 + FRAME_MARGIN, 0, 0, 4 + FRAME_MARGIN)
     assert float(asked.valid.sum()) == (64 - 8) * (96 - 7)
     assert not asked.pixels[:, asked.valid[0] == 0].any()
     # Standardised over what is left.
     left = asked.pixels[:, asked.valid[0] > 0]
     assert float(left.mean()) == pytest.approx(0, abs=1e-4)
     assert float(left.std()) == pytest.approx(1, abs=0.05 if dtype != np.uint16 else 1)
-    whole = prepare(image, None, working_size=256)
-    assert whole.frame == (0, 0, 0, 0)
+    whole = prepared_with(image, None, working_size=256)
+    assert whole.preparation.frame == (0, 0, 0, 0)
     assert bool((whole.valid == 1).all())
 
 
 def test_values_below_zero_have_no_black_to_tell_a_frame_by():
     image = framed(surface(), (5, 0, 0, 4), dark())[0].numpy()
-    assert any(prepare(image, None, working_size=256, leave_out_frame=True).frame)
+    assert any(prepared_with(image, None, working_size=256, leave_out_frame=True).preparation.frame)
     image[30, 30] = -0.1
-    assert prepare(image, None, working_size=256, leave_out_frame=True).frame == (0, 0, 0, 0)
+    assert prepared_with(image, None, working_size=256, leave_out_frame=True).preparation.frame == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_a_frame_is_found_in_an_image_that_is_shrunk(dtype):
     image = np.random.default_rng(0).uniform(100, 160, (128, 192)).astype(dtype)
     image[:, :12] = np.random.default_rng(1).uniform(0, 10, (128, 12))
-    working = prepare(image, None, working_size=64, leave_out_frame=True)
-    assert working.frame[:2] == (0, 0)
-    assert working.frame[3] == 0
-    assert 6 <= working.frame[2] - FRAME_MARGIN <= 7
+    working = prepared_with(image, None, working_size=64, leave_out_frame=True)
+    assert working.preparation.frame[:2] == (0, 0)
+    assert working.preparation.frame[3] == 0
+    assert 6 <= working.preparation.frame[2] - FRAME_MARGIN <= 7
 
 
 def test_the_tips_of_a_piece_are_no_frame():
@@ -250,9 +250,9 @@ def test_the_tips_of_a_piece_are_no_frame():
     image = np.where(piece, rng.integers(60, 160, (96, 96)), 0).astype(np.uint8)
     # As dark as a tip may happen to be.
     image[:12] = image[:12] // 3
-    working = prepare(image, None, working_size=96, leave_out_frame=True)
-    assert working.blank > 0.5
-    assert working.frame == (0, 0, 0, 0)
+    working = prepared_with(image, None, working_size=96, leave_out_frame=True)
+    assert working.preparation.blank > 0.5
+    assert working.preparation.frame == (0, 0, 0, 0)
 
 
 @unhurried
@@ -262,7 +262,7 @@ def test_what_lies_in_the_frame_has_no_influence_to_the_bit(seed):
     results = []
     for run in range(2):
         image[:5] = np.random.default_rng([seed, run]).integers(0, 20, (5, SHAPE[1]))
-        working = prepare(image, None, working_size=256, leave_out_frame=True)
-        assert working.frame == (5 + FRAME_MARGIN, 0, 0, 0)
+        working = prepared_with(image, None, working_size=256, leave_out_frame=True)
+        assert working.preparation.frame == (5 + FRAME_MARGIN, 0, 0, 0)
         results.append((working.pixels.numpy().tobytes(), working.mean.numpy().tobytes(), float(working.std)))
     assert results[0] == results[1]

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ssdnet_core import InvalidImageError
-from ssdnet_core.preparation import STD_FLOOR, prepare
+from ssdnet_core.preparation import STD_FLOOR
+from tests.ssdnet_core.prepared_with import prepared_with
 
-BIG = 10_000
+BIG = 8192
 
 seeds = st.integers(0, 2**32 - 1)
 sides = st.integers(32, 70)
@@ -54,7 +55,7 @@ def bicubic(plane, size):
 def test_pixels_are_standardised_over_what_counts(height, width, channels, dtype, seed, masked):
     image = texture((height, width) if channels is None else (height, width, channels), dtype, seed)
     mask = holes((height, width), 0.3, seed) if masked else None
-    working = prepare(image, mask, working_size=BIG)
+    working = prepared_with(image, mask, working_size=BIG)
 
     counts = np.ones((height, width), dtype=bool) if mask is None else ~mask
     planes = image.reshape(height, width, -1).astype(np.float64)
@@ -69,15 +70,15 @@ def test_pixels_are_standardised_over_what_counts(height, width, channels, dtype
     np.testing.assert_allclose(working.pixels.numpy(), expected, atol=1e-4)
     np.testing.assert_array_equal(working.valid.numpy(), counts[None].astype(np.float32))
     assert working.full_range == pytest.approx(float(full_range), rel=1e-6)
-    assert working.original_shape == (height, width)
-    assert not working.constant
+    assert working.preparation.original_shape == (height, width)
+    assert not working.preparation.constant
 
 
 @unhurried
 @given(sides, sides, channel_counts, dtypes, seeds)
 def test_mean_std_and_range_give_the_image_back(height, width, channels, dtype, seed):
     image = texture((height, width) if channels is None else (height, width, channels), dtype, seed)
-    working = prepare(image, None, working_size=BIG)
+    working = prepared_with(image, None, working_size=BIG)
     back = ((working.pixels * working.std + working.mean) * working.full_range).permute(1, 2, 0).numpy()
     np.testing.assert_allclose(
         back, image.reshape(height, width, -1).astype(np.float64), atol=1e-5 * working.full_range
@@ -87,7 +88,7 @@ def test_mean_std_and_range_give_the_image_back(height, width, channels, dtype, 
 @pytest.mark.parametrize("shape", [(90, 70), (70, 90, 3), (64, 300), (80, 80, 3)])
 def test_a_large_image_is_shrunk_like_pillow_does_it(shape):
     image = texture(shape)
-    working = prepare(image, None, working_size=40)
+    working = prepared_with(image, None, working_size=40)
     size = tuple(working.pixels.shape[-2:])
     assert min(size) == 40
     planes = image.reshape(*shape[:2], -1)
@@ -100,7 +101,7 @@ def test_a_large_image_is_shrunk_like_pillow_does_it(shape):
 def test_a_shrunk_image_with_holes_is_the_weighted_mean_of_what_counts():
     image, mask = texture((96, 80)), np.zeros((96, 80), dtype=bool)
     mask[20:41, 31:60] = True
-    working = prepare(image, mask, working_size=40)
+    working = prepared_with(image, mask, working_size=40)
     weight = bicubic(~mask, (48, 40))
     counts = weight > 0.5
     mean = bicubic(np.where(mask, 0, image / 255), (48, 40))[counts] / weight[counts]
@@ -115,7 +116,7 @@ def test_a_hole_does_not_darken_its_surroundings_when_the_image_is_shrunk():
     image = np.full((96, 96), 200, dtype=np.uint8)
     image[::2, ::2] = 202
     mask = holes(image.shape, 0.3)
-    working = prepare(image, mask, working_size=48)
+    working = prepared_with(image, mask, working_size=48)
     back = (working.pixels * working.std + working.mean)[0].numpy()[working.valid[0].numpy() > 0] * 255
     assert back.min() > 198
     assert back.max() < 204
@@ -134,7 +135,9 @@ def test_what_lies_under_the_mask_has_no_influence_to_the_bit(dtype, seed, worki
         strange = [np.nan, np.inf, -np.inf, 1e30, -1e-30, 0.0]
         changed[mask] = np.random.default_rng(seed).choice(strange, changed[mask].shape)
     assert not np.array_equal(image, changed)
-    same_bytes(prepare(image, mask, working_size=working_size), prepare(changed, mask, working_size=working_size))
+    same_bytes(
+        prepared_with(image, mask, working_size=working_size), prepared_with(changed, mask, working_size=working_size)
+    )
 
 
 @pytest.mark.filterwarnings("error")
@@ -144,7 +147,9 @@ def test_hidden_values_beyond_single_precision_are_not_even_warned_of(offset, wo
     image, mask = texture((64, 70), np.float64) + offset, holes((64, 70), 0.2)
     spoilt = image.copy()
     spoilt[mask] = np.random.default_rng(0).choice([1e308, -1e308, np.inf, np.nan], int(mask.sum()))
-    same_bytes(*(prepare(each, mask, working_size=working_size, leave_out_frame=True) for each in (image, spoilt)))
+    same_bytes(
+        *(prepared_with(each, mask, working_size=working_size, leave_out_frame=True) for each in (image, spoilt))
+    )
 
 
 @unhurried
@@ -152,7 +157,7 @@ def test_hidden_values_beyond_single_precision_are_not_even_warned_of(offset, wo
 def test_an_empty_mask_is_no_mask(seed, working_size):
     image = texture((50, 60, 3), seed=seed)
     empty = np.zeros((50, 60), dtype=bool)
-    without, with_it = (prepare(image, mask, working_size=working_size) for mask in (None, empty))
+    without, with_it = (prepared_with(image, mask, working_size=working_size) for mask in (None, empty))
     np.testing.assert_allclose(without.pixels.numpy(), with_it.pixels.numpy(), atol=1e-5)
     assert torch.equal(without.valid, with_it.valid)
 
@@ -163,14 +168,14 @@ def test_a_border_is_a_mask_along_each_side(working_size, masked):
     image, mask = texture((60, 100, 3)), holes((60, 100), 0.2) if masked else np.zeros((60, 100), dtype=bool)
     outside = np.ones((60, 100), dtype=bool)
     outside[6:-6, 10:-10] = False
-    by_border = prepare(image, mask if masked else None, working_size=working_size, border=0.1)
-    same_bytes(by_border, prepare(image, mask | outside, working_size=working_size))
-    assert by_border.original_shape == (60, 100)
+    by_border = prepared_with(image, mask if masked else None, working_size=working_size, border=0.1)
+    same_bytes(by_border, prepared_with(image, mask | outside, working_size=working_size))
+    assert by_border.preparation.original_shape == (60, 100)
 
 
 def test_no_border_leaves_the_image_whole():
     image = texture((60, 100))
-    same_bytes(prepare(image, None, working_size=BIG), prepare(image, None, working_size=BIG, border=0.0))
+    same_bytes(prepared_with(image, None, working_size=BIG), prepared_with(image, None, working_size=BIG, border=0.0))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -178,20 +183,20 @@ def test_mask_and_border_together_may_not_leave_nothing(dtype):
     mask = np.zeros((64, 64), dtype=bool)
     mask[10:-10, 10:-10] = True
     with pytest.raises(InvalidImageError, match="mask"):
-        prepare(texture((64, 64), dtype), mask, working_size=BIG, border=0.25)
+        prepared_with(texture((64, 64), dtype), mask, working_size=BIG, border=0.25)
 
 
 def test_values_in_the_border_do_not_count():
     image = texture((64, 64), np.float32)
     strange = image.copy()
     strange[:5] = np.nan
-    same_bytes(*(prepare(each, None, working_size=BIG, border=0.1) for each in (image, strange)))
+    same_bytes(*(prepared_with(each, None, working_size=BIG, border=0.1) for each in (image, strange)))
 
 
 def test_mask_and_image_are_shrunk_in_register():
     image, mask = texture((128, 128)), np.zeros((128, 128), dtype=bool)
     mask[32:64, 80:120] = True
-    working = prepare(image, mask, working_size=64)
+    working = prepared_with(image, mask, working_size=64)
     expected = np.ones((64, 64), dtype=bool)
     expected[16:32, 40:60] = False
     np.testing.assert_array_equal(working.valid[0].numpy() > 0, expected)
@@ -201,8 +206,8 @@ def test_mask_and_image_are_shrunk_in_register():
 @given(seeds, st.floats(1e3, 1e8), st.sampled_from([-1, 1]), st.sampled_from([BIG, 40]))
 def test_an_offset_far_beyond_the_contrast_is_taken_off_in_double_precision(seed, offset, sign, working_size):
     image = texture((50, 64, 3), np.float64, seed)
-    plain = prepare(image, None, working_size=working_size)
-    other = prepare(image + sign * offset, None, working_size=working_size, leave_out_frame=True)
+    plain = prepared_with(image, None, working_size=working_size)
+    other = prepared_with(image + sign * offset, None, working_size=working_size, leave_out_frame=True)
     np.testing.assert_allclose(plain.pixels.numpy(), other.pixels.numpy(), atol=2e-3)
     assert float(other.mean.mean() * other.full_range) == pytest.approx(sign * offset, rel=1e-3)
 
@@ -211,9 +216,9 @@ def test_an_offset_far_beyond_the_contrast_is_taken_off_in_double_precision(seed
 @given(seeds, st.floats(-50, 50), st.floats(0.01, 100), st.sampled_from([BIG, 40]))
 def test_a_floating_point_image_may_have_any_offset_and_contrast(seed, offset, contrast, working_size):
     image = texture((50, 64, 3), np.float64, seed)
-    plain = prepare(image, None, working_size=working_size)
+    plain = prepared_with(image, None, working_size=working_size)
     # Offsets in units of the contrast: beyond that single precision has its say.
-    other = prepare(contrast * (image + offset), None, working_size=working_size)
+    other = prepared_with(contrast * (image + offset), None, working_size=working_size)
     np.testing.assert_allclose(plain.pixels.numpy(), other.pixels.numpy(), atol=2e-3)
 
 
@@ -222,60 +227,60 @@ def test_a_floating_point_image_may_have_any_offset_and_contrast(seed, offset, c
 def test_a_brighter_integer_image_is_the_same_image(seed, brighter):
     image = texture((50, 64, 3), np.uint8, seed)
     other = (image.astype(int) + brighter).astype(np.uint8)
-    plain, changed = (prepare(each, None, working_size=BIG).pixels.numpy() for each in (image, other))
+    plain, changed = (prepared_with(each, None, working_size=BIG).pixels.numpy() for each in (image, other))
     np.testing.assert_allclose(plain, changed, atol=1e-4)
 
 
 def test_a_colour_cast_is_removed():
     image = texture((50, 64, 3), np.uint8)
     cast = (image.astype(int) + np.array([30, -20, 10])).astype(np.uint8)
-    plain, changed = (prepare(each, None, working_size=BIG).pixels.numpy() for each in (image, cast))
+    plain, changed = (prepared_with(each, None, working_size=BIG).pixels.numpy() for each in (image, cast))
     np.testing.assert_allclose(plain, changed, atol=1e-4)
 
 
 def test_half_the_contrast_of_an_integer_image_is_nearly_the_same_image():
     image = texture((50, 64), np.uint8) // 2 * 2
-    plain, changed = (prepare(each, None, working_size=BIG).pixels for each in (image, image // 2))
+    plain, changed = (prepared_with(each, None, working_size=BIG).pixels for each in (image, image // 2))
     assert float((plain - changed).abs().max()) < 0.02
 
 
 def test_colour_channels_keep_their_relative_contrast():
     image = texture((64, 64, 3), np.uint8)
     image[:, :, 2] = 120 + (image[:, :, 2] // 16)
-    stds = prepare(image, None, working_size=BIG).pixels.std((-2, -1))
+    stds = prepared_with(image, None, working_size=BIG).pixels.std((-2, -1))
     assert float(stds[2] / stds[0]) == pytest.approx(1 / 16, rel=0.1)
 
 
 def test_sixteen_bits_are_read_like_eight():
     image = texture((50, 64, 3))
     wide = image.astype(np.uint16) * 257
-    one, other = (prepare(each, None, working_size=40).pixels for each in (image, wide))
+    one, other = (prepared_with(each, None, working_size=40).pixels for each in (image, wide))
     np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("working_size", [BIG, 40])
 def test_grey_images_with_and_without_a_channel_axis_are_the_same(working_size):
     image = texture((50, 64))
-    same_bytes(*(prepare(each, None, working_size=working_size) for each in (image, image[:, :, None])))
+    same_bytes(*(prepared_with(each, None, working_size=working_size) for each in (image, image[:, :, None])))
 
 
 def test_the_memory_layout_of_the_image_does_not_matter():
     image, mask = texture((60, 50, 3), np.float32), holes((60, 50), 0.2)
-    plain = prepare(image, mask, working_size=BIG)
-    same_bytes(plain, prepare(np.asfortranarray(image), mask, working_size=BIG))
-    same_bytes(plain, prepare(image[::-1, ::-1].copy()[::-1, ::-1], mask[::-1].copy()[::-1], working_size=BIG))
+    plain = prepared_with(image, mask, working_size=BIG)
+    same_bytes(plain, prepared_with(np.asfortranarray(image), mask, working_size=BIG))
+    same_bytes(plain, prepared_with(image[::-1, ::-1].copy()[::-1, ::-1], mask[::-1].copy()[::-1], working_size=BIG))
 
 
 def test_the_memory_layout_of_the_mask_does_not_matter():
     image, mask = texture((60, 50, 3), np.float32), holes((60, 50), 0.2)
-    same_bytes(*(prepare(image, each, working_size=BIG) for each in (mask, np.asfortranarray(mask))))
+    same_bytes(*(prepared_with(image, each, working_size=BIG) for each in (mask, np.asfortranarray(mask))))
 
 
 @pytest.mark.parametrize("working_size", [BIG, 40])
 def test_image_and_mask_are_left_alone(working_size):
     image, mask = texture((60, 50, 3), np.float32), holes((60, 50), 0.2)
     image_before, mask_before = image.copy(), mask.copy()
-    prepare(image, mask, working_size=working_size)
+    prepared_with(image, mask, working_size=working_size)
     np.testing.assert_array_equal(image, image_before)
     np.testing.assert_array_equal(mask, mask_before)
 
@@ -287,7 +292,7 @@ def test_a_read_only_floating_point_image_is_accepted_without_a_warning():
     once_is_not_enough = torch.is_warn_always_enabled()
     torch.set_warn_always(True)
     try:
-        prepare(image, None, working_size=BIG)
+        prepared_with(image, None, working_size=BIG)
     finally:
         torch.set_warn_always(once_is_not_enough)
 
@@ -305,8 +310,8 @@ def test_a_read_only_floating_point_image_is_accepted_without_a_warning():
     ],
 )
 def test_an_image_without_structure_is_constant(image, working_size):
-    working = prepare(image, None, working_size=working_size)
-    assert working.constant
+    working = prepared_with(image, None, working_size=working_size)
+    assert working.preparation.constant
     back = (working.pixels * working.std + working.mean) * working.full_range
     expected = np.broadcast_to(image.reshape(64, 64, -1)[0, 0][:, None, None], back.shape)
     np.testing.assert_allclose(back.numpy(), expected, rtol=1e-4)
@@ -316,20 +321,20 @@ def test_an_image_is_constant_when_all_its_structure_is_masked():
     image, mask = np.full((64, 64), 30, np.uint8), np.zeros((64, 64), dtype=bool)
     mask[10:30, 10:50] = True
     image[mask] = texture((20, 40)).ravel()
-    assert prepare(image, mask, working_size=BIG).constant
-    assert not prepare(image, None, working_size=BIG).constant
+    assert prepared_with(image, mask, working_size=BIG).preparation.constant
+    assert not prepared_with(image, None, working_size=BIG).preparation.constant
 
 
 def test_one_grey_level_in_one_pixel_is_structure():
     image = np.full((64, 64), 30, np.uint8)
     image[20, 30] += 1
-    assert not prepare(image, None, working_size=BIG).constant
+    assert not prepared_with(image, None, working_size=BIG).preparation.constant
 
 
 def test_faint_noise_is_not_blown_up_to_a_texture():
     rng = np.random.default_rng(0)
     faint = np.rint(128 + 0.3 * rng.standard_normal((64, 64))).astype(np.uint8)
-    assert float(prepare(faint, None, working_size=BIG).pixels.std()) < 0.8
+    assert float(prepared_with(faint, None, working_size=BIG).pixels.std()) < 0.8
 
 
 @pytest.mark.parametrize(("factor", "dtype"), [(1e39, np.float64), (3e38, np.float32), (1e-300, np.float64)])
@@ -337,7 +342,7 @@ def test_extreme_floating_point_values_are_standardised_or_refused(factor, dtype
     image = (np.random.default_rng(0).uniform(-1, 1, (64, 64)) * factor).astype(dtype)
     try:
         with np.errstate(over="ignore"):
-            working = prepare(image, None, working_size=BIG)
+            working = prepared_with(image, None, working_size=BIG)
     except InvalidImageError:
         return
     assert float(working.pixels.std()) == pytest.approx(1, abs=0.05)
@@ -376,7 +381,7 @@ def mask_of(shape, *, masked):
 )
 def test_what_cannot_be_inspected_is_refused_with_the_value_and_the_remedy(image, mask, message):
     with pytest.raises(InvalidImageError, match=message):
-        prepare(image, mask, working_size=BIG)
+        prepared_with(image, mask, working_size=BIG)
 
 
 def test_one_nan_that_the_mask_does_not_cover_is_refused():
@@ -384,18 +389,18 @@ def test_one_nan_that_the_mask_does_not_cover_is_refused():
     image[5, 5] = image[9, 9] = np.nan
     mask[5, 5] = True
     with pytest.raises(InvalidImageError, match="NaN"):
-        prepare(image, mask, working_size=BIG)
+        prepared_with(image, mask, working_size=BIG)
     mask[9, 9] = True
-    assert bool(prepare(image, mask, working_size=BIG).pixels.isfinite().all())
+    assert bool(prepared_with(image, mask, working_size=BIG).pixels.isfinite().all())
 
 
 def test_a_mask_that_leaves_nothing_at_the_working_size_is_refused():
     mask = np.ones((512, 512), dtype=bool)
     mask[100, 200] = False
     with pytest.raises(InvalidImageError, match="at the working size"):
-        prepare(texture((512, 512)), mask, working_size=32)
+        prepared_with(texture((512, 512)), mask, working_size=32)
 
 
 def test_a_mask_that_is_no_array_is_refused_like_an_image_that_is_none():
     with pytest.raises(InvalidImageError, match="list"):
-        prepare(texture((64, 64)), [[False] * 64] * 64, working_size=BIG)
+        prepared_with(texture((64, 64)), [[False] * 64] * 64, working_size=BIG)

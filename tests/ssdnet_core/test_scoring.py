@@ -8,7 +8,6 @@ from scipy import ndimage
 from ssdnet_core import bands, scoring
 from ssdnet_core.config import ScoreConfig
 from ssdnet_core.filters import enlarge_squares
-from ssdnet_core.preparation import prepare
 from ssdnet_core.scoring import (
     GRID,
     VERDICT_WINDOW,
@@ -22,6 +21,7 @@ from ssdnet_core.scoring import (
     settled_map,
     verdict_map,
 )
+from tests.ssdnet_core.prepared_with import prepared_with
 
 ALL = ScoreConfig()
 COMPONENTS = ("local_energy", "local_colour", "residual_pattern", "inner_product")
@@ -230,8 +230,8 @@ def predictions(name, image, seed):
 def test_any_image_has_finite_scores_of_at_least_zero(name, shape, prediction_name, masked, seed):
     pixels = images(name, *shape, seed)
     mask = all_but_holes(torch.zeros(1, *shape), seed=seed)[0].numpy() == 0 if masked else None
-    working = prepare(pixels, mask, working_size=10_000)
-    if working.constant:
+    working = prepared_with(pixels, mask, working_size=8192)
+    if working.preparation.constant:
         return
     prediction = predictions(prediction_name, working.pixels, seed)
     scores = scored(working.pixels, prediction, working.valid)
@@ -255,7 +255,7 @@ def sparse(name):
 
 @pytest.mark.parametrize("name", ["every other column", "a checkerboard", "a few rows", "few pixels"])
 def test_pixels_that_count_may_lie_thinly_scattered(name):
-    working = prepare(images("noise", 64, 64, 0), ~sparse(name), working_size=10_000)
+    working = prepared_with(images("noise", 64, 64, 0), ~sparse(name), working_size=8192)
     scores = scored(working.pixels, blind(working.pixels), working.valid)
     assert bool(scores.isfinite().all())
     assert float(scores.min()) >= 0
@@ -300,7 +300,7 @@ def test_offset_and_contrast_of_the_image_do_not_matter(seed, offset, contrast):
     pixels = texture(48, 56, seed=seed)[0].double().numpy()
     maps = []
     for each in (pixels, contrast * (pixels + offset)):
-        working = prepare(each, None, working_size=10_000)
+        working = prepared_with(each, None, working_size=8192)
         maps.append(scored(working.pixels, blind(working.pixels), working.valid).numpy())
     np.testing.assert_allclose(maps[0], maps[1], rtol=0.03, atol=0.03)
 

@@ -13,10 +13,10 @@ from ssdnet_core import Config
 from ssdnet_core.config import ReconstructionConfig
 from ssdnet_core.fitting import fit
 from ssdnet_core.network import ReconstructionNetwork, stride
-from ssdnet_core.preparation import prepare
 from ssdnet_core.reconstruction import reconstruct_blind
 from ssdnet_core.synthetic import sample
 from ssdnet_core.tiles import LEAST_STEPS, MARGIN, OVERLAP, reconstruct_in_tiles, spans
+from tests.ssdnet_core.prepared_with import prepared_with
 
 TILE = 384
 steps = st.sampled_from([16, 32, 48, 96, 264, 512])
@@ -169,7 +169,7 @@ def test_tiles_are_large_enough_for_any_block(block):
 def fitted():
     """A fitted network, its image and the reconstruction in one piece and in tiles."""
     config = Config().updated({"network.width": 24, "fit.steps": 60, "working_size": 704, "precision": "float32"})
-    image = prepare(sample("weave", "none", size=(704, 704)).pixels, None, working_size=704)
+    image = prepared_with(sample("weave", "none", size=(704, 704)).pixels, None, working_size=704)
     pixels, valid = image.pixels[None], image.valid[None]
     *_, (_, network) = fit(pixels, valid, config, dtype=torch.float32)
     each = {**options(), "multiple": stride(config.network)}

@@ -7,6 +7,7 @@ import torch
 from ssdnet_core import Config
 from ssdnet_core.evidence import Evidence, Findings
 from ssdnet_core.localization import judged
+from ssdnet_core.preparation import Preparation
 from ssdnet_core.significance import alarm_level, significance
 
 SIDE = 64
@@ -28,12 +29,8 @@ def evidence(*, peak, highest, restless=1.0):
     return Evidence(
         findings,
         area=float(SIDE**2),
-        original_shape=(SIDE, SIDE),
-        frame=(0, 0, 0, 0),
-        blank=0.0,
-        clipped=(0.0, 0.0),
-        constant=False,
-        seconds=0.0,
+        preparation=Preparation((SIDE, SIDE), seconds=2.0),
+        seconds=3.0,
     )
 
 
@@ -77,3 +74,7 @@ def test_what_is_judged_is_given_on_as_it_was_found():
 
 def test_without_an_alarm_regions_would_begin_at_its_level():
     assert judged(evidence(peak=ALARM - 1, highest=ALARM - 2), Config()).regions_from == pytest.approx(ALARM)
+
+
+def test_the_seconds_are_those_of_preparation_fit_and_verdict_together():
+    assert 5.0 < judged(evidence(peak=20.0, highest=20.0), Config()).seconds < 6.0

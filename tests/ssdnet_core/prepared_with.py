@@ -1,0 +1,8 @@
+"""Working images with single settings, and otherwise all that was given counting."""
+
+from ssdnet_core import Config
+from ssdnet_core.preparation import WorkingImage, prepare
+
+
+def prepared_with(image, mask, **settings) -> WorkingImage:
+    return prepare(image, mask, Config(**({"leave_out_frame": False} | settings)))
