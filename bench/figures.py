@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from ssdnet_core.metrics import FPR_LIMIT
-from ssdnet_core.pooling import pooled_metrics, pooled_pixels
+from ssdnet_core.pooling import PixelCounts, merged_counts, metrics_of
 from ssdnet_core.significance import REFERENCE_AREA, alarm_level
 from tasks.decoding import decode
 from tasks.image_metrics import ImageMetrics, MeasuredImage
@@ -41,8 +41,9 @@ def draw_curves(images: Sequence[MeasuredImage], path: Path) -> None:
     width = max(map(len, [*categories, "category"]))
     for number, category in enumerate(categories):
         counts = [image.counts[0] for image in bad if image.metrics.category == category]
-        pooled = pooled_metrics(counts)
-        labels, scores, weights = pooled_pixels(counts)
+        pool = merged_counts(counts)
+        pooled = metrics_of(pool)
+        labels, scores, weights = _weighted_pixels(pool)
         style: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
             "linestyle": DASHES[number // len(COLOURS) % len(DASHES)],
@@ -72,6 +73,12 @@ def draw_curves(images: Sequence[MeasuredImage], path: Path) -> None:
     )
     figure.suptitle("Pixels of the defective images, pooled by category, full frame")
     figure.savefig(path, dpi=120)
+
+
+def _weighted_pixels(pool: PixelCounts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return labels, scores and weights (numbers of pixels), each (2 K,), of K levels."""
+    labels = np.repeat([False, True], len(pool.levels))
+    return labels, np.tile(pool.levels, 2).astype(np.float64), np.concatenate([pool.good, pool.bad]).astype(np.float64)
 
 
 def draw_contact_sheet(

@@ -10,14 +10,14 @@ from datetime import date, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from ssdnet_core.errors import SsdnetError
+from ssdnet_core.errors import UsageError
 from tasks.nights import Night
 from tasks.seal import Seal
 
 KEY_PREFIX = "backfill|"
 
 
-class BackfillError(SsdnetError, ValueError):
+class BackfillError(UsageError, ValueError):
     """A backfill that cannot be meant as it was asked for."""
 
 

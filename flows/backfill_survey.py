@@ -17,11 +17,10 @@ from flows.backfill_plan import (
     without_runs,
 )
 from flows.night_runs import Line, find_lines, read_runs
-from flows.nightly import day_before
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.discovery import NothingToInspectError
-from tasks.nights import Night, NoSuchLineError, count_images, days_on_storage
+from tasks.nights import Night, NoSuchLineError, count_images, day_before, days_on_storage
 from tasks.sealed import find_seal
 from tasks.storage import Storage
 

@@ -7,7 +7,7 @@ from typing import NoReturn, TypeVar
 
 import typer
 
-from ssdnet_core.errors import SsdnetError
+from ssdnet_core.errors import SsdnetError, UsageError
 
 Result = TypeVar("Result")
 
@@ -22,23 +22,13 @@ class ExitCode(IntEnum):
 
 
 def told(work: Callable[[], Result]) -> Result:
-    """Do the work of a command and return what comes of it; an error is told and ends the command.
-
-    Wrong settings, names and addresses, inputs without an image and backfills that cannot be planned are wrong usage.
-    """
+    """Do the work of a command and return what comes of it; an error is told and ends the command."""
     try:
         return work()
+    except UsageError as error:
+        _fail(str(error), ExitCode.USAGE)
     except SsdnetError as error:
-        # Not before: work that takes seconds to come up, as a server, must not wait for what only an error needs.
-        from flows.backfill_plan import BackfillError
-        from ssdnet_core.errors import InvalidConfigError
-        from tasks.batch import BatchConflictError
-        from tasks.discovery import MasksError, NothingToInspectError
-        from tasks.storage import AddressError
-
-        wrong_input = AddressError | NothingToInspectError | MasksError
-        usage = InvalidConfigError | BatchConflictError | wrong_input | BackfillError
-        _fail(str(error), ExitCode.USAGE if isinstance(error, usage) else ExitCode.ERROR)
+        _fail(str(error), ExitCode.ERROR)
     except KeyboardInterrupt:
         _fail("stopped. What is done is kept: run the same command again to go on.", ExitCode.ERROR)
 

@@ -24,9 +24,10 @@ from prefect.settings import get_current_settings
 
 from flows.backfill_plan import BackfillError, NightRun, PlannedNight, RunState, attempt_key, attempt_of
 from flows.named_server import ASK_FOR_API, NoPrefectApiError
-from flows.nightly import day_before, nightly, site_zone
+from flows.nightly import nightly
 from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
+from tasks.nights import day_before, site_zone
 from tasks.storage import AddressError, Storage
 
 Row = TypeVar("Row")

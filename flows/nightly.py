@@ -1,7 +1,6 @@
 """The scheduled job: last night's images of one line."""
 
 from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
@@ -14,9 +13,8 @@ from flows.parameters import GroupSize, whole
 from flows.progress import observer
 from flows.trends import update_trends
 from ssdnet_core.config import Config
-from ssdnet_core.errors import InvalidConfigError
 from tasks.cluster import Workers
-from tasks.nights import Night, count_images, days_on_storage
+from tasks.nights import Night, count_images, day_before, days_on_storage
 from tasks.storage import Storage
 from tasks.truth import NightTruth
 
@@ -99,17 +97,6 @@ def nightly(
     return outcome
 
 
-def day_before(start: datetime, timezone: str) -> date:
-    """Return the calendar day before a moment, both in the site's time zone, whatever its clocks did that night.
-
-    Raises
-    ------
-    InvalidConfigError
-        If there is no such time zone.
-    """
-    return start.astimezone(site_zone(timezone)).date() - timedelta(days=1)
-
-
 def is_last_night(day: date, *, due: datetime, now: datetime, timezone: str) -> bool:
     """Return whether a night is the last one of its line: sealed, it makes the line up to date.
 
@@ -117,17 +104,3 @@ def is_last_night(day: date, *, due: datetime, now: datetime, timezone: str) -> 
     more than a day ago, or is tried again so late, has been overtaken by the next one.
     """
     return day == day_before(due, timezone) and now - due <= timedelta(days=1)
-
-
-def site_zone(timezone: str) -> ZoneInfo:
-    """Return a time zone by its name.
-
-    Raises
-    ------
-    InvalidConfigError
-        If there is no such time zone.
-    """
-    try:
-        return ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise InvalidConfigError(f"there is no time zone {timezone!r}: use a name as Europe/Madrid") from error

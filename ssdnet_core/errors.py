@@ -5,11 +5,15 @@ class SsdnetError(Exception):
     """Base of every error this project raises on purpose."""
 
 
+class UsageError(SsdnetError):
+    """What was asked for cannot be: settings, names or addresses are wrong, and the same command fails again."""
+
+
 class InvalidImageError(SsdnetError, ValueError):
     """The image cannot be inspected: wrong shape, dtype, size or values."""
 
 
-class InvalidConfigError(SsdnetError, ValueError):
+class InvalidConfigError(UsageError, ValueError):
     """A setting is out of its range, unknown, or does not fit the image."""
 
 

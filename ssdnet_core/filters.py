@@ -5,6 +5,7 @@ All work on tensors (..., H, W) and treat each channel alike, of one image or of
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import torch
@@ -161,6 +162,32 @@ def derivative_energy(values: Tensor, counted: Tensor, *, grid: int) -> Tensor:
         ],
         dim=-2,
     )
+
+
+def energies(
+    values: Tensor, valid: Tensor, *, scales: Sequence[int], grid: int
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield for each scale the side of a square in pixels, :func:`derivative_energy` over squares, and what counts.
+
+    Parameters
+    ----------
+    values
+        (..., C, H, W).
+    valid
+        (1, H, W), 1.0 where a pixel counts.
+    scales
+        Factors that the values are shrunk by before they are derived.
+    grid
+        Pixels of a square's side, or the scale where that is larger: H and W over it, rounded up, are left.
+    """
+    for scale in scales:
+        counted = (share_of(valid, scale) > 0.5).float()
+        factor = max(1, grid // scale)
+        yield (
+            scale * factor,
+            derivative_energy(shrink(values, scale), counted, grid=factor),
+            share_of(counted, factor),
+        )
 
 
 @lru_cache(maxsize=64)

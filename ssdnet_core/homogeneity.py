@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ssdnet_core.filters import ENERGY_FLOOR, complete, derivative_energy, share_of, shrink, weighted_smooth
+from ssdnet_core.filters import ENERGY_FLOOR, complete, energies, share_of, weighted_smooth
 from ssdnet_core.medians import row_medians
 from ssdnet_core.robust import MAD_TO_SIGMA
 
@@ -44,11 +44,8 @@ def unlikeness_of_parts(images: Tensor, valid: Tensor) -> Tensor:
     if min(rows, columns) < 8:
         return images.new_zeros(images.shape[:-3])
     logs = []
-    for scale in SCALES:
-        counted = (share_of(valid, scale) > 0.5).float()
-        factor = GRID // scale
-        strength = derivative_energy(shrink(images, scale), counted, grid=factor)
-        logs.append((weighted_smooth(strength, share_of(counted, factor), WINDOW / GRID) + ENERGY_FLOOR).log())
+    for side, strength, counted in energies(images, valid, scales=SCALES, grid=GRID):
+        logs.append((weighted_smooth(strength, counted, WINDOW / side) + ENERGY_FLOOR).log())
     values = torch.where(whole, torch.cat(logs, dim=-3), torch.nan)
     cells = values[..., : PARTS * rows, : PARTS * columns].unfold(-2, rows, rows).unfold(-2, columns, columns)
     parts = cells.flatten(-2).flatten(-3, -2)

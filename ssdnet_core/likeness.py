@@ -19,10 +19,9 @@ from ssdnet_core.devices import in_double
 from ssdnet_core.filters import (
     DERIVATIVES,
     ENERGY_FLOOR,
-    derivative_energy,
+    energies,
     enlarge_squares,
     share_of,
-    shrink,
     weighted_shrink,
     weighted_smooth,
 )
@@ -98,14 +97,10 @@ def _features(source: Tensor, valid: Tensor) -> Iterable[Tensor]:
     """Yield the mean colour and the logarithms of the local energies of narrow windows: (..., N, h, w) each."""
     share = share_of(valid, GRID)
     yield weighted_smooth(weighted_shrink(source, valid, GRID), share, COLOUR_WINDOW / GRID)
-    for scale in SCALES:
-        counted = (share_of(valid, scale) > 0.5).float()
-        grid = max(1, GRID // scale)
-        strength = derivative_energy(shrink(source, scale), counted, grid=grid)
+    for side, strength, counted in energies(source, valid, scales=SCALES, grid=GRID):
         by_channel = strength.view(*strength.shape[:-3], -1, DERIVATIVES, *strength.shape[-2:])
-        window = max(ENERGY_WINDOW / (scale * grid), 0.7)
-        energy = (weighted_smooth(by_channel.mean(-4), share_of(counted, grid), window) + ENERGY_FLOOR).log()
-        yield enlarge_squares(energy, max(1, scale // GRID), (share.shape[-2], share.shape[-1]))
+        energy = (weighted_smooth(by_channel.mean(-4), counted, max(ENERGY_WINDOW / side, 0.7)) + ENERGY_FLOOR).log()
+        yield enlarge_squares(energy, side // GRID, (share.shape[-2], share.shape[-1]))
 
 
 def _discriminant(features: Tensor, counted: Tensor, *, usual: Tensor, sure: Tensor) -> Tensor:

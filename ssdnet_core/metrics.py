@@ -1,6 +1,5 @@
 """How well anomaly maps find the defects: pixel-level metrics against ground-truth masks."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,19 +94,16 @@ def _counted(scores: ScoreMap, truth: Mask, valid: Mask | None) -> tuple[ScoreMa
     return counted, truth[chosen]
 
 
-def region_shares(
-    scores: Sequence[ScoreMap], truths: Sequence[Mask], valids: Sequence[Mask | None]
-) -> Iterator[tuple[ScoreMap, NDArray[np.float64]]]:
-    """Yield for each image its counted scores, and of each pixel the share of its region (good ones: 0).
+def region_shares(scores: ScoreMap, truth: Mask, *, valid: Mask | None) -> tuple[ScoreMap, NDArray[np.float64]]:
+    """Return the counted scores of an image, and of each of their pixels the share of its region (good ones: 0).
 
-    Parameters and errors are those of :func:`ssdnet_core.pooling.evaluate_map`, for each image. Regions are formed of
-    the pixels that count only, as if the rest had been cropped.
+    Parameters and errors are those of :func:`ssdnet_core.pooling.evaluate_map`. Regions are formed of the pixels that
+    count only, as if the rest had been cropped.
     """
-    for score, truth, valid in zip(scores, truths, valids, strict=True):
-        counted, _ = _counted(score, truth, valid)
-        regions, _ = ndimage.label(truth if valid is None else truth & valid, structure=EIGHT_CONNECTED)
-        flat = regions.ravel() if valid is None else regions[valid]
-        yield counted, np.where(flat > 0, 1.0 / np.bincount(flat)[flat], 0.0)
+    counted, _ = _counted(scores, truth, valid)
+    regions, _ = ndimage.label(truth if valid is None else truth & valid, structure=EIGHT_CONNECTED)
+    flat = regions.ravel() if valid is None else regions[valid]
+    return counted, np.where(flat > 0, 1.0 / np.bincount(flat)[flat], 0.0)
 
 
 def area_up_to(limit: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

@@ -58,7 +58,7 @@ def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) ->
     InvalidImageError
         A `ValueError`: shapes differ, a mask is not boolean, or a counted score is NaN or infinite.
     """
-    [(counted, shares)] = region_shares([scores], [truth], [valid])
+    counted, shares = region_shares(scores, truth, valid=valid)
     if not shares.any() or shares.all():
         return _UNDEFINED
     order = np.argsort(counted)
@@ -74,7 +74,7 @@ def count_pixels(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) ->
     Scores are cut to ten binary digits after the first: a million pixels become some thousand levels, whatever the
     scale of the map. Cutting keeps the order, and joins scores that differ by less than a thousandth.
     """
-    [(counted, shares)] = region_shares([scores], [truth], [valid])
+    counted, shares = region_shares(scores, truth, valid=valid)
     bins = np.ascontiguousarray(counted, dtype=np.float32).view(np.uint32) >> np.uint32(_CUT_BITS)
     # Bit patterns ascend with positive numbers and descend with negative ones, which come first; -0 is 0.
     negative = bins > _LEVELS // 2
@@ -101,25 +101,12 @@ def merged_counts(images: Sequence[PixelCounts]) -> PixelCounts:
     return PixelCounts(levels, summed("good").astype(np.int64), summed("bad").astype(np.int64), summed("shares"))
 
 
-def pooled_pixels(images: Sequence[PixelCounts]) -> tuple[Mask, NDArray[np.float64], NDArray[np.float64]]:
-    """Return labels, scores and weights (numbers of pixels), each (2 K,), of all images: for curves."""
-    pool = merged_counts(images)
-    scores, weights = np.append(pool.levels, pool.levels), np.append(pool.good, pool.bad)
-    return np.arange(len(scores)) >= len(pool.levels), scores.astype(np.float64), weights.astype(np.float64)
-
-
-def pooled_metrics(images: Sequence[PixelCounts]) -> PixelMetrics:
-    """Compute the metrics of all images' pixels in one pot: one threshold for all of them.
-
-    Equal to those of the concatenated pixels, and AUPRO to that of all images, of scores cut as `count_pixels` does;
-    :func:`pooling_error` says how far those of the scores themselves can be. All are nan without images, or without
-    pixels of both classes.
-    """
-    return metrics_of(merged_counts(images))
-
-
 def metrics_of(counts: PixelCounts) -> PixelMetrics:
-    """Compute all metrics of counted pixels; nan without pixels of both classes."""
+    """Compute all metrics of counted pixels: one threshold for all of them; nan without pixels of both classes.
+
+    Equal to those of the pixels themselves, and AUPRO to that of all images, of scores cut as :func:`count_pixels`
+    does; :func:`pooling_error` says how far those of the scores themselves can be.
+    """
     if not counts.good.any() or not counts.bad.any():
         return _UNDEFINED
     good, bad, shares = _descending(counts)

@@ -20,8 +20,8 @@ from ssdnet_core.filters import (
     DERIVATIVE_REACH,
     ENERGY_FLOOR,
     complete,
-    derivative_energy,
     effective_samples,
+    energies,
     enlarge_squares,
     gaussian_derivatives,
     self_guided_smooth,
@@ -148,7 +148,7 @@ def _zeros(images: Tensor, *, like: Tensor) -> Tensor:
 
 def fill_missing(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
     """Return the image with what is missing filled by the prediction, less the residual's local mean."""
-    if bool((valid > 0).all()):
+    if complete(valid):
         return image
     offset = weighted_smooth(prediction - image, valid, PATTERN_WINDOW)
     return torch.where(valid > 0, image, prediction - offset)
@@ -171,12 +171,9 @@ def local_energy(values: Tensor, valid: Tensor) -> Tensor:
     """
     share = share_of(valid, GRID)
     total = _zeros(values, like=share)
-    for scale in ENERGY_SCALES:
-        counted = (share_of(valid, scale) > 0.5).float()
-        grid = max(1, GRID // scale)
-        strength = derivative_energy(shrink(values, scale), counted, grid=grid)
-        unusual = _unusual(strength, share_of(counted, grid), window=ENERGY_WINDOW / (scale * grid))
-        total += enlarge_squares(unusual, scale * grid // GRID, (share.shape[-2], share.shape[-1]))
+    for side, strength, counted in energies(values, valid, scales=ENERGY_SCALES, grid=GRID):
+        unusual = _unusual(strength, counted, window=ENERGY_WINDOW / side)
+        total += enlarge_squares(unusual, side // GRID, (share.shape[-2], share.shape[-1]))
     return total
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
 
 from ssdnet_core.config import Config, parse_config
-from ssdnet_core.errors import SsdnetError
+from ssdnet_core.errors import SsdnetError, UsageError
 from ssdnet_core.working_size import working_shape
 from tasks.storage import Storage
 
@@ -23,7 +23,7 @@ TREND = "trend.json"
 NAME_PARTS = 3
 
 
-class BatchConflictError(SsdnetError):
+class BatchConflictError(UsageError):
     """A batch of this name exists and is another one."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
+from ssdnet_core.errors import UsageError
 from tasks.batch import MANIFEST, MAPS, REPORT, ImageEntry
 from tasks.decoding import SUFFIXES
 from tasks.headers import read_headers
@@ -17,11 +18,11 @@ TRUTH_FOLDER = "ground_truth"
 """Masks in MVTec-AD layout: no images to inspect."""
 
 
-class NothingToInspectError(StorageError):
+class NothingToInspectError(StorageError, UsageError):
     """The input holds no image."""
 
 
-class MasksError(StorageError):
+class MasksError(StorageError, UsageError):
     """It is not clear which mask is of which image."""
 
 

@@ -6,8 +6,10 @@ A line (camera) has a folder of its own below the images of all lines, and in it
 
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
+from ssdnet_core.errors import InvalidConfigError
 from tasks.discovery import NothingToInspectError, list_images
 from tasks.storage import Storage
 
@@ -53,6 +55,31 @@ def night_of(batch: str) -> Night | None:
         return Night(line=parts["line"], day=date.fromisoformat(parts["day"]))
     except ValueError:
         return None  # Digits that are no date: 2026-13-40.
+
+
+def day_before(start: datetime, timezone: str) -> date:
+    """Return the calendar day before a moment, both in the site's time zone, whatever its clocks did that night.
+
+    Raises
+    ------
+    InvalidConfigError
+        If there is no such time zone.
+    """
+    return start.astimezone(site_zone(timezone)).date() - timedelta(days=1)
+
+
+def site_zone(timezone: str) -> ZoneInfo:
+    """Return a time zone by its name.
+
+    Raises
+    ------
+    InvalidConfigError
+        If there is no such time zone.
+    """
+    try:
+        return ZoneInfo(timezone)
+    except (LookupError, ValueError, TypeError, OSError) as error:
+        raise InvalidConfigError(f"there is no time zone {timezone!r}: use a name as Europe/Madrid") from error
 
 
 def days_on_storage(images: str, line: str) -> frozenset[str]:

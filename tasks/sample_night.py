@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ssdnet_core.errors import InvalidImageError
+from ssdnet_core.errors import InvalidImageError, UsageError
 from ssdnet_core.flaws import DEFECT_KINDS, DefectKind, plant
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tasks.decoding import DecodeError, decode
@@ -26,7 +26,7 @@ OF_EACH_PHOTOGRAPH = 4
 DEFECTS: tuple[DefectKind, ...] = tuple(kind for kind in DEFECT_KINDS if kind != "none")
 
 
-class OtherImagesError(StorageError):
+class OtherImagesError(StorageError, UsageError):
     """The folder holds labelled images that are not of this sample: all would be measured together."""
 
 

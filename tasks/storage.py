@@ -18,7 +18,7 @@ from aiohttp import ClientError
 from botocore.exceptions import BotoCoreError
 from fsspec.utils import glob_translate
 
-from ssdnet_core.errors import SsdnetError
+from ssdnet_core.errors import SsdnetError, UsageError
 from tasks.local_files import create_file, walk_files, write_beside
 from tasks.storage_answers import BEYOND_THE_END, EXISTS, despite_conflicts, error_code, reason_of
 
@@ -33,7 +33,7 @@ class StorageError(SsdnetError, OSError):
     """An object could not be listed, read or written."""
 
 
-class AddressError(StorageError):
+class AddressError(StorageError, UsageError):
     """An address is none that could be read."""
 
 

@@ -8,15 +8,16 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import yaml
 
 from infra.local.errors import LocalStackError
 from infra.local.processes import Supervisor, python
+from ssdnet_core.errors import InvalidConfigError
+from tasks.nights import day_before, site_zone
 
 BUSY_TIMEOUT = 60.0
 AT_WORK = ("PENDING", "RUNNING", "CANCELLING")
@@ -44,7 +45,7 @@ class Project:
     @property
     def last_night(self) -> date:
         """Yesterday at the site."""
-        return datetime.now(ZoneInfo(self.timezone)).date() - timedelta(days=1)
+        return day_before(datetime.now(UTC), self.timezone)
 
 
 def read_project(folder: Path) -> Project:
@@ -69,9 +70,9 @@ def read_project(folder: Path) -> Project:
     # As the flow has it.
     timezone = _entry(nightly[0], "parameters", file=path).get("timezone", "UTC")
     try:
-        ZoneInfo(timezone)
-    except (LookupError, ValueError, TypeError, OSError) as error:
-        raise LocalStackError(f"{path}: there is no timezone {timezone!r}: use a name as Europe/Madrid") from error
+        site_zone(timezone)
+    except InvalidConfigError as error:
+        raise LocalStackError(f"{path}: {error}") from error
     return Project(
         pools=tuple(dict.fromkeys(_entry(entry, "work_pool", "name", file=path) for entry in deployments)),
         nightly=_entry(nightly[0], "name", file=path),

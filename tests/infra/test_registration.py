@@ -42,7 +42,7 @@ deployments:
         ("entrypoint:", "entry:", "deployment 'line-1': the entry entrypoint is missing"),
         ("line: line-1,", "", r"deployment 'line-1': the entry parameters\.line is missing"),
         ("    work_pool: {name: inspection}", "", r"the entry work_pool\.name is missing"),
-        ("Europe/Madrid", "Europe/Madrit", "no timezone 'Europe/Madrit'"),
+        ("Europe/Madrid", "Europe/Madrit", "no time zone 'Europe/Madrit'"),
         (WHOLE, "", "entry deployments is missing"),
     ],
 )

@@ -9,7 +9,8 @@ from ssdnet_core.metrics import FPR_LIMIT, area_up_to, region_shares
 
 def aupro(scores, truths, *, valids=None, fpr_limit=FPR_LIMIT):
     """Return the area under the per-region-overlap curve of maps (H, W) on one common scale; sizes may differ."""
-    images = region_shares(scores, truths, [None] * len(scores) if valids is None else valids)
+    valids = [None] * len(scores) if valids is None else valids
+    images = [region_shares(s, t, valid=v) for s, t, v in zip(scores, truths, valids, strict=True)]
     counted, shares = (np.concatenate(parts) for parts in zip(*images, strict=True))
     if not shares.any() or shares.all():
         return math.nan

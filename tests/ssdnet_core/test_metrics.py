@@ -12,7 +12,7 @@ from ssdnet_core.metrics import (
     intersection_over_union,
     without_border,
 )
-from ssdnet_core.pooling import count_pixels, evaluate_map, pooled_metrics, pooled_pixels
+from ssdnet_core.pooling import count_pixels, evaluate_map, merged_counts, metrics_of
 from tests.ssdnet_core.exact_metrics import aupro
 
 SHAPE = (6, 7)
@@ -51,20 +51,24 @@ def f1_by_thresholds(scores, truth):
     return max(2 * (each & truth).sum() / (each.sum() + truth.sum()) for each in found)
 
 
-def aupro_by_thresholds(scores, truths, fpr_limit):
+def aupro_by_thresholds(scores, truths, *, valids=None, fpr_limit=FPR_LIMIT):
+    valids = [np.ones(truth.shape, dtype=bool) for truth in truths] if valids is None else valids
     # A Python float compared with a float32 array would be rounded to float32 first.
     scores = [score.astype(np.float64) for score in scores]
-    regions, good_pixels = [], sum((~truth).sum() for truth in truths)
-    for image, truth in enumerate(truths):
-        labels, count = ndimage.label(truth, structure=np.ones((3, 3)))
+    bad = [truth & valid for truth, valid in zip(truths, valids, strict=True)]
+    good = [~truth & valid for truth, valid in zip(truths, valids, strict=True)]
+    regions, good_pixels = [], sum(pixels.sum() for pixels in good)
+    for image, pixels in enumerate(bad):
+        labels, count = ndimage.label(pixels, structure=np.ones((3, 3)))
         regions += [(image, labels == label) for label in range(1, count + 1)]
     if not regions or not good_pixels:
         return math.nan
     area, fpr, pro = 0.0, 0.0, 0.0
-    for threshold in sorted({float(s) for score in scores for s in score.ravel()}, reverse=True):
+    counted = np.concatenate([score[valid] for score, valid in zip(scores, valids, strict=True)])
+    for threshold in np.unique(counted)[::-1]:
         found = [score >= threshold for score in scores]
         next_pro = np.mean([found[image][region].mean() for image, region in regions])
-        next_fpr = sum((f & ~t).sum() for f, t in zip(found, truths, strict=True)) / good_pixels
+        next_fpr = sum((f & pixels).sum() for f, pixels in zip(found, good, strict=True)) / good_pixels
         if next_fpr > fpr_limit:
             pro_limit = pro + (next_pro - pro) * (fpr_limit - fpr) / (next_fpr - fpr)
             return (area + (fpr_limit - fpr) * (pro + pro_limit) / 2) / fpr_limit
@@ -92,11 +96,16 @@ def test_no_threshold_has_a_better_f1(pair):
 
 
 @unhurried
-@given(st.lists(pairs, min_size=1, max_size=3), st.sampled_from([0.05, 0.3, 1 / 3, 0.5, 1.0]))
-def test_aupro_equals_the_loop_over_every_threshold_and_region(images, fpr_limit):
-    scores, truths = zip(*images, strict=True)
-    assert same(aupro(scores, truths, fpr_limit=fpr_limit), aupro_by_thresholds(scores, truths, fpr_limit))
-    assert same(evaluate_map(scores[0], truths[0]).aupro, aupro_by_thresholds(scores[:1], truths[:1], FPR_LIMIT))
+@given(
+    st.lists(st.tuples(score_maps, masks, masks), min_size=1, max_size=3), st.sampled_from([0.05, 0.3, 1 / 3, 0.5, 1.0])
+)
+def test_aupro_equals_the_loop_over_every_threshold_and_region_that_counts(images, fpr_limit):
+    scores, truths, valids = zip(*images, strict=True)
+    for counting in (None, valids):
+        by_thresholds = aupro_by_thresholds(scores, truths, valids=counting, fpr_limit=fpr_limit)
+        assert same(aupro(scores, truths, valids=counting, fpr_limit=fpr_limit), by_thresholds)
+    of_one = aupro_by_thresholds(scores[:1], truths[:1], valids=valids[:1])
+    assert same(evaluate_map(scores[0], truths[0], valid=valids[0]).aupro, of_one)
 
 
 @unhurried
@@ -166,7 +175,9 @@ def test_small_and_large_regions_weigh_the_same_in_aupro():
 def test_diagonal_neighbours_are_one_region():
     truth = np.eye(2, dtype=bool)
     scores = np.array([[2.0, 0.0], [1.0, 1.0]])
-    assert aupro([scores], [truth], fpr_limit=1.0) == pytest.approx(aupro_by_thresholds([scores], [truth], 1.0))
+    assert aupro([scores], [truth], fpr_limit=1.0) == pytest.approx(
+        aupro_by_thresholds([scores], [truth], fpr_limit=1.0)
+    )
     assert aupro([scores], [truth], fpr_limit=1.0) == pytest.approx(0.875)
 
 
@@ -265,13 +276,13 @@ def test_iou_of_known_masks():
 def test_pooled_metrics_are_those_of_the_concatenated_pixels(images):
     # Multiples of a quarter lose nothing when they are cut.
     scores, truths, valids = zip(*images, strict=True)
-    pooled = pooled_metrics([count_pixels(s, t, valid=v) for s, t, v in images])
+    pooled = metrics_of(merged_counts([count_pixels(s, t, valid=v) for s, t, v in images]))
     flat = np.concatenate([s[v] for s, _, v in images])[None], np.concatenate([t[v] for _, t, v in images])[None]
     assert same(pooled.auroc, auroc_by_pairs(*flat))
     if flat[1].any() and not flat[1].all():
         assert same(pooled.average_precision, average_precision_by_thresholds(*flat))
         assert same(pooled.f1, f1_by_thresholds(*flat))
-    assert same(pooled.aupro, aupro(scores, truths, valids=valids))
+    assert same(pooled.aupro, aupro_by_thresholds(scores, truths, valids=valids))
 
 
 def test_pooling_knows_one_threshold_for_all_images():
@@ -279,7 +290,9 @@ def test_pooling_knows_one_threshold_for_all_images():
     truth[1, 1] = True
     faint, strong = truth * 1.0, truth * 1.0 + 5
     assert evaluate_map(faint, truth).auroc == evaluate_map(strong, truth).auroc == 1
-    assert pooled_metrics([count_pixels(faint, truth), count_pixels(strong, truth)]).auroc == pytest.approx(1 - 15 / 60)
+    assert metrics_of(merged_counts([count_pixels(faint, truth), count_pixels(strong, truth)])).auroc == pytest.approx(
+        1 - 15 / 60
+    )
 
 
 @unhurried
@@ -303,25 +316,13 @@ def test_counting_makes_few_levels_of_many_pixels_and_loses_none():
     assert len(counts.levels) < 12_000
     assert (counts.good.sum(), counts.bad.sum()) == ((~truth).sum(), truth.sum())
     assert counts.shares.sum() == pytest.approx(2)
-    exact, pooled = evaluate_map(scores, truth), pooled_metrics([counts])
+    exact, pooled = evaluate_map(scores, truth), metrics_of(merged_counts([counts]))
     for name in ("auroc", "average_precision", "aupro", "f1"):
         assert getattr(pooled, name) == pytest.approx(getattr(exact, name), abs=2e-4)
-
-
-def test_pooled_pixels_weigh_each_level_by_its_pixels():
-    labels, scores, weights = pooled_pixels(
-        [count_pixels(np.array([[1.0, 1.0, 2.0]]), np.array([[False, True, True]]))]
-    )
-    assert sorted(zip(labels.tolist(), scores.tolist(), weights.tolist(), strict=True)) == [
-        (False, 1.0, 1.0),
-        (False, 2.0, 0.0),
-        (True, 1.0, 1.0),
-        (True, 2.0, 1.0),
-    ]
 
 
 def test_nothing_to_pool_gives_nan():
     good = count_pixels(np.zeros(SHAPE), np.zeros(SHAPE, dtype=bool))
     for images in ([], [good]):
-        pooled = pooled_metrics(images)
+        pooled = metrics_of(merged_counts(images))
         assert all(math.isnan(v) for v in (pooled.auroc, pooled.average_precision, pooled.aupro, pooled.f1))

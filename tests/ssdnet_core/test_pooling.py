@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from ssdnet_core.pooling import count_pixels, evaluate_map, merged_counts, metrics_of, pooled_metrics, pooling_error
+from ssdnet_core.pooling import count_pixels, evaluate_map, merged_counts, metrics_of, pooling_error
 from tests.ssdnet_core.exact_metrics import aupro
 
 SHAPE = (6, 7)
@@ -88,7 +88,7 @@ def test_merging_in_groups_is_merging_at_once(drawn, cut):
     for name in ("levels", "good", "bad"):
         np.testing.assert_array_equal(getattr(at_once, name), getattr(in_groups, name))
     np.testing.assert_allclose(at_once.shares, in_groups.shares, rtol=1e-12)
-    assert metrics_of(in_groups).auroc == pytest.approx(pooled_metrics(counts).auroc, abs=1e-12, nan_ok=True)
+    assert metrics_of(in_groups).auroc == pytest.approx(metrics_of(merged_counts(counts)).auroc, abs=1e-12, nan_ok=True)
 
 
 @unhurried

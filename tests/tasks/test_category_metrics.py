@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssdnet_core.metrics import PixelMetrics
-from ssdnet_core.pooling import count_pixels, pooled_metrics
+from ssdnet_core.pooling import count_pixels, merged_counts, metrics_of
 from tasks.category_metrics import gathered, summarise_metrics
 from tasks.image_metrics import ImageMetrics, MeasuredImage, UnmeasuredImage
 
@@ -75,8 +75,8 @@ def test_pooled_metrics_take_the_defective_images_of_a_category_and_their_mean_t
     images = night()
     evaluation = summarise_metrics(gathered(images))
     for frame, name in enumerate(("pooled", "pooled_border_ignored")):
-        a = pooled_metrics([image.counts[frame] for image in images[:2]])
-        b = pooled_metrics([images[2].counts[frame]])
+        a = metrics_of(merged_counts([image.counts[frame] for image in images[:2]]))
+        b = metrics_of(merged_counts([images[2].counts[frame]]))
         assert a.auroc != b.auroc
         assert [getattr(row, name) for row in evaluation.categories[:2]] == [a, b]
         assert math.isnan(getattr(evaluation.categories[2], name).auroc)

@@ -1,12 +1,14 @@
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssdnet_core.errors import InvalidConfigError
 from tasks.batch import folder_names
 from tasks.discovery import NothingToInspectError
-from tasks.nights import Night, NoSuchLineError, count_images, days_on_storage, night_of
+from tasks.nights import Night, NoSuchLineError, count_images, day_before, days_on_storage, night_of
 from tasks.storage import StorageError
 
 NIGHT = Night("line-1", date(2026, 11, 1))
@@ -65,3 +67,29 @@ def test_a_batch_tells_its_night_under_all_settings(line, day):
 @pytest.mark.parametrize("name", ["carpet", "2026-11-22", "-2026-11-22", "line-1-2026-13-40", "line-1-2026-11-22-b"])
 def test_other_batches_are_no_night(name):
     assert night_of(name) in (None, Night("", date(2026, 11, 22)))
+
+
+@pytest.mark.parametrize(
+    ("start", "night"),
+    [
+        (datetime(2026, 11, 23, 2, 0, tzinfo=UTC), date(2026, 11, 22)),  # 03:00 in Madrid
+        (datetime(2026, 11, 22, 23, 30, tzinfo=UTC), date(2026, 11, 22)),  # 00:30 in Madrid, on the 23rd
+        (datetime(2026, 3, 29, 1, 0, tzinfo=UTC), date(2026, 3, 28)),  # 03:00, an hour after the clocks went on
+        (datetime(2026, 10, 25, 2, 0, tzinfo=UTC), date(2026, 10, 24)),  # 03:00, after the clocks went back
+    ],
+)
+def test_the_night_is_the_day_before_the_start_in_the_sites_own_zone(start, night):
+    assert day_before(start, "Europe/Madrid") == night
+
+
+@given(
+    st.dates(date(2020, 1, 1), date(2035, 1, 1)), st.sampled_from(["Europe/Madrid", "America/New_York", "Asia/Tokyo"])
+)
+def test_a_start_at_three_in_the_morning_always_gives_the_day_before(day, zone):
+    start = datetime(day.year, day.month, day.day, 3, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    assert day_before(start, zone) == day - timedelta(days=1)
+
+
+def test_an_unknown_time_zone_is_named():
+    with pytest.raises(InvalidConfigError, match="Europe/Atlantis"):
+        day_before(datetime.now(UTC), "Europe/Atlantis")
