@@ -28,7 +28,7 @@ def backfill_nights(
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar
 
-    check_api()
+    check_api(purpose="for the deployments that a backfill runs through")
     if dry_run:
         print_plan(plan_backfill(start, end, **asked), as_json=as_json)
         return ()

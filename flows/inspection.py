@@ -154,7 +154,7 @@ def run_batch(
         records = read_records(folder, manifest.entries)
         if seal is None:
             mapped = written_maps(folder)
-            records = {i: record for i, record in records.items() if record.status == "failed" or i in mapped}
+            records = {i: record for i, record in records.items() if record.failed or i in mapped}
         todo = _unsettled(manifest, {} if refit else records, retry_failed=retry_failed)
         present = len(manifest.present)
         observer().begin(images=present, settled=present - len(todo))

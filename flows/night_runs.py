@@ -76,8 +76,13 @@ class Line:
     problem: str = ""
 
 
-def check_api() -> None:
+def check_api(*, purpose: str) -> None:
     """Make sure that there is a Prefect API, and that it answers.
+
+    Parameters
+    ----------
+    purpose
+        What it is needed for, as "to register the automations".
 
     Raises
     ------
@@ -87,8 +92,8 @@ def check_api() -> None:
     address = get_current_settings().api.url
     if not address:
         raise NoPrefectApiError(
-            "a backfill runs through the deployments of a Prefect server, and PREFECT_API_URL names none: "
-            "start one with `ssdnet up`, or set PREFECT_API_URL"
+            f"{purpose} a Prefect server is needed, and PREFECT_API_URL names none: start one with `ssdnet up` and "
+            "source its environment.sh, or set PREFECT_API_URL, as http://127.0.0.1:4200/api"
         )
     with _server() as client:
         try:

@@ -65,7 +65,7 @@ class ProgressBar:
         """Count one more image."""
         self._done += 1
         self._defective += record.defective
-        self._failed += record.status == "failed"
+        self._failed += record.failed
         self._progress.update(self._bar, completed=self._done, figures=self._figures())
         if time.monotonic() - self._last_line > LOG_EVERY:
             self._last_line = time.monotonic()

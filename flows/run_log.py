@@ -50,7 +50,7 @@ class RunLog:
         """Count an image; write down what is wrong with it, and the counts now and then."""
         self._done += 1
         self._defective += record.defective
-        if record.status == "failed":
+        if record.failed:
             self._failed += 1
             self._told_failure(record)
         elif record.warnings:

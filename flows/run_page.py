@@ -35,7 +35,7 @@ def show_batch(outcome: "Outcome") -> None:
     key = artifact_key(batch)
     present = present_records(outcome.manifest, outcome.records)
     worst = worst_first(present)[:WORST]
-    failed = sorted((record for record in present if record.status == "failed"), key=lambda record: record.key)
+    failed = sorted((record for record in present if record.failed), key=lambda record: record.key)
     create_markdown_artifact(markdown=summary_of(outcome, present), key=f"{key}-summary", description=batch)
     if worst:
         rows = [_worst_row(folder, record) for record in worst]
@@ -84,7 +84,7 @@ def show_trends(line: str, row: TrendRow, trends: Trends) -> None:
 def summary_of(outcome: "Outcome", present: Iterable[ImageRecord]) -> str:
     """Return a batch in figures, as Markdown."""
     summary, folder = outcome.summary, Storage(outcome.folder)
-    inspected = [record for record in present if record.status == "inspected"]
+    inspected = [record for record in present if record.inspected]
     on_gpu = sum(record.device.startswith("cuda") for record in inspected)
     gallery = url_of(folder, PAGE)
     rate = f" ({100 * summary.defect_rate:.1f} %)" if summary.inspected else ""

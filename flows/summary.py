@@ -116,7 +116,7 @@ def _warnings(outcome: Outcome) -> Table:
 
 
 def _failed(outcome: Outcome) -> list[ImageRecord]:
-    return sorted((record for record in _present(outcome) if record.status == "failed"), key=lambda record: record.key)
+    return sorted((record for record in _present(outcome) if record.failed), key=lambda record: record.key)
 
 
 def _present(outcome: Outcome) -> list[ImageRecord]:

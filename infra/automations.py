@@ -22,18 +22,18 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, DoNothing, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import get_current_settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # A script of the checkout, not of the installed packages.
 
 from flows import events
 from flows.exit_status import told
-from flows.named_server import NoPrefectApiError
 from flows.night_runs import check_api
+from flows.nightly import NO_IMAGES
+from ssdnet_core.errors import UsageError
 
 BEAT = "prefect.flow-run.heartbeat"
 FLOWS = ("inspect", "evaluate", "nightly", "backfill")
-STATES = [f"prefect.flow-run.{state}" for state in ("Completed", "NoImages", "Failed", "Cancelled", "Crashed")]
+STATES = [f"prefect.flow-run.{state}" for state in ("Completed", NO_IMAGES, "Failed", "Cancelled", "Crashed")]
 """In which a run sends no heartbeat because it has ended."""
 
 SILENCE = timedelta(seconds=45)
@@ -45,7 +45,7 @@ SHORTEST = 0.003
 MESSAGE = "{{ automation.name }}: {{ event.resource['prefect.resource.name'] }} {{ event.payload | tojson }}"
 
 
-class UnknownBlockError(ValueError):
+class UnknownBlockError(UsageError):
     """There is no such notification block at the server."""
 
 
@@ -146,22 +146,6 @@ def _of_flows(names: Sequence[str]) -> dict[str, str | list[str]]:
     return {"prefect.resource.role": "flow", "prefect.resource.name": list(names)} if names else {}
 
 
-def check_server() -> None:
-    """Make sure that there is a server to register at: Prefect would start one of its own for a moment instead.
-
-    Raises
-    ------
-    NoPrefectApiError
-        If there is none, or it does not answer.
-    """
-    if not get_current_settings().api.url:
-        raise NoPrefectApiError(
-            "PREFECT_API_URL names no Prefect server to register the automations at: set it, as "
-            "http://127.0.0.1:4200/api, or source the environment.sh of `ssdnet up`"
-        )
-    check_api()
-
-
 def register(client: SyncPrefectClient, wanted: Sequence[AutomationCore]) -> None:
     """Create the automations, or change those of the same names; a second of one name is deleted."""
     for automation in wanted:
@@ -209,12 +193,10 @@ def main(
     ] = None,
 ) -> None:
     """Register the automations at the server that PREFECT_API_URL names."""
-    told(check_server)
+    # Prefect would start a server of its own for a moment where none is named.
+    told(lambda: check_api(purpose="to register the automations"))
     with get_client(sync_client=True) as client:
-        try:
-            alarm = [notification(client, block) for block in notify or []]
-        except UnknownBlockError as error:
-            raise typer.BadParameter(str(error)) from error
+        alarm = told(lambda: [notification(client, block) for block in notify or []])
         wanted = automations(hours=hours, alarm=alarm)
         register(client, wanted)
     for name in line or []:

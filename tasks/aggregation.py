@@ -48,7 +48,7 @@ class Summary:
 def summarise(manifest: Manifest, records: Mapping[int, ImageRecord]) -> Summary:
     """Sum up the images that the last listing had."""
     present = present_records(manifest, records)
-    inspected = [record for record in present if record.status == "inspected"]
+    inspected = [record for record in present if record.inspected]
     defective = sum(record.defective for record in inspected)
     scores = np.array([record.score for record in inspected])
     return Summary(

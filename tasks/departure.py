@@ -4,8 +4,8 @@ One rule for the defect rate and for the quartiles of the scores: a night is fla
 standard deviations from the median of the trailing nights. The nights are the sample, not their images: with thousands
 of images, a test of two nights against each other (Kolmogorov and Smirnov's, say) flags every ordinary difference.
 
-False flags, simulated for nights of 20 to 2000 images that vary at random with nothing wrong: up to 2 nights in 100 in
-the second week, 1 in 200 from the third on (`tests/tasks/test_departure.py`).
+False flags, simulated for nights of 20 to 2000 images that vary at random with nothing wrong: fewer than 3 nights in
+100 in the second week, 3 in 200 from the third on (`tests/tasks/test_departure.py`).
 """
 
 import math

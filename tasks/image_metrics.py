@@ -76,7 +76,7 @@ def evaluate_image(
     image's alpha channel or its mask (``mask`` is its key) leaves out count nowhere.
     """
     category = truth.category(record.key)
-    if record.status == "failed":
+    if record.failed:
         return UnmeasuredImage(record.key, category, f"not inspected: {record.error}")
     try:
         image = decode(inspection.source.read(record.key))

@@ -222,7 +222,7 @@ def _figures(record: ImageRecord | None, *, present: bool) -> dict[str, Any]:
         status = STATUSES.index("absent" if not present else "pending")
         return {name: _EMPTY.get(figure.dtype, 0) for name, figure in FIGURES.items()} | {"status": status}
     row = {name: getattr(record, name) for name in FIGURES if name not in _DERIVED}
-    if record.status == "failed":
+    if record.failed:
         row["score"] = np.nan
     return row | {
         "status": STATUSES.index(record.status),

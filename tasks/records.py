@@ -69,9 +69,19 @@ class ImageRecord:
         return sum(region.area for region in self.regions)
 
     @property
+    def inspected(self) -> bool:
+        """Whether it has a map and a verdict."""
+        return self.status == "inspected"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be inspected."""
+        return self.status == "failed"
+
+    @property
     def passing(self) -> bool:
         """Whether it failed for a reason that does not lie in the image, and may pass."""
-        return self.status == "failed" and not self.lasting
+        return self.failed and not self.lasting
 
     def to_json(self) -> bytes:
         """Serialise."""
@@ -87,7 +97,7 @@ class ImageRecord:
     def settles(self, entry: ImageEntry, *, fingerprint: str, retry_failed: bool = False) -> bool:
         """Whether this record makes another inspection of the entry needless."""
         same = (self.key, self.etag, self.fingerprint) == (entry.key, entry.etag, fingerprint)
-        return same and (self.status == "inspected" or (self.lasting and not retry_failed))
+        return same and (self.inspected or (self.lasting and not retry_failed))
 
 
 def failure(entry: ImageEntry, reason: str, *, fingerprint: str, lasting: bool) -> ImageRecord:

@@ -60,7 +60,7 @@ def write_report(
         manifest,
         summary,
         pictures,
-        failed=[record for record in present if record.status == "failed"],
+        failed=[record for record in present if record.failed],
         warned=[record for record in present if record.warnings],
         scale=(lowest, highest),
     )
@@ -70,7 +70,7 @@ def write_report(
 
 def worst_first(records: Iterable[ImageRecord]) -> list[ImageRecord]:
     """Return the inspected images among the records, highest scores first."""
-    return sorted((r for r in records if r.status == "inspected"), key=lambda r: (-r.score, r.key))
+    return sorted((r for r in records if r.inspected), key=lambda r: (-r.score, r.key))
 
 
 def overlay_key(record: ImageRecord) -> str:

@@ -15,7 +15,7 @@ from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tasks.decoding import DecodeError, decode
 from tasks.discovery import NothingToInspectError, list_images, split_input
 from tasks.storage import Storage, StorageError, StoredObject
-from tasks.truth import IMAGES_PATTERN
+from tasks.truth import IMAGES_PATTERN, truth_key
 
 GOOD_SHARE = 3
 """One image in so many has no defect."""
@@ -32,7 +32,7 @@ class OtherImagesError(StorageError, UsageError):
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """Where an image and its truth lie in MVTec-AD layout.
+    """An image's place in MVTec-AD layout.
 
     Attributes
     ----------
@@ -53,16 +53,11 @@ class LabelledImage:
         """Key of the image."""
         return f"{self.category}/test/{_kind(self.defect)}/{self.name}.png"
 
-    @property
-    def truth_key(self) -> str:
-        """Key of its mask; a good image has none."""
-        return f"{self.category}/ground_truth/{_kind(self.defect)}/{self.name}_mask.png"
-
     def write(self, folder: Storage, picture: Image.Image, truth: npt.NDArray[np.bool_]) -> None:
         """Write the image, and its mask if it has a defect."""
         folder.write(self.key, _png(picture))
-        if self.defect != "none":
-            folder.write(self.truth_key, _png(Image.fromarray(truth)))
+        if mask := truth_key(self.key):
+            folder.write(mask, _png(Image.fromarray(truth)))
 
 
 def write_sample_night(folder: Storage, *, images: int, seed: int = 0) -> int:

@@ -196,8 +196,8 @@ class Storage:
         with self._told("look for", key):
             return float(self.filesystem.modified(self.path(key)).timestamp())
 
-    def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
-        """Read an object, or the bytes ``start`` to ``end`` of it.
+    def read(self, key: str) -> bytes:
+        """Read an object.
 
         Raises
         ------
@@ -205,7 +205,7 @@ class Storage:
             If there is no such object, or it cannot be read.
         """
         with self._told("read", key):
-            return bytes(self.filesystem.cat_file(self.path(key), start=start, end=end))
+            return bytes(self.filesystem.cat_file(self.path(key)))
 
     def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
         """Read many objects, or their first ``end`` bytes, side by side; what failed comes back as its error."""

@@ -13,7 +13,7 @@ from tasks.departure import LEAST, TRAILING
 from tasks.night_figures import MEASURED, lines, read_nights
 from tasks.report import PAGE as GALLERY
 from tasks.storage import Storage
-from tasks.trends import TRENDS, TrendRow, compare_nights, read_table, remarks, write_table
+from tasks.trends import TRENDS, TrendRow, compare_nights, read_table, remarks, table_key, write_table
 
 MOST_NIGHTS = 366
 """The plots show so many; the table has all."""
@@ -58,16 +58,15 @@ def write_trends(results: Storage, line: str, *, anew: Collection[str] | Literal
         raise NoNightsError(
             f"{results.address} holds no sealed night of line {line!r}: batches of a line are named {line}-YYYY-MM-DD"
         )
+    page = f"{TRENDS}/{line}.html"
     for _ in range(ROUNDS):
         rows = compare_nights(nights)
         write_table(results, line, rows)
-        results.write(f"{TRENDS}/{line}.html", draw_page(line, rows).encode())
+        results.write(page, draw_page(line, rows).encode())
         written, nights = nights, read_nights(results, line, known=nights)
         if nights == written:
             break
-    return Trends(
-        rows, table=f"{results.address}/{TRENDS}/{line}.parquet", page=f"{results.address}/{TRENDS}/{line}.html"
-    )
+    return Trends(rows, table=f"{results.address}/{table_key(line)}", page=f"{results.address}/{page}")
 
 
 def write_all_trends(results: Storage, only: Collection[str] = (), *, anew: bool = False) -> list[Trends]:

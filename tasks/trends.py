@@ -106,11 +106,16 @@ def table_of(rows: Iterable[TrendRow]) -> pa.Table:
     return pa.Table.from_pylist([_flat(row) for row in rows], schema=_SCHEMA)
 
 
+def table_key(line: str) -> str:
+    """Return where a line's table lies below the results."""
+    return f"{TRENDS}/{line}.parquet"
+
+
 def write_table(results: Storage, line: str, rows: Iterable[TrendRow]) -> None:
     """Write a line's table, replacing the earlier one as a whole."""
     buffer = pa.BufferOutputStream()
     parquet.write_table(table_of(rows), buffer)
-    results.write(f"{TRENDS}/{line}.parquet", buffer.getvalue().to_pybytes())
+    results.write(table_key(line), buffer.getvalue().to_pybytes())
 
 
 def read_table(results: Storage, line: str) -> list[NightFigures]:
@@ -122,7 +127,7 @@ def read_table(results: Storage, line: str) -> list[NightFigures]:
         If the store does not give a table that it has.
     """
     try:
-        content = results.read(f"{TRENDS}/{line}.parquet")
+        content = results.read(table_key(line))
     except MissingObjectError:
         return []
     try:

@@ -1,12 +1,18 @@
 """Imports run one way: flows, tasks, ssdnet_core; and the core knows neither files nor schedulers."""
 
 import ast
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from ssdnet_core.errors import SsdnetError
+
 ROOT = Path(__file__).parent.parent
-FOREIGN_TO_CORE = {"prefect", "dask", "distributed", "zarr", "fsspec", "s3fs", "pathlib", "io", "PIL", "tasks", "flows"}
+KNOWN_TO_CORE = {"numpy", "scipy", "torch", "pydantic", "ssdnet_core"}
+FILES = {"pathlib", "io", "os", "shutil", "tempfile", "glob", "socket", "subprocess", "urllib"}
+PACKAGES = ("ssdnet_core", "tasks", "flows", "infra")
 
 
 def imported(path: Path) -> set[str]:
@@ -21,7 +27,7 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "ssdnet_core").rglob("*.py")), ids=lambda path: path.name)
 def test_the_core_knows_arrays_only(path):
-    assert not imported(path) & FOREIGN_TO_CORE
+    assert imported(path) <= KNOWN_TO_CORE | set(sys.stdlib_module_names) - FILES
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tasks").rglob("*.py")), ids=lambda path: path.name)
@@ -32,3 +38,13 @@ def test_tasks_know_nothing_of_flows_nor_prefect(path):
 @pytest.mark.parametrize("path", sorted((ROOT / "infra" / "local").rglob("*.py")), ids=lambda path: path.name)
 def test_the_local_stack_starts_flows_but_imports_none(path):
     assert not imported(path) & {"flows", "prefect"}
+
+
+def test_every_error_that_is_raised_on_purpose_says_so():
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for name in [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]:
+                if not name.endswith("Error"):
+                    continue
+                module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                assert issubclass(getattr(import_module(module), name), SsdnetError), f"{module}.{name}"

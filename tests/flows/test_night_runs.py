@@ -44,13 +44,13 @@ def test_an_api_that_refuses_everything_is_no_api_for_now(refusing):
     with pytest.raises(NoPrefectApiError, match=r"answers \d{3}"):
         look_up([uuid4()])
     with pytest.raises(NoPrefectApiError, match=r"answers \d{3}"):
-        check_api()
+        check_api(purpose="for this test")
 
 
 @pytest.mark.parametrize("refusing", [200, 404, 405], indirect=True)
 def test_an_address_of_something_else_is_not_taken_for_an_api(refusing):
     with pytest.raises(NoPrefectApiError, match=r"http://127.*/api, answers.*end in /api\?"):
-        check_api()
+        check_api(purpose="for this test")
 
 
 @pytest.mark.parametrize("refusing", [422], indirect=True)

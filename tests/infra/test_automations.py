@@ -18,7 +18,7 @@ def test_without_the_address_of_a_server_prefect_starts_none_of_its_own_to_regis
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         finished = command()
     assert finished.exit_code == 1
-    assert "PREFECT_API_URL names no Prefect server" in finished.stderr
+    assert "to register the automations a Prefect server is needed" in finished.stderr
 
 
 def test_a_server_that_does_not_answer_is_named(command):

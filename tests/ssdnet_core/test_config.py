@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -84,7 +85,7 @@ def test_the_table_above_changes_every_setting():
 def test_every_setting_and_group_has_a_description():
     for path, field, _ in fields():
         assert field.description, path
-        assert len(field.description) > 10 or "." in field.description, path
+        assert re.fullmatch(r"\S+( \S+)+\.", field.description), path
 
 
 def test_every_number_has_a_lower_bound_and_nearly_all_an_upper_one():

@@ -111,7 +111,3 @@ def test_any_level_has_a_finite_significance(level, area):
 
 def test_the_significance_ends_at_its_limit():
     assert significance(1e6, area=256 * 256) == significance(3e38, area=1) == MOST_SIGNIFICANT
-
-
-def test_the_default_level_lies_where_a_map_of_robust_standard_deviations_can_reach_it():
-    assert 5 < alarm_level(0.1, area=256 * 256) < 20

@@ -35,7 +35,6 @@ def test_what_is_written_is_listed_and_read_back(tmp_path):
     storage.write("a.bin", b"a")
     assert [(entry.key, entry.size) for entry in storage.list()] == [("a.bin", 1), ("b/c.bin", 2)]
     assert storage.read("b/c.bin") == b"cc"
-    assert storage.read("b/c.bin", start=0, end=1) == b"c"
     assert storage.below("b").read("c.bin") == b"cc"
 
 
