@@ -89,7 +89,7 @@ def _run(options: argparse.Namespace) -> None:
             config = Config().updated(VARIANTS[name])
             stamp = f"{config.fingerprint()} of {len(keys)} images"
             if known.get(name, {}).get("settings") != stamp:
-                found = findings(crew.client, source, keys, config, title=name)
+                found = findings(crew.client, source, keys=keys, config=config, title=name)
                 known[name] = {"settings": stamp, "images": [asdict(one) for one in found]}
                 store.write_text(json.dumps({**about(), "variants": known}, indent=1) + "\n")
     (options.out / "ablation.md").write_text(table(known))

@@ -91,9 +91,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    config = settings_from(options.preset, None, options.set)
+    config = settings_from(options.preset, None, changes=options.set)
     with Workers(workers=options.workers) as crew:
-        batch = _inspected(crew, options, config)
+        batch = _inspected(crew, options, config=config)
         print("measuring", file=sys.stderr)
         client = crew.client
         truth = MvtecTruth(batch.inspection.source)
@@ -110,16 +110,16 @@ def _run(options: argparse.Namespace) -> None:
             results[method] = [future.result() for future in futures]
     evaluations = {method: _summary(images) for method, images in results.items()}
     known = _about(options, config)
-    _write_json(options.out / "accuracy.json", known, evaluations)
+    _write_json(options.out / "accuracy.json", known, evaluations=evaluations)
     tables = _tables(known, evaluations)
     (options.out / "accuracy.md").write_text(tables)
     measured = [image for image in results[PRODUCT] if isinstance(image, MeasuredImage)]
     draw_curves(measured, options.out / "curves.png")
-    draw_contact_sheet(measured, batch.records, batch.inspection, path=options.out / "contact_sheet.png")
+    draw_contact_sheet(measured, batch.records, inspection=batch.inspection, path=options.out / "contact_sheet.png")
     print(tables)
 
 
-def _inspected(crew: Workers, options: argparse.Namespace, config: Config) -> Batch:
+def _inspected(crew: Workers, options: argparse.Namespace, *, config: Config) -> Batch:
     """Inspect what is not inspected yet."""
     source = Storage(str(options.data))
     listed = list_images(source, IMAGES_PATTERN, outside=[Storage(str(options.out)).address])
@@ -145,7 +145,9 @@ def _inspected(crew: Workers, options: argparse.Namespace, config: Config) -> Ba
     ]
     print(f"{len(present)} images, {len(present) - len(todo)} of them done before", file=sys.stderr)
     for part in chunks(todo):
-        done = collect_chunk(crew.client, submit_chunk(crew.client, part, inspection), inspection, announce=_tell)
+        done = collect_chunk(
+            crew.client, submit_chunk(crew.client, part, inspection=inspection), inspection=inspection, announce=_tell
+        )
         records |= {record.index: record for record in done}
     return Batch(inspection, tuple(records[entry.index] for entry in present))
 
@@ -169,7 +171,7 @@ def _about(options: argparse.Namespace, config: Config) -> dict[str, str]:
     }
 
 
-def _write_json(path: Path, known: dict[str, str], evaluations: dict[str, Evaluation]) -> None:
+def _write_json(path: Path, known: dict[str, str], *, evaluations: dict[str, Evaluation]) -> None:
     trees = {method: evaluation_tree(evaluation) for method, evaluation in evaluations.items()}
     meanings = [tree.pop("meanings") for tree in trees.values()]
     for method, tree in trees.items():

@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> None:
             config = Config().updated({"seed": number})
             turn = partial(turned, orientation=number)
             title = f"orientation {number + 1}"
-            found += findings(crew.client, source, chosen, config, title=title, change=turn)
+            found += findings(crew.client, source, keys=chosen, config=config, title=title, change=turn)
     tree = {**about(), "settings": Config().fingerprint(), "images": [asdict(one) for one in found]}
     (options.out / "calibration.json").write_text(json.dumps(tree, indent=1) + "\n")
     draw(found, options.out / "calibration.png")

@@ -82,7 +82,7 @@ def _weighted_pixels(pool: PixelCounts) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def draw_contact_sheet(
-    images: Sequence[MeasuredImage], records: Sequence[ImageRecord], inspection: Inspection, *, path: Path
+    images: Sequence[MeasuredImage], records: Sequence[ImageRecord], *, inspection: Inspection, path: Path
 ) -> None:
     """Draw the worst, the median and the best image of each category: image, truth and map side by side."""
     by_key = {record.key: record for record in records}

@@ -104,7 +104,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    config = settings_from(options.preset, None, [*options.set, f"device={options.device}"])
+    config = settings_from(options.preset, None, changes=[*options.set, f"device={options.device}"])
     if config.fit.steps == 0:
         raise InvalidConfigError("fit.steps is 0, which leaves no fit to measure: set it to 1 or more")
     device = resolve_device(config.device)
@@ -114,7 +114,9 @@ def _run(options: argparse.Namespace) -> None:
     for side in options.sizes:
         for group in groups:
             try:
-                timings.append(_timed(side, group, config.updated({"working_size": side}), repeats=options.repeats))
+                timings.append(
+                    _timed(side, group, config=config.updated({"working_size": side}), repeats=options.repeats)
+                )
             except torch.OutOfMemoryError as error:
                 failed[f"{group} images of {side}"] = str(error).splitlines()[0]
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "one thread of the processor"
@@ -130,7 +132,7 @@ def _run(options: argparse.Namespace) -> None:
     print(_table(timings))
 
 
-def _timed(side: int, group: int, config: Config, *, repeats: int) -> Timing:
+def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     device = resolve_device(config.device)
     dtype = resolve_precision(config.precision, device)
     images = [sample("weave", "hole", size=(side, side), seed=seed).pixels for seed in range(min(group, 8))]
@@ -141,22 +143,22 @@ def _timed(side: int, group: int, config: Config, *, repeats: int) -> Timing:
     )
     with FlopCounterMode(display=False) as counter:
         # On the processor: recorded steps of a GPU are not counted.
-        _fitted(pixels[:1].cpu(), valid[:1].cpu(), config.updated({"fit.steps": COUNTED_STEPS}), dtype)
+        _fitted(pixels[:1].cpu(), valid[:1].cpu(), config=config.updated({"fit.steps": COUNTED_STEPS}), dtype=dtype)
     step_flop = counter.get_total_flops() / COUNTED_STEPS
-    networks = _fitted(pixels[:1], valid[:1], config, dtype)
+    networks = _fitted(pixels[:1], valid[:1], config=config, dtype=dtype)
 
     def fitted() -> None:
         nonlocal networks
-        networks = _fitted(pixels, valid, config, dtype)
+        networks = _fitted(pixels, valid, config=config, dtype=dtype)
 
     def reconstructed() -> None:
         nonlocal predictions
         predictions = reconstruct_blind(
-            networks, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
+            networks, pixels, valid=valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
         )
 
     def scored() -> None:
-        settled_map(anomaly_map(pixels, predictions, valid[0], config=config.score), valid[0])
+        settled_map(anomaly_map(pixels, predictions, valid=valid[0], config=config.score), valid[0])
 
     predictions = pixels
     matmul = _matmul_rate(device, dtype)
@@ -188,13 +190,13 @@ def _timed(side: int, group: int, config: Config, *, repeats: int) -> Timing:
     )
 
 
-def _fitted(pixels: torch.Tensor, valid: torch.Tensor, config: Config, dtype: torch.dtype) -> ReconstructionNetwork:
-    *_, (_, networks) = fit(pixels, valid, config, dtype=dtype)
+def _fitted(pixels: torch.Tensor, valid: torch.Tensor, *, config: Config, dtype: torch.dtype) -> ReconstructionNetwork:
+    *_, (_, networks) = fit(pixels, valid, config=config, dtype=dtype)
     return networks
 
 
 def _prepared(images: Sequence[np.ndarray], config: Config) -> list[WorkingImage]:
-    return [prepare(image, None, config) for image in images]
+    return [prepare(image, None, config=config) for image in images]
 
 
 def _peak(work: Callable[[], object], device: torch.device) -> int:

@@ -83,14 +83,14 @@ def photograph(source: Storage, key: str) -> Photograph:
     return Photograph(image.pixels, MvtecTruth(source).read(key, counted), image.mask)
 
 
-def finding(source: Storage, key: str, config: Config, *, change: Change | None = None, seed: int = 0) -> Finding:
+def finding(source: Storage, key: str, *, config: Config, change: Change | None = None, seed: int = 0) -> Finding:
     """Inspect one image, changed or as it is; runs on a worker."""
     from ssdnet_core.localization import localize
 
     shown = photograph(source, key)
     if change is not None:
         shown = change(shown, np.random.default_rng([seed, *key.encode()]))
-    result = localize(shown.pixels, shown.missing, config)
+    result = localize(shown.pixels, shown.missing, config=config)
     truth, levels = shown.truth.ravel(), result.anomaly_map.ravel()
     return Finding(
         key=key,
@@ -108,15 +108,17 @@ def finding(source: Storage, key: str, config: Config, *, change: Change | None 
 def findings(
     client: Client,
     source: Storage,
+    *,
     keys: Iterable[str],
     config: Config,
-    *,
     title: str,
     change: Change | None = None,
     seed: int = 0,
 ) -> list[Finding]:
     """Inspect images on the workers; one that cannot be inspected is told and left out."""
-    futures = {client.submit(finding, source, key, config, change=change, seed=seed, pure=False): key for key in keys}
+    futures = {
+        client.submit(finding, source, key, config=config, change=change, seed=seed, pure=False): key for key in keys
+    }
     found = []
     for number, future in enumerate(as_completed(futures), start=1):
         try:

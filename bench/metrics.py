@@ -96,7 +96,7 @@ def write_batch(source: Storage, results: Storage) -> None:
             (chunks / str(entry.index) / "0").mkdir(parents=True)
             os.link(chunks / str(first) / "0" / "0", chunks / str(entry.index) / "0" / "0")
         else:
-            digest = write_map(folder, entry.index, made_map(source, entry.key, seed=model))
+            digest = write_map(folder, entry.index, anomaly_map=made_map(source, entry.key, seed=model))
             models[model] = entry.index, digest
         sizes = {"height": SIDE, "width": SIDE, "working_height": SIDE, "working_width": SIDE}
         records[entry.index] = ImageRecord(
@@ -111,9 +111,9 @@ def write_batch(source: Storage, results: Storage) -> None:
             **sizes,
         )
         write_record(folder, records[entry.index])
-    write_figures(folder, manifest, records)
+    write_figures(folder, manifest, records=records)
     write_region_table(folder, present_records(manifest, records))
-    write_report(folder, manifest, records, summary=summarise(manifest, records))
+    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
     set_seal(folder, make_seal(manifest, records))
 
 

@@ -35,7 +35,7 @@ def main() -> None:
     tree = {**head, "images": options.images, "first": asdict(first), "again": asdict(again)}
     tree["ms_an_image"] = 1000 * first.wall / options.images
     (options.out / "overhead.json").write_text(json.dumps(tree, indent=1) + "\n")
-    print(table(options.images, first, again))
+    print(table(options.images, first, again=again))
 
 
 def write_night(folder: Path, images: int) -> Path:
@@ -50,7 +50,7 @@ def write_night(folder: Path, images: int) -> Path:
     return folder
 
 
-def table(images: int, first: Run, again: Run) -> str:
+def table(images: int, first: Run, *, again: Run) -> str:
     """Return the figures as Markdown."""
     lines = ["| | first run | finished batch again |", "| --- | ---: | ---: |"]
     rows = {

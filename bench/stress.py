@@ -159,7 +159,7 @@ def _options() -> argparse.Namespace:
 def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, store = Storage(str(options.data)), options.out / "stress.json"
-    config = settings_from(None, None, options.set)
+    config = settings_from(None, None, changes=options.set)
     known = json.loads(store.read_text())["conditions"] if store.exists() else {}
     keys = listed(source, every=options.every, categories=options.categories)
     draw_conditions(photograph(source, keys[0]), options.out / "stress.png")
@@ -167,7 +167,7 @@ def _run(options: argparse.Namespace) -> None:
         for name in options.only:
             stamp = f"{config.fingerprint()} of {len(keys)} images"
             if known.get(name, {}).get("settings") != stamp:
-                found = findings(crew.client, source, keys, config, title=name, change=CONDITIONS[name])
+                found = findings(crew.client, source, keys=keys, config=config, title=name, change=CONDITIONS[name])
                 known[name] = {"settings": stamp, "images": [asdict(one) for one in found]}
                 store.write_text(json.dumps({**about(), "conditions": known}, indent=1) + "\n")
     (options.out / "stress.md").write_text(table(known))

@@ -36,7 +36,7 @@ class StubImage:
     mark: int
 
 
-def prepare(image: np.ndarray, mask: np.ndarray | None, config: Config) -> StubImage:
+def prepare(image: np.ndarray, mask: np.ndarray | None, *, config: Config) -> StubImage:
     """Prepare nothing."""
     del mask, config
     height, width = image.shape[:2]

@@ -67,7 +67,7 @@ class NightOutcome:
 
 
 @flow(name="backfill", flow_run_name="backfill {start} to {end}", persist_result=False)
-def backfill(
+def backfill(  # noqa: PLR0917 - Prefect calls by name
     start: date,
     end: date,
     lines: list[str] | None = None,
@@ -130,7 +130,7 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
             time.sleep(POLL_SECONDS)
             runs = look_up(active)
             ended = {
-                run: _outcome(plan, night, run, runs.get(run))
+                run: _outcome(plan, night, run=run, seen=runs.get(run))
                 for run, night in active.items()
                 if _has_ended(runs.get(run))
             }
@@ -174,7 +174,7 @@ def _has_ended(seen: FlowRun | None) -> bool:
     return seen is None or seen.state is None or seen.state.is_final()
 
 
-def _outcome(plan: BackfillPlan, night: PlannedNight, run: UUID, seen: FlowRun | None) -> NightOutcome:
+def _outcome(plan: BackfillPlan, night: PlannedNight, *, run: UUID, seen: FlowRun | None) -> NightOutcome:
     results = Storage(plan.lines[night.deployment].results)
     failed = NightOutcome(night, NightState.FAILED, run=run)
     if seen is None or seen.state is None:

@@ -166,8 +166,8 @@ def days_between(start: date, end: date, *, last: date) -> tuple[date, ...]:
 def plan_nights(
     deployment: str,
     stored: Mapping[Night, StoredNight],
-    runs: Iterable[NightRun],
     *,
+    runs: Iterable[NightRun],
     fingerprint: str,
     force: bool = False,
 ) -> tuple[PlannedNight, ...]:
@@ -192,7 +192,7 @@ def plan_nights(
         _plan(
             PlannedNight(deployment, night, fingerprint, there.images, NightState.TO_DO, seal=there.seal),
             by_day.get(night.day, []),
-            there,
+            there=there,
             force=force,
         )
         for night, there in stored.items()
@@ -236,7 +236,7 @@ def interleaved(plans: Iterable[Sequence[PlannedNight]]) -> list[PlannedNight]:
     )
 
 
-def attempt_key(deployment: str, day: date, fingerprint: str, attempt: int) -> str:
+def attempt_key(deployment: str, day: date, *, fingerprint: str, attempt: int) -> str:
     """Return the idempotency key of an attempt: of two backfills that start it at once, one does."""
     return f"{KEY_PREFIX}{deployment}|{day.isoformat()}|{fingerprint}|{attempt}"
 
@@ -247,7 +247,7 @@ def attempt_of(key: str | None) -> int:
     return int(attempt) if head.startswith(KEY_PREFIX) and attempt.isdecimal() else 0
 
 
-def _plan(night: PlannedNight, runs: Collection[NightRun], there: StoredNight, *, force: bool) -> PlannedNight:
+def _plan(night: PlannedNight, runs: Collection[NightRun], *, there: StoredNight, force: bool) -> PlannedNight:
     own = [run for run in runs if not run.elsewhere]
     running = next((run for run in own if run.state is RunState.RUNNING), None)
     if running:

@@ -87,24 +87,24 @@ def plan_backfill(
     missing_ok = not (lines or deployments) and len(found) > 1
     plans = [
         _planned(
-            usable[line.deployment], start, end, config=configs[line.deployment], force=force, missing_ok=missing_ok
+            usable[line.deployment], start, end=end, config=configs[line.deployment], force=force, missing_ok=missing_ok
         )
         if line.deployment in usable
-        else _given_up(line, start, end)
+        else _given_up(line, start, end=end)
         for line in found
     ]
     return BackfillPlan(usable, configs, tuple(interleaved(plans)))
 
 
 def _planned(
-    line: Line, start: date, end: date, *, config: Config, force: bool, missing_ok: bool
+    line: Line, start: date, *, end: date, config: Config, force: bool, missing_ok: bool
 ) -> tuple[PlannedNight, ...]:
     days = days_between(start, end, last=day_before(datetime.now(UTC), line.timezone))
     # The runs come first: one that ends meanwhile is waited for in vain, but its seal is not overlooked.
     runs = read_runs(line, start=start)
     fingerprint = config.fingerprint()
     stored = _look_at_storage(line, days, fingerprint=fingerprint, missing_ok=missing_ok)
-    nights = plan_nights(line.deployment, stored, runs, fingerprint=fingerprint, force=force)
+    nights = plan_nights(line.deployment, stored, runs=runs, fingerprint=fingerprint, force=force)
     if line.limit == 0:
         return without_runs(
             nights, f"deployment {line.deployment} has a concurrency limit of 0, so none of its runs starts: raise it"
@@ -112,7 +112,7 @@ def _planned(
     return nights
 
 
-def _given_up(line: Line, start: date, end: date) -> tuple[PlannedNight, ...]:
+def _given_up(line: Line, start: date, *, end: date) -> tuple[PlannedNight, ...]:
     return tuple(
         PlannedNight(line.deployment, Night(line.name, day), "", 0, NightState.FAILED, reason=line.problem)
         for day in days_between(start, end, last=end)

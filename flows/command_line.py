@@ -180,7 +180,7 @@ def report(batch_folder: options.BatchFolder, most_pictures: options.MostPicture
 
         folder, manifest, records = read_sealed(batch_folder)
         return write_report(
-            folder, manifest, records, summary=summarise(manifest, records), most_pictures=most_pictures
+            folder, manifest, records=records, summary=summarise(manifest, records), most_pictures=most_pictures
         )
 
     typer.echo(told(draw))
@@ -285,7 +285,7 @@ def read_config(preset: str | None, config_file: Path | None, changes: list[str]
     def read() -> "Config":
         from flows.settings import settings_from
 
-        return settings_from(preset, config_file, changes)
+        return settings_from(preset, config_file, changes=changes)
 
     return told(read)
 

@@ -29,7 +29,7 @@ class MeasuredOutcome:
 
 
 @flow(name="evaluate", flow_run_name="evaluate {input}", persist_result=False)
-def evaluate(
+def evaluate(  # noqa: PLR0917 - Prefect calls by name
     input: str,
     results: str,
     batch: str | None = None,
@@ -90,11 +90,11 @@ def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: Truth) -
     """
     folder, manifest = Storage(outcome.folder), outcome.manifest
     inspection = Inspection.of(manifest, source=source, folder=folder)
-    basis = evaluation_basis(outcome.seal, manifest.entries, truth.objects())
+    basis = evaluation_basis(outcome.seal, manifest.entries, truth=truth.objects())
     evaluation = read_evaluation(folder, basis=basis)
     if evaluation is None:
         images = [JudgedImage(outcome.records[entry.index], entry.mask) for entry in manifest.present]
-        evaluation = summarise_metrics(measure_batch(crew.client, images, Measurement(inspection, truth)))
-        write_evaluation(folder, outcome.seal, evaluation, basis=basis)
+        evaluation = summarise_metrics(measure_batch(crew.client, images, measurement=Measurement(inspection, truth)))
+        write_evaluation(folder, outcome.seal, evaluation=evaluation, basis=basis)
     tell_of_metrics(manifest.batch, evaluation)
     return evaluation

@@ -35,19 +35,19 @@ FEW = 0.05
 def batch_sealed(seal: Seal, *, folder: str, report: str) -> None:
     """Tell that a batch is finished, and if too many of its images could not be inspected."""
     figures = {name: getattr(seal, name) for name in ("images", "inspected", "failed", "defective")}
-    _emit(BATCH_SEALED, seal.batch, {**figures, "digest": seal.digest, "folder": folder, "report": report})
+    _emit(BATCH_SEALED, seal.batch, payload={**figures, "digest": seal.digest, "folder": folder, "report": report})
     if seal.failed > FEW * seal.images:
-        _emit(MANY_FAILED, seal.batch, figures)
+        _emit(MANY_FAILED, seal.batch, payload=figures)
 
 
 def image_failed(batch: str, record: ImageRecord) -> None:
     """Tell that an image could not be inspected."""
-    _emit(IMAGE_FAILED, batch, {"image": record.key, "reason": record.error[:LONGEST_REASON]})
+    _emit(IMAGE_FAILED, batch, payload={"image": record.key, "reason": record.error[:LONGEST_REASON]})
 
 
 def images_failed(batch: str, *, failed: int, told: int) -> None:
     """Tell how many images could not be inspected, where not all of them had an event of their own."""
-    _emit(IMAGES_FAILED, batch, {"failed": failed, "told": told})
+    _emit(IMAGES_FAILED, batch, payload={"failed": failed, "told": told})
 
 
 def night_compared(row: TrendRow) -> None:
@@ -56,9 +56,9 @@ def night_compared(row: TrendRow) -> None:
     rate = {"defect_rate": night.defect_rate, "defective": night.defective, "inspected": night.inspected}
     if row.rate:
         rate |= {"lowest": row.rate.lowest, "usual": row.rate.middle, "highest": row.rate.highest}
-    _emit(DEFECT_RATE, night.batch, {**rate, "alarm": row.jump})
+    _emit(DEFECT_RATE, night.batch, payload={**rate, "alarm": row.jump})
     if row.jump:
-        _emit(DEFECT_RATE_JUMP, night.batch, rate)
+        _emit(DEFECT_RATE_JUMP, night.batch, payload=rate)
     if row.drift:
         drifted = {
             name: {
@@ -70,7 +70,7 @@ def night_compared(row: TrendRow) -> None:
             for name, departure in row.scores.items()
             if departure.flagged
         }
-        _emit(SCORE_DRIFT, night.batch, drifted)
+        _emit(SCORE_DRIFT, night.batch, payload=drifted)
 
 
 def line_up_to_date(night: Night) -> None:
@@ -93,7 +93,7 @@ def line_resource(line: str) -> dict[str, str]:
     return {"prefect.resource.id": f"ssdnet.line.{line}", "prefect.resource.name": line}
 
 
-def _emit(event: str, batch: str, payload: dict[str, Any]) -> None:
+def _emit(event: str, batch: str, *, payload: dict[str, Any]) -> None:
     night = night_of(batch)
     resource = {"prefect.resource.id": f"ssdnet.batch.{batch}", "prefect.resource.name": batch}
     related = [{**line_resource(night.line), "prefect.resource.role": "line"}] if night else []

@@ -70,7 +70,7 @@ class Outcome:
 
 
 @flow(name="inspect", flow_run_name="inspect {input}", persist_result=False)
-def inspect(
+def inspect(  # noqa: PLR0917 - Prefect calls by name
     input: str,
     results: str,
     batch: str | None = None,
@@ -149,7 +149,7 @@ def run_batch(
         stored, seal = read_manifest(folder), read_seal(folder) if _is_complete(folder) else None
         if seal is None:
             crew.start()  # There is work for them: they come up while headers and records are read.
-        discovered = discover_images(source, whole(images), whole(stored), masks=whole(masked))
+        discovered = discover_images(source, whole(images), stored=whole(stored), masks=whole(masked))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         records = read_records(folder, manifest.entries)
         if seal is None:
@@ -159,7 +159,7 @@ def run_batch(
         present = len(manifest.present)
         observer().begin(images=present, settled=present - len(todo))
         if manifest.entries == stored.entries and not todo and seal is not None:
-            outcome = _outcome(folder, manifest, records, seal=seal, fitted=0, others=listing.others)
+            outcome = _outcome(folder, manifest, records=records, seal=seal, fitted=0, others=listing.others)
             tell_of_batch(outcome, sealed=False)
             return outcome
         lease.check()
@@ -168,14 +168,14 @@ def run_batch(
         folder.write(MANIFEST, manifest.to_json())
         prepare_maps(folder, manifest)
         if todo:
-            records |= inspect_all(source, folder, manifest, todo, crew=crew, lease=lease, group=group)
+            records |= inspect_all(source, folder, manifest=manifest, todo=todo, crew=crew, lease=lease, group=group)
         observer().stage("drawing the report")
         lease.check()
-        write_figures_and_regions(folder, whole(manifest), whole(records))
+        write_figures_and_regions(folder, whole(manifest), records=whole(records))
         lease.check()
-        draw_report(folder, whole(manifest), whole(records))
-        seal = seal_batch(folder, whole(manifest), whole(records), lease=lease)
-        outcome = _outcome(folder, manifest, records, seal=seal, fitted=len(todo), others=listing.others)
+        draw_report(folder, whole(manifest), records=whole(records))
+        seal = seal_batch(folder, whole(manifest), records=whole(records), lease=lease)
+        outcome = _outcome(folder, manifest, records=records, seal=seal, fitted=len(todo), others=listing.others)
         tell_of_batch(outcome, sealed=True)
         return outcome
 
@@ -183,9 +183,9 @@ def run_batch(
 def inspect_all(
     source: Storage,
     folder: Storage,
+    *,
     manifest: Manifest,
     todo: list[ImageEntry],
-    *,
     crew: Workers,
     lease: Lease,
     group: int | None = None,
@@ -201,23 +201,23 @@ def inspect_all(
     task = task_size(len(todo), group=inspection.group, workers=workers)
     parts = list(chunks(todo, task=task, workers=workers))
     records: Records = {}
-    ahead = submit_chunk(crew.client, parts[0], inspection, resources=resources, task=task)
+    ahead = submit_chunk(crew.client, parts[0], inspection=inspection, resources=resources, task=task)
     observer().stage("inspecting")
     for number in range(len(parts)):
         current = ahead
         # The next chunk is queued before this one is waited for, so that no worker idles between chunks.
         following = parts[number + 1] if number + 1 < len(parts) else ()
-        ahead = submit_chunk(crew.client, following, inspection, resources=resources, task=task)
+        ahead = submit_chunk(crew.client, following, inspection=inspection, resources=resources, task=task)
         lease.check()
         first, last = current.entries[0].key, current.entries[-1].key
-        done = inspect_chunk(crew, whole(current), whole(inspection), first=first, last=last)
+        done = inspect_chunk(crew, whole(current), inspection=whole(inspection), first=first, last=last)
         records |= {record.index: record for record in done}
     return records
 
 
 @task(name="discover", cache_policy=NO_CACHE, persist_result=False)
 def discover_images(
-    source: Storage, images: Sequence[StoredObject], stored: Manifest, *, masks: Mapping[str, StoredObject]
+    source: Storage, images: Sequence[StoredObject], *, stored: Manifest, masks: Mapping[str, StoredObject]
 ) -> tuple[ImageEntry, ...]:
     """Read the headers of the images that are new, or changed since they came into the manifest."""
     return discover(source, images, masks=masks, known=stored.entries)
@@ -225,27 +225,27 @@ def discover_images(
 
 @task(name="inspect-images", task_run_name="{first} to {last}", cache_policy=NO_CACHE, persist_result=False)
 def inspect_chunk(
-    crew: Workers, chunk: SubmittedChunk, inspection: Inspection, *, first: str, last: str
+    crew: Workers, chunk: SubmittedChunk, *, inspection: Inspection, first: str, last: str
 ) -> list[ImageRecord]:
     """Wait for a chunk of images; the Dask workers inspect them."""
-    return collect_chunk(crew.client, chunk, inspection, announce=observer().inspected)
+    return collect_chunk(crew.client, chunk, inspection=inspection, announce=observer().inspected)
 
 
 @task(name="aggregate", cache_policy=NO_CACHE, persist_result=False)
-def write_figures_and_regions(folder: Storage, manifest: Manifest, records: Records) -> None:
+def write_figures_and_regions(folder: Storage, manifest: Manifest, *, records: Records) -> None:
     """Write the per-image figures and the table of regions."""
-    write_figures(folder, manifest, records)
+    write_figures(folder, manifest, records=records)
     write_region_table(folder, present_records(manifest, records))
 
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
-def draw_report(folder: Storage, manifest: Manifest, records: Records) -> str:
+def draw_report(folder: Storage, manifest: Manifest, *, records: Records) -> str:
     """Draw the gallery."""
-    return write_report(folder, manifest, records, summary=summarise(manifest, records))
+    return write_report(folder, manifest, records=records, summary=summarise(manifest, records))
 
 
 @task(name="seal", cache_policy=NO_CACHE, persist_result=False)
-def seal_batch(folder: Storage, manifest: Manifest, records: Records, *, lease: Lease) -> Seal:
+def seal_batch(folder: Storage, manifest: Manifest, *, records: Records, lease: Lease) -> Seal:
     """Declare the batch finished, unless another run took it over."""
     seal = make_seal(manifest, records)
     if folder.is_local:
@@ -270,7 +270,7 @@ def _unsettled(manifest: Manifest, records: Records, *, retry_failed: bool) -> l
 
 
 def _outcome(
-    folder: Storage, manifest: Manifest, records: Records, *, seal: Seal, fitted: int, others: Mapping[str, int]
+    folder: Storage, manifest: Manifest, *, records: Records, seal: Seal, fitted: int, others: Mapping[str, int]
 ) -> Outcome:
     return Outcome(
         folder=folder.address,

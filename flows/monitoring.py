@@ -75,7 +75,7 @@ def tell_of_standstill(night: Night) -> None:
         events.line_stood_still(night)
 
 
-def tell_of_night(night: Night, batch: str, trends: Trends, *, newest: bool) -> None:
+def tell_of_night(night: Night, batch: str, *, trends: Trends, newest: bool) -> None:
     """Tell what is out of the ordinary about a night, and if it is the ``newest`` that its line is up to date."""
     if FlowRunContext.get() is None:
         return
@@ -88,7 +88,7 @@ def tell_of_night(night: Night, batch: str, trends: Trends, *, newest: bool) -> 
         events.night_compared(row)
         if newest:
             events.line_up_to_date(night)
-        show_trends(night.line, row, trends)
+        show_trends(night.line, row, trends=trends)
 
 
 @contextmanager

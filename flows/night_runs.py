@@ -167,12 +167,13 @@ def read_runs(line: Line, *, start: date) -> list[NightRun]:
 def start_run(line: Line, planned: PlannedNight, *, config: Config, refit: bool) -> UUID:
     """Start an attempt at a night through the deployment of its line, or find it started."""
     changed: dict[str, Any] = {} if config == line.config else {"config": config.model_dump(mode="json")}
+    key = attempt_key(line.deployment, planned.night.day, fingerprint=planned.fingerprint, attempt=planned.attempt)
     with _server():
         run: Any = run_deployment(
             line.id,
             parameters={"day": planned.night.day.isoformat(), **changed, **({"refit": True} if refit else {})},
             flow_run_name=f"{nightly.name} {planned.night}",
-            idempotency_key=attempt_key(line.deployment, planned.night.day, planned.fingerprint, planned.attempt),
+            idempotency_key=key,
             timeout=0,
         )
     return UUID(str(run.id))

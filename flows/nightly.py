@@ -29,7 +29,7 @@ def _run_name() -> str:
 
 
 @flow(name="nightly", flow_run_name=_run_name, persist_result=False)
-def nightly(
+def nightly(  # noqa: PLR0917 - Prefect calls by name
     line: str,
     images: str,
     results: str,
@@ -93,7 +93,7 @@ def nightly(
             observer().stage("measuring")
             measure(crew, whole(outcome), source=source, truth=known)
     batch = outcome.manifest.batch
-    tell_of_night(night, batch, update_trends(Storage(results), line, anew={batch}), newest=newest)
+    tell_of_night(night, batch, trends=update_trends(Storage(results), line, anew={batch}), newest=newest)
     return outcome
 
 

@@ -55,7 +55,9 @@ class RunLog:
             self._told_failure(record)
         elif record.warnings:
             self._warned += 1
-            self._bounded(logging.WARNING, self._warned, MOST_WARNINGS, record.key, "; ".join(record.warnings))
+            self._bounded(
+                logging.WARNING, self._warned, most=MOST_WARNINGS, key=record.key, text="; ".join(record.warnings)
+            )
         step = max(LEAST_STEP, self._todo // PARTS)
         if self._done % step == 0 or self._done == self._todo:
             self._logger.info(
@@ -69,11 +71,12 @@ class RunLog:
             events.images_failed(self._batch, failed=self._failed, told=MOST_FAILURE_EVENTS)
 
     def _told_failure(self, record: ImageRecord) -> None:
-        self._bounded(logging.ERROR, self._failed, MOST_FAILURES, record.key, f"not inspected: {record.error}")
+        text = f"not inspected: {record.error}"
+        self._bounded(logging.ERROR, self._failed, most=MOST_FAILURES, key=record.key, text=text)
         if self._failed <= MOST_FAILURE_EVENTS:
             events.image_failed(self._batch, record)
 
-    def _bounded(self, level: int, count: int, most: int, key: str, text: str) -> None:
+    def _bounded(self, level: int, count: int, *, most: int, key: str, text: str) -> None:
         if count <= most:
             self._logger.log(level, "%s, image %s: %s", self._name, key, text)
         elif count == most + 1:

@@ -67,7 +67,7 @@ def show_metrics(batch: str, evaluation: Evaluation) -> None:
     create_table_artifact(table=rows, key=f"{artifact_key(batch)}-metrics", description=batch)
 
 
-def show_trends(line: str, row: TrendRow, trends: Trends) -> None:
+def show_trends(line: str, row: TrendRow, *, trends: Trends) -> None:
     """Write what the line's trends say of a night."""
     said = [f"- **{plain(remark)}**" for remark in remarks(row)] or ["Nothing out of the ordinary."]
     if row.rate is None:

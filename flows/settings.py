@@ -11,7 +11,7 @@ from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import InvalidConfigError
 
 
-def settings_from(preset: str | None, config_file: Path | None, changes: list[str]) -> Config:
+def settings_from(preset: str | None, config_file: Path | None, *, changes: list[str]) -> Config:
     """Put the settings together.
 
     Parameters

@@ -183,7 +183,7 @@ def notification(client: SyncPrefectClient, block: str) -> ActionTypes:
     return SendNotification(block_document_id=document.id, subject="{{ automation.name }}", body=MESSAGE)
 
 
-def main(
+def main(  # noqa: PLR0917 - typer calls by name
     line: Annotated[
         list[str] | None, typer.Option(help="Line whose first night is awaited from now on. Repeatable.")
     ] = None,

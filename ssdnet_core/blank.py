@@ -59,7 +59,7 @@ def find_blank_ground(
     for places, value in _anchors(inside, seen):
         if all(ground[place].all() for place in places):
             continue  # Reached from another side.
-        ground |= _reached(inside[::step, ::step], looked_at, places, value=value, margin=margin)
+        ground |= _reached(inside[::step, ::step], looked_at, places=places, value=value, margin=margin)
     if not ground.any():
         return None
     found = np.zeros_like(counted)
@@ -85,8 +85,8 @@ def _anchors(
 def _reached(
     pixels: npt.NDArray[np.generic],
     counted: npt.NDArray[np.bool_],
-    places: Places,
     *,
+    places: Places,
     value: npt.NDArray[np.generic],
     margin: int,
 ) -> npt.NDArray[np.bool_]:

@@ -42,12 +42,12 @@ def fit_bulk(points: Tensor, *, ridge: float = RIDGE) -> Bulk:
     weight = torch.ones_like(points[..., 0, :])
     nearest = max(1, int(TRIM * points.shape[-1]))
     for _ in range(TRIM_ROUNDS):
-        distance = _normal(points, weight, ridge).distance(points)
+        distance = _normal(points, weight, ridge=ridge).distance(points)
         weight = (distance <= distance.kthvalue(nearest, keepdim=True).values).float()
-    return _normal(points, weight, ridge)
+    return _normal(points, weight, ridge=ridge)
 
 
-def _normal(points: Tensor, weight: Tensor, ridge: float) -> Bulk:
+def _normal(points: Tensor, weight: Tensor, *, ridge: float) -> Bulk:
     count = weight.sum(-1)[..., None, None]
     mean = points @ weight[..., None] / count
     centred = (points - mean) * weight[..., None, :]

@@ -113,13 +113,13 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
         valid[images] = flags
     # Where pixels are missing they are filled by each prediction anew.
     known = [
-        own_scores(pixels[images], flags, config.score) if complete(flags) else None
+        own_scores(pixels[images], flags, config=config.score) if complete(flags) else None
         for images, flags in zip(alike, counted, strict=True)
     ]
     fused = torch.zeros_like(valid[:, 0])
-    for predictions in _predictions(pixels, valid, config, dtype=dtype):
+    for predictions in _predictions(pixels, valid, config=config, dtype=dtype):
         for images, flags, own in zip(alike, counted, known, strict=True):
-            scores = anomaly_map(pixels[images], predictions[images], flags, config=config.score, own=own)
+            scores = anomaly_map(pixels[images], predictions[images], valid=flags, config=config.score, own=own)
             # Early and late networks know different defects: the higher score of each pixel counts.
             fused[images] = torch.maximum(fused[images], scores)
     found: dict[int, Findings] = {}
@@ -127,7 +127,7 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
         together = _findings(
             pixels[images],
             predictions[images],
-            flags,
+            valid=flags,
             scores=fused[images],
             group=[group[index] for index in images],
             config=config,
@@ -139,20 +139,20 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
 def _findings(
     pixels: Tensor,
     prediction: Tensor,
-    valid: Tensor,
     *,
+    valid: Tensor,
     scores: Tensor,
     group: Sequence[WorkingImage],
     config: Config,
 ) -> Findings:
     """Return what the fused scores of images that count the same pixels come to: settled, and sharpened."""
-    shown = fill_missing(pixels, prediction, valid)
+    shown = fill_missing(pixels, prediction, valid=valid)
     settled = settled_map(scores, valid)
     judged = verdict_map(settled, valid)
     peak, restless = judged.amax((-2, -1)), restlessness(judged, valid)
     if config.score.likeness > 0:
         sources = [shown] if config.fit.steps == 0 else [shown, prediction - shown]
-        likeness = likeness_to_defect(sources, judged, valid, restless=restless)
+        likeness = likeness_to_defect(sources, judged, valid=valid, restless=restless)
         settled = settled_map(scores, valid, likeness=config.score.likeness * likeness)
         judged = verdict_map(settled, valid)
     return Findings(
@@ -173,14 +173,14 @@ def _alike(group: Sequence[WorkingImage]) -> list[list[int]]:
     return list(alike.values())
 
 
-def _predictions(pixels: Tensor, valid: Tensor, config: Config, *, dtype: torch.dtype) -> Iterator[Tensor]:
+def _predictions(pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.dtype) -> Iterator[Tensor]:
     if config.fit.steps == 0:
         # Without a network nothing is known but the mean, which is 0.
         yield torch.zeros_like(pixels)
         return
-    for _, networks in fit(pixels, valid, config, dtype=dtype):
+    for _, networks in fit(pixels, valid, config=config, dtype=dtype):
         yield reconstruct_in_tiles(
-            networks, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
+            networks, pixels, valid=valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
         )
 
 

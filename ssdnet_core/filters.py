@@ -25,7 +25,7 @@ ENERGY_FLOOR = 3e-4
 """Added to a :func:`derivative_energy` of a standardised image before its logarithm: less is noise of no texture."""
 
 
-def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
+def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, *, device: torch.device | None = None) -> Tensor:
     """Return a 1-D Gaussian of sum 1, cut at three sigma."""
     radius = max(1, math.ceil(3 * sigma))
     position = torch.arange(-radius, radius + 1, dtype=dtype, device=device)
@@ -34,32 +34,32 @@ def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, device: to
 
 
 @lru_cache(maxsize=64)
-def gaussian_windows(sigma: float, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
+def gaussian_windows(sigma: float, dtype: torch.dtype = torch.float32, *, device: torch.device | None = None) -> Tensor:
     """Return the Gaussian about each value of a stretch, as a matrix to be multiplied with from the right.
 
     A banded matrix (STRETCH + 2 r, STRETCH), whose column i holds the kernel of 2 r + 1 values from row i on. As a
     matrix product a smoothing takes a tenth of a convolution's time on a processor. The same tensor each time, not to
     be changed.
     """
-    kernel = gaussian_kernel(sigma, dtype, device)
+    kernel = gaussian_kernel(sigma, dtype, device=device)
     windows = torch.zeros(STRETCH, STRETCH + len(kernel), dtype=dtype, device=device)
     windows[:, : len(kernel)] = kernel
     # Each row of the flattened matrix begins one value later than the row above.
     return windows.flatten()[:-STRETCH].view(STRETCH, STRETCH + len(kernel) - 1).T.contiguous()
 
 
-def weighted_smooth(values: Tensor, weight: Tensor, sigma: float) -> Tensor:
+def weighted_smooth(values: Tensor, weight: Tensor, *, sigma: float) -> Tensor:
     """Return the Gaussian-weighted mean of the pixels that count (normalised convolution).
 
     Knutsson and Westin, CVPR 1993. Out of reach of every pixel that counts the result is 0.
     """
-    windows = gaussian_windows(sigma, values.dtype, values.device)
+    windows = gaussian_windows(sigma, values.dtype, device=values.device)
     if complete(weight):
         return _summed(values, windows) / _reach(weight, windows)
     return _summed(values * weight, windows) / _reach(weight, windows).clamp_min(1e-6)
 
 
-def weighted_shrink(values: Tensor, weight: Tensor, factor: int) -> Tensor:
+def weighted_shrink(values: Tensor, weight: Tensor, *, factor: int) -> Tensor:
     """Return the mean of the pixels that count in squares of ``factor`` pixels; 0 where there are none."""
     if complete(weight):
         return shrink(values, factor)
@@ -86,12 +86,12 @@ def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast
         Side in pixels of the squares over which the values and their squares are averaged before the windows.
     """
     share, sigma = share_of(weight, grid), sigma / grid
-    mean = weighted_smooth(weighted_shrink(values, weight, grid), share, sigma)
-    square = weighted_smooth(weighted_shrink(values.square(), weight, grid), share, sigma)
+    mean = weighted_smooth(weighted_shrink(values, weight, factor=grid), share, sigma=sigma)
+    square = weighted_smooth(weighted_shrink(values.square(), weight, factor=grid), share, sigma=sigma)
     variance = (square - mean.square()).clamp_min(0)
     kept = variance / (variance + contrast)
-    smoothed = weighted_smooth(torch.cat([kept, (1.0 - kept) * mean], dim=-3), share, sigma)
-    slope, offset = enlarge_squares(smoothed, grid, (values.shape[-2], values.shape[-1])).chunk(2, dim=-3)
+    smoothed = weighted_smooth(torch.cat([kept, (1.0 - kept) * mean], dim=-3), share, sigma=sigma)
+    slope, offset = enlarge_squares(smoothed, grid, size=(values.shape[-2], values.shape[-1])).chunk(2, dim=-3)
     return slope * values + offset
 
 
@@ -100,7 +100,7 @@ def effective_samples(weight: Tensor, sigma: float) -> Tensor:
 
     Kish's (sum w)^2 / sum w^2. Smaller at the borders, where a local mean is noisier.
     """
-    windows = gaussian_windows(sigma, weight.dtype, weight.device)
+    windows = gaussian_windows(sigma, weight.dtype, device=weight.device)
     total, total_square = _reach(weight, windows), _reach(weight, windows.square())
     samples = torch.where(weight > 0, total.square() / total_square.clamp_min(1e-12), 0.0)
     return samples / median(samples, weight)
@@ -156,7 +156,7 @@ def derivative_energy(values: Tensor, counted: Tensor, *, grid: int) -> Tensor:
             weighted_shrink(
                 gaussian_derivatives(values[..., band.outer, :])[..., band.kept, :].square(),
                 counted[:, band.inner],
-                grid,
+                factor=grid,
             )
             for band in bands(values.shape[-2], values.shape[-1], reach=DERIVATIVE_REACH, multiple=grid)
         ],
@@ -217,7 +217,7 @@ def box_mean(values: Tensor, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def orthonormal_bank(channels: int, count: int, device: torch.device | None = None) -> Tensor:
+def orthonormal_bank(channels: int, count: int, *, device: torch.device | None = None) -> Tensor:
     """Return fixed random filters (count, channels, 7, 7): orthonormal, and of zero mean in each channel.
 
     float32, the same tensor each time, not to be changed.
@@ -251,7 +251,7 @@ def share_of(valid: Tensor, factor: int) -> Tensor:
     return functional.avg_pool2d(whole, factor)
 
 
-def enlarge_squares(values: Tensor, factor: int, size: tuple[int, int]) -> Tensor:
+def enlarge_squares(values: Tensor, factor: int, *, size: tuple[int, int]) -> Tensor:
     """Interpolate averages over squares of ``factor`` pixels (:func:`shrink`) to the pixels of ``size`` = (H, W).
 
     Of a last square that is only partly in the image, that part: stretching all squares over the image would move

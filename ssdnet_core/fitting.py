@@ -19,7 +19,7 @@ from ssdnet_core.replay import Replayed
 @torch.inference_mode(False)
 @torch.enable_grad()
 def fit(
-    pixels: Tensor, valid: Tensor, config: Config, *, dtype: torch.dtype
+    pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.dtype
 ) -> Iterator[tuple[int, ReconstructionNetwork]]:
     """Fit a fresh network to each image of a group, and hand them out at each of the moments of reconstruction.
 
@@ -50,7 +50,7 @@ def fit(
     blocks = block_sizes(crop, config.corruption)
     noise = _NoiseField(pixels, crop, config=config, generator=generator)
     moments = {max(1, round(share * config.fit.steps)) for share in config.reconstruction.moments}
-    find_gradient = _gradient_of(network, optimizer, config.loss)
+    find_gradient = _gradient_of(network, optimizer, config=config.loss)
     if pixels.device.type == "cuda":
         find_gradient = Replayed(find_gradient)
     for step in range(1, (max(moments) if config.fit.steps else 0) + 1):
@@ -72,9 +72,9 @@ def fit(
 
 
 def _gradient_of(
-    network: ReconstructionNetwork, optimizer: FlatAdamW, config: LossConfig
+    network: ReconstructionNetwork, optimizer: FlatAdamW, *, config: LossConfig
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
-    def find_gradient(seen: Tensor, target: Tensor, hidden: Tensor, counted: Tensor) -> None:
+    def find_gradient(seen: Tensor, target: Tensor, hidden: Tensor, counted: Tensor) -> None:  # noqa: PLR0917 - replayed with tensors by place
         optimizer.clear()
         prediction = places_of(network.folded(channels_of(seen)).float(), like=target)
         losses = reconstruction_loss(prediction, target, hidden=hidden, valid=counted, config=config)

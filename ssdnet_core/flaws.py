@@ -63,13 +63,15 @@ def plant(
     height, width = photograph.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
         raise InvalidImageError(f"the photograph is {height} x {width}: each side must be {SMALLEST_SIDE} or more")
-    check(defect, (height, width), seed)
+    check(defect, (height, width), seed=seed)
     surface = np.atleast_3d(photograph / 255) * np.ones(3)
     rng = np.random.default_rng((seed, DEFECT_KINDS.index(defect)))
     target, coverage = (
-        (surface, np.zeros((height, width))) if defect == "none" else FLAWS[defect](rng, (height, width), surface)
+        (surface, np.zeros((height, width)))
+        if defect == "none"
+        else FLAWS[defect](rng, (height, width), surface=surface)
     )
-    changed, truth = laid_over(surface, target, coverage)
+    changed, truth = laid_over(surface, target, coverage=coverage)
     changed += np.where(truth, coverage, 0.0)[:, :, None] * SENSOR_NOISE * rng.standard_normal(changed.shape)
     pixels = np.rint(255 * np.clip(changed, 0, 1)).astype(np.uint8)
     if photograph.ndim == 2:
@@ -77,7 +79,7 @@ def plant(
     return pixels, truth
 
 
-def check(defect: DefectKind, size: Size, seed: int) -> None:
+def check(defect: DefectKind, size: Size, *, seed: int) -> None:
     """Refuse what no defect can be planted with: an :class:`~ssdnet_core.errors.InvalidConfigError`."""
     if defect not in DEFECT_KINDS:
         raise InvalidConfigError(f"no defect {defect!r}; choose of {DEFECT_KINDS}")
@@ -86,7 +88,7 @@ def check(defect: DefectKind, size: Size, seed: int) -> None:
 
 
 def laid_over(
-    surface: Field, target: Field, coverage: Field, *, light: Field | float = 1.0
+    surface: Field, target: Field, *, coverage: Field, light: Field | float = 1.0
 ) -> tuple[Field, NDArray[np.bool_]]:
     """Return a surface (H, W, 3) in its light with a defect laid over it, and where it can be seen: (H, W) bool."""
     change = (target - surface) * light
@@ -100,7 +102,7 @@ def blurred(field: Field, sigma: float | tuple[float, ...]) -> Field:
     return np.asarray(ndimage.gaussian_filter(field, sigma), dtype=float)
 
 
-def noise(rng: Generator, size: Size, sigma: float | tuple[float, float]) -> Field:
+def noise(rng: Generator, size: Size, *, sigma: float | tuple[float, float]) -> Field:
     """Gaussian noise of unit variance, smooth over `sigma` pixels (rows, columns)."""
     field = blurred(rng.standard_normal(size), sigma)
     field -= field.mean()
@@ -108,7 +110,7 @@ def noise(rng: Generator, size: Size, sigma: float | tuple[float, float]) -> Fie
     return field
 
 
-def dyed(tone: Field, dark: Field, bright: Field) -> Field:
+def dyed(tone: Field, dark: Field, *, bright: Field) -> Field:
     """Colour a tone field, 0 to 1, from `dark` to `bright` RGB."""
     return dark + np.clip(tone, 0, 1)[:, :, None] * (bright - dark)
 
@@ -118,7 +120,7 @@ def step(edge: Field) -> Field:
     return np.clip(edge + 0.5, 0, 1)
 
 
-def _blob(rng: Generator, size: Size, radius: float) -> Field:
+def _blob(rng: Generator, size: Size, *, radius: float) -> Field:
     """Depth in pixels inside a random lobed shape of about `radius` in 256 rows; negative outside."""
     radius *= np.sqrt(min(size) / 256)
     middle = [rng.uniform(1.4 * radius, side - 1.4 * radius) for side in size]
@@ -135,7 +137,7 @@ def _unit(size: Size) -> float:
     return max(1.0, min(size) / 256)
 
 
-def _curve(rng: Generator, size: Size, length: float, bend: float) -> tuple[Field, Field]:
+def _curve(rng: Generator, size: Size, *, length: float, bend: float) -> tuple[Field, Field]:
     """Signed distance in pixels, up to a reach, to a curve about the middle; the position along it, 0 to 1."""
     along = np.linspace(-0.5, 0.5, int(4 * length))
     sideways = bend * (1 - 4 * along**2) + 0.4 * bend * np.sin(2 * np.pi * along)
@@ -151,49 +153,49 @@ def _curve(rng: Generator, size: Size, length: float, bend: float) -> tuple[Fiel
     return np.sign((pixels - points[nearest]) @ frame[1]) * distance, along[nearest] + 0.5
 
 
-def _hole(rng: Generator, size: Size, surface: Field) -> Painted:
-    depth = _blob(rng, size, rng.uniform(7, 15)) + 0.7 * noise(rng, size, 1.2)
-    wall = 0.6 * np.exp(-np.maximum(depth, 0) / 2.5) + 0.03 * noise(rng, size, 1)
+def _hole(rng: Generator, size: Size, *, surface: Field) -> Painted:
+    depth = _blob(rng, size, radius=rng.uniform(7, 15)) + 0.7 * noise(rng, size, sigma=1.2)
+    wall = 0.6 * np.exp(-np.maximum(depth, 0) / 2.5) + 0.03 * noise(rng, size, sigma=1)
     return surface * np.clip(wall, 0, 1)[:, :, None] + rng.uniform(0.05, 0.15), step(depth / 1.2)
 
 
-def _stain(rng: Generator, size: Size, surface: Field) -> Painted:
-    depth = _blob(rng, size, rng.uniform(18, 32)) + 1.5 * noise(rng, size, 4)
+def _stain(rng: Generator, size: Size, *, surface: Field) -> Painted:
+    depth = _blob(rng, size, radius=rng.uniform(18, 32)) + 1.5 * noise(rng, size, sigma=4)
     soaked = 0.5 + 0.5 * np.sin(np.pi / 2 * np.clip(depth / rng.uniform(4, 9), -1, 1))
     tint = rng.choice([(0.74, 0.70, 0.62), (0.84, 0.72, 0.66), (0.74, 0.77, 0.82), (1.18, 1.16, 1.10)])
-    return surface * tint, soaked * np.clip(0.9 + 0.08 * noise(rng, size, 5), 0, 1)
+    return surface * tint, soaked * np.clip(0.9 + 0.08 * noise(rng, size, sigma=5), 0, 1)
 
 
-def _scratch(rng: Generator, size: Size, surface: Field) -> Painted:
-    offset, along = _curve(rng, size, rng.uniform(0.35, 0.7) * min(size), rng.uniform(-0.2, 0.2))
+def _scratch(rng: Generator, size: Size, *, surface: Field) -> Painted:
+    offset, along = _curve(rng, size, length=rng.uniform(0.35, 0.7) * min(size), bend=rng.uniform(-0.2, 0.2))
     width = rng.uniform(0.8, 1.2) * _unit(size)
-    pressure = np.clip(0.75 + 0.25 * noise(rng, size, 8), 0.3, 1) * np.sqrt(np.sin(np.pi * along))
+    pressure = np.clip(0.75 + 0.25 * noise(rng, size, sigma=8), 0.3, 1) * np.sqrt(np.sin(np.pi * along))
     groove, rim = np.exp(-((offset / width) ** 2)), 0.5 * np.exp(-((offset / width - 2) ** 2))
     lift = rng.choice((-1, 1)) * rng.uniform(0.18, 0.3) * np.where(groove > rim, 1, -1)
     return np.clip(surface + lift[:, :, None], 0.05, 0.95), pressure * np.maximum(groove, rim)
 
 
-def _cut(rng: Generator, size: Size, surface: Field) -> Painted:
-    offset, along = _curve(rng, size, rng.uniform(0.3, 0.55) * min(size), 0.0)
+def _cut(rng: Generator, size: Size, *, surface: Field) -> Painted:
+    offset, along = _curve(rng, size, length=rng.uniform(0.3, 0.55) * min(size), bend=0.0)
     taper = 1 - (2 * along - 1) ** 4
     unit = _unit(size)
-    depth = unit * rng.uniform(1, 1.8) * taper - np.abs(offset) + 0.45 * unit * noise(rng, size, 0.8)
+    depth = unit * rng.uniform(1, 1.8) * taper - np.abs(offset) + 0.45 * unit * noise(rng, size, sigma=0.8)
     gape, lip = step(depth), 0.5 * taper * np.exp(-((depth / unit + 1.3) ** 2))
     return np.where(gape > lip, rng.uniform(0.15, 0.4), 1.3)[:, :, None] * surface, np.maximum(gape, lip)
 
 
-def _fibre(rng: Generator, size: Size, surface: Field) -> Painted:
-    offset, _ = _curve(rng, size, rng.uniform(0.35, 0.7) * min(size), rng.uniform(-0.35, 0.35))
+def _fibre(rng: Generator, size: Size, *, surface: Field) -> Painted:
+    offset, _ = _curve(rng, size, length=rng.uniform(0.35, 0.7) * min(size), bend=rng.uniform(-0.35, 0.35))
     unit = _unit(size)
     half = unit * rng.uniform(0.8, 1.4)
     lying, shadow = step(half - np.abs(offset)), 0.4 * np.exp(-(((offset - half - unit) / (1.5 * unit)) ** 2))
     colour = rng.choice([(0.86, 0.85, 0.80), (0.16, 0.17, 0.22), (0.60, 0.20, 0.18)])
-    body = dyed(np.cos(np.clip(offset / half, -1.5, 1.5)), 0.7 * colour, colour)
+    body = dyed(np.cos(np.clip(offset / half, -1.5, 1.5)), 0.7 * colour, bright=colour)
     return np.where((lying > shadow)[:, :, None], body, 0.4 * surface), np.maximum(lying, shadow)
 
 
-def _patch(rng: Generator, size: Size, surface: Field) -> Painted:
-    depth = _blob(rng, size, rng.uniform(18, 30))
+def _patch(rng: Generator, size: Size, *, surface: Field) -> Painted:
+    depth = _blob(rng, size, radius=rng.uniform(18, 30))
     middle = np.append(np.argwhere(depth > 0).mean(axis=0), 0)
     angle, zoom = rng.uniform(0.2, 0.3) * np.pi * rng.choice((-1, 1)), rng.choice((0.65, 1.5))
     turn = np.diag((zoom, zoom, 1.0))

@@ -30,8 +30,8 @@ FREE_SHARE = 0.7
 def localize_group(
     images: Sequence[npt.NDArray[np.generic]],
     masks: Sequence[npt.NDArray[np.bool_] | None] | None = None,
-    config: Config | None = None,
     *,
+    config: Config | None = None,
     size: int | None = None,
 ) -> list[Localization]:
     """Localize many images, those of the same working shape together.
@@ -69,7 +69,7 @@ def localize_group(
         raise InvalidImageError(
             f"{len(images)} images came with {len(hidden)} masks: pass one for each image, None where all pixels count"
         )
-    working = [prepare(image, mask, config) for image, mask in zip(images, hidden, strict=True)]
+    working = [prepare(image, mask, config=config) for image, mask in zip(images, hidden, strict=True)]
     return [judged(evidence, config) for evidence in evidence_of_group(working, config, size=size)]
 
 

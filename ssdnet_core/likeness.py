@@ -57,7 +57,7 @@ SAMPLE = 2**14
 """Squares that tell the surface's mean and covariance."""
 
 
-def likeness_to_defect(sources: Iterable[Tensor], judged: Tensor, valid: Tensor, *, restless: Tensor) -> Tensor:
+def likeness_to_defect(sources: Iterable[Tensor], judged: Tensor, *, valid: Tensor, restless: Tensor) -> Tensor:
     """Return how much each pixel looks like what was found in its image: (..., H, W), -1 to 1.
 
     0 is the mean of the defect, -1 that of the normal surface, or what looks even less like the defect; above 0 is what
@@ -78,7 +78,7 @@ def likeness_to_defect(sources: Iterable[Tensor], judged: Tensor, valid: Tensor,
     share = share_of(valid, GRID)
     counted = (share > 0.5).float()
     unrest = restless[..., None, None, None]
-    level = weighted_shrink(judged[..., None, :, :], valid, GRID) / unrest
+    level = weighted_shrink(judged[..., None, :, :], valid, factor=GRID) / unrest
     sure_from, usual_below = (alarm_level(expected, area=float(valid.sum())) for expected in (SURE, USUAL))
     sure = counted * torch.sigmoid(2 / SOFTNESS * (level / sure_from).clamp_min(1e-6).log())
     count = sure.sum((-3, -2, -1), keepdim=True)
@@ -89,18 +89,20 @@ def likeness_to_defect(sources: Iterable[Tensor], judged: Tensor, valid: Tensor,
     features = torch.cat([part for source in sources for part in _features(source, valid)], dim=-3)
     usual = counted * (level < usual_below)
     along = _discriminant(features, counted, usual=usual, sure=sure)
-    likeness = (weighted_smooth(along, share, WINDOW / GRID) - 1.0).clamp(-1.0, MOST)
-    return enlarge_squares(certain * likeness, GRID, (valid.shape[-2], valid.shape[-1]))[..., 0, :, :]
+    likeness = (weighted_smooth(along, share, sigma=WINDOW / GRID) - 1.0).clamp(-1.0, MOST)
+    return enlarge_squares(certain * likeness, GRID, size=(valid.shape[-2], valid.shape[-1]))[..., 0, :, :]
 
 
 def _features(source: Tensor, valid: Tensor) -> Iterable[Tensor]:
     """Yield the mean colour and the logarithms of the local energies of narrow windows: (..., N, h, w) each."""
     share = share_of(valid, GRID)
-    yield weighted_smooth(weighted_shrink(source, valid, GRID), share, COLOUR_WINDOW / GRID)
+    yield weighted_smooth(weighted_shrink(source, valid, factor=GRID), share, sigma=COLOUR_WINDOW / GRID)
     for side, strength, counted in energies(source, valid, scales=SCALES, grid=GRID):
         by_channel = strength.view(*strength.shape[:-3], -1, DERIVATIVES, *strength.shape[-2:])
-        energy = (weighted_smooth(by_channel.mean(-4), counted, max(ENERGY_WINDOW / side, 0.7)) + ENERGY_FLOOR).log()
-        yield enlarge_squares(energy, side // GRID, (share.shape[-2], share.shape[-1]))
+        energy = (
+            weighted_smooth(by_channel.mean(-4), counted, sigma=max(ENERGY_WINDOW / side, 0.7)) + ENERGY_FLOOR
+        ).log()
+        yield enlarge_squares(energy, side // GRID, size=(share.shape[-2], share.shape[-1]))
 
 
 def _discriminant(features: Tensor, counted: Tensor, *, usual: Tensor, sure: Tensor) -> Tensor:

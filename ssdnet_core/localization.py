@@ -73,7 +73,7 @@ class Localization:
 
 
 def localize(
-    image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None = None, config: Config | None = None
+    image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None = None, *, config: Config | None = None
 ) -> Localization:
     """Find what an image's own structure cannot explain.
 
@@ -114,7 +114,7 @@ def localize(
     (64, 64)
     """
     config = config or Config()
-    (evidence,) = gather_evidence([prepare(image, mask, config)], config)
+    (evidence,) = gather_evidence([prepare(image, mask, config=config)], config)
     return judged(evidence, config)
 
 

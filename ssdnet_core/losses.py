@@ -30,8 +30,9 @@ def reconstruction_loss(
     """
     loss = pixel_loss(prediction, target, hidden=hidden, valid=valid, config=config)
     if config.perceptual_weight > 0:
-        crops = (unfolded(values) for values in (prediction, target, valid))
-        loss = loss + config.perceptual_weight * perceptual_loss(*crops, every=math.isqrt(target.shape[5]))
+        predicted, wanted, counted = (unfolded(values) for values in (prediction, target, valid))
+        every = math.isqrt(target.shape[5])
+        loss = loss + config.perceptual_weight * perceptual_loss(predicted, wanted, valid=counted, every=every)
     return loss
 
 
@@ -42,7 +43,7 @@ def pixel_loss(prediction: Tensor, target: Tensor, *, hidden: Tensor, valid: Ten
     return error / (weight.sum((0, 1, 2, 4, 5)) * target.shape[4]).clamp_min(1e-6)
 
 
-def perceptual_loss(prediction: Tensor, target: Tensor, valid: Tensor, *, every: int) -> Tensor:
+def perceptual_loss(prediction: Tensor, target: Tensor, *, valid: Tensor, every: int) -> Tensor:
     """Return 1 - the inner-product similarity of local features, averaged over pixels: (G,), 0..2.
 
     The features are the answers of fixed random filters, orthonormal and of zero mean: the score compares those of a
@@ -61,7 +62,7 @@ def perceptual_loss(prediction: Tensor, target: Tensor, valid: Tensor, *, every:
     every
         Of so many pixels along each axis one is compared.
     """
-    bank = orthonormal_bank(target.shape[2], FILTERS, target.device).to(prediction.dtype)
+    bank = orthonormal_bank(target.shape[2], FILTERS, device=target.device).to(prediction.dtype)
     images = target.shape[1]
     of_prediction, of_target = (
         _by_image(functional.conv2d(values.flatten(0, 1), bank, stride=every), images)

@@ -48,7 +48,7 @@ def intersection_over_union(found: Mask, truth: Mask, *, valid: Mask | None = No
     Parameters and errors are those of :func:`ssdnet_core.pooling.evaluate_map`, with the pixels called defective as its
     scores, (H, W) bool.
     """
-    called, labels = _counted(found.astype(np.float32), truth, valid)
+    called, labels = _counted(found.astype(np.float32), truth, valid=valid)
     union = np.count_nonzero((called > 0) | labels)
     return np.count_nonzero(called[labels]) / union if union else float("nan")
 
@@ -75,7 +75,7 @@ def without_border(shape: tuple[int, int], fraction: float) -> Mask:
     return valid
 
 
-def _counted(scores: ScoreMap, truth: Mask, valid: Mask | None) -> tuple[ScoreMap, Mask]:
+def _counted(scores: ScoreMap, truth: Mask, *, valid: Mask | None) -> tuple[ScoreMap, Mask]:
     """Scores and labels of the pixels that count, flat and checked."""
     chosen = np.ones(scores.shape, dtype=bool) if valid is None else valid
     for name, mask in (("truth", truth), ("valid", chosen)):
@@ -100,13 +100,13 @@ def region_shares(scores: ScoreMap, truth: Mask, *, valid: Mask | None) -> tuple
     Parameters and errors are those of :func:`ssdnet_core.pooling.evaluate_map`. Regions are formed of the pixels that
     count only, as if the rest had been cropped.
     """
-    counted, _ = _counted(scores, truth, valid)
+    counted, _ = _counted(scores, truth, valid=valid)
     regions, _ = ndimage.label(truth if valid is None else truth & valid, structure=EIGHT_CONNECTED)
     flat = regions.ravel() if valid is None else regions[valid]
     return counted, np.where(flat > 0, 1.0 / np.bincount(flat)[flat], 0.0)
 
 
-def area_up_to(limit: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def area_up_to(limit: float, x: NDArray[np.float64], *, y: NDArray[np.float64]) -> float:
     """Integrate the piecewise linear curve from x = 0 to `limit` and divide by it; x ascends to 1."""
     inside = int(np.searchsorted(x, limit, side="right"))
     if inside < len(x):

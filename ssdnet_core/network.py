@@ -39,17 +39,17 @@ class ReconstructionNetwork(nn.Module):
         self.unshuffle = config.unshuffle
         self.images = images
         self.stem = nn.Sequential(
-            _convolution((channels + 1) * inside, width, 3, images=images),
+            _convolution((channels + 1) * inside, width, side=3, images=images),
             nn.LeakyReLU(NEGATIVE_SLOPE),
             _block(width, images=images),
         )
         self.down = _halving(width, 2 * width, images=images)
         self.bottom = _halving(2 * width, 2 * width, images=images)
-        self.from_bottom = _convolution(2 * width, 2 * width, 1, images=images)
+        self.from_bottom = _convolution(2 * width, 2 * width, side=1, images=images)
         self.up = _block(2 * width, images=images)
-        self.from_up = _convolution(2 * width, width, 1, images=images)
+        self.from_up = _convolution(2 * width, width, side=1, images=images)
         self.top = _block(width, images=images)
-        self.head = _convolution(width, channels * inside, 1, images=images)
+        self.head = _convolution(width, channels * inside, side=1, images=images)
 
     def forward(self, corrupted: Tensor) -> Tensor:
         """Reconstruct a corrupted batch."""
@@ -84,7 +84,7 @@ class _Convolution(nn.Conv2d):
     def forward(self, features: Tensor) -> Tensor:
         if self.groups == 1 or features.device.type == "cpu" or self.bias is None:
             return super().forward(features)
-        return stacked_convolution(features, self.weight, self.bias, stride=self.stride[0])
+        return stacked_convolution(features, self.weight, bias=self.bias, stride=self.stride[0])
 
 
 class _Normalised(nn.GroupNorm):
@@ -99,13 +99,13 @@ class _Normalised(nn.GroupNorm):
         return functional.leaky_relu_(normalised, NEGATIVE_SLOPE).to(features.dtype)
 
 
-def _convolution(inputs: int, outputs: int, side: int, *, images: int) -> nn.Conv2d:
+def _convolution(inputs: int, outputs: int, *, side: int, images: int) -> nn.Conv2d:
     return _Convolution(inputs * images, outputs * images, side, padding=side // 2, groups=images)
 
 
 def _block(width: int, *, images: int) -> nn.Sequential:
     return nn.Sequential(
-        _convolution(width, width, 3, images=images), _Normalised(NORM_GROUPS * images, width * images)
+        _convolution(width, width, side=3, images=images), _Normalised(NORM_GROUPS * images, width * images)
     )
 
 

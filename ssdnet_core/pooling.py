@@ -64,7 +64,7 @@ def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) ->
     order = np.argsort(counted)
     ascending = counted[order]
     first = np.append(True, ascending[1:] != ascending[:-1])
-    counts = _counts(ascending[first], np.cumsum(first) - 1, shares[order], length=int(first.sum()))
+    counts = _counts(ascending[first], np.cumsum(first) - 1, shares=shares[order], length=int(first.sum()))
     return metrics_of(counts)
 
 
@@ -80,7 +80,7 @@ def count_pixels(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) ->
     negative = bins > _LEVELS // 2
     bins[bins == _LEVELS // 2] = 0
     place = np.where(negative, _LEVELS - 1 - bins, bins + _LEVELS // 2).astype(np.int64)
-    counts = _counts(np.empty(0, np.float32), place, shares, length=_LEVELS)
+    counts = _counts(np.empty(0, np.float32), place, shares=shares, length=_LEVELS)
     [found] = np.nonzero(counts.good + counts.bad)
     patterns = np.where(found < _LEVELS // 2, _LEVELS - 1 - found, found - _LEVELS // 2).astype(np.uint32)
     levels = (patterns << np.uint32(_CUT_BITS)).view(np.float32)
@@ -115,7 +115,7 @@ def metrics_of(counts: PixelCounts) -> PixelMetrics:
     return PixelMetrics(
         auroc=float(np.trapezoid(tpr, fpr)),
         average_precision=float(np.sum(np.diff(tpr) * precision)),
-        aupro=area_up_to(FPR_LIMIT, fpr, overlap),
+        aupro=area_up_to(FPR_LIMIT, fpr, y=overlap),
         f1=float(np.max(2 * bad[1:] / (good[1:] + bad[1:] + bad[-1]))),
     )
 
@@ -141,7 +141,7 @@ def pooling_error(counts: PixelCounts) -> PixelMetrics:
 
 
 def _counts(
-    levels: NDArray[np.floating[Any]], place: NDArray[np.int64], shares: NDArray[np.float64], *, length: int
+    levels: NDArray[np.floating[Any]], place: NDArray[np.int64], *, shares: NDArray[np.float64], length: int
 ) -> PixelCounts:
     bad = np.bincount(place[shares > 0], minlength=length)
     good = np.bincount(place, minlength=length) - bad

@@ -83,7 +83,7 @@ class WorkingImage:
     preparation: Preparation
 
 
-def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, config: Config) -> WorkingImage:
+def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, *, config: Config) -> WorkingImage:
     """Check an image and its mask, and bring them to the working size.
 
     Parameters
@@ -128,7 +128,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     # In place: a large image would be copied three times. Hidden values (even NaN) must not leak out.
     colour = colour.div_(full_range).masked_fill_(valid == 0, 0.0)
     dark_is_zero = not offset and float(colour.min()) >= 0
-    colour, valid = _shrink(colour, valid, size)
+    colour, valid = _shrink(colour, valid, size=size)
     strips = NO_FRAME
     if config.leave_out_frame and dark_is_zero:
         # Bicubic shrinking undershoots beside a black edge.
@@ -180,7 +180,7 @@ def _full_range(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -
     return spread if spread > rounding * largest else max(1.0, largest)
 
 
-def _shrink(colour: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _shrink(colour: Tensor, valid: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     if size == tuple(colour.shape[-2:]):
         return colour, valid
     weight = _resample(valid, size)

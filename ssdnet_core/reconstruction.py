@@ -16,8 +16,8 @@ PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 def reconstruct_blind(
     network: Callable[[Tensor], Tensor],
     pixels: Tensor,
-    valid: Tensor,
     *,
+    valid: Tensor,
     config: ReconstructionConfig,
     multiple: int,
     dtype: torch.dtype,

@@ -19,7 +19,7 @@ def restlessness(judged: Tensor, valid: Tensor) -> Tensor:
     The root of the spread of the lower half of the verdict's map, which defects on less than half of the surface do not
     reach. On leather with folds or metal in uneven light a peak means less than on a plain weave. The root, since the
     lower half tells only part of how heavy the upper tail is; a calmer surface than most is given no lower level
-    (docs/METHOD.md has the variants).
+    (docs/EXPERIMENTS.md has the variants).
 
     Parameters
     ----------

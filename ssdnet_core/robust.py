@@ -54,7 +54,7 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
     values = values.reshape(-1, *shape[-2:])
     factor = max(1, min(shape[-2:]) // TREND_GRID)
     share = share_of(valid, factor)
-    coarse = weighted_shrink(values, valid, factor)
+    coarse = weighted_shrink(values, valid, factor=factor)
     counted = (share > 0).float()
     level = median(coarse, counted)
     centred = (coarse - level).flatten(1)
@@ -100,7 +100,7 @@ def without_ring_excess(values: Tensor, valid: Tensor, *, grid: int = 1) -> Tens
     result = values.clone()
     ring_width = max(1, RING_WIDTH // grid)
     for start in range(0, RING_DEPTH // grid, ring_width):
-        sides = _ring(height, width, start, ring_width)
+        sides = _ring(height, width, start=start, ring_width=ring_width)
         counted = [counted_pixels(values[..., *side], valid[:, *side]) for side in sides]
         if sum(part.shape[-1] for part in counted):
             excess = (row_medians(torch.cat(counted, dim=-1))[..., None, None] - overall).clamp_min(0)
@@ -109,7 +109,7 @@ def without_ring_excess(values: Tensor, valid: Tensor, *, grid: int = 1) -> Tens
     return result
 
 
-def _ring(height: int, width: int, start: int, ring_width: int) -> list[tuple[slice, slice]]:
+def _ring(height: int, width: int, *, start: int, ring_width: int) -> list[tuple[slice, slice]]:
     # The ring's four sides, which do not overlap; what is left in the middle of a small image is one piece.
     end = start + ring_width
     rows, columns = slice(start, height - start), slice(start, width - start)

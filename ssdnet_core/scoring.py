@@ -77,7 +77,7 @@ class OwnScores:
     colour: Tensor | None
 
 
-def own_scores(image: Tensor, valid: Tensor, config: ScoreConfig) -> OwnScores:
+def own_scores(image: Tensor, valid: Tensor, *, config: ScoreConfig) -> OwnScores:
     """Score images (..., C, H, W) by themselves."""
     return OwnScores(
         energy=local_energy(image, valid) if config.local_energy > 0 else None,
@@ -86,7 +86,7 @@ def own_scores(image: Tensor, valid: Tensor, config: ScoreConfig) -> OwnScores:
 
 
 def anomaly_map(
-    image: Tensor, prediction: Tensor, valid: Tensor, *, config: ScoreConfig, own: OwnScores | None = None
+    image: Tensor, prediction: Tensor, *, valid: Tensor, config: ScoreConfig, own: OwnScores | None = None
 ) -> Tensor:
     """Score every pixel: (..., H, W), at least 0, in robust standard deviations (the root of a sum of squares).
 
@@ -102,27 +102,27 @@ def anomaly_map(
         What :func:`own_scores` gives for the images, if it is known already and no pixel is missing: those that are
         take another value with each prediction.
     """
-    image = fill_missing(image, prediction, valid)
-    own = own_scores(image, valid, config) if own is None else own
+    image = fill_missing(image, prediction, valid=valid)
+    own = own_scores(image, valid, config=config) if own is None else own
     residual = prediction - image
     share = share_of(valid, GRID)
     wide, total = _zeros(image, like=share), _zeros(image, like=valid)
     if own.energy is not None:
         energy = _over_bulk(own.energy + local_energy(residual, valid), share, window=ENERGY_WINDOW)
-        wide += config.local_energy * weighted_smooth(energy, share, ENERGY_SPREAD / GRID)
+        wide += config.local_energy * weighted_smooth(energy, share, sigma=ENERGY_SPREAD / GRID)
     if own.colour is not None:
         colour = _over_bulk(own.colour, share, window=COLOUR_WINDOW)
-        wide += config.local_colour * (colour + weighted_smooth(colour, share, COLOUR_SPREAD / GRID))
+        wide += config.local_colour * (colour + weighted_smooth(colour, share, sigma=COLOUR_SPREAD / GRID))
     if config.inner_product > 0:
-        unlike = _over_bulk(inner_product(image, prediction, valid), share, window=SIMILARITY_WINDOW)
-        wide += config.inner_product * weighted_smooth(unlike, share, SIMILARITY_SPREAD / GRID)
+        unlike = _over_bulk(inner_product(image, prediction, valid=valid), share, window=SIMILARITY_WINDOW)
+        wide += config.inner_product * weighted_smooth(unlike, share, sigma=SIMILARITY_SPREAD / GRID)
     if config.residual_pattern > 0:
         pattern = over_median(residual_pattern(residual, valid), valid) * effective_samples(valid, PATTERN_WINDOW)
         total += config.residual_pattern * pattern
-    total += enlarge_squares(wide, GRID, (valid.shape[-2], valid.shape[-1]))
+    total += enlarge_squares(wide, GRID, size=(valid.shape[-2], valid.shape[-1]))
     # A pixel that does not count takes the scores of its neighbourhood.
     if not complete(valid):
-        total = torch.where(valid > 0, total, weighted_smooth(total, valid, PATTERN_WINDOW))
+        total = torch.where(valid > 0, total, weighted_smooth(total, valid, sigma=PATTERN_WINDOW))
     return total[..., 0, :, :].sqrt()
 
 
@@ -146,11 +146,11 @@ def _zeros(images: Tensor, *, like: Tensor) -> Tensor:
     return like.new_zeros((*images.shape[:-3], *like.shape))
 
 
-def fill_missing(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
+def fill_missing(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor:
     """Return the image with what is missing filled by the prediction, less the residual's local mean."""
     if complete(valid):
         return image
-    offset = weighted_smooth(prediction - image, valid, PATTERN_WINDOW)
+    offset = weighted_smooth(prediction - image, valid, sigma=PATTERN_WINDOW)
     return torch.where(valid > 0, image, prediction - offset)
 
 
@@ -173,7 +173,7 @@ def local_energy(values: Tensor, valid: Tensor) -> Tensor:
     total = _zeros(values, like=share)
     for side, strength, counted in energies(values, valid, scales=ENERGY_SCALES, grid=GRID):
         unusual = _unusual(strength, counted, window=ENERGY_WINDOW / side)
-        total += enlarge_squares(unusual, side // GRID, (share.shape[-2], share.shape[-1]))
+        total += enlarge_squares(unusual, side // GRID, size=(share.shape[-2], share.shape[-1]))
     return total
 
 
@@ -188,7 +188,7 @@ def local_colour(image: Tensor, valid: Tensor) -> Tensor:
     counted = (share > 0.5).float()
     if not bool(counted.any()):
         return _zeros(image, like=share)
-    means = weighted_smooth(weighted_shrink(image, valid, GRID), share, COLOUR_WINDOW / GRID)
+    means = weighted_smooth(weighted_shrink(image, valid, factor=GRID), share, sigma=COLOUR_WINDOW / GRID)
     means = level_z(means, counted, degree=2)
     bulk = fit_bulk(sampled(counted_pixels(means, counted), BULK_SAMPLE), ridge=COLOUR_RIDGE)
     distance = bulk.distance(means.flatten(-2)).view(*image.shape[:-3], *share.shape)
@@ -202,7 +202,7 @@ def _unusual(values: Tensor, share: Tensor, *, window: float) -> Tensor:
     square = _zeros(values, like=share)
     # A few channels at a time where the image is large.
     for part in values.tensor_split(math.ceil(math.prod(values.shape[-3:]) / VALUES_AT_A_TIME), dim=-3):
-        averaged = weighted_smooth(part, share, max(window, 2.0))
+        averaged = weighted_smooth(part, share, sigma=max(window, 2.0))
         square += level_z((averaged + ENERGY_FLOOR).log(), counted).square().sum(-3, keepdim=True)
     return over_median(square / values.shape[-3], counted)
 
@@ -220,8 +220,8 @@ def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:
         if not bool(counted.any()):
             continue
         distance = _distance_from_bulk(shrink(residual, scale), counted)
-        total += enlarge_squares(over_median(distance, counted).log1p(), scale, size)
-    smoothed = without_ring_excess(weighted_smooth(total, valid, PATTERN_WINDOW), valid)
+        total += enlarge_squares(over_median(distance, counted).log1p(), scale, size=size)
+    smoothed = without_ring_excess(weighted_smooth(total, valid, sigma=PATTERN_WINDOW), valid)
     return level_z(smoothed, valid).square()
 
 
@@ -246,7 +246,7 @@ def _pattern(residual: Tensor, band: Band) -> Tensor:
     return torch.cat([rows, gaussian_derivatives(rows)], dim=-3)[..., band.kept, :]
 
 
-def inner_product(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
+def inner_product(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor:
     """Return how unusually unlike image and prediction are in direction: (..., 1, h, w), at H and W over 4, rounded up.
 
     The paper's inner-product similarity as a score, over three scales.
@@ -255,12 +255,12 @@ def inner_product(image: Tensor, prediction: Tensor, valid: Tensor) -> Tensor:
     total = _zeros(image, like=share)
     for scale in SIMILARITY_SCALES:
         sigma = max(SIMILARITY_WINDOW / scale, 0.6)
-        unlike = dissimilarity(image, prediction, valid, scale=scale, sigma=sigma, grid=GRID // scale)
+        unlike = dissimilarity(image, prediction, valid=valid, scale=scale, sigma=sigma, grid=GRID // scale)
         total += (unlike + 1e-4).log()
     return level_z(without_ring_excess(total, share, grid=GRID), share).square()
 
 
 def verdict_map(scores: Tensor, valid: Tensor) -> Tensor:
     """Return anomaly maps as the verdict reads them, (..., H, W): squares smoothed by 2 pixels, 0 where not valid."""
-    squared = weighted_smooth(scores.square()[..., None, :, :], valid, VERDICT_WINDOW)
+    squared = weighted_smooth(scores.square()[..., None, :, :], valid, sigma=VERDICT_WINDOW)
     return (squared * valid)[..., 0, :, :].sqrt()

@@ -20,7 +20,7 @@ Without it flat places have random directions.
 
 
 def dissimilarity(
-    image: Tensor, prediction: Tensor, valid: Tensor, *, scale: int, sigma: float, grid: int = 1
+    image: Tensor, prediction: Tensor, *, valid: Tensor, scale: int, sigma: float, grid: int = 1
 ) -> Tensor:
     """Return 1 - the stabilised cosine of the local features of image and prediction: (..., 1, h, w) in 0..2.
 
@@ -48,14 +48,14 @@ def dissimilarity(
             weighted_shrink(
                 inner_products(image[..., band.outer, :], prediction[..., band.outer, :])[..., band.kept, :],
                 weight[:, band.inner],
-                grid,
+                factor=grid,
             )
             for band in bands(weight.shape[-2], weight.shape[-1], reach=BANK_SIZE // 2, multiple=grid)
         ],
         dim=-2,
     )
     share = share_of(weight, grid)
-    inner, energy, predicted = weighted_smooth(averaged, share, sigma / grid).unbind(-3)
+    inner, energy, predicted = weighted_smooth(averaged, share, sigma=sigma / grid).unbind(-3)
     # Differences of means: rounding may leave less than nothing, here and in the end.
     energy, predicted = energy.clamp_min(0), predicted.clamp_min(0)
     floor = STABILISER * median(energy[..., None, :, :], share)[..., 0, :, :] + 1e-6

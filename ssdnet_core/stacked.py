@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
-def stacked_convolution(features: Tensor, kernels: Tensor, bias: Tensor, *, stride: int) -> Tensor:
+def stacked_convolution(features: Tensor, kernels: Tensor, *, bias: Tensor, stride: int) -> Tensor:
     """Return what ``torch.nn.functional.conv2d`` gives with a group an image, and a padding of K // 2 at stride 1.
 
     Parameters
@@ -43,7 +43,7 @@ class _Overlapping(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, kernels: Tensor) -> Tensor:
+    def forward(ctx: Any, features: Tensor, kernels: Tensor) -> Tensor:  # noqa: PLR0917 - torch calls by place
         neighbourhoods = _neighbourhoods(features, kernels.shape[-1])
         ctx.save_for_backward(neighbourhoods, kernels)
         return _products(kernels, neighbourhoods)

@@ -33,8 +33,8 @@ class Span:
 def reconstruct_in_tiles(
     network: Callable[[Tensor], Tensor],
     pixels: Tensor,
-    valid: Tensor,
     *,
+    valid: Tensor,
     config: ReconstructionConfig,
     multiple: int,
     dtype: torch.dtype,
@@ -54,7 +54,7 @@ def reconstruct_in_tiles(
         for right in columns:
             place = (..., down.place, right.place)
             prediction = reconstruct_blind(
-                network, pixels[place], valid[place], config=config, multiple=multiple, dtype=dtype
+                network, pixels[place], valid=valid[place], config=config, multiple=multiple, dtype=dtype
             )
             weight = torch.outer(down.weight, right.weight).to(total)
             total[place] += weight * prediction

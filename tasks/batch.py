@@ -160,10 +160,10 @@ def check_batch_name(name: str) -> str:
     Raises
     ------
     BatchConflictError
-        If it has other characters than letters, digits, dots, dashes, underscores and ``=``.
+        If it has other characters than letters, digits, dots, dashes, underscores, ``=`` and ``~``.
     """
     if not re.fullmatch(r"[A-Za-z0-9_=][A-Za-z0-9._=~-]*", name):
-        raise BatchConflictError(f"batch name {name!r}: use letters, digits, '.', '-', '_' and '=' only")
+        raise BatchConflictError(f"batch name {name!r}: use letters, digits, '.', '-', '_', '=' and '~' only")
     return name
 
 

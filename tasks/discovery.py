@@ -172,7 +172,7 @@ def discover(
     known
         Of an earlier listing: the header of an image that has not changed since is not read again.
     """
-    entries = [_entry(image, masks.get(image.key), index) for index, image in enumerate(images)]
+    entries = [_entry(image, masks.get(image.key), index=index) for index, image in enumerate(images)]
     earlier = {(entry.key, entry.etag): entry for entry in known if not entry.problem}
     unchanged = {
         entry.key: replace(entry, height=same.height, width=same.width)
@@ -184,7 +184,7 @@ def discover(
     return tuple(sized[entry.key] for entry in entries)
 
 
-def _entry(image: StoredObject, mask: StoredObject | None, index: int) -> ImageEntry:
+def _entry(image: StoredObject, mask: StoredObject | None, *, index: int) -> ImageEntry:
     entry = ImageEntry(index=index, key=image.key, etag=image.etag, size=image.size)
     # One ETag for both: a changed mask is a changed image.
     return replace(entry, mask=mask.key, etag=f"{image.etag}+{mask.etag}") if mask else entry

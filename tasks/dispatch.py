@@ -83,8 +83,8 @@ def chunks(images: Sequence[Value], *, task: int = 1, workers: int = 1) -> Itera
 def submit_chunk(
     client: Client,
     entries: Iterable[ImageEntry],
-    inspection: Inspection,
     *,
+    inspection: Inspection,
     resources: Mapping[str, float] | None = None,
     task: int = 1,
 ) -> SubmittedChunk:
@@ -104,12 +104,12 @@ def submit_chunk(
     """
     entries, resources = tuple(entries), dict(resources or {})
     tasks = [entries[start : start + task] for start in range(0, len(entries), task)]
-    futures = {_submitted(client, images, inspection, resources): images for images in tasks}
+    futures = {_submitted(client, images, inspection=inspection, resources=resources): images for images in tasks}
     return SubmittedChunk(entries=entries, futures=futures, resources=resources)
 
 
 def collect_chunk(
-    client: Client, chunk: SubmittedChunk, inspection: Inspection, *, announce: Announce
+    client: Client, chunk: SubmittedChunk, *, inspection: Inspection, announce: Announce
 ) -> list[ImageRecord]:
     """Wait for the images of a chunk and return their records, in the order of the manifest.
 
@@ -150,18 +150,18 @@ def collect_chunk(
                 settle(record)
         if passing:
             again[outcome.worker].append(tuple(entry for entry in entries if entry.index in passing))
-    for entries, outcome in _tried_elsewhere(client, again, inspection, resources=chunk.resources):
+    for entries, outcome in _tried_elsewhere(client, again, inspection=inspection, resources=chunk.resources):
         if isinstance(outcome, BaseException):
             suspect(entries, outcome)
             continue
         for record in outcome.records:
             settle(record)
-    for entry, outcome in _tried_singly(client, faulty, inspection, resources=chunk.resources):
+    for entry, outcome in _tried_singly(client, faulty, inspection=inspection, resources=chunk.resources):
         if isinstance(outcome, KilledWorker):
             suspect((entry,), outcome)
         else:
-            settle(_settled(entry, outcome, inspection))
-    for record in _tried_by_halves(client, killers, inspection, resources=chunk.resources):
+            settle(_settled(entry, outcome, inspection=inspection))
+    for record in _tried_by_halves(client, killers, inspection=inspection, resources=chunk.resources):
         settle(record)
     return sorted(records, key=lambda record: record.index)
 
@@ -169,9 +169,9 @@ def collect_chunk(
 def _submitted(
     client: Client,
     entries: Sequence[ImageEntry],
+    *,
     inspection: Inspection,
     resources: Mapping[str, float],
-    *,
     workers: Collection[str] = (),
 ) -> "Future[Attempt]":
     # The inspection goes along with every task: scattered data would be lost with the one worker that holds them.
@@ -185,8 +185,8 @@ def _attempt(entries: Sequence[ImageEntry], inspection: Inspection) -> Attempt:
 def _tried_elsewhere(
     client: Client,
     again: Mapping[str, Sequence[tuple[ImageEntry, ...]]],
-    inspection: Inspection,
     *,
+    inspection: Inspection,
     resources: Mapping[str, float],
 ) -> "Iterator[tuple[tuple[ImageEntry, ...], Attempt | BaseException]]":
     """Try images once more, given by the worker that they failed on: where few did, or anywhere if all workers fail."""
@@ -194,20 +194,23 @@ def _tried_elsewhere(
         return
     waiting = [entries for failed in again.values() for entries in failed]
     images = {worker: sum(map(len, failed)) for worker, failed in again.items()}
-    able = workers_for(client, len(waiting), resources)
+    able = workers_for(client, len(waiting), resources=resources)
     others = frozenset(worker for worker in able if 2 * images.get(worker, 0) <= max(images.values()))
     # No mere preference: an idle worker would steal them.
     for workers in (others, frozenset()) if others else (frozenset(),):
-        futures = {_submitted(client, entries, inspection, resources, workers=workers): entries for entries in waiting}
+        futures = {
+            _submitted(client, entries, inspection=inspection, resources=resources, workers=workers): entries
+            for entries in waiting
+        }
         for future, outcome in outcomes(client, futures, resources=resources, workers=workers):
             yield futures.pop(future), outcome
         waiting = list(futures.values())
 
 
 def _tried_singly(
-    client: Client, entries: Iterable[ImageEntry], inspection: Inspection, *, resources: Mapping[str, float]
+    client: Client, entries: Iterable[ImageEntry], *, inspection: Inspection, resources: Mapping[str, float]
 ) -> "Iterator[tuple[ImageEntry, Attempt | BaseException]]":
-    futures = {_submitted(client, [entry], inspection, resources): entry for entry in entries}
+    futures = {_submitted(client, [entry], inspection=inspection, resources=resources): entry for entry in entries}
     for future, outcome in outcomes(client, futures, resources=resources):
         yield futures.pop(future), outcome
 
@@ -215,8 +218,8 @@ def _tried_singly(
 def _tried_by_halves(
     client: Client,
     suspects: Iterable[tuple[ImageEntry, ...]],
-    inspection: Inspection,
     *,
+    inspection: Inspection,
     resources: Mapping[str, float],
 ) -> Iterator[ImageRecord]:
     """Try images with nothing beside those of their future, and of a future that fails its halves."""
@@ -225,14 +228,14 @@ def _tried_by_halves(
         waiting = _halves(waiting[0])  # There is no other that may have done it.
     while waiting:
         entries = waiting.pop()
-        futures = [_submitted(client, entries, inspection, resources)]
+        futures = [_submitted(client, entries, inspection=inspection, resources=resources)]
         [(_, outcome)] = outcomes(client, futures, resources=resources)
         if isinstance(outcome, Attempt):
             yield from outcome.records
         elif len(entries) > 1:
             waiting += _halves(entries)
         else:
-            yield _settled(entries[0], outcome, inspection)
+            yield _settled(entries[0], outcome, inspection=inspection)
 
 
 def _halves(entries: tuple[ImageEntry, ...]) -> list[tuple[ImageEntry, ...]]:
@@ -240,7 +243,7 @@ def _halves(entries: tuple[ImageEntry, ...]) -> list[tuple[ImageEntry, ...]]:
     return [half for half in (entries[middle:], entries[:middle]) if half]
 
 
-def _settled(entry: ImageEntry, outcome: Attempt | BaseException, inspection: Inspection) -> ImageRecord:
+def _settled(entry: ImageEntry, outcome: Attempt | BaseException, *, inspection: Inspection) -> ImageRecord:
     """Return the record of an image that had a future of its own."""
     if isinstance(outcome, Attempt):
         [record] = outcome.records

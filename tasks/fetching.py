@@ -47,7 +47,7 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
             f"{entry.key} was replaced during the run: {entry.height} x {entry.width} pixels when it was listed, "
             f"now {height} x {width}; run again"
         )
-    return prepare(image.pixels, left_out(image, entry.mask, masks), config)
+    return prepare(image.pixels, left_out(image, entry.mask, masks=masks), config=config)
 
 
 def _raise_if_unreadable(entry: ImageEntry, source: Storage) -> None:
@@ -61,7 +61,7 @@ def _raise_if_unreadable(entry: ImageEntry, source: Storage) -> None:
         decode(source.read(entry.key))
 
 
-def left_out(image: DecodedImage, mask_key: str, masks: Storage | None) -> npt.NDArray[np.bool_] | None:
+def left_out(image: DecodedImage, mask_key: str, *, masks: Storage | None) -> npt.NDArray[np.bool_] | None:
     """Return where pixels do not count: transparent ones, and those that the mask beside the image leaves black.
 
     Parameters

@@ -80,7 +80,7 @@ def evaluate_image(
         return UnmeasuredImage(record.key, category, f"not inspected: {record.error}")
     try:
         image = decode(inspection.source.read(record.key))
-        image = replace(image, mask=left_out(image, mask, inspection.masks))
+        image = replace(image, mask=left_out(image, mask, masks=inspection.masks))
         valid = np.ones(image.pixels.shape[:2], dtype=bool) if image.mask is None else ~image.mask
         if valid.shape != (record.height, record.width):
             return UnmeasuredImage(record.key, category, "replaced since it was inspected: run again")
@@ -126,7 +126,7 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
     from ssdnet_core.scoring import verdict_map
 
     config = inspection.config
-    valid = prepare(image.pixels, image.mask, config).valid
+    valid = prepare(image.pixels, image.mask, config=config).valid
     judged = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid).numpy()
     labels = label_regions(
         judged,

@@ -99,7 +99,7 @@ def inspect_images(entries: Sequence[ImageEntry], inspection: Inspection) -> lis
             # Where writing is slower than fitting, maps must not pile up in memory.
             records += [record.result() for record in writing]
             writing = [
-                side_work.start(_judged_and_written, entry, of_image, inspection)
+                side_work.start(_judged_and_written, entry, of_image, inspection=inspection)
                 for entry, of_image in zip(group, found, strict=True)
             ]
         records += [record.result() for record in writing]
@@ -158,11 +158,11 @@ def _evidence(images: "Sequence[WorkingImage]", inspection: Inspection) -> "list
     return [*_evidence(images[:half], inspection), *_evidence(images[half:], inspection)]
 
 
-def _judged_and_written(entry: ImageEntry, found: "Evidence | Problem", inspection: Inspection) -> ImageRecord:
+def _judged_and_written(entry: ImageEntry, found: "Evidence | Problem", *, inspection: Inspection) -> ImageRecord:
     try:
         if isinstance(found, PROBLEMS):
             raise found
-        record = _inspected(entry, found, inspection)
+        record = _inspected(entry, found, inspection=inspection)
     except PROBLEMS as problem:
         reason = str(problem) or "not enough memory: give the workers more, or set a smaller working_size"
         # Without an ETag it was listed as what cannot be read under its key.
@@ -172,13 +172,13 @@ def _judged_and_written(entry: ImageEntry, found: "Evidence | Problem", inspecti
     return record
 
 
-def _inspected(entry: ImageEntry, evidence: "Evidence", inspection: Inspection) -> ImageRecord:
+def _inspected(entry: ImageEntry, evidence: "Evidence", *, inspection: Inspection) -> ImageRecord:
     from ssdnet_core.devices import resolve_device
     from ssdnet_core.localization import judged
 
     result = judged(evidence, inspection.config)
     height, width = result.original_shape
-    digest = write_map(inspection.folder, entry.index, result.working_map)
+    digest = write_map(inspection.folder, entry.index, anomaly_map=result.working_map)
     return ImageRecord(
         index=entry.index,
         key=entry.key,

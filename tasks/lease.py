@@ -69,7 +69,7 @@ class LeaseHolder:
 class Lease:
     """A held lease; :meth:`check` raises once it is lost."""
 
-    def __init__(self, folder: Storage, number: int, holder: LeaseHolder) -> None:
+    def __init__(self, folder: Storage, number: int, *, holder: LeaseHolder) -> None:
         self._folder = folder.below(LEASES)
         self._number = number
         self._holder = holder
@@ -133,7 +133,7 @@ def _take(folder: Storage) -> Lease:
     number = _highest(leases)
     if number:
         holder = _holder(leases, _name(number))
-        if not (_silent(leases, number, holder) if holder.gone is None else holder.gone):
+        if not (_silent(leases, number, holder=holder) if holder.gone is None else holder.gone):
             raise BatchBusyError(_busy(folder, holder))
     me = LeaseHolder(
         run=uuid.uuid4().hex,
@@ -145,10 +145,10 @@ def _take(folder: Storage) -> Lease:
     )
     if not leases.create(_name(number + 1), json.dumps(asdict(me)).encode()):
         raise BatchBusyError(_busy(folder, None))
-    return Lease(folder, number + 1, me)
+    return Lease(folder, number + 1, holder=me)
 
 
-def _silent(leases: Storage, number: int, holder: LeaseHolder) -> bool:
+def _silent(leases: Storage, number: int, *, holder: LeaseHolder) -> bool:
     """Whether a holder was not heard of for a minute, and does not renew its lease now."""
     if abs(time.time() - holder.renewed) <= STALE_AFTER:
         return False

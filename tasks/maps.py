@@ -118,7 +118,7 @@ def prepare_maps(folder: Storage, manifest: Manifest) -> None:
             array.resize(enlarged)
 
 
-def write_map(folder: Storage, index: int, anomaly_map: npt.NDArray[np.float32]) -> str:
+def write_map(folder: Storage, index: int, *, anomaly_map: npt.NDArray[np.float32]) -> str:
     """Write one image's map, (h, w), into its own chunk and return the SHA-256 of the stored bytes.
 
     Raises
@@ -180,7 +180,7 @@ def written_maps(folder: Storage) -> set[int]:
     return chunks if any(stored.key == METADATA for stored in listed) else set()
 
 
-def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, ImageRecord]) -> None:
+def write_figures(folder: Storage, manifest: Manifest, *, records: Mapping[int, ImageRecord]) -> None:
     """Write the coordinates and the per-image figures, each as one chunk; a StorageError if that cannot be."""
     with _writing(folder, "the figures"):
         group = _open(folder, "r+")
@@ -190,15 +190,15 @@ def write_figures(folder: Storage, manifest: Manifest, records: Mapping[int, Ima
             warnings.simplefilter("ignore", UnstableSpecificationWarning)
             warnings.filterwarnings("ignore", message="Consolidated metadata", category=ZarrUserWarning)
             keys = np.array([entry.key for entry in manifest.entries], dtype=np.dtypes.StringDType())
-            _write(group, "image", keys, ("image",), {"long_name": "object key below the input"})
+            _write(group, "image", values=keys, attributes={"long_name": "object key below the input"})
             for axis, length in (("y", height), ("x", width)):
                 attributes = {"long_name": f"working pixel along {axis}", "units": "pixels"}
-                _write(group, axis, np.arange(length, dtype=np.int32), (axis,), attributes)
+                _write(group, axis, values=np.arange(length, dtype=np.int32), dimensions=(axis,), attributes=attributes)
             rows = [_figures(records.get(entry.index), present=entry.present) for entry in manifest.entries]
             for name, figure in FIGURES.items():
                 dtype: Any = np.dtypes.StringDType() if figure.dtype == "str" else np.dtype(figure.dtype)
                 values = np.array([row[name] for row in rows], dtype=dtype)
-                _write(group, name, values, ("image",), {"long_name": figure.long_name, **figure.attributes})
+                _write(group, name, values=values, attributes={"long_name": figure.long_name, **figure.attributes})
             group.attrs.update(
                 {
                     "Conventions": "CF-1.11",
@@ -237,7 +237,12 @@ _EMPTY: dict[str, Any] = {"float32": np.nan, "str": "", "bool": False}
 
 
 def _write(
-    group: zarr.Group, name: str, values: npt.NDArray[Any], dimensions: Sequence[str], attributes: Mapping[str, Any]
+    group: zarr.Group,
+    name: str,
+    *,
+    values: npt.NDArray[Any],
+    attributes: Mapping[str, Any],
+    dimensions: Sequence[str] = ("image",),
 ) -> None:
     array = group.create_array(
         name,

@@ -33,7 +33,7 @@ MEANINGS = {
 Row = TypeVar("Row", ImageMetrics, CategoryMetrics)
 
 
-def evaluation_basis(seal: Seal, entries: Iterable[ImageEntry], truth: Iterable[StoredObject]) -> str:
+def evaluation_basis(seal: Seal, entries: Iterable[ImageEntry], *, truth: Iterable[StoredObject]) -> str:
     """Return a SHA-256 over all that metrics follow from: results, images, truth masks, and this program's version."""
     digest = hashlib.sha256(f"{version('ssdnet-inspect')} {seal.digest}".encode())
     for key, etag in [
@@ -44,7 +44,7 @@ def evaluation_basis(seal: Seal, entries: Iterable[ImageEntry], truth: Iterable[
     return digest.hexdigest()
 
 
-def write_evaluation(folder: Storage, seal: Seal, evaluation: Evaluation, *, basis: str) -> None:
+def write_evaluation(folder: Storage, seal: Seal, *, evaluation: Evaluation, basis: str) -> None:
     """Write the metrics as JSON beside the maps."""
     head = {"batch": seal.batch, "fingerprint": seal.fingerprint, "digest": seal.digest, "basis": basis}
     folder.write(EVALUATION, (json.dumps({**head, **evaluation_tree(evaluation)}, indent=1) + "\n").encode())

@@ -34,7 +34,7 @@ class JudgedImage:
     mask: str = ""
 
 
-def measure_batch(client: Client, images: Sequence[JudgedImage], measurement: Measurement) -> Measurements:
+def measure_batch(client: Client, images: Sequence[JudgedImage], *, measurement: Measurement) -> Measurements:
     """Compare the maps of a batch with the truth; an image that kills its worker comes back as unmeasured."""
     waiting = {submitted(client, measure_images, part, measurement): part for part in chunks(images)}
     measured = Measurements()
@@ -45,7 +45,7 @@ def measure_batch(client: Client, images: Sequence[JudgedImage], measurement: Me
             suspects += part
         else:
             measured = merged([measured, outcome])
-    alone = [_measured_alone(client, image, measurement) for image in suspects]
+    alone = [_measured_alone(client, image, measurement=measurement) for image in suspects]
     return merged([measured, *alone])
 
 
@@ -59,17 +59,19 @@ def _measured(image: JudgedImage, measurement: Measurement) -> MeasuredImage | U
         return evaluate_image(image.record, measurement.inspection, truth=measurement.truth, mask=image.mask)
     # Whatever is wrong with one image, its neighbours are measured.
     except Exception as error:  # noqa: BLE001
-        return _missed(image, f"{type(error).__name__}: {error}", measurement)
+        return _missed(image, f"{type(error).__name__}: {error}", measurement=measurement)
 
 
-def _measured_alone(client: Client, image: JudgedImage, measurement: Measurement) -> Measurements:
+def _measured_alone(client: Client, image: JudgedImage, *, measurement: Measurement) -> Measurements:
     future = submitted(client, measure_images, [image], measurement)
     [(_, outcome)] = outcomes(client, [future])
     if isinstance(outcome, BaseException):
-        return gathered([_missed(image, f"measuring it failed: {type(outcome).__name__}: {outcome}", measurement)])
+        return gathered(
+            [_missed(image, f"measuring it failed: {type(outcome).__name__}: {outcome}", measurement=measurement)]
+        )
     return outcome
 
 
-def _missed(image: JudgedImage, reason: str, measurement: Measurement) -> UnmeasuredImage:
+def _missed(image: JudgedImage, reason: str, *, measurement: Measurement) -> UnmeasuredImage:
     key = image.record.key
     return UnmeasuredImage(key, measurement.truth.category(key), reason, lasting=False)

@@ -142,23 +142,23 @@ def read_nights(
         if isinstance(content, StorageError):
             if anew != "all" and name in anew:
                 raise content
-            figures += _as_known(folder, _parsed(kept[f"{name}/{TREND}"]) or known_by_batch.get(name), content)
+            figures += _as_known(folder, _parsed(kept[f"{name}/{TREND}"]) or known_by_batch.get(name), error=content)
             continue
         seal = parse_seal(content, folder)
         if seal is None:
             continue
         stored = None if anew == "all" or name in anew else _parsed(kept[f"{name}/{TREND}"])
-        figures.append(stored if stored and stored.digest == seal.digest else _kept(folder, night, seal))
+        figures.append(stored if stored and stored.digest == seal.digest else _kept(folder, night, seal=seal))
     return sorted(figures, key=lambda night: (night.day, night.batch))
 
 
-def _as_known(folder: Storage, known: NightFigures | None, error: StorageError) -> list[NightFigures]:
+def _as_known(folder: Storage, known: NightFigures | None, *, error: StorageError) -> list[NightFigures]:
     stays = "stays in the trends as it was known" if known else "is left out of the trends until its seal can be read"
     _log.warning("%s %s: %s", folder.address, stays, error)
     return [known] if known else []
 
 
-def _kept(folder: Storage, night: Night, seal: Seal) -> NightFigures:
+def _kept(folder: Storage, night: Night, *, seal: Seal) -> NightFigures:
     known = NightFigures.of_seal(night.day, seal)
     try:
         figures = replace(known, **_measured_by_image(folder), **_measured(folder, seal))

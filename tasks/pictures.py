@@ -46,7 +46,7 @@ def heat_layer(anomaly_map: npt.NDArray[np.float32], *, lowest: float, highest: 
     return _encoded(picture, "PNG", optimize=True)
 
 
-def overlay(photo: bytes, heat: bytes, boxes: Iterable[Box]) -> bytes:
+def overlay(photo: bytes, heat: bytes, *, boxes: Iterable[Box]) -> bytes:
     """Return what :func:`photograph` and :func:`heat_layer` made as one JPEG, with the regions drawn.
 
     Parameters

@@ -35,8 +35,8 @@ class Picture:
 def write_report(
     folder: Storage,
     manifest: Manifest,
-    records: Mapping[int, ImageRecord],
     *,
+    records: Mapping[int, ImageRecord],
     summary: Summary,
     most_pictures: int = MOST_PICTURES,
 ) -> str:
@@ -50,7 +50,7 @@ def write_report(
     present = present_records(manifest, records)
     inspected = worst_first(present)
     lowest, highest = colour_range(manifest)
-    draw = partial(_draw, folder, Storage(manifest.input), lowest=lowest, highest=highest)
+    draw = partial(_draw, folder=folder, source=Storage(manifest.input), lowest=lowest, highest=highest)
     with ThreadPoolExecutor(DRAWING_THREADS) as pool:
         pictures = list(pool.map(draw, inspected[:most_pictures]))
     for picture in pictures[:MOST_OVERLAYS]:
@@ -59,7 +59,7 @@ def write_report(
     page = _page(
         manifest,
         summary,
-        pictures,
+        pictures=pictures,
         failed=[record for record in present if record.failed],
         warned=[record for record in present if record.warnings],
         scale=(lowest, highest),
@@ -92,14 +92,14 @@ def colour_range(manifest: Manifest) -> tuple[float, float]:
     return 0.5 * level, 2.0 * level
 
 
-def _draw(folder: Storage, source: Storage, record: ImageRecord, *, lowest: float, highest: float) -> Picture:
+def _draw(record: ImageRecord, *, folder: Storage, source: Storage, lowest: float, highest: float) -> Picture:
     heat = f"images/{record.index:07d}-map.png"
     layer = heat_layer(read_map(folder, record), lowest=lowest, highest=highest)
     folder.write(f"{REPORT}/{heat}", layer)
-    return Picture(record=record, photograph=_draw_photograph(folder, source, record), heat=heat)
+    return Picture(record=record, photograph=_draw_photograph(folder, source, record=record), heat=heat)
 
 
-def _draw_photograph(folder: Storage, source: Storage, record: ImageRecord) -> str:
+def _draw_photograph(folder: Storage, source: Storage, *, record: ImageRecord) -> str:
     # Named after the image's ETag as well: one that was drawn is right for ever, whatever becomes of the source.
     name = f"images/{record.index:07d}-{hashlib.sha256(record.etag.encode()).hexdigest()[:8]}.jpg"
     if not folder.exists(f"{REPORT}/{name}"):
@@ -125,14 +125,14 @@ def _draw_overlay(folder: Storage, picture: Picture) -> None:
         for region in record.regions
     ]
     photo, heat = (folder.read(f"{REPORT}/{name}") for name in (picture.photograph, picture.heat))
-    folder.write(overlay_key(record), overlay(photo, heat, boxes))
+    folder.write(overlay_key(record), overlay(photo, heat, boxes=boxes))
 
 
 def _page(
     manifest: Manifest,
     summary: Summary,
-    pictures: Sequence[Picture],
     *,
+    pictures: Sequence[Picture],
     failed: Sequence[ImageRecord],
     warned: Sequence[ImageRecord],
     scale: tuple[float, float],

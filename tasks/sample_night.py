@@ -53,7 +53,7 @@ class LabelledImage:
         """Key of the image."""
         return f"{self.category}/test/{_kind(self.defect)}/{self.name}.png"
 
-    def write(self, folder: Storage, picture: Image.Image, truth: npt.NDArray[np.bool_]) -> None:
+    def write(self, folder: Storage, picture: Image.Image, *, truth: npt.NDArray[np.bool_]) -> None:
         """Write the image, and its mask if it has a defect."""
         folder.write(self.key, _png(picture))
         if mask := truth_key(self.key):
@@ -80,7 +80,7 @@ def write_sample_night(folder: Storage, *, images: int, seed: int = 0) -> int:
     _refuse_others(folder, labelled)
     for number, (kind, image) in enumerate(zip(kinds, labelled, strict=True)):
         made = sample(kind, image.defect, seed=seed + number)
-        image.write(folder, Image.fromarray(made.pixels), made.truth)
+        image.write(folder, Image.fromarray(made.pixels), truth=made.truth)
     return _defective(labelled)
 
 
@@ -148,7 +148,7 @@ def write_planted_night(
                 picture = Image.fromarray(pixels)
                 if good.mask is not None:
                     picture.putalpha(Image.fromarray(np.where(good.mask, np.uint8(0), np.uint8(255))))
-                image.write(folder, picture, truth)
+                image.write(folder, picture, truth=truth)
         except (DecodeError, InvalidImageError) as error:
             raise InvalidImageError(f"no defect can be planted into {source.path(key)}: {error}") from error
     return count, _defective(everything)

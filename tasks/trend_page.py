@@ -61,7 +61,7 @@ def write_trends(results: Storage, line: str, *, anew: Collection[str] | Literal
     page = f"{TRENDS}/{line}.html"
     for _ in range(ROUNDS):
         rows = compare_nights(nights)
-        write_table(results, line, rows)
+        write_table(results, line, rows=rows)
         results.write(page, draw_page(line, rows).encode())
         written, nights = nights, read_nights(results, line, known=nights)
         if nights == written:

@@ -48,8 +48,8 @@ def defect_rates(rows: Sequence[TrendRow]) -> bytes:
     def panel(axes: Axes, rows: Sequence[TrendRow]) -> None:
         _ordinary(axes, [(row, row.rate) for row in rows], factor=100)
         for colour, label, group in _by_settings(rows):
-            _line(axes, group, lambda night: _times(100, night.defect_rate), colour=colour, label=label)
-        _flags(axes, [row for row in rows if row.jump], lambda night: _times(100, night.defect_rate))
+            _line(axes, group, value=lambda night: _times(100, night.defect_rate), colour=colour, label=label)
+        _flags(axes, [row for row in rows if row.jump], value=lambda night: _times(100, night.defect_rate))
         axes.set_ylim(bottom=0)
         axes.set_ylabel("defect rate, %")
 
@@ -65,10 +65,10 @@ def scores(rows: Sequence[TrendRow]) -> bytes:
             days = _days(nights)
             low, high = ([getattr(night, name) for night in nights] for name in ("score_q10", "score_q90"))
             axes.fill_between(days, low, high, color=colour, alpha=0.16, linewidth=0)
-            _line(axes, group, lambda night: night.score_q50, colour=colour, label=label)
+            _line(axes, group, value=lambda night: night.score_q50, colour=colour, label=label)
             few = np.array([night.score_q99 for night in nights], dtype=np.float64)
             axes.plot(days, few, color=colour, linewidth=0.8, linestyle=(0, (4, 3)))
-        _flags(axes, [row for row in rows if row.drift], lambda night: night.score_q50)
+        _flags(axes, [row for row in rows if row.drift], value=lambda night: night.score_q50)
         axes.set_yscale("symlog", linthresh=2)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_ylabel("score")
@@ -101,7 +101,7 @@ def figure(rows: Sequence[TrendRow], name: str, *, label: str, factor: float = 1
 
     def panel(axes: Axes, rows: Sequence[TrendRow]) -> None:
         for colour, _, group in _by_settings(rows):
-            _line(axes, group, lambda night: _times(factor, getattr(night, name)), colour=colour, label="")
+            _line(axes, group, value=lambda night: _times(factor, getattr(night, name)), colour=colour, label="")
         axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.set_ylabel(label)
 
@@ -113,7 +113,7 @@ def metrics(rows: Sequence[TrendRow], names: Iterable[str]) -> bytes:
 
     def panel(axes: Axes, rows: Sequence[TrendRow]) -> None:
         for colour, name in zip(COLOURS, names, strict=False):
-            _line(axes, rows, attrgetter(name), colour=colour, label=name)
+            _line(axes, rows, value=attrgetter(name), colour=colour, label=name)
         axes.set_ylim(0, 1.02)
         axes.set_ylabel("metrics")
         axes.legend(fontsize=8, loc="lower left", ncols=2)
@@ -155,8 +155,8 @@ def _by_settings(rows: Sequence[TrendRow]) -> Iterator[tuple[str, str, list[Tren
 def _line(
     axes: Axes,
     rows: Sequence[TrendRow],
-    value: Value,
     *,
+    value: Value,
     colour: str,
     label: str,
 ) -> None:
@@ -165,7 +165,7 @@ def _line(
     axes.plot(days, values, color=colour, linewidth=1.3, marker="o", markersize=3.5 if few else 0, label=label)
 
 
-def _flags(axes: Axes, rows: Sequence[TrendRow], value: Value) -> None:
+def _flags(axes: Axes, rows: Sequence[TrendRow], *, value: Value) -> None:
     days, values = _points(rows, value)
     axes.plot(days, values, color=FLAG, linestyle="none", marker="o", markersize=7, zorder=5)
 

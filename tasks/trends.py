@@ -111,7 +111,7 @@ def table_key(line: str) -> str:
     return f"{TRENDS}/{line}.parquet"
 
 
-def write_table(results: Storage, line: str, rows: Iterable[TrendRow]) -> None:
+def write_table(results: Storage, line: str, *, rows: Iterable[TrendRow]) -> None:
     """Write a line's table, replacing the earlier one as a whole."""
     buffer = pa.BufferOutputStream()
     parquet.write_table(table_of(rows), buffer)

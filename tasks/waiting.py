@@ -95,17 +95,17 @@ def outcomes(
             seen = looked = now
         elif now - looked > LOOKED_AFTER:
             looked = now
-            able = workers_for(client, left, resources or {})
+            able = workers_for(client, left, resources=resources or {})
             if workers and able.isdisjoint(workers):
                 return
             seen = now if able else seen
             if now - seen > PATIENCE:
-                raise ClusterError(_deserted(client, left, resources or {}))
+                raise ClusterError(_deserted(client, left, resources=resources or {}))
         else:
             time.sleep(POLLED_EVERY)
 
 
-def workers_for(client: Client, left: int, resources: Mapping[str, float]) -> frozenset[str]:
+def workers_for(client: Client, left: int, *, resources: Mapping[str, float]) -> frozenset[str]:
     """Return the addresses of the workers that can take the tasks that are left.
 
     Raises
@@ -119,7 +119,7 @@ def workers_for(client: Client, left: int, resources: Mapping[str, float]) -> fr
         raise scheduler_lost(client, left=left) from error
 
 
-def _deserted(client: Client, left: int, resources: Mapping[str, float]) -> str:
+def _deserted(client: Client, left: int, *, resources: Mapping[str, float]) -> str:
     kind, option = ("running worker with a GPU", " --resources GPU=1") if GPU in resources else ("running worker", "")
     return (
         f"with {tasks_left(left)}, there has been no {kind} for {PATIENCE:.0f} s: start one with "

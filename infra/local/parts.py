@@ -140,7 +140,7 @@ def parts(settings: StackSettings, project: Project) -> Stack:
                 answers=partial(_answers, f"{endpoints.dashboard_url}/health"),
                 environment=_dask_settings(SETTINGS),
             ),
-            *_dask_workers(settings.home, endpoints, workers, all_there=lambda: (count() or 0) >= len(workers)),
+            *_dask_workers(settings.home, endpoints, workers=workers, all_there=lambda: (count() or 0) >= len(workers)),
         ),
         gallery=Part(
             name="gallery server",
@@ -177,7 +177,7 @@ def _runner(pool: str, api: str) -> Part:
 
 
 def _dask_workers(
-    home: Path, endpoints: Endpoints, workers: tuple[LocalWorker, ...], *, all_there: Callable[[], bool]
+    home: Path, endpoints: Endpoints, *, workers: tuple[LocalWorker, ...], all_there: Callable[[], bool]
 ) -> Iterator[Part]:
     command = python(
         "distributed.cli.dask_worker",

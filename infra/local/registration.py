@@ -91,7 +91,7 @@ def _entry(tree: Any, *names: str, file: Path) -> Any:
     return found
 
 
-def register(project: Project, api: str, supervisor: Supervisor) -> None:
+def register(project: Project, api: str, *, supervisor: Supervisor) -> None:
     """Register all that flow runs need with the server whose API is at ``api``."""
     for pool in project.pools:
         if not _exists(f"{api}/work_pools/{pool}"):

@@ -70,14 +70,14 @@ def up(settings: StackSettings) -> None:
                 restore_buckets(home / ARCHIVE)
                 restored = True
                 create_buckets((settings.images, settings.results))
-                provide_nights(settings.images, project.lines, project.last_night)
+                provide_nights(settings.images, project.lines, day=project.last_night)
             supervisor.wait_for(stack.server)
-            register(project, own["PREFECT_API_URL"], supervisor)
+            register(project, own["PREFECT_API_URL"], supervisor=supervisor)
             crash_lost_runs(own["PREFECT_API_URL"])
             for runner in stack.runners:
                 supervisor.start(runner)
             supervisor.wait_for(*stack.cluster, stack.gallery, *stack.runners)
-            show(console, settings, project)
+            show(console, settings, project=project)
             supervisor.watch()
         except KeyboardInterrupt:
             tell("stopping ...")
@@ -93,7 +93,7 @@ def up(settings: StackSettings) -> None:
         tell("stopped")
 
 
-def show(console: Console, settings: StackSettings, project: Project) -> None:
+def show(console: Console, settings: StackSettings, *, project: Project) -> None:
     """Print the addresses, and how to start a first night."""
     home, endpoints = settings.home, settings.endpoints
     table = Table(title="SSDnet Inspect is up", show_header=False)

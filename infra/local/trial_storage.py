@@ -60,7 +60,7 @@ def restore_buckets(archive: Path) -> None:
                 Storage(f"s3://{bucket}").write(key, source.read(name))
 
 
-def provide_nights(images: str, lines: Iterable[str], day: date) -> None:
+def provide_nights(images: str, lines: Iterable[str], *, day: date) -> None:
     """Make a night of each line to inspect, unless there is one of that day; never in a folder, which is the user's."""
     if Storage(images).is_local:
         return

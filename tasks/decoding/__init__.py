@@ -116,7 +116,7 @@ def decode(data: bytes) -> DecodedImage:
             f"truncated {_format_of(data)}: it goes on past the {len(data)} bytes there are: "
             "transfer or write the file again"
         ) from error
-    return _decoded_image(samples, header, orientation)
+    return _decoded_image(samples, header, orientation=orientation)
 
 
 def _format_of(data: bytes) -> str:
@@ -162,7 +162,7 @@ def _decoder_errors(name: str, data: bytes) -> Iterator[None]:
         ) from error
 
 
-def _decoded_image(samples: npt.NDArray[Any], header: ImageHeader, orientation: int) -> DecodedImage:
+def _decoded_image(samples: npt.NDArray[Any], header: ImageHeader, *, orientation: int) -> DecodedImage:
     if samples.ndim == 2:
         samples = samples[:, :, None]
     expected = (header.height, header.width, header.channels + header.has_alpha)
@@ -205,6 +205,6 @@ _SAMPLE_READERS: dict[str, Callable[[bytes, ImageHeader], npt.NDArray[Any]]] = {
     "PNG": png_samples,
     "JPEG": jpeg_samples,
     "TIFF": tiff_samples,
-    "BMP": partial(pillow_samples, BmpImageFile),
+    "BMP": partial(pillow_samples, plugin=BmpImageFile),
     "WebP": webp_samples,
 }

@@ -41,7 +41,7 @@ def png_samples(data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
     _require_png_end(data)
     # Pillow first, at any bit depth: with each PNG that imagecodecs 2026.3 fails on, it drops a reference to
     # None that it does not own, and after some thousands of these Python 3.11 aborts.
-    samples = pillow_samples(PngImageFile, data, header)
+    samples = pillow_samples(data, header, plugin=PngImageFile)
     # Of grey with fewer than 8 bits, Pillow compares what is transparent with values that it has scaled already.
     transparent_grey = header.channels == 1 and header.has_alpha
     return imagecodecs.png_decode(data) if header.bit_depth == 16 or transparent_grey else samples
@@ -67,7 +67,7 @@ def jpeg_samples(data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
     """Return (H, W) or (H, W, C) of uint8."""
     # Of a file whose last part is zeros, Pillow makes grey rows.
     _require_jpeg_end(data)
-    return pillow_samples(JpegImageFile, data, header)
+    return pillow_samples(data, header, plugin=JpegImageFile)
 
 
 def _require_jpeg_end(data: bytes) -> None:
@@ -96,7 +96,7 @@ def pillow_header(image: ImageFile) -> ImageHeader:
     return ImageHeader(str(image.format), image.height, image.width, channels, 8, image.mode == "RGBA")
 
 
-def pillow_samples(plugin: type[ImageFile], data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
+def pillow_samples(data: bytes, header: ImageHeader, *, plugin: type[ImageFile]) -> npt.NDArray[Any]:
     """Return (H, W) or (H, W, C) of uint8, alpha last."""
     mode = ("L" if header.channels == 1 else "RGB") + ("A" if header.has_alpha else "")
     return np.array(plugin(io.BytesIO(data)).convert(mode))

@@ -40,7 +40,7 @@ def run(state, *, day=DAYS[0], fingerprint=MINE, attempt=0, elsewhere=False):
 
 
 def plan(stored, *runs, force=False):
-    [night] = plan_nights(LINE, {Night("line-1", DAYS[0]): stored}, runs, fingerprint=MINE, force=force)
+    [night] = plan_nights(LINE, {Night("line-1", DAYS[0]): stored}, runs=runs, fingerprint=MINE, force=force)
     return night
 
 
@@ -66,7 +66,7 @@ storages = st.fixed_dictionaries({Night("line-1", day): stored_nights for day in
 
 @given(storages, histories, st.booleans())
 def test_every_night_is_planned_once_and_under_way_at_most_once(stored, runs, force):
-    nights = plan_nights(LINE, stored, runs, fingerprint=MINE, force=force)
+    nights = plan_nights(LINE, stored, runs=runs, fingerprint=MINE, force=force)
     assert [night.night for night in nights] == list(stored)
     for night in nights:
         own = [r for r in runs if (r.day, r.fingerprint) == (night.night.day, MINE) and not r.elsewhere]
@@ -77,7 +77,7 @@ def test_every_night_is_planned_once_and_under_way_at_most_once(stored, runs, fo
 
 @given(storages, histories)
 def test_nothing_sealed_is_inspected_again_unless_it_has_new_images_or_is_forced(stored, runs):
-    for night in plan_nights(LINE, stored, runs, fingerprint=MINE):
+    for night in plan_nights(LINE, stored, runs=runs, fingerprint=MINE):
         there = stored[night.night]
         if there.seal and there.images <= there.seal.images:
             assert not night.attempt
@@ -85,29 +85,29 @@ def test_nothing_sealed_is_inspected_again_unless_it_has_new_images_or_is_forced
 
 @given(storages, histories)
 def test_a_backfill_that_was_killed_right_after_starting_its_nights_starts_none_of_them_again(stored, runs):
-    before = plan_nights(LINE, stored, runs, fingerprint=MINE)
+    before = plan_nights(LINE, stored, runs=runs, fingerprint=MINE)
     started = [run(RunState.RUNNING, day=n.night.day, attempt=n.attempt) for n in before if n.attempt]
-    again = plan_nights(LINE, stored, [*runs, *started], fingerprint=MINE)
+    again = plan_nights(LINE, stored, runs=[*runs, *started], fingerprint=MINE)
     assert not any(night.attempt for night in again)
     assert {night.run for night in again} >= {r.id for r in started}
 
 
 @given(storages, histories)
 def test_a_backfill_after_one_that_sealed_everything_starts_nothing(stored, runs):
-    done = plan_nights(LINE, stored, runs, fingerprint=MINE)
+    done = plan_nights(LINE, stored, runs=runs, fingerprint=MINE)
     ended_runs = [replace(r, state=RunState.COMPLETED) for r in runs]
     sealed = {
         n.night: replace(stored[n.night], seal=seal(stored[n.night].images)) if n.waits else stored[n.night]
         for n in done
     }
-    again = plan_nights(LINE, sealed, ended_runs, fingerprint=MINE)
+    again = plan_nights(LINE, sealed, runs=ended_runs, fingerprint=MINE)
     assert not [n for n in again if n.waits and next(d for d in done if d.night == n.night).waits]
 
 
 @given(storages, histories, st.booleans())
 def test_an_attempt_has_a_number_that_no_run_of_its_night_had(stored, runs, force):
     # The server answers a key that it knows with the run of old, failed or not.
-    for night in plan_nights(LINE, stored, runs, fingerprint=MINE, force=force):
+    for night in plan_nights(LINE, stored, runs=runs, fingerprint=MINE, force=force):
         if night.attempt:
             numbers = {r.attempt for r in runs if (r.day, r.fingerprint) == (night.night.day, MINE)}
             assert night.attempt > max(numbers, default=0)
@@ -146,7 +146,7 @@ def test_force_inspects_a_sealed_night_again_but_not_one_whose_images_are_gone()
 
 @given(storages, histories, st.booleans())
 def test_nights_of_a_line_that_cannot_run_are_given_up_and_what_needs_no_run_stands(stored, runs, force):
-    before = plan_nights(LINE, stored, runs, fingerprint=MINE, force=force)
+    before = plan_nights(LINE, stored, runs=runs, fingerprint=MINE, force=force)
     for night, given_up in zip(before, without_runs(before, "its limit is 0"), strict=True):
         assert not given_up.waits
         assert given_up == night if not night.waits else given_up.reason == "its limit is 0"
@@ -192,7 +192,7 @@ def test_lines_come_along_side_by_side():
 
 @given(st.text(), st.sampled_from(DAYS), st.integers(1, 10**6))
 def test_the_attempt_is_read_back_from_its_key(deployment, day, attempt):
-    key = attempt_key(deployment, day, MINE, attempt)
+    key = attempt_key(deployment, day, fingerprint=MINE, attempt=attempt)
     assert attempt_of(key) == attempt
 
 
@@ -203,11 +203,11 @@ def test_a_key_that_is_no_backfills_has_no_attempt(key):
 
 def test_keys_of_other_nights_lines_and_settings_differ():
     keys = {
-        attempt_key(LINE, DAYS[0], MINE, 1),
-        attempt_key(LINE, DAYS[1], MINE, 1),
-        attempt_key(LINE, DAYS[0], OTHER, 1),
-        attempt_key("nightly/line-2", DAYS[0], MINE, 1),
-        attempt_key(LINE, DAYS[0], MINE, 2),
+        attempt_key(LINE, DAYS[0], fingerprint=MINE, attempt=1),
+        attempt_key(LINE, DAYS[1], fingerprint=MINE, attempt=1),
+        attempt_key(LINE, DAYS[0], fingerprint=OTHER, attempt=1),
+        attempt_key("nightly/line-2", DAYS[0], fingerprint=MINE, attempt=1),
+        attempt_key(LINE, DAYS[0], fingerprint=MINE, attempt=2),
     }
     assert len(keys) == 5
 

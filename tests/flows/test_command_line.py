@@ -50,12 +50,12 @@ def test_the_server_of_an_inspection_starts_before_anything_heavy_is_imported(tm
 def test_printed_settings_read_back_as_the_same(tmp_path):
     config = Config.preset("paper").updated({"fit.steps": 7, "reconstruction.moments": [0.5, 1.0]})
     (tmp_path / "settings.yaml").write_text(settings_as_yaml(config))
-    assert settings_from(None, tmp_path / "settings.yaml", []) == config
+    assert settings_from(None, tmp_path / "settings.yaml", changes=[]) == config
 
 
 def test_single_changes_come_last(tmp_path):
     (tmp_path / "settings.yaml").write_text("fit: {steps: 7}")
-    config = settings_from(None, tmp_path / "settings.yaml", ["fit.steps=9", "corruption.block_sizes=[8, 16]"])
+    config = settings_from(None, tmp_path / "settings.yaml", changes=["fit.steps=9", "corruption.block_sizes=[8, 16]"])
     assert config.fit.steps == 9
     assert config.corruption.block_sizes == (8, 16)
 
@@ -95,19 +95,19 @@ def test_a_name_that_the_terminals_encoding_has_not_is_escaped(tmp_path, monkeyp
 def test_a_file_that_holds_no_settings_is_refused(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n- 2")
     with pytest.raises(InvalidConfigError, match=r"list\.yaml"):
-        settings_from(None, tmp_path / "list.yaml", [])
+        settings_from(None, tmp_path / "list.yaml", changes=[])
 
 
 def test_a_setting_given_twice_in_a_file_is_refused_with_its_name_and_line(tmp_path):
     (tmp_path / "twice.yaml").write_text("fit: {steps: 7}\nseed: 1\nfit: {crop: 64}\n")
     with pytest.raises(InvalidConfigError, match=r"(?s)twice\.yaml: fit is given twice.*line 3"):
-        settings_from(None, tmp_path / "twice.yaml", [])
+        settings_from(None, tmp_path / "twice.yaml", changes=[])
 
 
 def test_a_switch_is_turned_by_a_word_and_no_number_is(tmp_path):
-    assert not settings_from(None, None, ["leave_out_frame=false"]).leave_out_frame
+    assert not settings_from(None, None, changes=["leave_out_frame=false"]).leave_out_frame
     with pytest.raises(InvalidConfigError, match=r"fit\.steps = True.*no switch"):
-        settings_from(None, None, ["fit.steps=yes"])
+        settings_from(None, None, changes=["fit.steps=yes"])
 
 
 @pytest.mark.slow

@@ -122,7 +122,12 @@ def test_a_run_that_is_taken_over_waits_for_no_further_chunk(tmp_path, monkeypat
         pytest.raises(LeaseLostError),
     ):
         flow.inspect_all(
-            Storage(manifest.input), folder, manifest, list(broken), crew=SimpleNamespace(client=client), lease=lease
+            Storage(manifest.input),
+            folder,
+            manifest=manifest,
+            todo=list(broken),
+            crew=SimpleNamespace(client=client),
+            lease=lease,
         )
     assert awaited == ["0.png"]
 

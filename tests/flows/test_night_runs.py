@@ -107,7 +107,7 @@ def test_a_run_is_of_the_day_that_it_names_or_else_of_the_day_before_its_start_a
 
 def test_a_run_has_the_settings_that_it_was_given_and_the_attempt_of_its_key():
     other = Config().updated({"seed": 1})
-    key = attempt_key(LINE.deployment, DAY, other.fingerprint(), 3)
+    key = attempt_key(LINE.deployment, DAY, fingerprint=other.fingerprint(), attempt=3)
     run = flow_run(Failed(), config={"seed": 1}, idempotency_key=key)
     night = night_run(run, LINE, now=DUE)
     assert (night.id, night.fingerprint, night.state, night.attempt) == (

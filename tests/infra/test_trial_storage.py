@@ -49,7 +49,7 @@ def test_without_an_archive_nothing_is_restored(empty, tmp_path):
 @pytest.mark.slow
 def test_each_line_gets_a_night_of_its_own_once_for_its_day(empty):
     create_buckets(["s3://images"])
-    provide_nights("s3://images", ["line-1", "line-2"], date(2026, 11, 22))
+    provide_nights("s3://images", ["line-1", "line-2"], day=date(2026, 11, 22))
     night = Storage("s3://images/line-1/2026-11-22")
     made = night.list()
     assert len(made) == SAMPLE_IMAGES
@@ -57,12 +57,12 @@ def test_each_line_gets_a_night_of_its_own_once_for_its_day(empty):
     assert len(other) == SAMPLE_IMAGES
     assert not {stored.etag for stored in made} & {stored.etag for stored in other}
     night.delete(made[0].key)
-    provide_nights("s3://images", ["line-1", "line-2"], date(2026, 11, 22))
+    provide_nights("s3://images", ["line-1", "line-2"], day=date(2026, 11, 22))
     assert len(night.list()) == SAMPLE_IMAGES - 1
 
 
 def test_a_folder_of_the_users_gets_no_made_images(tmp_path):
     standstill = tmp_path / "line-1"
     standstill.mkdir()
-    provide_nights(str(tmp_path), ["line-1", "line-2"], date(2026, 11, 22))
+    provide_nights(str(tmp_path), ["line-1", "line-2"], day=date(2026, 11, 22))
     assert list(tmp_path.rglob("*")) == [standstill]

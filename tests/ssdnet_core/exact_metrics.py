@@ -18,4 +18,4 @@ def aupro(scores, truths, *, valids=None, fpr_limit=FPR_LIMIT):
     # One point for each distinct score: the order among equal ones must not matter.
     last_of_ties = np.append(np.diff(counted[order]) != 0, True)
     fpr, overlap = (np.append(0.0, np.cumsum(values[order])[last_of_ties]) for values in (shares == 0, shares))
-    return area_up_to(fpr_limit, fpr / fpr[-1], overlap / overlap[-1])
+    return area_up_to(fpr_limit, fpr / fpr[-1], y=overlap / overlap[-1])

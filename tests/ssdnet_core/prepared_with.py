@@ -5,4 +5,4 @@ from ssdnet_core.preparation import WorkingImage, prepare
 
 
 def prepared_with(image, mask, **settings) -> WorkingImage:
-    return prepare(image, mask, Config(**({"leave_out_frame": False} | settings)))
+    return prepare(image, mask, config=Config(**({"leave_out_frame": False} | settings)))

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssdnet_core import bands as module
@@ -8,7 +8,6 @@ from ssdnet_core.bands import bands
 sides = st.integers(1, 60)
 
 
-@settings(deadline=None)
 @given(sides, sides, st.integers(0, 9), st.integers(1, 8), st.integers(1, 500))
 def test_the_inner_rows_tile_the_image_and_each_band_sees_its_neighbours(height, width, reach, multiple, pixels):
     with pytest.MonkeyPatch.context() as patch:

@@ -14,7 +14,7 @@ QUARTER_TURNS = {"top": 0, "right": 1, "bottom": 2, "left": 3}
 
 seeds = st.integers(0, 2**32 - 1)
 levels = st.sampled_from([0, 114, 255])
-unhurried = settings(deadline=None, max_examples=40)
+few_examples = settings(max_examples=40)
 
 
 def surface(seed=0, shape=SHAPE, channels=1):
@@ -45,7 +45,7 @@ def turned(angle, value, *, mode="L"):
     return pixels if pixels.ndim == 3 else pixels[:, :, None], np.asarray(filled) == 0
 
 
-@unhurried
+@few_examples
 @given(st.sampled_from(sorted(QUARTER_TURNS)), st.integers(2, 40), levels, st.sampled_from([1, 3]))
 def test_a_blank_side_is_left_out_to_its_margin_and_no_further(where, depth, value, channels):
     pixels, truth = beside(where, depth, value, channels=channels)
@@ -78,7 +78,7 @@ def test_a_surface_that_fills_the_image_has_no_ground(kind, defect):
         assert ground_of(sample(kind, defect, seed=seed).pixels.reshape(256, 256, -1)) is None
 
 
-@unhurried
+@few_examples
 @given(seeds, st.integers(4, 30), st.integers(4, 30), levels)
 def test_a_hole_at_the_border_or_in_a_corner_is_no_ground(seed, height, width, value):
     pixels = surface(seed)
@@ -115,7 +115,7 @@ def test_ground_that_fades_into_the_surface_has_no_edge_and_stays():
     assert ground_of(fading) is not None
 
 
-@unhurried
+@few_examples
 @given(st.floats(0, 1))
 def test_ground_with_too_little_surface_on_it_is_the_surface(share):
     depth = round(share * 96)

@@ -13,7 +13,7 @@ blocks = st.sampled_from([3, 4, 8, 16])
 ratios = st.floats(0.01, 0.99)
 seeds = st.integers(0, 2**32)
 
-unhurried = settings(deadline=None, max_examples=40)
+few_examples = settings(max_examples=40)
 
 
 def generator(seed=0):
@@ -62,7 +62,7 @@ def shuffled(crops, **options):
     return planes(shuffled_patches(places(crops), **options))
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 3), sides, sides, blocks, ratios, seeds)
 def test_exactly_the_share_asked_of_the_blocks_is_chosen(count, height, width, block, ratio, seed):
     chosen = random_blocks((count, height, width), block=block, ratio=ratio, generator=generator(seed))
@@ -86,7 +86,7 @@ def test_every_block_has_the_same_chance_and_crops_are_drawn_apart():
     assert float(together) == pytest.approx(0.25**2, abs=0.02)
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 3), sides, sides, blocks, seeds)
 def test_hidden_pixels_are_zero_when_nothing_is_shuffled(count, height, width, block, seed):
     crops = numbered(count, 3, height, width)
@@ -96,7 +96,7 @@ def test_hidden_pixels_are_zero_when_nothing_is_shuffled(count, height, width, b
     assert not result.pixels[hidden].any()
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 3), sides, sides, blocks, seeds)
 def test_visible_pixels_are_the_original_when_there_is_no_noise(count, height, width, block, seed):
     crops = numbered(count, 2, height, width)
@@ -105,7 +105,7 @@ def test_visible_pixels_are_the_original_when_there_is_no_noise(count, height, w
     assert torch.equal(result.pixels[visible], crops[visible])
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 3), sides, sides, st.sampled_from([3, 4, 8]), ratios, seeds)
 def test_no_hidden_pixel_keeps_its_own_content(count, height, width, block, shuffle_ratio, seed):
     crops = numbered(count, 1, height, width)
@@ -183,7 +183,7 @@ def test_the_noise_touches_only_visible_pixels(sigma):
     assert torch.equal(noisy.pixels[~visible], quiet.pixels[~visible])
 
 
-@unhurried
+@few_examples
 @given(seeds, st.integers(1, 3), st.sampled_from([0.0, 0.5, 1.0]))
 def test_invalid_pixels_are_hidden_and_never_used_as_filler(seed, count, shuffle_ratio):
     crops = numbered(count, 3, 32, 48)
@@ -205,7 +205,7 @@ def test_images_of_a_group_lose_the_same_places_with_all_that_they_hold():
     assert torch.equal((result.pixels == 0).float(), result.hidden.expand_as(crops))
 
 
-@unhurried
+@few_examples
 @given(seeds)
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(seed):
     crops = torch.randn(2, 3, 64, 64, generator=generator(1))

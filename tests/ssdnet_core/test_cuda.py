@@ -59,9 +59,9 @@ def test_an_image_gets_in_a_group_what_it_gets_alone():
     mask = np.zeros((128, 128), dtype=bool)
     mask[:40, :30] = True
     masks = [None, mask, None, mask, None]
-    together = localize_group(images, masks, CUDA)
+    together = localize_group(images, masks, config=CUDA)
     for image, hidden, of_group in zip(images, masks, together, strict=True):
-        assert alike(of_group, localize(image, hidden, CUDA)) > 0.97
+        assert alike(of_group, localize(image, hidden, config=CUDA)) > 0.97
 
 
 def test_the_same_group_gives_the_same_maps_again():
@@ -76,7 +76,7 @@ def test_a_recorded_step_follows_the_gradient_of_an_eager_one(monkeypatch):
     config = CUDA.updated({"fit.steps": 3, "fit.crop": 64})
 
     def weights():
-        *_, (_, networks) = fit(pixels, valid, config, dtype=torch.float32)
+        *_, (_, networks) = fit(pixels, valid, config=config, dtype=torch.float32)
         return torch.cat([values.detach().flatten() for values in networks.parameters()])
 
     recorded = weights()
@@ -85,7 +85,7 @@ def test_a_recorded_step_follows_the_gradient_of_an_eager_one(monkeypatch):
 
 
 def test_a_group_that_is_too_large_for_the_memory_is_halved():
-    images = [prepare(textile(seed, (256, 256)), None, CUDA) for seed in range(2)] * 32
+    images = [prepare(textile(seed, (256, 256)), None, config=CUDA) for seed in range(2)] * 32
     free, _ = torch.cuda.mem_get_info()
     torch.cuda.empty_cache()
     hoard = torch.empty(free - 3 * 2**30, dtype=torch.uint8, device="cuda")

@@ -30,7 +30,7 @@ def test_the_defects_looks_are_taken_of_the_image_and_if_there_is_a_fit_of_its_r
         return plain(sources, *arguments, **options)
 
     monkeypatch.setattr(evidence, "likeness_to_defect", noted)
-    working = prepare(sample("weave", "hole", size=(64, 64), seed=1).pixels, None, config)
+    working = prepare(sample("weave", "hole", size=(64, 64), seed=1).pixels, None, config=config)
     found = found_in(working, config)
     [[image, *residuals]] = seen
     assert torch.equal(image, working.pixels)
@@ -45,7 +45,7 @@ def test_the_defects_looks_are_taken_of_the_image_and_if_there_is_a_fit_of_its_r
 
 
 def test_how_restless_the_surface_is_is_read_before_the_map_is_sharpened():
-    working = prepare(sample("wood", "hole", size=(128, 128), seed=1).pixels, None, PREVIEW)
+    working = prepare(sample("wood", "hole", size=(128, 128), seed=1).pixels, None, config=PREVIEW)
     plain, sharpened = (found_in(working, PREVIEW.updated({"score.likeness": weight})) for weight in (0.0, 1.0))
     assert float(plain.restless) == float(restlessness(plain.judged, working.valid)) > 1.1
     # Of the sharpened one, whose surface lies lower, another would be read.
@@ -58,8 +58,8 @@ def test_the_parts_are_compared_with_their_holes_filled():
     image = sample("brushed_metal", "none", size=(160, 160), seed=1).pixels
     mask = np.random.default_rng(1).uniform(size=image.shape[:2]) < 0.3
     mask[:, 80:] = False
-    working = prepare(image, mask, PREVIEW)
-    filled = fill_missing(working.pixels, torch.zeros_like(working.pixels), working.valid)
+    working = prepare(image, mask, config=PREVIEW)
+    filled = fill_missing(working.pixels, torch.zeros_like(working.pixels), valid=working.valid)
     found = float(found_in(working, PREVIEW).unlikeness)
     assert found == pytest.approx(float(unlikeness_of_parts(filled, working.valid)), rel=1e-5)
     assert found < 0.9 * float(unlikeness_of_parts(working.pixels, working.valid))

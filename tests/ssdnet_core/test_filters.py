@@ -33,7 +33,7 @@ sides = st.integers(3, 25)
 sigmas = st.floats(0.3, 5.0)
 INTERIOR = (..., slice(3, -3), slice(3, -3))
 
-unhurried = settings(deadline=None, max_examples=30)
+few_examples = settings(max_examples=30)
 
 
 def drawn(*shape, seed=0):
@@ -71,7 +71,7 @@ def within_borders(values, sigma):
     return smoothed(values) / smoothed(np.ones_like(values))
 
 
-@unhurried
+@few_examples
 @given(sigmas)
 def test_the_kernel_is_a_gaussian_of_sum_one_cut_at_three_sigma(sigma):
     kernel = gaussian_kernel(sigma, torch.float64)
@@ -81,13 +81,13 @@ def test_the_kernel_is_a_gaussian_of_sum_one_cut_at_three_sigma(sigma):
     np.testing.assert_allclose(kernel / kernel.max(), np.exp(-0.5 * (position / sigma) ** 2), atol=1e-12)
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 3), sides, sides, sigmas, seeds)
 def test_weighted_smooth_of_a_whole_image_is_scipys_gaussian_filter_over_what_its_windows_reach(
     channels, height, width, sigma, seed
 ):
     values = drawn(channels, height, width, seed=seed)
-    found = weighted_smooth(values, torch.ones(1, height, width, dtype=values.dtype), sigma)
+    found = weighted_smooth(values, torch.ones(1, height, width, dtype=values.dtype), sigma=sigma)
     np.testing.assert_allclose(found.numpy(), within_borders(values.numpy(), sigma), atol=1e-10)
 
 
@@ -95,15 +95,15 @@ def test_weighted_smooth_of_a_whole_image_is_scipys_gaussian_filter_over_what_it
 @pytest.mark.parametrize("sigma", [0.6, 4.0, 24.0])
 def test_an_image_longer_than_a_stretch_is_smoothed_without_a_seam(shape, sigma):
     values = drawn(2, *shape, seed=0)
-    found = weighted_smooth(values, torch.ones(1, *shape, dtype=values.dtype), sigma)
+    found = weighted_smooth(values, torch.ones(1, *shape, dtype=values.dtype), sigma=sigma)
     np.testing.assert_allclose(found.numpy(), within_borders(values.numpy(), sigma), atol=1e-12)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(3, 12), st.integers(3, 12), sigmas, seeds)
 def test_weighted_smooth_is_the_weighted_mean_of_the_pixels_that_count(height, width, sigma, seed):
     values, weight = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)
-    found = weighted_smooth(values, weight, sigma).numpy()
+    found = weighted_smooth(values, weight, sigma=sigma).numpy()
     for row, column in np.ndindex(height, width):
         counted = window_weights(sigma, row, column, height, width) * weight[0].numpy()
         # Far out in the tails the mean fades to zero, lest rounding be divided by next to nothing.
@@ -112,19 +112,19 @@ def test_weighted_smooth_is_the_weighted_mean_of_the_pixels_that_count(height, w
             np.testing.assert_allclose(found[:, row, column], expected, atol=1e-6)
 
 
-@unhurried
+@few_examples
 @given(sides, sides, sigmas, seeds, st.floats(-1e3, 1e3))
 def test_weighted_smooth_does_not_see_what_does_not_count(height, width, sigma, seed, value):
     values, weight = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)
     changed = torch.where(weight > 0, values, value)
-    assert torch.equal(weighted_smooth(values, weight, sigma), weighted_smooth(changed, weight, sigma))
+    assert torch.equal(weighted_smooth(values, weight, sigma=sigma), weighted_smooth(changed, weight, sigma=sigma))
 
 
-@unhurried
+@few_examples
 @given(sides, sides, sigmas, seeds)
 def test_weighted_smooth_keeps_a_constant_at_borders_and_around_holes(height, width, sigma, seed):
     weight = punched(height, width, seed=seed)
-    smoothed = weighted_smooth(torch.full((1, height, width), 7.0, dtype=torch.float64), weight, sigma)
+    smoothed = weighted_smooth(torch.full((1, height, width), 7.0, dtype=torch.float64), weight, sigma=sigma)
     radius = reach_of(sigma)
     reached = ndimage.gaussian_filter(weight.numpy(), (0, sigma, sigma), mode="constant", radius=(0, radius, radius))
     np.testing.assert_allclose(smoothed[torch.from_numpy(reached > 1e-4)].numpy(), 7.0, atol=1e-9)
@@ -133,12 +133,12 @@ def test_weighted_smooth_keeps_a_constant_at_borders_and_around_holes(height, wi
 def test_weighted_smooth_is_zero_out_of_reach_of_what_counts():
     weight = torch.zeros(1, 30, 30)
     weight[:, :5] = 1
-    smoothed = weighted_smooth(torch.full((1, 30, 30), 7.0), weight, 2.0)
+    smoothed = weighted_smooth(torch.full((1, 30, 30), 7.0), weight, sigma=2.0)
     assert not smoothed[:, 5 + 6 :].any()
     assert bool((smoothed[:, :8] > 6.9).all())
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 2), sides, sides, st.floats(0.5, 3.0), st.floats(0.01, 10.0), seeds)
 def test_self_guided_smooth_is_the_guided_filter_with_itself_as_the_guide(
     channels, height, width, sigma, contrast, seed
@@ -146,7 +146,7 @@ def test_self_guided_smooth_is_the_guided_filter_with_itself_as_the_guide(
     values, weight = drawn(channels, height, width, seed=seed), torch.ones(1, height, width, dtype=torch.float64)
 
     def window_mean(array):
-        return weighted_smooth(torch.as_tensor(array), weight, sigma).numpy()
+        return weighted_smooth(torch.as_tensor(array), weight, sigma=sigma).numpy()
 
     mean = window_mean(values)
     variance = window_mean(values.numpy() ** 2) - mean**2
@@ -165,7 +165,7 @@ def test_self_guided_smooth_calms_noise_and_keeps_an_edge():
     assert float((found[:, 30] - found[:, 29]).mean()) > 9
 
 
-@unhurried
+@few_examples
 @given(sides, sides, sigmas, seeds, st.floats(-1e3, 1e3))
 def test_self_guided_smooth_does_not_see_what_does_not_count(height, width, sigma, seed, value):
     values, weight = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)
@@ -174,7 +174,7 @@ def test_self_guided_smooth_does_not_see_what_does_not_count(height, width, sigm
     assert torch.equal(one[:, weight[0] > 0], other[:, weight[0] > 0])
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(3, 12), st.integers(3, 12), sigmas, seeds)
 def test_effective_samples_are_kishs_over_the_median(height, width, sigma, seed):
     weight = punched(height, width, seed=seed)
@@ -195,7 +195,7 @@ def test_there_are_fewer_effective_samples_in_corners_than_at_edges_than_inside(
     assert float(samples[0, 0]) == pytest.approx(0.25, abs=0.1)
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 3), st.integers(7, 20), st.integers(7, 20), st.floats(-100, 100))
 def test_the_derivatives_of_a_constant_are_zero_up_to_the_border(channels, height, width, value):
     derivatives = gaussian_derivatives(torch.full((channels, height, width), value, dtype=torch.float64))
@@ -252,25 +252,25 @@ def test_each_channel_has_its_own_derivatives():
     assert (distance.amin(1) < 1e-12).all()
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 2), st.integers(7, 30), st.integers(7, 30), st.sampled_from([1, 2, 4]), seeds, st.booleans())
 def test_the_energy_is_the_mean_square_of_the_derivatives_whatever_the_bands(
     channels, height, width, grid, seed, everything
 ):
     values = drawn(channels, height, width, seed=seed)
     counted = torch.ones(1, height, width).double() if everything else punched(height, width, seed=seed)
-    expected = weighted_shrink(gaussian_derivatives(values).square(), counted, grid)
+    expected = weighted_shrink(gaussian_derivatives(values).square(), counted, factor=grid)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "BAND_PIXELS", 5 * width)
         found = derivative_energy(values, counted, grid=grid)
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-9)
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 2), st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 2, 3, 4]), seeds)
 def test_weighted_shrink_averages_the_pixels_that_count(channels, height, width, factor, seed):
     values, weight = drawn(channels, height, width, seed=seed), punched(height, width, seed=seed)
-    found = weighted_shrink(values, weight, factor)
+    found = weighted_shrink(values, weight, factor=factor)
     for row, column in np.ndindex(*found.shape[1:]):
         square = (slice(row * factor, (row + 1) * factor), slice(column * factor, (column + 1) * factor))
         counted = values[:, *square][:, weight[0][square] > 0]
@@ -278,19 +278,19 @@ def test_weighted_shrink_averages_the_pixels_that_count(channels, height, width,
         np.testing.assert_allclose(found[:, row, column], expected, atol=1e-4)
 
 
-@unhurried
+@few_examples
 @given(sides, sides, sigmas)
 def test_the_short_cut_for_complete_images_changes_nothing(height, width, sigma):
     values, weight = drawn(2, height, width), torch.ones(1, height, width, dtype=torch.float64)
     almost = weight - 1e-15
     assert complete(weight)
     assert not complete(almost)
-    for function in (weighted_smooth, lambda values, weight, sigma: effective_samples(weight, sigma)):
-        short, long = function(values, weight, sigma), function(values, almost, sigma)
+    for function in (weighted_smooth, lambda values, weight, *, sigma: effective_samples(weight, sigma)):
+        short, long = function(values, weight, sigma=sigma), function(values, almost, sigma=sigma)
         np.testing.assert_allclose(short.numpy(), long.numpy(), atol=1e-9)
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 2), sides, sides, st.sampled_from([1, 3, 7]), seeds)
 def test_the_box_mean_is_scipys(channels, height, width, size, seed):
     values = drawn(channels, height, width, seed=seed)
@@ -337,7 +337,7 @@ def test_a_bank_that_was_first_asked_for_in_inference_mode_lets_gradients_throug
     assert image.grad is not None
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30), st.sampled_from([1, 2, 3, 4, 8]), seeds)
 def test_shrink_averages_squares_and_of_incomplete_ones_what_there_is(channels, height, width, factor, seed):
     values = drawn(channels, height, width, seed=seed)
@@ -348,7 +348,7 @@ def test_shrink_averages_squares_and_of_incomplete_ones_what_there_is(channels, 
         np.testing.assert_allclose(shrunk[:, row, column], square.mean((1, 2)), atol=1e-12)
 
 
-@unhurried
+@few_examples
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(1, 4), seeds)
 def test_enlarge_is_scipys_linear_interpolation_between_pixel_centres(height, width, factor, seed):
     values = drawn(1, height, width, seed=seed)
@@ -359,7 +359,7 @@ def test_enlarge_is_scipys_linear_interpolation_between_pixel_centres(height, wi
     np.testing.assert_allclose(enlarge(values, size)[0].numpy(), expected, atol=1e-12)
 
 
-@unhurried
+@few_examples
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(12, 40), st.integers(12, 40), seeds)
 def test_enlarge_stays_within_the_range_of_the_values(height, width, to_height, to_width, seed):
     values = drawn(2, height, width, seed=seed)
@@ -374,14 +374,14 @@ def test_enlarge_stays_within_the_range_of_the_values(height, width, to_height, 
 def test_what_is_shrunk_and_enlarged_stays_in_its_place(factor, height, width):
     spot = torch.zeros(1, height, width)
     spot[:, 24:40, 48:80] = 1
-    back = enlarge_squares(shrink(spot, factor), factor, (height, width))[0]
+    back = enlarge_squares(shrink(spot, factor), factor, size=(height, width))[0]
     assert back.shape == (height, width)
     rows, columns = torch.arange(float(height)), torch.arange(float(width))
     assert float((back.sum(1) * rows).sum() / back.sum()) == pytest.approx(31.5, abs=0.01)
     assert float((back.sum(0) * columns).sum() / back.sum()) == pytest.approx(63.5, abs=0.01)
 
 
-@unhurried
+@few_examples
 @given(sides, sides, st.integers(1, 9), seeds, st.booleans())
 def test_the_share_of_a_square_is_that_of_its_pixels_in_the_image_that_count(height, width, factor, seed, everything):
     valid = counted(height, width, seed=seed, everything=everything)
@@ -393,20 +393,20 @@ def test_the_share_of_a_square_is_that_of_its_pixels_in_the_image_that_count(hei
 
 
 TREATMENTS = {
-    "weighted_smooth": lambda values, weight: weighted_smooth(values, weight, 1.5),
-    "weighted_shrink": lambda values, weight: weighted_shrink(values, weight, 3),
+    "weighted_smooth": lambda values, weight: weighted_smooth(values, weight, sigma=1.5),
+    "weighted_shrink": lambda values, weight: weighted_shrink(values, weight, factor=3),
     "self_guided_smooth": lambda values, weight: self_guided_smooth(values, weight, sigma=2.0, contrast=0.5, grid=2),
     "gaussian_derivatives": lambda values, weight: gaussian_derivatives(values),
     "derivative_energy": lambda values, weight: derivative_energy(values, weight, grid=2),
     "box_mean": lambda values, weight: box_mean(values, 3),
     "shrink": lambda values, weight: shrink(values, 3),
     "enlarge": lambda values, weight: enlarge(values, (40, 50)),
-    "enlarge_squares": lambda values, weight: enlarge_squares(values, 3, (3 * values.shape[-2] - 1, 8)),
+    "enlarge_squares": lambda values, weight: enlarge_squares(values, 3, size=(3 * values.shape[-2] - 1, 8)),
 }
 
 
 @pytest.mark.parametrize("name", TREATMENTS)
-@unhurried
+@few_examples
 @given(st.sampled_from([(1,), (3,), (2, 2)]), st.integers(1, 3), sides, sides, seeds, st.booleans())
 def test_images_together_are_filtered_as_each_alone(name, group, channels, height, width, seed, everything):
     values = drawn(*group, channels, height, width, seed=seed)

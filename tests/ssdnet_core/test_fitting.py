@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssdnet_core import Config, fitting
@@ -20,8 +20,6 @@ LIGHT = Config().updated({"network.width": 8, "fit.crop": 32, "fit.steps": 4, "p
 ABLE = LIGHT.updated({"network.width": 24, "fit.steps": 100})
 
 sides = st.integers(32, 300)
-
-unhurried = settings(deadline=None)
 
 
 def stripes(height=64, width=64):
@@ -39,7 +37,7 @@ def working(image, mask=None):
 
 
 def run(image, config=LIGHT, dtype=torch.float32):
-    return fit(image.pixels[None], image.valid[None], config, dtype=dtype)
+    return fit(image.pixels[None], image.valid[None], config=config, dtype=dtype)
 
 
 def weights_of(network):
@@ -56,7 +54,7 @@ def blind_error(network, image, config=LIGHT):
     prediction = reconstruct_blind(
         network,
         image.pixels[None],
-        image.valid[None],
+        valid=image.valid[None],
         config=config.reconstruction,
         multiple=stride(config.network),
         dtype=torch.float32,
@@ -317,7 +315,6 @@ def test_invalid_pixels_teach_nothing():
     assert weights_of(fitted(working(image))) != weights_of(fitted(working(changed)))
 
 
-@unhurried
 @given(sides, sides, st.sampled_from([16, 64, 128, 1024]), st.sampled_from([1, 2, 4]))
 def test_the_crop_is_the_largest_multiple_of_the_stride_that_fits(height, width, crop, unshuffle):
     config = Config().updated({"fit.crop": crop, "network.unshuffle": unshuffle})
@@ -328,7 +325,6 @@ def test_the_crop_is_the_largest_multiple_of_the_stride_that_fits(height, width,
         assert 0 < found <= limit < found + multiple
 
 
-@unhurried
 @given(st.integers(4, 128), st.integers(4, 128), st.lists(st.integers(1, 75), min_size=1))
 def test_masked_blocks_leave_a_context_and_are_whole_places(height, width, sizes):
     height, width, sizes = 4 * height, 4 * width, tuple(4 * size for size in sizes)
@@ -340,7 +336,6 @@ def test_masked_blocks_leave_a_context_and_are_whole_places(height, width, sizes
     assert found == fitting_ or not fitting_
 
 
-@unhurried
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32))
 def test_crops_lie_inside_the_image_and_image_and_mask_are_cut_alike(height, width, rows, columns, seed):
     rows, columns = max(rows, height), max(columns, width)

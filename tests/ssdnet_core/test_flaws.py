@@ -9,7 +9,7 @@ from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 
 DEFECTS = DEFECT_KINDS[1:]
 
-few = settings(deadline=None, max_examples=25)
+few = settings(max_examples=25)
 shapes = st.one_of(
     st.tuples(st.integers(SMALLEST_SIDE, 140), st.integers(SMALLEST_SIDE, 140)),
     st.tuples(st.integers(SMALLEST_SIDE, 140), st.integers(SMALLEST_SIDE, 140), st.just(3)),

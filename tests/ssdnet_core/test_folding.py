@@ -8,21 +8,21 @@ from ssdnet_core.folding import channels_of, folded, places_of, unfolded
 counts = st.integers(1, 3)
 sides = st.sampled_from([1, 2, 4])
 
-unhurried = settings(deadline=None, max_examples=40)
+few_examples = settings(max_examples=40)
 
 
 def numbered(*shape):
     return torch.arange(float(torch.Size(shape).numel())).view(shape)
 
 
-@unhurried
+@few_examples
 @given(counts, counts, counts, counts, counts, sides)
 def test_unfolding_undoes_folding(crops, images, channels, rows, columns, side):
     values = numbered(crops, images, channels, rows * side, columns * side)
     assert torch.equal(unfolded(folded(values, side=side)), values)
 
 
-@unhurried
+@few_examples
 @given(counts, counts, counts, counts, counts, sides)
 def test_a_place_holds_the_pixels_of_its_square(crops, images, channels, rows, columns, side):
     values = numbered(crops, images, channels, rows * side, columns * side)
@@ -32,7 +32,7 @@ def test_a_place_holds_the_pixels_of_its_square(crops, images, channels, rows, c
     assert torch.equal(places[-1, -1, -1, -1, -1], square.flatten())
 
 
-@unhurried
+@few_examples
 @given(counts, counts, counts, counts, counts, sides)
 def test_the_network_gets_what_pixel_unshuffle_gives_without_another_copy(crops, images, channels, rows, columns, side):
     values = numbered(crops, images, channels, rows * side, columns * side)

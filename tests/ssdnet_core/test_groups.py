@@ -43,8 +43,8 @@ def test_an_image_gets_in_a_group_what_it_gets_alone():
     masks = [None, hole_mask(), hole_mask().T, None, hole_mask()]
     # After one step: where a whole masked area lies on the kink of an activation, rounding decides on which side.
     config = LIGHT.updated({"fit.steps": 1})
-    together = localize_group(images, masks, config, size=5)
-    alone = [localize(image, mask, config) for image, mask in zip(images, masks, strict=True)]
+    together = localize_group(images, masks, config=config, size=5)
+    alone = [localize(image, mask, config=config) for image, mask in zip(images, masks, strict=True)]
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one.working_background, other.working_background, rtol=1e-3, atol=0.05)
         np.testing.assert_allclose(one.working_map, other.working_map, rtol=2e-3, atol=2e-3)
@@ -60,7 +60,9 @@ def test_after_a_whole_fit_the_map_of_a_group_differs_as_rounding_differs(precis
     images = [textile(seed, (128, 128), defect="hole") for seed in range(3)]
     config = Config().updated({"precision": precision, "device": "cpu"})
     other_seed = [localize(image, config=config.updated({"seed": 1})).working_map for image in images]
-    for together, image, another in zip(localize_group(images, None, config, size=3), images, other_seed, strict=True):
+    for together, image, another in zip(
+        localize_group(images, None, config=config, size=3), images, other_seed, strict=True
+    ):
         alone = localize(image, config=config)
         difference, usual = (np.abs(each - alone.working_map).mean() for each in (together.working_map, another))
         assert difference < usual
@@ -80,10 +82,10 @@ def test_no_image_of_a_group_sees_another():
 
 def test_what_lies_under_a_mask_changes_no_byte_in_a_group():
     images, masks = [textile(seed) for seed in range(3)], [None, hole_mask(), None]
-    before = localize_group(images, masks, LIGHT, size=3)
+    before = localize_group(images, masks, config=LIGHT, size=3)
     images[1] = images[1].copy()
     images[1][masks[1]] = np.random.default_rng(0).integers(0, 256, images[1][masks[1]].shape, dtype=np.uint8)
-    after = localize_group(images, masks, LIGHT, size=3)
+    after = localize_group(images, masks, config=LIGHT, size=3)
     assert [bytes_of(each) for each in after] == [bytes_of(each) for each in before]
 
 
@@ -104,8 +106,8 @@ def test_an_image_that_cannot_be_inspected_is_refused_before_anything_is_fitted(
 def test_the_networks_of_a_group_start_alike():
     config = LIGHT.updated({"fit.steps": 1, "fit.learning_rate": 1e-12, "fit.weight_decay": 0.0})
     pixels, valid = torch.randn(3, 1, 64, 64), torch.ones(3, 1, 64, 64)
-    ((_, networks),) = fit(pixels, valid, config, dtype=torch.float32)
-    ((_, single),) = fit(pixels[:1], valid[:1], config, dtype=torch.float32)
+    ((_, networks),) = fit(pixels, valid, config=config, dtype=torch.float32)
+    ((_, single),) = fit(pixels[:1], valid[:1], config=config, dtype=torch.float32)
     for of_group, of_one in zip(networks.parameters(), single.parameters(), strict=True):
         for of_image in of_group.chunk(3):
             torch.testing.assert_close(of_image, of_one)
@@ -130,12 +132,12 @@ def test_groups_are_halved_until_the_memory_suffices_and_nothing_is_lost(count, 
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_group_of_no_image_is_refused(size):
     with pytest.raises(InvalidConfigError, match=rf"a group of {size} images cannot be: pass size >= 1"):
-        localize_group([textile(0)], None, LIGHT, size=size)
+        localize_group([textile(0)], None, config=LIGHT, size=size)
 
 
 def test_masks_that_are_not_as_many_as_the_images_are_refused():
     with pytest.raises(InvalidImageError, match="2 images came with 1 masks"):
-        localize_group([textile(0), textile(1)], [None], LIGHT)
+        localize_group([textile(0), textile(1)], [None], config=LIGHT)
 
 
 def numpys_lack_of_memory():

@@ -16,7 +16,7 @@ DEEPEST = min(SHAPE) // 8
 widths = st.tuples(*[st.integers(0, DEEPEST)] * 4)
 seeds = st.integers(0, 2**32 - 1)
 
-unhurried = settings(deadline=None, max_examples=25)
+few_examples = settings(max_examples=25)
 
 
 def noise(height, width, *, smooth, seed=0):
@@ -108,7 +108,7 @@ def test_pixels_missing_on_one_side_make_no_second_texture(seed):
     image = sample("brushed_metal", "none", seed=seed).pixels
     mask = np.random.default_rng(seed).uniform(size=image.shape[:2]) < 0.3
     mask[:, image.shape[1] // 2 :] = False
-    assert not localize(image, mask, Config.preset("preview")).warnings
+    assert not localize(image, mask, config=Config.preset("preview")).warnings
 
 
 def test_an_image_of_which_little_counts_has_a_finite_unlikeness():
@@ -117,21 +117,21 @@ def test_an_image_of_which_little_counts_has_a_finite_unlikeness():
     assert np.isfinite(unlikeness(image, valid))
 
 
-@unhurried
+@few_examples
 @given(widths, st.sampled_from([0.0, 0.1, 1.0]), seeds)
 def test_dark_and_bright_strips_along_the_border_are_found_to_the_pixel(strips, brightness, seed):
     found = frame_of(framed(surface(seed), strips, brightness))
     assert found == tuple(width + FRAME_MARGIN if width else 0 for width in strips)
 
 
-@unhurried
+@few_examples
 @given(seeds, st.floats(0, 1.2))
 def test_a_surface_has_no_frame_however_far_the_light_falls_off(seed, slope):
     light = torch.linspace(1 - slope / 2, 1 + slope / 2, SHAPE[1])
     assert frame_of(surface(seed) * light) == (0, 0, 0, 0)
 
 
-@unhurried
+@few_examples
 @given(seeds, st.floats(0, 0.8), widths)
 def test_a_frame_is_found_where_the_light_falls_off(seed, slope, strips):
     light = torch.linspace(1 - slope / 2, 1 + slope / 2, SHAPE[1])
@@ -198,7 +198,7 @@ def test_regular_stripes_are_a_texture_and_no_frame(period):
     assert frame_of(1 - stripes) == (0, 0, 0, 0)
 
 
-@unhurried
+@few_examples
 @given(widths)
 def test_without_a_frame_the_strips_do_not_count_and_the_rest_does(strips):
     valid = torch.ones(1, *SHAPE)
@@ -255,7 +255,7 @@ def test_the_tips_of_a_piece_are_no_frame():
     assert working.preparation.frame == (0, 0, 0, 0)
 
 
-@unhurried
+@few_examples
 @given(seeds)
 def test_what_lies_in_the_frame_has_no_influence_to_the_bit(seed):
     image = (255 * surface(1))[0].numpy().astype(np.uint8)

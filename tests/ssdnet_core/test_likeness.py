@@ -14,7 +14,7 @@ CALM = torch.ones(())
 
 seeds = st.integers(0, 2**32 - 1)
 
-unhurried = settings(deadline=None, max_examples=10)
+few_examples = settings(max_examples=10)
 
 
 def surface(*, seed=0, channels=1, height=SIDE, width=SIDE):
@@ -44,32 +44,32 @@ def everything(image):
 FOUND, MISSED = spots((8, 8)), spots((40, 42))
 
 
-@unhurried
+@few_examples
 @given(seeds, st.sampled_from(["brighter", "flat"]), st.sampled_from([1, 3]))
 def test_what_looks_like_the_defect_is_told_from_the_surface_though_the_map_missed_it(seed, kind, channels):
     image = surface(seed=seed, channels=channels)
     both = FOUND | MISSED
     image = torch.where(both, image + 3.0 if kind == "brighter" else 0.1 * image, image)
-    likeness = likeness_to_defect([image], level(FOUND), everything(image), restless=CALM)
+    likeness = likeness_to_defect([image], level(FOUND), valid=everything(image), restless=CALM)
     # Windows blur the borders of both.
     inner = spots((42, 44), side=10)
     assert likeness[inner].mean() > -0.6
     assert likeness[~ndimage.binary_dilation(both, iterations=6)].mean() < -0.7
 
 
-@unhurried
+@few_examples
 @given(seeds, st.floats(0.1, 3.0))
 def test_where_nothing_was_found_nothing_looks_like_it(seed, high):
     image = surface(seed=seed)
-    assert not likeness_to_defect([image], level(FOUND, high=high), everything(image), restless=CALM).any()
+    assert not likeness_to_defect([image], level(FOUND, high=high), valid=everything(image), restless=CALM).any()
 
 
-@unhurried
+@few_examples
 @given(seeds)
 def test_likeness_lies_between_that_of_the_surface_and_as_far_above_the_defects(seed):
     image = surface(seed=seed)
     image[:, 10, 10] = 40.0
-    likeness = likeness_to_defect([image], level(spots((8, 8), side=4)), everything(image), restless=CALM)
+    likeness = likeness_to_defect([image], level(spots((8, 8), side=4)), valid=everything(image), restless=CALM)
     assert likeness.min() >= -1
     assert likeness.max() <= MOST
 
@@ -102,9 +102,9 @@ def test_images_together_are_told_as_each_alone(height, width, masked):
     if masked:
         valid[:, :, 50:57] = 0.0
     restless = torch.tensor([1.0, 1.2, 1.0])
-    together = likeness_to_defect([images, -images.flip(-1)], judged, valid, restless=restless)
+    together = likeness_to_defect([images, -images.flip(-1)], judged, valid=valid, restless=restless)
     alone = [
-        likeness_to_defect([image, -image.flip(-1)], map_, valid, restless=calm)
+        likeness_to_defect([image, -image.flip(-1)], map_, valid=valid, restless=calm)
         for image, map_, calm in zip(images, judged, restless, strict=True)
     ]
     assert together.shape == judged.shape
@@ -118,7 +118,8 @@ def test_few_sure_pixels_tell_less_than_many():
     image[:, FOUND] += 3.0
     valid = everything(image)
     one, many = (
-        likeness_to_defect([image], level(spots((10, 10), side=side)), valid, restless=CALM).min() for side in (2, 12)
+        likeness_to_defect([image], level(spots((10, 10), side=side)), valid=valid, restless=CALM).min()
+        for side in (2, 12)
     )
     assert many < -0.8
     assert one > 0.5 * many
@@ -127,7 +128,7 @@ def test_few_sure_pixels_tell_less_than_many():
 def test_a_constant_source_and_a_defect_everywhere_stay_finite():
     image = torch.zeros(1, SIDE, SIDE)
     for judged in (level(FOUND), level(torch.ones(SIDE, SIDE, dtype=torch.bool))):
-        assert likeness_to_defect([image], judged, everything(image), restless=CALM).isfinite().all()
+        assert likeness_to_defect([image], judged, valid=everything(image), restless=CALM).isfinite().all()
 
 
 def told(along, judged, valid=None):
@@ -135,7 +136,7 @@ def told(along, judged, valid=None):
     valid = torch.ones(1, *judged.shape) if valid is None else valid
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_discriminant", lambda *_, **__: along[None])
-        return likeness_to_defect([valid], judged, valid, restless=CALM)
+        return likeness_to_defect([valid], judged, valid=valid, restless=CALM)
 
 
 def certainty(judged, valid=None):
@@ -169,8 +170,8 @@ def test_twice_the_level_on_a_surface_twice_as_restless_is_the_same_to_the_bit(h
     image = surface(seed=3)
     image[:, FOUND] += 3.0
     judged = level(FOUND, high=high)
-    calm = likeness_to_defect([image], judged, everything(image), restless=CALM)
-    wild = likeness_to_defect([image], 2 * judged, everything(image), restless=2 * CALM)
+    calm = likeness_to_defect([image], judged, valid=everything(image), restless=CALM)
+    wild = likeness_to_defect([image], 2 * judged, valid=everything(image), restless=2 * CALM)
     assert torch.equal(calm, wild)
     assert calm.any() == (high > 5.9)
 

@@ -26,7 +26,9 @@ GOOD_SEEDS = range(4)
 
 
 def light(image, mask=None, **changes):
-    return localize(image, mask, Config().updated({**LIGHT, **{k.replace("__", "."): v for k, v in changes.items()}}))
+    return localize(
+        image, mask, config=Config().updated({**LIGHT, **{k.replace("__", "."): v for k, v in changes.items()}})
+    )
 
 
 def textile(kind="weave", defect="none", *, size=(64, 64), seed=0):
@@ -203,14 +205,14 @@ def test_the_callers_defaults_of_torch_change_no_byte(callers, precision):
     ]
     for pixels, hidden, changes in cases:
         config = Config().updated({**LIGHT, "precision": precision, **changes})
-        plain = everything_of(localize(pixels, hidden, config))
+        plain = everything_of(localize(pixels, hidden, config=config))
         # What is kept from call to call may not have been made under the caller's.
         filters.orthonormal_bank.cache_clear()
         filters.gaussian_windows.cache_clear()
         filters._derivative_kernels.cache_clear()
         with callers():
-            assert everything_of(localize(pixels, hidden, config)) == plain
-        assert everything_of(localize(pixels, hidden, config)) == plain
+            assert everything_of(localize(pixels, hidden, config=config)) == plain
+        assert everything_of(localize(pixels, hidden, config=config)) == plain
 
 
 def test_the_chances_of_a_false_alarm_are_those_of_the_working_pixels_that_count(monkeypatch):
@@ -254,7 +256,7 @@ def test_what_lies_under_the_mask_has_no_influence_to_the_bit(working_size, dtyp
 def test_a_masked_defect_raises_no_alarm_and_no_region_lies_in_the_mask():
     image = textile("weave", "hole", size=(96, 96), seed=1)
     mask = ndimage.binary_dilation(image.truth, iterations=6)
-    seen, hidden = (localize(image.pixels, each, Config().updated(QUICK)) for each in (None, mask))
+    seen, hidden = (localize(image.pixels, each, config=Config().updated(QUICK)) for each in (None, mask))
     assert seen.score > hidden.score + 2
     for region in hidden.regions:
         assert not mask[round(region.centroid[0]), round(region.centroid[1])]
@@ -426,7 +428,7 @@ def test_masked_pixels_of_the_background_are_filled_with_texture():
     image, mask = np.rint(waves).astype(np.uint8), np.zeros((64, 64), dtype=bool)
     mask[20:30, 24:36] = True
     spoiled = np.where(mask, 0, image).astype(np.uint8)
-    result = localize(spoiled, mask, Config().updated({**QUICK, "fit.steps": 80}))
+    result = localize(spoiled, mask, config=Config().updated({**QUICK, "fit.steps": 80}))
     error = np.abs(result.background - image)[mask].mean()
     assert error < 0.6 * np.abs(image.astype(float) - image.mean())[mask].mean()
     assert abs(result.background[mask].mean() - image[mask].mean()) < 15
@@ -466,14 +468,13 @@ def test_the_settings_may_be_left_out(monkeypatch):
     seen = []
     plain = localization.prepare
 
-    def noted(*arguments, **options):
-        seen.append(options)
-        return plain(*arguments, **options)
+    def noted(*arguments, config):
+        seen.append(config)
+        return plain(*arguments, config=config)
 
     monkeypatch.setattr(localization, "prepare", noted)
     assert isinstance(localize(np.full((40, 40), 5, np.uint8)), Localization)
-    assert seen[0].items() <= Config().model_dump().items()
-    assert seen[0]["working_size"] == Config().working_size
+    assert seen == [Config()]
 
 
 @pytest.mark.parametrize(
@@ -624,5 +625,5 @@ def test_a_preview_finds_a_hole_without_any_network():
 def test_a_preview_sees_nothing_of_what_the_mask_hides():
     image, mask = textile("weave", "none", size=(96, 128)).pixels, hole_mask((96, 128))
     changed = np.where(mask[:, :, None], 255 - image, image)
-    one, other = (localize(each, mask, Config.preset("preview")) for each in (image, changed))
+    one, other = (localize(each, mask, config=Config.preset("preview")) for each in (image, changed))
     assert everything_of(one) == everything_of(other)

@@ -16,7 +16,7 @@ seeds = st.integers(0, 2**32 - 10)
 weights = st.floats(0.0, 10.0)
 channel_counts = st.sampled_from([1, 3])
 
-unhurried = settings(deadline=None, max_examples=30)
+few_examples = settings(max_examples=30)
 
 
 def as_crops(planes, side=1):
@@ -38,7 +38,7 @@ def pixel_loss(prediction, target, *, hidden, valid, config):
 
 def perceptual_loss(prediction, target, *, valid, every=1):
     """The perceptual loss of one image, of (N, C, H, W)."""
-    return losses.perceptual_loss(prediction[:, None], target[:, None], valid[:, None], every=every)[0]
+    return losses.perceptual_loss(prediction[:, None], target[:, None], valid=valid[:, None], every=every)[0]
 
 
 def drawn(*shape, seed=0):
@@ -78,7 +78,7 @@ def perceptual_by_pixels(prediction, target, valid, *, every=1):
     return float(np.mean(unlike))
 
 
-@unhurried
+@few_examples
 @given(seeds, channel_counts, st.floats(0.01, 10.0), weights)
 def test_the_pixel_loss_is_the_weighted_mean_absolute_error(seed, channels, masked, visible):
     prediction, target = drawn(2, channels, 9, 11, seed=seed), drawn(2, channels, 9, 11, seed=seed + 1)
@@ -93,7 +93,7 @@ def test_the_pixel_loss_is_the_weighted_mean_absolute_error(seed, channels, mask
     assert float(loss) == pytest.approx(total / weight, rel=1e-4)
 
 
-@unhurried
+@few_examples
 @given(seeds, channel_counts)
 def test_a_perfect_prediction_costs_nothing(seed, channels):
     target = drawn(2, channels, 20, 24, seed=seed)
@@ -105,7 +105,7 @@ def test_a_perfect_prediction_costs_nothing(seed, channels):
     assert float(wrong) > 0.05
 
 
-@unhurried
+@few_examples
 @given(seeds, st.floats(0.01, 10.0))
 def test_the_loss_is_the_pixel_loss_plus_the_weighted_perceptual_loss(seed, weight):
     prediction, target = drawn(2, 3, 20, 24, seed=seed), drawn(2, 3, 20, 24, seed=seed + 1)
@@ -119,7 +119,7 @@ def test_the_loss_is_the_pixel_loss_plus_the_weighted_perceptual_loss(seed, weig
     assert float(without) == float(pixel)
 
 
-@unhurried
+@few_examples
 @given(seeds, channel_counts)
 def test_the_loss_does_not_see_the_prediction_of_invalid_pixels(seed, channels):
     target = drawn(2, channels, 20, 28, seed=seed)
@@ -160,7 +160,7 @@ def test_the_perceptual_loss_with_a_hole_is_that_of_the_pixels_that_count(every)
     assert loss == pytest.approx(perceptual_by_pixels(prediction, target, valid, every=every), rel=1e-4)
 
 
-@unhurried
+@few_examples
 @given(seeds, channel_counts, st.floats(-100.0, 100.0))
 def test_the_perceptual_loss_lies_between_zero_and_two(seed, channels, mix):
     target = drawn(2, channels, 16, 16, seed=seed)

@@ -12,7 +12,7 @@ from ssdnet_core.medians import counted_pixels, median, row_medians, row_quantil
 seeds = st.integers(0, 2**32)
 sides = st.integers(3, 20)
 
-unhurried = settings(deadline=None, max_examples=30)
+few_examples = settings(max_examples=30)
 
 
 def drawn(*shape, seed=0):
@@ -25,7 +25,7 @@ def punched(height, width, *, seed):
     return weight
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 4), sides, sides, seeds, st.booleans())
 def test_the_median_is_numpys_over_the_pixels_that_count(channels, height, width, seed, everything):
     values = drawn(channels, height, width, seed=seed)
@@ -36,7 +36,7 @@ def test_the_median_is_numpys_over_the_pixels_that_count(channels, height, width
     np.testing.assert_array_equal(found[:, 0, 0].numpy(), expected)
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 4), st.integers(1, 50), seeds)
 def test_the_medians_of_rows_are_torchs_and_the_rows_stay_as_they_are(channels, count, seed):
     values = drawn(channels, count, seed=seed)
@@ -45,7 +45,7 @@ def test_the_medians_of_rows_are_torchs_and_the_rows_stay_as_they_are(channels, 
     assert torch.equal(values, before)
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 4), st.integers(1, 50), st.floats(0, 1), seeds)
 def test_the_quantiles_of_rows_are_numpys_lower_ones(channels, count, share, seed):
     values = drawn(channels, count, seed=seed)
@@ -53,7 +53,7 @@ def test_the_quantiles_of_rows_are_numpys_lower_ones(channels, count, share, see
     np.testing.assert_array_equal(row_quantiles(values, share).numpy(), expected)
 
 
-@unhurried
+@few_examples
 @given(st.sampled_from([(1,), (3,), (2, 2)]), st.integers(1, 3), sides, sides, seeds, st.booleans(), st.booleans())
 def test_the_medians_of_images_together_are_those_of_each_alone(group, channels, height, width, seed, everything, few):
     values = drawn(*group, channels, height, width, seed=seed)
@@ -64,7 +64,7 @@ def test_the_medians_of_images_together_are_those_of_each_alone(group, channels,
         assert torch.equal(median(values, valid), alone.unflatten(0, group))
 
 
-@unhurried
+@few_examples
 @given(sides, sides, seeds)
 def test_the_counted_pixels_are_those_above_zero(height, width, seed):
     values, valid = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
@@ -22,9 +22,6 @@ loose_scores = arrays(np.float64, SHAPE, elements=st.floats(-1, 1))
 score_maps = tied_scores | loose_scores
 masks = arrays(np.bool_, SHAPE)
 pairs = st.tuples(score_maps, masks)
-
-# The machines that run this are shared: how long one example takes says nothing.
-unhurried = settings(deadline=None)
 
 
 def same(a, b, tolerance=1e-12):
@@ -77,25 +74,21 @@ def aupro_by_thresholds(scores, truths, *, valids=None, fpr_limit=FPR_LIMIT):
     return area / fpr_limit
 
 
-@unhurried
 @given(pairs)
 def test_auroc_is_the_chance_that_a_defective_pixel_outscores_a_good_one(pair):
     assert same(evaluate_map(*pair).auroc, auroc_by_pairs(*pair))
 
 
-@unhurried
 @given(pairs.filter(lambda pair: pair[1].any() and not pair[1].all()))
 def test_average_precision_equals_the_sum_over_thresholds(pair):
     assert same(evaluate_map(*pair).average_precision, average_precision_by_thresholds(*pair))
 
 
-@unhurried
 @given(pairs.filter(lambda pair: pair[1].any() and not pair[1].all()))
 def test_no_threshold_has_a_better_f1(pair):
     assert same(evaluate_map(*pair).f1, f1_by_thresholds(*pair))
 
 
-@unhurried
 @given(
     st.lists(st.tuples(score_maps, masks, masks), min_size=1, max_size=3), st.sampled_from([0.05, 0.3, 1 / 3, 0.5, 1.0])
 )
@@ -108,7 +101,6 @@ def test_aupro_equals_the_loop_over_every_threshold_and_region_that_counts(image
     assert same(evaluate_map(scores[0], truths[0], valid=valids[0]).aupro, of_one)
 
 
-@unhurried
 @given(pairs, masks)
 def test_metrics_are_invariant_under_strictly_monotone_transforms(pair, valid):
     scores, truth = pair
@@ -121,7 +113,6 @@ def test_metrics_are_invariant_under_strictly_monotone_transforms(pair, valid):
     assert same(before.f1, after.f1)
 
 
-@unhurried
 @given(pairs, masks)
 def test_excluding_pixels_equals_removing_them(pair, valid):
     scores, truth = pair
@@ -131,7 +122,6 @@ def test_excluding_pixels_equals_removing_them(pair, valid):
         assert same(getattr(counted, name), getattr(removed, name))
 
 
-@unhurried
 @given(pairs)
 def test_excluding_a_border_equals_cropping_it(pair):
     scores, truth = pair
@@ -141,7 +131,6 @@ def test_excluding_a_border_equals_cropping_it(pair):
     assert same(evaluate_map(scores, truth, valid=inner).auroc, evaluate_map(*cropped).auroc)
 
 
-@unhurried
 @given(masks.filter(lambda truth: truth.any() and not truth.all()))
 def test_perfect_scores_give_one_and_inverted_ones_zero(truth):
     perfect = evaluate_map(truth.astype(np.float32), truth)
@@ -181,7 +170,6 @@ def test_diagonal_neighbours_are_one_region():
     assert aupro([scores], [truth], fpr_limit=1.0) == pytest.approx(0.875)
 
 
-@unhurried
 @given(score_maps, st.booleans())
 def test_one_class_only_gives_nan(scores, defective):
     truth = np.full(SHAPE, defective)
@@ -231,7 +219,6 @@ def test_masks_of_other_dtypes_are_refused():
         evaluate_map(np.zeros(SHAPE), np.full(SHAPE, 255, dtype=np.uint8))
 
 
-@unhurried
 @given(st.integers(1, 50), st.integers(1, 50), st.floats(0, 0.499))
 def test_the_border_is_symmetric_of_the_given_width_and_leaves_something(height, width, fraction):
     valid = without_border((height, width), fraction)
@@ -253,7 +240,6 @@ def test_borders_out_of_range_are_refused(fraction):
         without_border(SHAPE, fraction)
 
 
-@unhurried
 @given(masks, masks, masks)
 def test_iou_is_the_number_of_pixels_in_both_over_those_in_either(found, truth, valid):
     both = sum(bool(f and t) for f, t, v in zip(found.flat, truth.flat, valid.flat, strict=True) if v)
@@ -271,7 +257,6 @@ def test_iou_of_known_masks():
         intersection_over_union(found, truth[:2])
 
 
-@unhurried
 @given(st.lists(st.tuples(tied_scores, masks, masks), min_size=1, max_size=4))
 def test_pooled_metrics_are_those_of_the_concatenated_pixels(images):
     # Multiples of a quarter lose nothing when they are cut.
@@ -295,7 +280,6 @@ def test_pooling_knows_one_threshold_for_all_images():
     )
 
 
-@unhurried
 @given(arrays(np.float32, (40,), elements=st.floats(-1e6, 1e6, width=32)))
 def test_cutting_scores_keeps_their_order_and_a_relative_precision_of_a_thousandth(scores):
     scores = np.sort(scores)[None]

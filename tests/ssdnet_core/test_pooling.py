@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
@@ -13,7 +13,6 @@ from ssdnet_core.pooling import count_pixels, evaluate_map, merged_counts, metri
 from tests.ssdnet_core.exact_metrics import aupro
 
 SHAPE = (6, 7)
-unhurried = settings(deadline=None)
 masks = arrays(np.bool_, SHAPE)
 tied_scores = arrays(np.float32, SHAPE, elements=st.integers(-3, 4).map(lambda k: k / 4))
 # In five levels: nearly every one holds several of them.
@@ -38,7 +37,6 @@ def has_both_classes(truths):
     return any(t.any() for t in truths) and not all(t.all() for t in truths)
 
 
-@unhurried
 @given(tied_scores | crowded_scores, masks)
 def test_the_metrics_of_one_map_are_scikit_learns(scores, truth):
     metrics = evaluate_map(scores, truth)
@@ -49,7 +47,6 @@ def test_the_metrics_of_one_map_are_scikit_learns(scores, truth):
         assert getattr(metrics, name) == pytest.approx(value, abs=1e-12)
 
 
-@unhurried
 @given(images)
 def test_pooled_metrics_are_within_the_stated_error_of_scikit_learns(drawn):
     scores, truths = zip(*drawn, strict=True)
@@ -77,7 +74,6 @@ def test_the_stated_error_of_a_large_pool_is_small_and_holds(scale):
         assert getattr(error, name) < 2e-3
 
 
-@unhurried
 @given(st.lists(st.tuples(tied_scores, masks), min_size=1, max_size=6), st.integers(0, 6))
 def test_merging_in_groups_is_merging_at_once(drawn, cut):
     counts = [count_pixels(s, t) for s, t in drawn]
@@ -91,7 +87,6 @@ def test_merging_in_groups_is_merging_at_once(drawn, cut):
     assert metrics_of(in_groups).auroc == pytest.approx(metrics_of(merged_counts(counts)).auroc, abs=1e-12, nan_ok=True)
 
 
-@unhurried
 @given(st.integers(2, 40))
 def test_the_levels_of_a_pool_do_not_grow_with_its_images(count):
     rng = np.random.default_rng(0)

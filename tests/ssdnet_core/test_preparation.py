@@ -16,7 +16,7 @@ sides = st.integers(32, 70)
 channel_counts = st.sampled_from([None, 1, 3])
 dtypes = st.sampled_from([np.uint8, np.uint16, np.float32, np.float64])
 
-unhurried = settings(deadline=None, max_examples=30)
+few_examples = settings(max_examples=30)
 
 
 def texture(shape, dtype=np.uint8, seed=0):
@@ -50,7 +50,7 @@ def bicubic(plane, size):
     return np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
-@unhurried
+@few_examples
 @given(sides, sides, channel_counts, dtypes, seeds, st.booleans())
 def test_pixels_are_standardised_over_what_counts(height, width, channels, dtype, seed, masked):
     image = texture((height, width) if channels is None else (height, width, channels), dtype, seed)
@@ -74,7 +74,7 @@ def test_pixels_are_standardised_over_what_counts(height, width, channels, dtype
     assert not working.preparation.constant
 
 
-@unhurried
+@few_examples
 @given(sides, sides, channel_counts, dtypes, seeds)
 def test_mean_std_and_range_give_the_image_back(height, width, channels, dtype, seed):
     image = texture((height, width) if channels is None else (height, width, channels), dtype, seed)
@@ -122,7 +122,7 @@ def test_a_hole_does_not_darken_its_surroundings_when_the_image_is_shrunk():
     assert back.max() < 204
 
 
-@unhurried
+@few_examples
 @given(dtypes, seeds, st.sampled_from([BIG, 37, 48]), st.booleans())
 def test_what_lies_under_the_mask_has_no_influence_to_the_bit(dtype, seed, working_size, colour):
     shape = (50, 64)
@@ -152,7 +152,7 @@ def test_hidden_values_beyond_single_precision_are_not_even_warned_of(offset, wo
     )
 
 
-@unhurried
+@few_examples
 @given(seeds, st.sampled_from([BIG, 40]))
 def test_an_empty_mask_is_no_mask(seed, working_size):
     image = texture((50, 60, 3), seed=seed)
@@ -202,7 +202,7 @@ def test_mask_and_image_are_shrunk_in_register():
     np.testing.assert_array_equal(working.valid[0].numpy() > 0, expected)
 
 
-@unhurried
+@few_examples
 @given(seeds, st.floats(1e3, 1e8), st.sampled_from([-1, 1]), st.sampled_from([BIG, 40]))
 def test_an_offset_far_beyond_the_contrast_is_taken_off_in_double_precision(seed, offset, sign, working_size):
     image = texture((50, 64, 3), np.float64, seed)
@@ -212,7 +212,7 @@ def test_an_offset_far_beyond_the_contrast_is_taken_off_in_double_precision(seed
     assert float(other.mean.mean() * other.full_range) == pytest.approx(sign * offset, rel=1e-3)
 
 
-@unhurried
+@few_examples
 @given(seeds, st.floats(-50, 50), st.floats(0.01, 100), st.sampled_from([BIG, 40]))
 def test_a_floating_point_image_may_have_any_offset_and_contrast(seed, offset, contrast, working_size):
     image = texture((50, 64, 3), np.float64, seed)
@@ -222,7 +222,7 @@ def test_a_floating_point_image_may_have_any_offset_and_contrast(seed, offset, c
     np.testing.assert_allclose(plain.pixels.numpy(), other.pixels.numpy(), atol=2e-3)
 
 
-@unhurried
+@few_examples
 @given(seeds, st.integers(-40, 40))
 def test_a_brighter_integer_image_is_the_same_image(seed, brighter):
     image = texture((50, 64, 3), np.uint8, seed)

@@ -16,7 +16,7 @@ placements = st.sampled_from(PLACEMENTS)
 seeds = st.integers(0, 2**32 - 10)
 sides = st.integers(40, 70)
 
-unhurried = settings(deadline=None, max_examples=25)
+few_examples = settings(max_examples=25)
 
 
 def drawn(*shape, seed=0):
@@ -37,7 +37,7 @@ def reconstruct(network, image, valid=None, *, block=16, shifts=2, multiple=MULT
     (prediction,) = reconstruct_blind(
         network.to(dtype) if isinstance(network, torch.nn.Module) else network,
         image[None],
-        (everything(image) if valid is None else valid)[None],
+        valid=(everything(image) if valid is None else valid)[None],
         config=ReconstructionConfig(block=block, shifts=shifts),
         multiple=multiple,
         dtype=dtype,
@@ -76,7 +76,7 @@ def cell(row, column, *, block, shifts):
     return (..., slice(top, top + step), slice(left, left + step))
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20), st.integers(0, 20), st.integers(0, 20))
 def test_each_pixel_is_in_exactly_one_of_the_four_masks(height, width, block, down, right):
     masks = phase_masks((height, width), block=block, shift=(down, right))
@@ -85,7 +85,7 @@ def test_each_pixel_is_in_exactly_one_of_the_four_masks(height, width, block, do
     assert bool((masks.sum(0) == 1).all())
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20), st.integers(0, 20), st.integers(0, 20))
 def test_the_masks_are_every_other_block_of_the_shifted_grid(height, width, block, down, right):
     masks = phase_masks((height, width), block=block, shift=(down, right))
@@ -100,7 +100,7 @@ def test_a_network_that_repeats_what_it_sees_predicts_nothing(block, shifts):
     assert not reconstruct(copying, image, block=block, shifts=shifts).any()
 
 
-@unhurried
+@few_examples
 @given(placements, sides, sides, st.data())
 def test_the_prediction_of_a_pixel_does_not_see_the_pixel(placement, height, width, data):
     block, shifts = placement
@@ -113,7 +113,7 @@ def test_the_prediction_of_a_pixel_does_not_see_the_pixel(placement, height, wid
     assert not torch.equal(before, after)
 
 
-@unhurried
+@few_examples
 @given(placements, sides, sides, seeds, st.data())
 def test_the_prediction_of_a_block_does_not_see_what_is_hidden_with_it(placement, height, width, seed, data):
     block, shifts = placement
@@ -236,7 +236,7 @@ def test_the_prediction_is_the_mean_over_the_placements_each_hiding_its_block(bl
     np.testing.assert_allclose(found.numpy(), expected[:, :45, :53].numpy(), atol=1e-4)
 
 
-@unhurried
+@few_examples
 @given(placements, seeds, st.sampled_from([0.1, 0.5]), st.floats(-1e6, 1e6))
 def test_any_value_under_invalid_pixels_gives_the_same_bytes(placement, seed, share, value):
     block, shifts = placement

@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ssdnet_core.regions import find_regions, label_regions
-
-unhurried = settings(deadline=None)
 
 # Few distinct values, all exact: neighbours of equal height are the rule.
 maps = arrays(
@@ -63,7 +61,6 @@ def assert_same(rows, expected):
         np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-6)
 
 
-@unhurried
 @given(maps, thresholds)
 def test_the_regions_are_those_of_a_flood_fill(levels, threshold):
     found = find_regions(levels, threshold, original_shape=levels.shape)
@@ -71,7 +68,6 @@ def test_the_regions_are_those_of_a_flood_fill(levels, threshold):
     assert_same(map(numbers, found), expected)
 
 
-@unhurried
 @given(maps, thresholds)
 def test_the_highest_peak_comes_first(levels, threshold):
     peaks = [region.peak for region in find_regions(levels, threshold, original_shape=levels.shape)]
@@ -79,7 +75,6 @@ def test_the_highest_peak_comes_first(levels, threshold):
     assert all(peak >= threshold for peak in peaks)
 
 
-@unhurried
 @given(maps, thresholds, st.integers(1, 20))
 def test_regions_smaller_than_the_least_area_are_left_out_and_no_others(levels, threshold, min_area):
     every = find_regions(levels, threshold, original_shape=levels.shape)
@@ -87,7 +82,6 @@ def test_regions_smaller_than_the_least_area_are_left_out_and_no_others(levels, 
     assert large == tuple(region for region in every if region.area >= min_area)
 
 
-@unhurried
 @given(maps, thresholds, st.integers(1, 8), st.integers(1, 20))
 def test_small_regions_beside_the_highest_are_left_out_whatever_the_original_size(levels, threshold, min_area, further):
     shape = (2 * levels.shape[0], 2 * levels.shape[1])
@@ -96,7 +90,6 @@ def test_small_regions_beside_the_highest_are_left_out_whatever_the_original_siz
     assert kept == large[:1] + tuple(region for region in large[1:] if region.area >= 4 * further)
 
 
-@unhurried
 @given(maps, thresholds, st.integers(1, 8), st.integers(1, 8))
 def test_labels_number_the_pixels_of_the_regions(levels, threshold, min_area, further):
     smallest = {"min_area": min_area, "min_further_area": further}
@@ -110,7 +103,6 @@ def test_labels_number_the_pixels_of_the_regions(levels, threshold, min_area, fu
         assert (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1) == numbers(region)[:4]
 
 
-@unhurried
 @given(maps, thresholds, st.integers(1, 5), st.integers(1, 5))
 def test_at_a_larger_original_size_the_regions_are_those_of_the_enlarged_map(levels, threshold, down, right):
     enlarged = levels.repeat(down, axis=0).repeat(right, axis=1)
@@ -119,7 +111,6 @@ def test_at_a_larger_original_size_the_regions_are_those_of_the_enlarged_map(lev
     assert_same(map(numbers, from_small), map(numbers, from_large))
 
 
-@unhurried
 @given(maps, thresholds, st.integers(1, 4))
 def test_the_least_area_is_in_pixels_of_the_original(levels, threshold, factor):
     shape = (factor * levels.shape[0], factor * levels.shape[1])
@@ -129,7 +120,6 @@ def test_the_least_area_is_in_pixels_of_the_original(levels, threshold, factor):
         assert kept == tuple(region for region in every if region.area >= area)
 
 
-@unhurried
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 1500), st.integers(0, 1500), st.data())
 def test_boxes_cover_their_pixels_and_the_centroid_lies_inside(height, width, more_rows, more_columns, data):
     # Working pixel i covers the original pixels from i * scale to (i + 1) * scale.
@@ -149,7 +139,6 @@ def test_boxes_cover_their_pixels_and_the_centroid_lies_inside(height, width, mo
     assert region.area == round(scales[0] * scales[1])
 
 
-@unhurried
 @given(st.integers(32, 400), st.integers(32, 400), st.integers(0, 1500), st.integers(0, 1500))
 @example(35, 35, 23, 23)
 def test_the_box_of_a_region_at_the_border_ends_with_the_image(height, width, more_rows, more_columns):

@@ -3,14 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssdnet_core.restlessness import CALM_SPREAD, MOST_RESTLESS, restlessness
 
 seeds = st.integers(0, 2**32 - 1)
-
-unhurried = settings(deadline=None)
 
 
 def surface(spread, *, seed=0, side=64):
@@ -23,20 +21,17 @@ def test_a_calm_surface_has_restlessness_one():
     assert float(restlessness(*surface(CALM_SPREAD))) == pytest.approx(1, abs=1e-3)
 
 
-@unhurried
 @given(st.floats(0, CALM_SPREAD), seeds)
 def test_a_calmer_surface_is_given_no_lower_level(spread, seed):
     assert float(restlessness(*surface(spread, seed=seed))) == pytest.approx(1, abs=1e-3)
 
 
-@unhurried
 @given(st.floats(0, 5), seeds)
 def test_restlessness_is_the_root_of_the_lower_halfs_spread_within_its_bounds(spread, seed):
     expected = np.clip(math.sqrt(spread / CALM_SPREAD), 1, MOST_RESTLESS)
     assert float(restlessness(*surface(spread, seed=seed))) == pytest.approx(float(expected), abs=1e-2)
 
 
-@unhurried
 @given(st.floats(0.3, 1.5), st.floats(0, 0.4), seeds)
 def test_a_defect_on_less_than_half_of_the_surface_hardly_moves_its_restlessness(spread, share, seed):
     judged, counted = surface(spread, seed=seed)

@@ -18,7 +18,7 @@ from ssdnet_core.robust import (
 seeds = st.integers(0, 2**32)
 sides = st.integers(3, 20)
 
-unhurried = settings(deadline=None, max_examples=30)
+few_examples = settings(max_examples=30)
 
 
 def drawn(*shape, seed=0):
@@ -38,7 +38,7 @@ def counted(values, valid):
     return values.numpy()[:, valid[0].numpy() > 0]
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 4), sides, sides, seeds)
 def test_robust_z_is_scipys_median_and_median_absolute_deviation(channels, height, width, seed):
     values, valid = 5 * drawn(channels, height, width, seed=seed) + 3, punched(height, width, seed=seed)
@@ -58,7 +58,7 @@ def test_robust_z_of_normal_noise_is_standard_normal():
     )
 
 
-@unhurried
+@few_examples
 @given(sides, sides, seeds, st.floats(0.01, 100), st.floats(-100, 100))
 def test_robust_z_does_not_depend_on_units(height, width, seed, factor, offset):
     values, valid = drawn(2, height + 5, width + 5, seed=seed), torch.ones(1, height + 5, width + 5)
@@ -75,7 +75,7 @@ def test_a_minority_of_wild_pixels_does_not_move_the_others():
     assert float(disturbed[:, :10, :20].min()) > 1e4
 
 
-@unhurried
+@few_examples
 @given(sides, sides, seeds)
 def test_pixels_that_do_not_count_have_no_influence_on_those_that_do(height, width, seed):
     valid = punched(height, width, seed=seed)
@@ -87,7 +87,7 @@ def test_pixels_that_do_not_count_have_no_influence_on_those_that_do(height, wid
         assert torch.equal(one[:, kept], other[:, kept]), statistic.__name__
 
 
-@unhurried
+@few_examples
 @given(st.integers(1, 3), sides, sides, seeds, st.floats(1e-3, 1e3))
 def test_over_median_has_median_one_in_any_units(channels, height, width, seed, factor):
     values, valid = drawn(channels, height, width, seed=seed).exp(), punched(height, width, seed=seed)
@@ -109,7 +109,7 @@ def border_depth(height, width):
     return np.minimum(np.minimum(rows, height - 1 - rows), np.minimum(columns, width - 1 - columns))
 
 
-@unhurried
+@few_examples
 @given(st.integers(26, 45), st.integers(26, 45), seeds)
 def test_rings_are_lowered_by_what_their_median_exceeds_the_images(height, width, seed):
     depth = border_depth(height, width)
@@ -154,7 +154,7 @@ def plane(height, width, down, right, level=0.0):
     return (level + down * rows + right * columns)[None]
 
 
-@unhurried
+@few_examples
 @given(st.integers(20, 150), st.integers(20, 150), st.floats(-50, 50), st.floats(-50, 50), st.floats(-50, 50), seeds)
 def test_a_plane_is_subtracted_and_what_lies_on_it_stays(height, width, down, right, level, seed):
     detail, slope = drawn(1, height, width, seed=seed), plane(height, width, down, right, level)
@@ -201,7 +201,7 @@ def paraboloid(height, width, *coefficients):
     return (down * rows**2 + across * columns**2 + twist * rows * columns)[None]
 
 
-@unhurried
+@few_examples
 @given(st.integers(40, 150), st.integers(40, 150), st.tuples(*[st.floats(-50, 50)] * 3), st.floats(-50, 50), seeds)
 def test_a_trend_of_second_degree_is_subtracted_and_what_lies_on_it_stays(height, width, curves, slope, seed):
     detail, valid = drawn(1, height, width, seed=seed), punched(height, width, seed=seed)
@@ -245,7 +245,7 @@ STATISTICS = {
 
 
 @pytest.mark.parametrize("name", STATISTICS)
-@unhurried
+@few_examples
 @given(
     st.sampled_from([(1,), (3,), (2, 2)]),
     st.integers(1, 3),

@@ -28,7 +28,7 @@ COMPONENTS = ("local_energy", "local_colour", "residual_pattern", "inner_product
 
 seeds = st.integers(0, 2**32 - 10)
 
-unhurried = settings(deadline=None, max_examples=10)
+few_examples = settings(max_examples=10)
 
 
 def alone(component, weight=1.0):
@@ -61,7 +61,7 @@ def all_but_holes(image, *, seed, share=0.2):
 
 
 def scored(image, prediction, valid=None, config=ALL):
-    return anomaly_map(image, prediction, everything(image) if valid is None else valid, config=config)
+    return anomaly_map(image, prediction, valid=everything(image) if valid is None else valid, config=config)
 
 
 def highest(scores):
@@ -70,7 +70,7 @@ def highest(scores):
 
 def at_full_size(score, size=(128, 128)):
     """Return a score (1, h, w) of wide windows, which is on a coarser grid: (H, W)."""
-    return enlarge_squares(score, GRID, size)[0]
+    return enlarge_squares(score, GRID, size=size)[0]
 
 
 def with_defect(image, defect, top, left, size):
@@ -219,7 +219,7 @@ def predictions(name, image, seed):
     }[name]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.sampled_from(NAMES),
     st.sampled_from([(32, 32), (32, 200), (200, 32), (33, 47), (64, 64)]),
@@ -261,7 +261,7 @@ def test_pixels_that_count_may_lie_thinly_scattered(name):
     assert float(scores.min()) >= 0
 
 
-@unhurried
+@few_examples
 @given(seeds, st.sampled_from([1, 3]), st.floats(-1e3, 1e3))
 def test_what_lies_under_invalid_pixels_has_no_influence(seed, channels, value):
     image = texture(48, 56, channels=channels, seed=seed)
@@ -294,7 +294,7 @@ def test_a_defect_at_the_rim_of_a_hole_is_still_found():
     assert 56 <= column < 82
 
 
-@unhurried
+@few_examples
 @given(seeds, st.floats(-100, 100), st.floats(0.05, 20))
 def test_offset_and_contrast_of_the_image_do_not_matter(seed, offset, contrast):
     pixels = texture(48, 56, seed=seed)[0].double().numpy()
@@ -344,22 +344,22 @@ def test_the_border_of_a_good_image_scores_like_its_middle(component):
 
 def test_a_complete_image_is_not_filled():
     image = texture()
-    assert fill_missing(image, blind(image), everything(image)) is image
+    assert fill_missing(image, blind(image), valid=everything(image)) is image
 
 
-@unhurried
+@few_examples
 @given(seeds, st.floats(-5, 5))
 def test_what_is_missing_is_filled_by_the_prediction_less_its_local_offset(seed, offset):
     image = texture(48, 56, seed=seed)
     valid = all_but_holes(image, seed=seed)
-    filled = fill_missing(image * valid, image + offset, valid)
+    filled = fill_missing(image * valid, image + offset, valid=valid)
     assert torch.equal(filled[valid > 0], image[valid > 0])
     # Within reach of what counts; deep inside there is nothing to compare the prediction with.
     near = torch.from_numpy(ndimage.binary_dilation(valid[0].numpy() > 0, iterations=3))
     np.testing.assert_allclose(filled[0][near].numpy(), image[0][near].numpy(), atol=1e-3)
 
 
-@unhurried
+@few_examples
 @given(st.integers(5, 40), st.integers(5, 40), seeds)
 def test_the_verdict_reads_the_smoothed_square_where_pixels_count(height, width, seed):
     scores = texture(height, width, seed=seed)[0].abs()
@@ -387,7 +387,7 @@ def test_the_inner_product_score_needs_the_prediction():
     prediction = blind(image)
     turned = prediction.clone()
     turned[:, 50:74, 60:84] = prediction.flip(1)[:, 50:74, 60:84]
-    row, column = highest(at_full_size(inner_product(image, turned, everything(image))))
+    row, column = highest(at_full_size(inner_product(image, turned, valid=everything(image))))
     assert 47 <= row < 77
     assert 57 <= column < 87
 
@@ -438,7 +438,7 @@ def test_a_hue_stands_out_that_no_channel_shows_by_itself():
     assert not any(47 <= row < 77 and 57 <= column < 87 for row, column in by_channel)
 
 
-@unhurried
+@few_examples
 @given(seeds, st.booleans())
 def test_grey_in_three_channels_is_coloured_like_grey_in_one(seed, masked):
     grey = texture(56, 67, seed=seed)
@@ -496,7 +496,7 @@ def test_the_settled_map_keeps_what_stands_out_and_calms_the_rest():
     assert float(edge[5] - edge[4]) > 8
 
 
-@unhurried
+@few_examples
 @given(seeds, st.floats(0, 1e6))
 def test_the_settled_map_is_finite_and_does_not_see_invalid_pixels(seed, value):
     scores = 3 * texture(48, 56, seed=seed)[0].abs()
@@ -521,21 +521,21 @@ def test_a_large_image_is_scored_in_bands_and_a_few_channels_at_a_time_as_in_one
 
 def test_an_images_own_scores_are_what_is_computed_without_them():
     image = texture(96, 96, channels=3)
-    own = own_scores(image, everything(image), ALL)
-    given_it = anomaly_map(image, blind(image), everything(image), config=ALL, own=own)
+    own = own_scores(image, everything(image), config=ALL)
+    given_it = anomaly_map(image, blind(image), valid=everything(image), config=ALL, own=own)
     assert torch.equal(given_it, scored(image, blind(image)))
 
 
 SCORES = {
-    "anomaly_map": lambda image, prediction, valid: anomaly_map(image, prediction, valid, config=ALL),
+    "anomaly_map": lambda image, prediction, valid: anomaly_map(image, prediction, valid=valid, config=ALL),
     "anomaly_map of known own scores": lambda image, prediction, valid: anomaly_map(
-        image, prediction, valid, config=ALL, own=own_scores(image, valid, ALL)
+        image, prediction, valid=valid, config=ALL, own=own_scores(image, valid, config=ALL)
     ),
-    "fill_missing": fill_missing,
+    "fill_missing": lambda image, prediction, valid: fill_missing(image, prediction, valid=valid),
     "local_energy": lambda image, prediction, valid: local_energy(prediction - image, valid),
     "local_colour": lambda image, prediction, valid: local_colour(image, valid),
     "residual_pattern": lambda image, prediction, valid: residual_pattern(prediction - image, valid),
-    "inner_product": inner_product,
+    "inner_product": lambda image, prediction, valid: inner_product(image, prediction, valid=valid),
     "settled_map": lambda image, prediction, valid: settled_map((prediction - image).abs().sum(-3), valid),
     "verdict_map": lambda image, prediction, valid: verdict_map((prediction - image).abs().sum(-3), valid),
 }

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssdnet_core import Config, InvalidConfigError
@@ -21,17 +21,13 @@ false_alarms = st.floats(1e-30, 10)
 restless = st.floats(1, MOST_RESTLESS)
 MOST_FALSE_ALARMS = 100.0
 
-unhurried = settings(deadline=None)
 
-
-@unhurried
 @given(false_alarms, areas, restless)
 def test_the_alarm_level_is_the_inverse_of_the_significance(expected, area, restless):
     level = alarm_level(expected, area=area, restless=restless)
     assert significance(level, area=area, restless=restless) == pytest.approx(-math.log10(expected), abs=1e-9)
 
 
-@unhurried
 @given(levels, areas, restless)
 def test_the_significance_is_the_inverse_of_the_alarm_level(level, area, restless):
     score = significance(level, area=area, restless=restless)
@@ -40,14 +36,12 @@ def test_the_significance_is_the_inverse_of_the_alarm_level(level, area, restles
         assert asked == pytest.approx(level, abs=1e-9)
 
 
-@unhurried
 @given(levels, areas, restless, restless)
 def test_the_same_level_means_less_on_a_more_restless_surface(level, area, one, other):
     calm, wild = sorted((one, other))
     assert significance(level, area=area, restless=calm) >= significance(level, area=area, restless=wild)
 
 
-@unhurried
 @given(levels, st.floats(1e-3, 10), areas)
 def test_a_higher_level_is_more_significant_up_to_the_limit(level, more, area):
     lower, higher = significance(level, area=area), significance(level + more, area=area)
@@ -55,7 +49,6 @@ def test_a_higher_level_is_more_significant_up_to_the_limit(level, more, area):
     assert higher <= MOST_SIGNIFICANT
 
 
-@unhurried
 @given(levels, areas, areas)
 def test_the_same_level_among_more_pixels_means_less(level, area, other):
     smaller, larger = sorted((area, other))
@@ -63,27 +56,23 @@ def test_the_same_level_among_more_pixels_means_less(level, area, other):
     assert alarm_level(0.1, area=smaller) <= alarm_level(0.1, area=larger)
 
 
-@unhurried
 @given(st.floats(5, 20), st.integers(REFERENCE_AREA, 8192 * 8192))
 def test_twice_the_pixels_raise_twice_the_false_alarms(level, area):
     once, twice = (10 ** -significance(level, area=n) for n in (area, 2 * area))
     assert twice == pytest.approx(2 * once)
 
 
-@unhurried
 @given(false_alarms, st.integers(1, REFERENCE_AREA))
 def test_a_small_image_is_not_given_a_lower_level(expected, area):
     assert alarm_level(expected, area=area) == alarm_level(expected, area=REFERENCE_AREA)
 
 
-@unhurried
 @given(false_alarms, false_alarms, areas)
 def test_fewer_false_alarms_ask_for_a_higher_level(expected, other, area):
     fewer, more = sorted((expected, other))
     assert alarm_level(fewer, area=area) >= alarm_level(more, area=area)
 
 
-@unhurried
 @given(st.floats(1e-30, MOST_FALSE_ALARMS), st.integers(1, 8192 * 8192))
 def test_a_map_of_zeros_never_raises_an_alarm_however_many_may_be_asked_for(expected, area):
     assert alarm_level(expected, area=area) > 1.9
@@ -103,7 +92,6 @@ def test_the_law_is_the_one_that_was_calibrated():
     assert alarm_level(0.1, area=512 * 512, restless=1.5) == pytest.approx(13.323, abs=1e-3)
 
 
-@unhurried
 @given(st.floats(0, 3e38), areas)
 def test_any_level_has_a_finite_significance(level, area):
     assert math.isfinite(significance(level, area=area))

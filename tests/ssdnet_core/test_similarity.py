@@ -14,7 +14,7 @@ from ssdnet_core.similarity import STABILISER, dissimilarity, inner_products
 seeds = st.integers(0, 2**32 - 10)
 scales = st.sampled_from([1, 2, 4])
 
-unhurried = settings(deadline=None, max_examples=30)
+few_examples = settings(max_examples=30)
 
 
 def drawn(*shape, seed=0):
@@ -55,7 +55,7 @@ def test_averages_before_the_window_change_the_map_little(grid):
     image = torch.from_numpy(ndimage.gaussian_filter(drawn(1, 96, 80).numpy(), (0, 1, 1)))
     prediction = image + 0.1 * drawn(1, 96, 80, seed=1)
     fine, coarse = (
-        dissimilarity(image, prediction, everything(image), scale=1, sigma=6.0, grid=each) for each in (1, grid)
+        dissimilarity(image, prediction, valid=everything(image), scale=1, sigma=6.0, grid=each) for each in (1, grid)
     )
     assert coarse.shape == (1, 96 // grid, 80 // grid)
     error = (enlarge(coarse, (96, 80)) - fine).abs()
@@ -68,10 +68,10 @@ def test_an_image_in_several_bands_is_as_unlike_as_in_one(monkeypatch):
     image, prediction = drawn(2, 61, 40), drawn(2, 61, 40, seed=1)
     valid = (drawn(1, 61, 40, seed=2) > -1).float()
     for scale in (1, 2):
-        whole = dissimilarity(image, prediction, valid, scale=scale, sigma=3.0, grid=2)
+        whole = dissimilarity(image, prediction, valid=valid, scale=scale, sigma=3.0, grid=2)
         with monkeypatch.context() as patch:
             patch.setattr(bands, "BAND_PIXELS", 300)
-            cut = dissimilarity(image, prediction, valid, scale=scale, sigma=3.0, grid=2)
+            cut = dissimilarity(image, prediction, valid=valid, scale=scale, sigma=3.0, grid=2)
         np.testing.assert_allclose(cut.numpy(), whole.numpy(), atol=1e-5)
 
 
@@ -91,28 +91,28 @@ def test_the_dissimilarity_is_one_minus_the_cosine_of_windowed_inner_products(ch
     )
     floor = STABILISER * np.median(energy[weight[0].numpy() > 0])
     expected = 1 - (inner + floor) / np.sqrt((energy + floor) * (predicted + floor))
-    found = dissimilarity(image, prediction, weight, scale=1, sigma=sigma)[0].numpy()
+    found = dissimilarity(image, prediction, valid=weight, scale=1, sigma=sigma)[0].numpy()
     near = ndimage.binary_dilation(weight[0].numpy() > 0, iterations=1)
     np.testing.assert_allclose(found[near], expected[near], atol=2e-3)
 
 
-@unhurried
+@few_examples
 @given(seeds, scales, st.sampled_from([1, 3]), st.integers(32, 50), st.integers(32, 50))
 def test_an_image_is_not_unlike_itself_and_the_map_is_shrunk_rounding_up(seed, scale, channels, height, width):
     image = drawn(channels, height, width, seed=seed)
-    unlike = dissimilarity(image, image.clone(), everything(image), scale=scale, sigma=2.0)
+    unlike = dissimilarity(image, image.clone(), valid=everything(image), scale=scale, sigma=2.0)
     assert unlike.shape == (1, math.ceil(height / scale), math.ceil(width / scale))
     assert float(unlike.abs().max()) < 1e-5
 
 
-@unhurried
+@few_examples
 @given(seeds, scales, st.floats(-20, 20), st.booleans())
 def test_the_dissimilarity_lies_between_zero_and_two(seed, scale, mix, masked):
     image = drawn(1, 40, 44, seed=seed)
     valid = everything(image)
     if masked:
         valid[:, 5:30, 8:40] = 0
-    unlike = dissimilarity(image, mix * image + drawn(1, 40, 44, seed=seed + 1), valid, scale=scale, sigma=1.5)
+    unlike = dissimilarity(image, mix * image + drawn(1, 40, 44, seed=seed + 1), valid=valid, scale=scale, sigma=1.5)
     assert float(unlike.min()) > -1e-4
     assert float(unlike.max()) < 2 + 1e-4
 
@@ -123,7 +123,7 @@ def test_a_wrong_prediction_is_unlike_where_it_is_wrong(scale):
     image = torch.from_numpy(smoothed / smoothed.std())
     prediction = image + 0.05 * drawn(1, 96, 96, seed=1)
     prediction[:, 40:64, 56:80] = image.flip(2)[:, 40:64, 56:80]
-    unlike = dissimilarity(image, prediction, everything(image), scale=scale, sigma=6 / scale)[0]
+    unlike = dissimilarity(image, prediction, valid=everything(image), scale=scale, sigma=6 / scale)[0]
     row, column = divmod(int(unlike.argmax()), unlike.shape[1])
     assert 40 <= (row + 0.5) * scale < 64
     assert 56 <= (column + 0.5) * scale < 80
@@ -132,7 +132,7 @@ def test_a_wrong_prediction_is_unlike_where_it_is_wrong(scale):
 
 def test_brightness_alone_is_no_dissimilarity():
     image = drawn(3, 48, 48)
-    assert float(dissimilarity(image, image + 3.0, everything(image), scale=1, sigma=2.0).max()) < 1e-3
+    assert float(dissimilarity(image, image + 3.0, valid=everything(image), scale=1, sigma=2.0).max()) < 1e-3
 
 
 def test_flat_places_have_no_random_directions():
@@ -140,7 +140,7 @@ def test_flat_places_have_no_random_directions():
     strength = torch.ones(1, 64, 128)
     strength[:, :, :48] = 0.02
     image, prediction = strength * drawn(1, 64, 128, seed=1), strength * drawn(1, 64, 128, seed=2)
-    unlike = dissimilarity(image, prediction, everything(image), scale=1, sigma=2.0)[0]
+    unlike = dissimilarity(image, prediction, valid=everything(image), scale=1, sigma=2.0)[0]
     assert float(unlike[:, :36].max()) < 0.05
     assert float(unlike[:, 60:].mean()) > 0.5
 
@@ -148,13 +148,13 @@ def test_flat_places_have_no_random_directions():
 def test_the_opposite_is_more_unlike_than_something_unrelated():
     image = drawn(1, 64, 64)
     opposite, unrelated = (
-        float(dissimilarity(image, each, everything(image), scale=1, sigma=2.0).mean())
+        float(dissimilarity(image, each, valid=everything(image), scale=1, sigma=2.0).mean())
         for each in (-image, drawn(1, 64, 64, seed=1))
     )
     assert opposite > 1.3 > 1.0 > unrelated > 0.5
 
 
-@unhurried
+@few_examples
 @given(
     st.sampled_from([(1,), (3,), (2, 2)]),
     st.sampled_from([1, 3]),
@@ -179,6 +179,6 @@ def test_images_together_are_as_unlike_their_predictions_as_each_alone(group, ch
     options = {"scale": scale, "sigma": 2.0, "grid": grid}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "BAND_PIXELS", 300)
-        together = dissimilarity(image, prediction, valid, **options)
-        alone = torch.stack([dissimilarity(*pair, valid, **options) for pair in pairs])
+        together = dissimilarity(image, prediction, valid=valid, **options)
+        alone = torch.stack([dissimilarity(*pair, valid=valid, **options) for pair in pairs])
     torch.testing.assert_close(together, alone.unflatten(0, group), rtol=1e-4, atol=1e-4)

@@ -13,7 +13,7 @@ def drawn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(1, 3),
     st.integers(1, 4),
@@ -28,7 +28,7 @@ def test_a_stacked_convolution_is_a_grouped_one_and_so_are_its_gradients(count, 
     kernels = drawn(images * outputs, inputs, side, side, seed=seed + 1).double().requires_grad_()
     bias = drawn(images * outputs, seed=seed + 2).double().requires_grad_()
     grouped = nn.functional.conv2d(features, kernels, bias, stride=step, padding=padding, groups=images)
-    stacked = stacked_convolution(features, kernels, bias, stride=step)
+    stacked = stacked_convolution(features, kernels, bias=bias, stride=step)
     torch.testing.assert_close(stacked, grouped)
     weight = drawn(*grouped.shape, seed=seed + 3).double()
     gradients = [
@@ -45,5 +45,5 @@ def test_each_convolution_of_the_network_can_be_stacked(unshuffle):
     assert layers
     for seed, layer in enumerate(layers):
         features = drawn(2, layer.in_channels, 6, 8, seed=seed)
-        stacked = stacked_convolution(features, layer.weight, layer.bias, stride=layer.stride[0])
+        stacked = stacked_convolution(features, layer.weight, bias=layer.bias, stride=layer.stride[0])
         torch.testing.assert_close(stacked, layer(features), rtol=1e-4, atol=1e-5)

@@ -29,7 +29,7 @@ def differences(kind, defect, seed):
     return np.abs(bad - good).max(axis=2)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(kinds, defects, sizes, seeds)
 def test_any_size_and_seed_gives_one_visible_defect_of_moderate_extent(kind, defect, size, seed):
     image = sample(kind, defect, size=size, seed=seed)
@@ -41,13 +41,13 @@ def test_any_size_and_seed_gives_one_visible_defect_of_moderate_extent(kind, def
     assert 10 <= image.truth.sum() < 0.5 * image.truth.size
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(kinds, sizes, seeds)
 def test_good_images_have_an_empty_truth(kind, size, seed):
     assert not sample(kind, "none", size=size, seed=seed).truth.any()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(kinds, st.sampled_from(DEFECT_KINDS), sizes, seeds)
 def test_same_arguments_give_the_same_bytes(kind, defect, size, seed):
     first, second = (sample(kind, defect, size=size, seed=seed) for _ in range(2))

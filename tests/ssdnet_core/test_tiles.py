@@ -21,7 +21,7 @@ from tests.ssdnet_core.prepared_with import prepared_with
 TILE = 384
 steps = st.sampled_from([16, 32, 48, 96, 264, 512])
 
-unhurried = settings(deadline=None, max_examples=5)
+few_examples = settings(max_examples=5)
 
 
 def drawn(*shape, seed=0):
@@ -54,7 +54,7 @@ def everywhere(seen):
     return seen[:, :-1].sum((-2, -1), keepdim=True).expand_as(seen[:, :-1])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(1, 5000), st.integers(1, 100), steps)
 def test_the_weights_of_the_tiles_sum_to_one_and_leave_their_margins_out(side, blocks, step):
     tile = max(2 * OVERLAP + LEAST_STEPS * step, blocks * 16)
@@ -104,7 +104,7 @@ def test_the_weights_are_the_same_whatever_the_callers_default_dtype(dtype):
     assert all(torch.equal(one.weight, other.weight) for one, other in zip(plain, changed, strict=True))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 5000), st.integers(24, 100))
 def test_there_are_no_more_tiles_than_needed(side, blocks):
     tile = 16 * blocks
@@ -112,15 +112,15 @@ def test_there_are_no_more_tiles_than_needed(side, blocks):
     assert len(spans(side, tile=tile, step=32)) <= max(1, 1 + -((tile - side) // own))
 
 
-@unhurried
+@few_examples
 @given(st.integers(40, 700), st.integers(40, 700), st.sampled_from([TILE, 416, 512]), st.booleans())
 def test_in_tiles_is_in_one_piece_for_a_network_that_sees_no_farther_than_the_margin(height, width, tile, masked):
     image = drawn(1, 2, height, width)
     valid = torch.ones(1, 1, height, width)
     if masked:
         valid[..., 10:30, 20:35] = 0
-    whole = reconstruct_blind(local_mean, image, valid, **options())
-    tiled = reconstruct_in_tiles(local_mean, image, valid, **options(tile=tile))
+    whole = reconstruct_blind(local_mean, image, valid=valid, **options())
+    tiled = reconstruct_in_tiles(local_mean, image, valid=valid, **options(tile=tile))
     np.testing.assert_allclose(tiled.numpy(), whole.numpy(), atol=1e-5)
 
 
@@ -128,11 +128,11 @@ def test_in_tiles_is_in_one_piece_for_a_network_that_sees_no_farther_than_the_ma
 def test_an_image_no_larger_than_a_tile_is_one_piece_to_the_bit(shape):
     image = drawn(1, 1, *shape)
     valid = torch.ones(1, 1, *shape)
-    whole = reconstruct_blind(everywhere, image, valid, **options())
-    assert torch.equal(reconstruct_in_tiles(everywhere, image, valid, **options()), whole)
+    whole = reconstruct_blind(everywhere, image, valid=valid, **options())
+    assert torch.equal(reconstruct_in_tiles(everywhere, image, valid=valid, **options()), whole)
 
 
-@unhurried
+@few_examples
 @given(st.integers(0, 499), st.integers(0, 539), st.sampled_from([(16, 1), (16, 2), (24, 1)]))
 def test_where_tiles_meet_a_pixel_does_not_see_its_own_block_either(row, column, placement):
     block, shifts = placement
@@ -143,7 +143,7 @@ def test_where_tiles_meet_a_pixel_does_not_see_its_own_block_either(row, column,
     changed = image.clone()
     changed[..., top : top + cell, left : left + cell] += 100.0
     before, after = (
-        reconstruct_in_tiles(everywhere, each, valid, **options(block=block, shifts=shifts))
+        reconstruct_in_tiles(everywhere, each, valid=valid, **options(block=block, shifts=shifts))
         for each in (image, changed)
     )
     here = (..., slice(top, top + cell), slice(left, left + cell))
@@ -160,7 +160,7 @@ def test_tiles_are_large_enough_for_any_block(block):
         changed = image.clone()
         changed[here] += 100.0
         before, after = (
-            reconstruct_in_tiles(everywhere, each, valid, **options(block=block)) for each in (image, changed)
+            reconstruct_in_tiles(everywhere, each, valid=valid, **options(block=block)) for each in (image, changed)
         )
         assert torch.equal(before[here], after[here])
 
@@ -171,12 +171,12 @@ def fitted():
     config = Config().updated({"network.width": 24, "fit.steps": 60, "working_size": 704, "precision": "float32"})
     image = prepared_with(sample("weave", "none", size=(704, 704)).pixels, None, working_size=704)
     pixels, valid = image.pixels[None], image.valid[None]
-    *_, (_, network) = fit(pixels, valid, config, dtype=torch.float32)
+    *_, (_, network) = fit(pixels, valid, config=config, dtype=torch.float32)
     each = {**options(), "multiple": stride(config.network)}
     return (
         image.pixels,
-        reconstruct_blind(network, pixels, valid, **each)[0],
-        reconstruct_in_tiles(network, pixels, valid, **each)[0],
+        reconstruct_blind(network, pixels, valid=valid, **each)[0],
+        reconstruct_in_tiles(network, pixels, valid=valid, **each)[0],
     )
 
 

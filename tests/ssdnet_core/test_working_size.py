@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssdnet_core.working_size import MIN_SIDE, working_shape
@@ -7,10 +7,7 @@ sides = st.integers(MIN_SIDE, 5000)
 shapes = st.tuples(sides, sides)
 working_sizes = st.integers(32, 2048)
 
-unhurried = settings(deadline=None)
 
-
-@unhurried
 @given(shapes, working_sizes)
 def test_the_short_side_comes_down_to_the_working_size_and_nothing_is_enlarged(shape, size):
     worked = working_shape(shape, working_size=size)
@@ -18,7 +15,6 @@ def test_the_short_side_comes_down_to_the_working_size_and_nothing_is_enlarged(s
     assert all(after <= before for after, before in zip(worked, shape, strict=True))
 
 
-@unhurried
 @given(shapes, working_sizes)
 def test_the_proportions_are_kept_to_half_a_pixel(shape, size):
     worked = working_shape(shape, working_size=size)
@@ -26,13 +22,11 @@ def test_the_proportions_are_kept_to_half_a_pixel(shape, size):
     assert all(abs(after - before * scale) <= 0.5 for after, before in zip(worked, shape, strict=True))
 
 
-@unhurried
 @given(shapes, working_sizes)
 def test_no_side_falls_below_the_shortest_that_can_be_worked_on(shape, size):
     assert min(working_shape(shape, working_size=size)) >= MIN_SIDE
 
 
-@unhurried
 @given(shapes, working_sizes)
 def test_height_and_width_are_treated_alike(shape, size):
     assert working_shape(shape[::-1], working_size=size) == working_shape(shape, working_size=size)[::-1]

@@ -477,7 +477,7 @@ def jpegs(draw):
     return pillow(image, "JPEG", **options)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(jpegs(), st.binary(max_size=20))
 def test_every_jpeg_that_pillow_writes_is_decoded_as_pillow_does(data, trailing):
     expected = np.asarray(Image.open(io.BytesIO(data)))
@@ -688,7 +688,7 @@ def decode_or_refuse(data):
             read(data)
 
 
-quick = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 starts = st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0+", b"BM", b"RIFF0000WEBPVP8X"])
 
 

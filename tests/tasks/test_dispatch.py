@@ -55,10 +55,10 @@ def test_a_future_takes_a_few_groups_and_no_worker_more_than_its_share(count, gr
 class DeadlyStorage(Storage):
     """A source one of whose images ends the process that reads it: what running out of memory looks like."""
 
-    def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+    def read(self, key: str) -> bytes:
         if key == "deadly.png":
             os._exit(1)
-        return super().read(key, start=start, end=end)
+        return super().read(key)
 
 
 @pytest.mark.slow
@@ -67,7 +67,9 @@ def test_an_image_that_kills_its_worker_is_set_aside_and_its_neighbours_are_insp
     deadly = replace(inspection, source=DeadlyStorage(inspection.source.url))
     announced = []
     with dask_client(workers=2) as client:
-        records = collect_chunk(client, submit_chunk(client, entries, deadly), deadly, announce=announced.append)
+        records = collect_chunk(
+            client, submit_chunk(client, entries, inspection=deadly), inspection=deadly, announce=announced.append
+        )
     outcome = {record.key: record.status for record in records}
     assert outcome == dict.fromkeys(("a.png", "b.png", "c.png", "e.png"), "inspected") | {"deadly.png": "failed"}
     [failed] = [record for record in records if record.status == "failed"]
@@ -83,12 +85,12 @@ def test_an_image_that_kills_its_worker_is_set_aside_and_its_neighbours_are_insp
 class FaultyStorage(Storage):
     """A source some of whose images show a fault of the program: what nobody has thought of."""
 
-    def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+    def read(self, key: str) -> bytes:
         if key == "faulty.png":
             raise ZeroDivisionError("nobody has thought of it")
         if key == "leaving.png":
             raise GeneratorExit("no Exception")
-        return super().read(key, start=start, end=end)
+        return super().read(key)
 
 
 @pytest.mark.slow
@@ -106,12 +108,15 @@ def test_a_future_of_several_groups_loses_only_the_image_that_is_at_fault(tmp_pa
     announced = []
     with dask_client(workers=2) as client:
         alone = collect_chunk(
-            client, submit_chunk(client, entries[:1], inspection), inspection, announce=lambda record: None
+            client,
+            submit_chunk(client, entries[:1], inspection=inspection),
+            inspection=inspection,
+            announce=lambda record: None,
         )
         faulty = replace(inspection, source=storage(inspection.source.url))
-        submitted = submit_chunk(client, entries, faulty, task=5)
+        submitted = submit_chunk(client, entries, inspection=faulty, task=5)
         assert sorted(len(images) for images in submitted.futures.values()) == [2, 5]
-        records = collect_chunk(client, submitted, faulty, announce=announced.append)
+        records = collect_chunk(client, submitted, inspection=faulty, announce=announced.append)
     assert [record.key for record in records] == [entry.key for entry in entries]
     [failed] = [record for record in records if record.status == "failed"]
     assert failed.key == culprit
@@ -137,8 +142,8 @@ def test_the_image_of_a_future_that_kills_its_worker_is_found_by_halves(tmp_path
     monkeypatch.setattr(tasks.dispatch, "_submitted", counted)
     monkeypatch.setitem(tasks.local_workers.SETTINGS, "distributed.scheduler.allowed-failures", 0)
     with dask_client(workers=1) as client:
-        chunk = submit_chunk(client, entries, deadly, task=4)
-        records = collect_chunk(client, chunk, deadly, announce=lambda record: None)
+        chunk = submit_chunk(client, entries, inspection=deadly, task=4)
+        records = collect_chunk(client, chunk, inspection=deadly, announce=lambda record: None)
     assert [record.key for record in records if record.status == "failed"] == ["deadly.png"]
     assert [record.key for record in records] == [entry.key for entry in entries]
     assert submitted == [4, 2, 2, 1, 1]
@@ -159,10 +164,10 @@ class OutOfReach(Storage):
 
     outage: str = ""
 
-    def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+    def read(self, key: str) -> bytes:
         if "BROKEN" in os.environ or (self.outage and Storage(self.outage).create(key, b"")):
             raise StorageError(f"cannot read {key}: no credentials")
-        return super().read(key, start=start, end=end)
+        return super().read(key)
 
 
 def break_process() -> None:
@@ -177,8 +182,8 @@ def test_a_broken_worker_costs_no_image(tmp_path, group, task):
     announced = []
     with dask_client(workers=2) as client:
         client.run(break_process, workers=[next(iter(able_workers(client, {})))])
-        submitted = submit_chunk(client, entries, inspection, task=task)
-        records = collect_chunk(client, submitted, inspection, announce=announced.append)
+        submitted = submit_chunk(client, entries, inspection=inspection, task=task)
+        records = collect_chunk(client, submitted, inspection=inspection, announce=announced.append)
     assert [(record.index, record.status) for record in records] == [(index, "inspected") for index in range(16)]
     assert sorted(announced, key=lambda record: record.index) == records
 
@@ -191,13 +196,16 @@ def test_images_that_fail_in_an_outage_are_tried_once_more_and_told_of_once(tmp_
     inspection = replace(inspection, source=out_of_reach)
     announced = []
     with dask_client(workers=workers) as client:
-        submitted = submit_chunk(client, entries, inspection)
-        records = collect_chunk(client, submitted, inspection, announce=announced.append)
+        submitted = submit_chunk(client, entries, inspection=inspection)
+        records = collect_chunk(client, submitted, inspection=inspection, announce=announced.append)
         assert [record.status for record in records] == ["inspected"] * 6
         assert sorted(announced, key=lambda record: record.index) == records
         client.run(break_process)
         [failed] = collect_chunk(
-            client, submit_chunk(client, entries[:1], inspection), inspection, announce=announced.append
+            client,
+            submit_chunk(client, entries[:1], inspection=inspection),
+            inspection=inspection,
+            announce=announced.append,
         )
     assert (failed.status, failed.passing) == ("failed", True)
     assert announced[6:] == [failed]
@@ -209,13 +217,13 @@ class MeetingStorage(Storage):
 
     images: int = 2
 
-    def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+    def read(self, key: str) -> bytes:
         asked = self.below("asked")
         if asked.create("fault", str(time.monotonic_ns()).encode()):
             raise ZeroDivisionError("nobody has thought of it")
         asked.write(key, b"")
         wait_for(lambda: len(asked.list()) == 1 + self.images, what="the other images", timeout=20)
-        return super().read(key, start=start, end=end)
+        return super().read(key)
 
 
 @pytest.fixture
@@ -227,8 +235,8 @@ def client():
 def test_after_a_fault_the_images_of_a_future_are_tried_side_by_side(tmp_path, client):
     inspection, entries = prepared(tmp_path, "a.png", "b.png")
     inspection = replace(inspection, source=MeetingStorage(inspection.source.url))
-    submitted = submit_chunk(client, entries, inspection, task=2)
-    records = collect_chunk(client, submitted, inspection, announce=lambda record: None)
+    submitted = submit_chunk(client, entries, inspection=inspection, task=2)
+    records = collect_chunk(client, submitted, inspection=inspection, announce=lambda record: None)
     assert [(record.key, record.status, record.error) for record in records] == [
         ("a.png", "inspected", ""),
         ("b.png", "inspected", ""),
@@ -239,12 +247,12 @@ def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(t
     inspection, entries = prepared(tmp_path, "a.png", "b.png")
     inspection = replace(inspection, source=Storage(str(tmp_path / "gone")))
 
-    submitted = submit_chunk(client, entries, inspection)
+    submitted = submit_chunk(client, entries, inspection=inspection)
     wait(list(submitted.futures), timeout=60)
     # As of a client that looks for its scheduler.
     monkeypatch.setattr(client, "status", "connecting")
     with pytest.raises(ClusterError, match=r"scheduler at .* went away with 2 tasks left: start it, and run again"):
-        collect_chunk(client, submitted, inspection, announce=lambda record: None)
+        collect_chunk(client, submitted, inspection=inspection, announce=lambda record: None)
 
 
 def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_submitted_or_measured(tmp_path, client):
@@ -253,8 +261,8 @@ def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_sub
     measurement = Measurement(inspection, NightTruth(inspection.source, "line"))
     client.close()
     for ask in (
-        lambda: submit_chunk(client, entries, inspection),
-        lambda: measure_batch(client, [image], measurement),
+        lambda: submit_chunk(client, entries, inspection=inspection),
+        lambda: measure_batch(client, [image], measurement=measurement),
     ):
         with pytest.raises(ClusterError, match=r"scheduler at .* went away: start it, and run again"):
             ask()
@@ -279,10 +287,10 @@ def test_futures_of_workers_that_are_gone_are_left_to_others(tmp_path, monkeypat
 def test_a_worker_killed_from_outside_costs_no_image(tmp_path):
     inspection, entries = prepared(tmp_path, *(f"{i}.png" for i in range(8)))
     with dask_client(workers=2) as client:
-        submitted = submit_chunk(client, entries, inspection)
+        submitted = submit_chunk(client, entries, inspection=inspection)
         [victim, *_] = client.run(os.getpid).values()
         os.kill(victim, 9)
-        records = collect_chunk(client, submitted, inspection, announce=lambda record: None)
+        records = collect_chunk(client, submitted, inspection=inspection, announce=lambda record: None)
     assert [record.status for record in records] == ["inspected"] * 8
 
 

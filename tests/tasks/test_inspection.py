@@ -190,9 +190,9 @@ class WatchedStorage(Storage):
 
     tell: Callable[[str], object] = field(kw_only=True)
 
-    def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+    def read(self, key: str) -> bytes:
         self.tell(key)
-        return super().read(key, start=start, end=end)
+        return super().read(key)
 
     def write(self, key: str, content: bytes) -> None:
         self.tell(key)

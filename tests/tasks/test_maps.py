@@ -59,7 +59,7 @@ def test_maps_of_different_sizes_share_one_array_and_come_back_within_float16(fo
     manifest = manifest_of(SHAPES)
     prepare_maps(folder, manifest)
     for entry in manifest.entries:
-        write_map(folder, entry.index, random_map(entry))
+        write_map(folder, entry.index, anomaly_map=random_map(entry))
     for entry in manifest.entries:
         np.testing.assert_allclose(read_map(folder, record_of(entry)), random_map(entry), rtol=1e-3)
 
@@ -68,7 +68,7 @@ def test_the_helper_gives_a_map_at_the_images_own_size(folder):
     manifest = manifest_of([(300, 512)])
     prepare_maps(folder, manifest)
     [entry] = manifest.entries
-    write_map(folder, 0, np.full(entry.working_shape(256), 7, dtype=np.float32))
+    write_map(folder, 0, anomaly_map=np.full(entry.working_shape(256), 7, dtype=np.float32))
     enlarged = read_map(folder, record_of(entry), original_size=True)
     assert enlarged.shape == (300, 512)
     assert (enlarged == 7).all()
@@ -79,15 +79,15 @@ def test_the_digest_is_that_of_the_stored_values_and_not_of_the_canvas(folder, t
     values = random_map(small.entries[0])
     prepare_maps(folder, small)
     prepare_maps(Storage(str(tmp_path / "large")), large)
-    digest = write_map(folder, 0, values)
-    assert digest == write_map(Storage(str(tmp_path / "large")), 0, values)
+    digest = write_map(folder, 0, anomaly_map=values)
+    assert digest == write_map(Storage(str(tmp_path / "large")), 0, anomaly_map=values)
     assert digest == hashlib.sha256(values.astype(np.float16).tobytes()).hexdigest()
 
 
 def test_values_beyond_float16_are_cut_and_stay_finite(folder):
     manifest = manifest_of([(64, 64)])
     prepare_maps(folder, manifest)
-    write_map(folder, 0, np.full((64, 64), 1e9, dtype=np.float32))
+    write_map(folder, 0, anomaly_map=np.full((64, 64), 1e9, dtype=np.float32))
     assert np.isfinite(read_map(folder, record_of(manifest.entries[0]))).all()
 
 
@@ -95,10 +95,10 @@ def test_xarray_shows_a_labelled_dataset(folder):
     manifest = manifest_of(SHAPES)
     prepare_maps(folder, manifest)
     for entry in manifest.entries[:2]:
-        write_map(folder, entry.index, random_map(entry))
+        write_map(folder, entry.index, anomaly_map=random_map(entry))
     records = {0: record_of(manifest.entries[0], defective=True), 1: record_of(manifest.entries[1])}
     records[2] = failure(manifest.entries[2], "it is broken", fingerprint="f", lasting=True)
-    write_figures(folder, manifest, records)
+    write_figures(folder, manifest, records=records)
     with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
         assert store.anomaly_map.dims == ("image", "y", "x")
         assert dict(store.sizes) == {"image": 3, "y": 256, "x": 437}
@@ -115,12 +115,12 @@ def test_xarray_shows_a_labelled_dataset(folder):
 def test_a_store_that_grows_keeps_its_maps_even_when_the_canvas_does_too(folder):
     before, after = manifest_of(SHAPES[:1]), manifest_of(SHAPES)
     prepare_maps(folder, before)
-    write_map(folder, 0, random_map(before.entries[0]))
-    write_figures(folder, before, {0: record_of(before.entries[0])})
+    write_map(folder, 0, anomaly_map=random_map(before.entries[0]))
+    write_figures(folder, before, records={0: record_of(before.entries[0])})
     prepare_maps(folder, after)
     for entry in after.entries[1:]:
-        write_map(folder, entry.index, random_map(entry))
-    write_figures(folder, after, {entry.index: record_of(entry) for entry in after.entries})
+        write_map(folder, entry.index, anomaly_map=random_map(entry))
+    write_figures(folder, after, records={entry.index: record_of(entry) for entry in after.entries})
     for entry in after.entries:
         np.testing.assert_allclose(read_map(folder, record_of(entry)), random_map(entry), rtol=1e-3)
     with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
@@ -141,10 +141,10 @@ def test_the_first_images_do_not_cut_the_maps_of_later_ones_small(folder, first,
     prepare_maps(folder, first)
     grown = manifest_of([(40, 40), later])
     prepare_maps(folder, grown)
-    write_map(folder, 1, random_map(grown.entries[1]))
+    write_map(folder, 1, anomaly_map=random_map(grown.entries[1]))
     np.testing.assert_allclose(read_map(folder, record_of(grown.entries[1])), random_map(grown.entries[1]), rtol=1e-3)
     assert objects(folder) == 1
-    write_figures(folder, grown, {1: record_of(grown.entries[1])})
+    write_figures(folder, grown, records={1: record_of(grown.entries[1])})
     with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
         height, width = grown.entries[1].working_shape(256)
         assert np.isfinite(store.anomaly_map[1, :height, :width].values).all()
@@ -153,9 +153,9 @@ def test_the_first_images_do_not_cut_the_maps_of_later_ones_small(folder, first,
 def test_maps_that_are_there_stay_in_chunks_that_are_never_tiny(folder):
     before, after = manifest_of([(40, 40)]), manifest_of([(40, 40), (256, 700)])
     prepare_maps(folder, before)
-    write_map(folder, 0, random_map(before.entries[0]))
+    write_map(folder, 0, anomaly_map=random_map(before.entries[0]))
     prepare_maps(folder, after)
-    write_map(folder, 1, random_map(after.entries[1]))
+    write_map(folder, 1, anomaly_map=random_map(after.entries[1]))
     for entry in after.entries:
         np.testing.assert_allclose(read_map(folder, record_of(entry)), random_map(entry), rtol=1e-3)
     assert objects(folder) == 1 + 3
@@ -165,7 +165,7 @@ def test_an_image_that_is_gone_is_marked_absent(folder):
     manifest = manifest_of(SHAPES[:2])
     prepare_maps(folder, manifest)
     gone = manifest.merged(manifest.entries[:1])
-    write_figures(folder, gone, {0: record_of(manifest.entries[0]), 1: record_of(manifest.entries[1])})
+    write_figures(folder, gone, records={0: record_of(manifest.entries[0]), 1: record_of(manifest.entries[1])})
     with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
         assert [STATUSES[value] for value in store.status.values] == ["inspected", "absent"]
 
@@ -183,7 +183,7 @@ def test_a_map_that_is_lost_is_named_with_what_to_do(folder, damage, reason):
     manifest = manifest_of(SHAPES)
     prepare_maps(folder, manifest)
     for entry in manifest.entries:
-        write_map(folder, entry.index, random_map(entry))
+        write_map(folder, entry.index, anomaly_map=random_map(entry))
     chunk = "maps.zarr/anomaly_map/c/1/0/0"
     if damage == "cut":
         folder.write(chunk, folder.read(chunk)[:100])
@@ -198,7 +198,7 @@ def test_maps_count_as_written_only_with_the_metadata_of_their_array(folder):
     manifest = manifest_of(SHAPES)
     prepare_maps(folder, manifest)
     for index in (0, 2):
-        write_map(folder, index, random_map(manifest.entries[index]))
+        write_map(folder, index, anomaly_map=random_map(manifest.entries[index]))
     assert written_maps(folder) == {0, 2}
     folder.write("maps.zarr/anomaly_map/c/2/0/0", b"")
     assert written_maps(folder) == {0}
@@ -214,13 +214,13 @@ def test_damaged_metadata_are_named_with_what_to_do(folder):
 
     def write() -> None:
         prepare_maps(folder, manifest)
-        write_map(folder, 0, random_map(manifest.entries[0]))
+        write_map(folder, 0, anomaly_map=random_map(manifest.entries[0]))
 
     for content in (b"", b"[]", b"\0" * 20):
         write()
         folder.write("maps.zarr/zarr.json", content)
         named = rf"{folder.address}/maps\.zarr/zarr\.json is damaged: .*: delete that object, and inspect again"
-        for call in (lambda: prepare_maps(folder, manifest), lambda: write_figures(folder, manifest, records)):
+        for call in (lambda: prepare_maps(folder, manifest), lambda: write_figures(folder, manifest, records=records)):
             with pytest.raises(DamagedBatchError, match=named):
                 call()
         folder.delete("maps.zarr/zarr.json")
@@ -241,7 +241,7 @@ def test_figures_are_read_as_they_are_now_whatever_an_earlier_run_consolidated(f
         prepare_maps(folder, manifest)
         if stopped:
             monkeypatch.setattr(zarr, "consolidate_metadata", lambda store: None)
-        write_figures(folder, manifest, {entry.index: record_of(entry) for entry in manifest.entries})
+        write_figures(folder, manifest, records={entry.index: record_of(entry) for entry in manifest.entries})
     assert len(read_figures(folder)["score"]) == len(SHAPES)
 
 
@@ -249,11 +249,11 @@ def test_figures_that_cannot_be_written_are_an_error_that_names_where(folder, tm
     manifest = manifest_of(SHAPES)
     prepare_maps(folder, manifest)
     records = {entry.index: record_of(entry) for entry in manifest.entries}
-    write_figures(folder, manifest, records)
+    write_figures(folder, manifest, records=records)
     shutil.rmtree(tmp_path / "maps.zarr" / "score")
     (tmp_path / "maps.zarr" / "score").write_bytes(b"in the way")
     with pytest.raises(StorageError, match=r"cannot write the figures to .*maps\.zarr: "):
-        write_figures(folder, manifest, records)
+        write_figures(folder, manifest, records=records)
 
 
 def test_an_array_of_maps_that_cannot_be_made_is_an_error_that_names_where(folder, tmp_path):

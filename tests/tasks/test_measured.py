@@ -16,13 +16,13 @@ from tests.tasks.test_category_metrics import night
 SEAL = Seal(batch="n", fingerprint="f", images=1, inspected=1, failed=0, defective=0, digest="d")
 ENTRY = ImageEntry(index=0, key="test/hole/a.png", etag="e", size=1)
 MASK = StoredObject("ground_truth/hole/a_mask.png", size=1, etag="m")
-BASIS = evaluation_basis(SEAL, [ENTRY], [MASK])
+BASIS = evaluation_basis(SEAL, [ENTRY], truth=[MASK])
 
 
 def written(tmp_path, *missed: UnmeasuredImage) -> tuple[Storage, Evaluation]:
     evaluation = summarise_metrics(gathered([*night(), *missed]))
     folder = Storage(str(tmp_path))
-    write_evaluation(folder, SEAL, evaluation, basis=BASIS)
+    write_evaluation(folder, SEAL, evaluation=evaluation, basis=BASIS)
     return folder, evaluation
 
 
@@ -45,13 +45,13 @@ def test_metrics_are_read_back_as_they_were_undefined_ones_too(tmp_path):
 )
 def test_other_results_images_or_truth_are_another_basis(tmp_path, seal, entries, masks):
     folder, _ = written(tmp_path)
-    assert evaluation_basis(seal, entries, masks) != BASIS
-    assert read_evaluation(folder, basis=evaluation_basis(seal, entries, masks)) is None
+    assert evaluation_basis(seal, entries, truth=masks) != BASIS
+    assert read_evaluation(folder, basis=evaluation_basis(seal, entries, truth=masks)) is None
 
 
 def test_the_order_of_listings_is_no_other_basis():
     other = replace(ENTRY, key="test/hole/b.png")
-    assert evaluation_basis(SEAL, [ENTRY, other], [MASK]) == evaluation_basis(SEAL, [other, ENTRY], [MASK])
+    assert evaluation_basis(SEAL, [ENTRY, other], truth=[MASK]) == evaluation_basis(SEAL, [other, ENTRY], truth=[MASK])
 
 
 def test_an_image_that_may_be_measured_next_time_is_tried_again(tmp_path):

@@ -42,7 +42,7 @@ def labelled(tmp_path: Path, count: int) -> tuple[list[JudgedImage], Inspection,
             path = path if "test" in path else path.replace(".png", "_mask.png")
             (tmp_path / "in" / path).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / "in" / path)
-        write_map(folder, entry.index, (rng.gamma(2, 2, truth.shape) + (truth > 0)).astype(np.float32))
+        write_map(folder, entry.index, anomaly_map=(rng.gamma(2, 2, truth.shape) + (truth > 0)).astype(np.float32))
         sizes = {"height": SIDE, "width": SIDE, "working_height": SIDE, "working_width": SIDE}
         images.append(JudgedImage(ImageRecord(entry.index, entry.key, "", "f", "inspected", score=1.0, **sizes)))
     inspection = Inspection(source=source, folder=folder, config=config, fingerprint="f")
@@ -53,12 +53,12 @@ def labelled(tmp_path: Path, count: int) -> tuple[list[JudgedImage], Inspection,
 class DeadlyStorage(Storage):
     """A source one of whose images ends the process that reads it, and one of which comes as an unforeseen error."""
 
-    def read(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+    def read(self, key: str) -> bytes:
         if key.endswith("004.png"):
             os._exit(1)
         if key.endswith("008.png"):
             raise RuntimeError("unforeseen")
-        return super().read(key, start=start, end=end)
+        return super().read(key)
 
 
 def test_an_unforeseen_error_leaves_one_image_unmeasured_and_is_told(tmp_path):
@@ -77,7 +77,7 @@ def test_chunks_on_workers_measure_as_one_image_after_the_other(tmp_path):
         gathered([evaluate_image(image.record, inspection, truth=truth) for image in images])
     )
     with dask_client(workers=2) as client:
-        measured = summarise_metrics(measure_batch(client, images, Measurement(inspection, truth)))
+        measured = summarise_metrics(measure_batch(client, images, measurement=Measurement(inspection, truth)))
     assert repr(measured.images) == repr(one_by_one.images)
     assert [row.category for row in measured.categories] == ["a", "b"]
     for row, expected in zip(measured.categories, one_by_one.categories, strict=True):
@@ -91,7 +91,7 @@ def test_an_image_that_kills_its_worker_is_unmeasured_and_all_others_are_measure
     images, inspection, truth = labelled(tmp_path, MIN_CHUNK + 4)
     deadly = replace(inspection, source=DeadlyStorage(inspection.source.url))
     with dask_client(workers=2) as client:
-        measured = measure_batch(client, images, Measurement(deadly, truth))
+        measured = measure_batch(client, images, measurement=Measurement(deadly, truth))
     assert sorted(image.key for image in measured.unmeasured) == ["a/test/hole/004.png", "a/test/hole/008.png"]
     assert any("KilledWorker" in image.reason for image in measured.unmeasured)
     assert len(measured.images) == MIN_CHUNK + 2

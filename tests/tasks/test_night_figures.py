@@ -38,7 +38,7 @@ def write_batch(results, batch, *, scores, broken=0):
     for entry in entries[len(scores) :]:
         records[entry.index] = failure(entry, "broken", fingerprint=manifest.fingerprint, lasting=True)
     prepare_maps(folder, manifest)
-    write_figures(folder, manifest, records)
+    write_figures(folder, manifest, records=records)
     set_seal(folder, make_seal(manifest, records))
     return folder
 

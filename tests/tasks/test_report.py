@@ -59,7 +59,7 @@ def night(tmp_path):
             continue
         evil = entry.key == EVIL
         region = Region(top=1, left=2, bottom=30, right=40, area=50, peak=20.0, centroid=(3.0, 4.0))
-        digest = write_map(folder, entry.index, np.full((64, 96), 20.0 if evil else 2.0, dtype=np.float32))
+        digest = write_map(folder, entry.index, anomaly_map=np.full((64, 96), 20.0 if evil else 2.0, dtype=np.float32))
         records[entry.index] = replace(
             ImageRecord(entry.index, entry.key, entry.etag, "f", "inspected", map_digest=digest),
             score=7.0 if evil else -0.5,
@@ -77,7 +77,7 @@ def night(tmp_path):
 def drawn(night):
     """The folder of their report, and its page."""
     folder, manifest, records = night
-    write_report(folder, manifest, records, summary=summarise(manifest, records))
+    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
     return folder, Page(page_of(folder)), page_of(folder)
 
 
@@ -149,7 +149,7 @@ def test_an_image_that_is_gone_or_replaced_keeps_its_figure_and_the_photograph_i
     folder, manifest, records = night
     summary = summarise(manifest, records)
     if drawn_before:
-        write_report(folder, manifest, records, summary=summary)
+        write_report(folder, manifest, records=records, summary=summary)
     source = Storage(manifest.input)
     was = {record.key: source.read(record.key) for record in records.values()}
     source.delete(EVIL)
@@ -158,7 +158,7 @@ def test_an_image_that_is_gone_or_replaced_keeps_its_figure_and_the_photograph_i
         Image.fromarray(np.zeros((40, 30), dtype=np.uint8)).save(other, "PNG")
         source.write(EVIL, other.getvalue())
 
-    write_report(folder, manifest, records, summary=summary)
+    write_report(folder, manifest, records=records, summary=summary)
 
     page = Page(page_of(folder))
     assert [figure["data-defective"] for figure in page.of("figure")] == ["True", "False"]
@@ -174,7 +174,7 @@ def test_all_images_with_warnings_are_listed_whatever_their_scores(night):
     folder, manifest, records = night
     [good] = [index for index, record in records.items() if record.key == "a.png"]
     records[good] = replace(records[good], warnings=("the image is constant",))
-    write_report(folder, manifest, records, summary=summarise(manifest, records), most_pictures=1)
+    write_report(folder, manifest, records=records, summary=summarise(manifest, records), most_pictures=1)
     page = page_of(folder)
     assert "1 of 2 images with warnings" in page
     assert "<td>a.png</td><td>the image is constant</td>" in page

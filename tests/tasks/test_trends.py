@@ -129,7 +129,7 @@ def test_a_night_that_is_sealed_while_the_table_is_written_is_in_the_table(resul
     write_sealed(results, figures(0))
 
     def write_beside_another(results, line, rows):
-        write_table(results, line, rows)
+        write_table(results, line, rows=rows)
         write_sealed(results, figures(1))
 
     monkeypatch.setattr(tasks.trend_page, "write_table", write_beside_another)
