@@ -108,9 +108,9 @@ def test_a_run_that_is_taken_over_waits_for_no_further_chunk(tmp_path, monkeypat
     manifest = Manifest("n", input=str(tmp_path / "night"), pattern="", config=QUICK, entries=broken)
     folder, awaited, chunk = Storage(str(tmp_path / "n")), [], without_prefect(flow.inspect_chunk)
 
-    def taken_over_during_the_first(*arguments, first, last):
+    def taken_over_during_the_first(*arguments, first, **others):
         awaited.append(first)
-        records = chunk(*arguments, first=first, last=last)
+        records = chunk(*arguments, first=first, **others)
         take_over(folder, 2)
         return records
 

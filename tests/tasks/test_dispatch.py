@@ -153,7 +153,7 @@ def test_images_are_tried_again_where_few_of_them_failed_whatever_their_futures_
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
     broken, good = sorted(able_workers(client, {}))
     again = {broken: [tuple(entries[:4])], good: [(entries[4],), (entries[5],)]}
-    tried = list(tasks.dispatch._tried_elsewhere(client, again, inspection, resources={}))
+    tried = list(tasks.dispatch._tried_elsewhere(client, again, inspection=inspection, resources={}))
     assert sorted(len(images) for images, _ in tried) == [1, 1, 4]
     assert {attempt.worker for _, attempt in tried} == {good}
 
