@@ -23,6 +23,10 @@ EDGE = 0.05
 LEAST_SURFACE = 0.25
 """Share of the pixels that must be left: of a dark field with scratches the ground *is* the surface."""
 
+PIECES, THEIR_SHARE = 3, 0.9
+"""So many pieces at most hold this share of the surface: ground that cuts it into more, as clipped joints between tiles
+do, is its pattern."""
+
 MARGIN = 3
 """Pixels of the working image that a blurred edge may take."""
 
@@ -38,7 +42,8 @@ def find_blank_ground(
 
     Ground is told by a whole side, or all four corners, of exactly one value: black, overexposed or filled in, since no
     camera gives a surface one value. It goes on from there as far as the value does, though not through gaps of one or
-    two pixels, and must end at an edge. So a hole or a glare in the surface is none, even at the image's border.
+    two pixels, and must end at an edge. So a hole or a glare in the surface is none, even at the image's border, nor
+    are clipped joints that cut the surface into many pieces.
 
     Parameters
     ----------
@@ -64,7 +69,15 @@ def find_blank_ground(
         return None
     found = np.zeros_like(counted)
     found[box] = _grown(ground, margin).repeat(step, axis=0).repeat(step, axis=1)[: seen.shape[0], : seen.shape[1]]
-    return found if (counted & ~found).sum() >= LEAST_SURFACE * counted.sum() else None
+    surface = counted & ~found
+    enough = surface.sum() >= LEAST_SURFACE * counted.sum()
+    return found if enough and _in_few_pieces(surface[::step, ::step]) else None
+
+
+def _in_few_pieces(surface: npt.NDArray[np.bool_]) -> bool:
+    labels, _ = ndimage.label(surface, SQUARE)
+    sizes = np.sort(np.bincount(labels[surface]))
+    return bool(sizes[-PIECES:].sum() >= THEIR_SHARE * sizes.sum())
 
 
 def _anchors(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.wrong_settings import no_such_setting, wrong_values
 
-METHOD_VERSION = 5
+METHOD_VERSION = 6
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
 MAX_GROUP = 256
@@ -154,7 +154,7 @@ class VerdictConfig(_Settings):
     """From an anomaly map to a verdict, without labels."""
 
     expected_false_alarms: float = Field(
-        0.1, gt=0.0, le=100.0, description="Expected number of false alarms in an image without defects."
+        0.1, ge=1e-100, le=100.0, description="Expected number of false alarms in an image without defects."
     )
     min_area: int = Field(1, ge=1, description="Smallest region in pixels of the original image.")
     min_further_area: int = Field(

@@ -101,9 +101,9 @@ def _unscored(working: WorkingImage) -> Findings:
 
 
 def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Findings]:
+    device = resolve_device(config.device)
     if not group:
         return []
-    device = resolve_device(config.device)
     dtype = resolve_precision(config.precision, device)
     alike = _alike(group)
     pixels = torch.stack([working.pixels for working in group]).to(device)

@@ -75,7 +75,7 @@ def check_values(image: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_])
     values = image[counted]
     if not np.isfinite(values).all():
         raise InvalidImageError("image has NaN or infinite values outside the mask: mask those pixels")
-    largest = float(np.abs(values).max())
+    largest = max(abs(float(values.min())), abs(float(values.max())))
     if largest > LARGEST or 0 < largest < 1 / LARGEST:
         raise InvalidImageError(
             f"image has values up to {largest:g}, beyond the range of {1 / LARGEST:g} to {LARGEST:g}: scale it to 0..1"

@@ -67,7 +67,7 @@ class Localization:
     @cached_property
     def background(self) -> npt.NDArray[np.float32]:
         """The normal background at the image's own size: (H, W) or (H, W, C) float32, in the image's units."""
-        enlarged = enlarge(torch.from_numpy(self.working_background).permute(2, 0, 1), self.original_shape)
+        enlarged = enlarge(torch.from_numpy(self.working_background.copy()).permute(2, 0, 1), self.original_shape)
         background: npt.NDArray[np.float32] = enlarged.permute(1, 2, 0).numpy()
         return background[:, :, 0] if background.shape[2] == 1 else background
 
@@ -152,7 +152,7 @@ def judged(evidence: Evidence, config: Config) -> Localization:
 def _warnings(preparation: Preparation, *, unlikeness: float) -> tuple[str, ...]:
     found = []
     if preparation.constant:
-        found.append("the image is constant: there is no structure to compare with")
+        found.append("the image is constant, or all but constant: there is no structure to compare with")
     elif unlikeness > SEVERAL_TEXTURES:
         found.append(
             f"not one texture: its parts lie {unlikeness:.1f} spreads apart, one texture's at most {SEVERAL_TEXTURES}; "
@@ -172,6 +172,7 @@ def _warnings(preparation: Preparation, *, unlikeness: float) -> tuple[str, ...]
 
 def enlarge_map(working_map: npt.NDArray[np.floating], original_shape: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Bring an anomaly map from the working size (h, w) to the image's own size (H, W): float32, bilinear."""
-    working = torch.from_numpy(np.ascontiguousarray(working_map, dtype=np.float32))
+    # A copy: an image at its working size is not enlarged, and the caller may write into what comes back.
+    working = torch.from_numpy(np.array(working_map, dtype=np.float32, order="C"))
     enlarged: npt.NDArray[np.float32] = enlarge(working[None], original_shape)[0].numpy()
     return enlarged

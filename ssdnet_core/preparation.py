@@ -24,7 +24,11 @@ STD_FLOOR = 1e-3
 """Keeps the sensor noise of an almost constant image from being blown up to a texture."""
 
 FAR_OFF = 1e3
-"""Spreads from zero beyond which single precision would round the structure of a double precision image away."""
+"""Spreads from zero beyond which single precision would round an image's structure away."""
+
+BELOW_BLACK = -0.1
+"""In units of the range: so far does noise reach below zero where a dark image was subtracted. With values further
+below, zero is not black, and frames are not looked for."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Preparation:
     clipped
         Shares of those that count with the darkest and with the brightest value of all, 0 to 1.
     constant
-        Whether all valid pixels have the same value, so that there is no structure to fit.
+        Whether the valid pixels differ by no more than rounding (a standard deviation of a hundred-thousandth of the
+        range at most), so that there is no structure to fit.
     seconds
         CPU seconds of the calling thread that it took.
     """
@@ -127,7 +132,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     full_range = _full_range(pixels, counted)
     # In place: a large image would be copied three times. Hidden values (even NaN) must not leak out.
     colour = colour.div_(full_range).masked_fill_(valid == 0, 0.0)
-    dark_is_zero = not offset and float(colour.min()) >= 0
+    dark_is_zero = not offset and float(colour.min()) >= BELOW_BLACK
     colour, valid = _shrink(colour, valid, size=size)
     strips = NO_FRAME
     if config.leave_out_frame and dark_is_zero:
@@ -163,7 +168,7 @@ def _check_block(block: int, size: tuple[int, int]) -> None:
 
 
 def _offset(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> float:
-    if pixels.dtype != np.float64:
+    if np.issubdtype(pixels.dtype, np.integer):
         return 0.0
     counted = pixels[valid]
     lowest, highest = float(counted.min()), float(counted.max())
@@ -173,9 +178,9 @@ def _offset(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> fl
 def _full_range(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> float:
     if np.issubdtype(pixels.dtype, np.integer):
         return float(np.iinfo(pixels.dtype).max)  # type: ignore[type-var]
-    counted = pixels[valid].astype(np.float64)
-    spread = float(counted.max() - counted.min())
-    largest = float(np.abs(counted).max())
+    counted = pixels[valid]
+    lowest, highest = float(counted.min()), float(counted.max())
+    spread, largest = highest - lowest, max(abs(lowest), abs(highest))
     rounding = 1e-12 if pixels.dtype == np.float64 else 1e-6
     return spread if spread > rounding * largest else max(1.0, largest)
 

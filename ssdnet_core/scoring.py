@@ -54,6 +54,9 @@ BULK_SAMPLE = 2**13
 SIMILARITY_SCALES = (1, 2, 4)
 SIMILARITY_WINDOW = 6.0
 SIMILARITY_SPREAD = 12.0
+LEAST_SEEN = 0.25
+"""Share of the pixels that count that a scale must see."""
+
 SCORE_FLOOR = 1e-2
 MAP_WINDOW = 8.0
 MAP_CONTRAST = 0.1
@@ -172,6 +175,8 @@ def local_energy(values: Tensor, valid: Tensor) -> Tensor:
     share = share_of(valid, GRID)
     total = _zeros(values, like=share)
     for side, strength, counted in energies(values, valid, scales=ENERGY_SCALES, grid=GRID):
+        if not _tells(counted, valid, side=side):
+            continue
         unusual = _unusual(strength, counted, window=ENERGY_WINDOW / side)
         total += enlarge_squares(unusual, side // GRID, size=(share.shape[-2], share.shape[-1]))
     return total
@@ -186,7 +191,7 @@ def local_colour(image: Tensor, valid: Tensor) -> Tensor:
     """
     share = share_of(valid, GRID)
     counted = (share > 0.5).float()
-    if not bool(counted.any()):
+    if not _tells(share, valid, side=GRID):
         return _zeros(image, like=share)
     means = weighted_smooth(weighted_shrink(image, valid, factor=GRID), share, sigma=COLOUR_WINDOW / GRID)
     means = level_z(means, counted, degree=2)
@@ -197,14 +202,20 @@ def local_colour(image: Tensor, valid: Tensor) -> Tensor:
 
 def _unusual(values: Tensor, share: Tensor, *, window: float) -> Tensor:
     counted = (share > 0.5).float()
-    if not bool(counted.any()):
-        return _zeros(values, like=share)
     square = _zeros(values, like=share)
     # A few channels at a time where the image is large.
     for part in values.tensor_split(math.ceil(math.prod(values.shape[-3:]) / VALUES_AT_A_TIME), dim=-3):
         averaged = weighted_smooth(part, share, sigma=max(window, 2.0))
         square += level_z((averaged + ENERGY_FLOOR).log(), counted).square().sum(-3, keepdim=True)
     return over_median(square / values.shape[-3], counted)
+
+
+def _tells(share: Tensor, valid: Tensor, *, side: int) -> bool:
+    """Whether enough of the pixels that count lie in squares of which more than half does.
+
+    Where holes lie close, few squares are left at a scale, and their medians would tell of themselves.
+    """
+    return float((share > 0.5).sum()) * side**2 > LEAST_SEEN * float(valid.sum())
 
 
 def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:
@@ -216,9 +227,10 @@ def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:
     size = (residual.shape[-2], residual.shape[-1])
     total = _zeros(residual, like=valid)
     for scale in PATTERN_SCALES:
-        counted = (share_of(valid, scale) > 0.5).float()
-        if not bool(counted.any()):
+        share = share_of(valid, scale)
+        if not _tells(share, valid, side=scale):
             continue
+        counted = (share > 0.5).float()
         distance = _distance_from_bulk(shrink(residual, scale), counted)
         total += enlarge_squares(over_median(distance, counted).log1p(), scale, size=size)
     smoothed = without_ring_excess(weighted_smooth(total, valid, sigma=PATTERN_WINDOW), valid)

@@ -88,6 +88,20 @@ def test_a_hole_at_the_border_or_in_a_corner_is_no_ground(seed, height, width, v
     assert ground_of(pixels) is None
 
 
+@pytest.mark.parametrize(("pitch", "width"), [(12, 3), (20, 4)])
+def test_clipped_joints_that_cut_the_surface_into_pieces_are_its_pattern(pitch, width):
+    pixels = surface(shape=(120, 160))
+    rows, columns = np.indices(pixels.shape[:2])
+    joints = (rows % pitch < width) | (columns % pitch < width)
+    pixels[joints] = 0
+    pixels[2 * pitch : 3 * pitch, pitch : 2 * pitch] = 0
+    assert ground_of(pixels) is None
+    # Two pieces on a ground are none.
+    apart = surface(shape=(120, 160))
+    apart[:, 70:80] = apart[:8] = 0
+    assert ground_of(apart) is not None
+
+
 def test_one_line_of_dead_pixels_is_no_ground():
     pixels = surface()
     pixels[0] = 0

@@ -30,6 +30,13 @@ def test_of_a_large_image_the_share_is_nearly_that_of_all_pixels():
     assert clipped_shares(pixels, counted) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("period", [2, 4, 8])
+def test_a_large_regular_texture_is_not_met_in_step(period):
+    pixels = np.random.default_rng(0).integers(1, 255, (1030, 1100, 1), dtype=np.uint8)
+    pixels[:, ::period] = 0
+    assert clipped_shares(pixels, np.ones((1030, 1100), dtype=bool))[0] == pytest.approx(1 / period, abs=0.005)
+
+
 @pytest.mark.parametrize("kind", TEXTURE_KINDS)
 def test_a_well_exposed_surface_is_hardly_clipped(kind):
     pixels = sample(kind, "hole", seed=0).pixels.reshape(256, 256, -1)

@@ -627,3 +627,12 @@ def test_a_preview_sees_nothing_of_what_the_mask_hides():
     changed = np.where(mask[:, :, None], 255 - image, image)
     one, other = (localize(each, mask, config=Config.preset("preview")) for each in (image, changed))
     assert everything_of(one) == everything_of(other)
+
+
+def test_what_is_handed_out_may_be_written_into():
+    result = localize(sample("leather", "hole", size=(64, 64), seed=0).pixels, config=Config.preset("preview"))
+    kept = result.working_map.copy(), result.working_background.copy()
+    for values in (result.anomaly_map, result.background, enlarge_map(result.working_map, (64, 64))):
+        values += 1
+    assert np.array_equal(result.working_map, kept[0])
+    assert np.array_equal(result.working_background, kept[1])

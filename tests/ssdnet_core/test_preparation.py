@@ -212,6 +212,13 @@ def test_an_offset_far_beyond_the_contrast_is_taken_off_in_double_precision(seed
     assert float(other.mean.mean() * other.full_range) == pytest.approx(sign * offset, rel=1e-3)
 
 
+@pytest.mark.parametrize("working_size", [BIG, 40])
+def test_an_offset_of_single_precision_is_taken_off_before_it_is_shrunk(working_size):
+    image = (texture((50, 64, 3), np.float64) + 1e5).astype(np.float32)
+    one, other = (prepared_with(image.astype(dtype), None, working_size=working_size) for dtype in ("f4", "f8"))
+    np.testing.assert_allclose(one.pixels.numpy(), other.pixels.numpy(), atol=1e-4)
+
+
 @few_examples
 @given(seeds, st.floats(-50, 50), st.floats(0.01, 100), st.sampled_from([BIG, 40]))
 def test_a_floating_point_image_may_have_any_offset_and_contrast(seed, offset, contrast, working_size):

@@ -261,6 +261,17 @@ def test_pixels_that_count_may_lie_thinly_scattered(name):
     assert float(scores.min()) >= 0
 
 
+@pytest.mark.parametrize("name", ["every other column", "a checkerboard"])
+def test_a_few_complete_squares_do_not_speak_for_an_image_of_scattered_pixels(name):
+    image, scattered = texture(64, 64), torch.from_numpy(sparse(name))[None].float()
+    some = scattered.clone()
+    some[:, 24:32, 24:32] = 1
+    for own in (local_energy, local_colour):
+        assert not own(image, some).any()
+    one, other = (residual_pattern(image, valid) for valid in (scattered, some))
+    torch.testing.assert_close(one[..., :12, :12], other[..., :12, :12], rtol=0.2, atol=0.2)
+
+
 @few_examples
 @given(seeds, st.sampled_from([1, 3]), st.floats(-1e3, 1e3))
 def test_what_lies_under_invalid_pixels_has_no_influence(seed, channels, value):
