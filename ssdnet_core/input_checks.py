@@ -29,9 +29,7 @@ def check_image(image: npt.NDArray[np.generic]) -> None:
         raise InvalidImageError(f"image of {height} x {width} pixels is smaller than {MIN_SIDE} x {MIN_SIDE}")
 
 
-def counted_pixels(
-    shape: tuple[int, int], mask: npt.NDArray[np.bool_] | None, *, border: float
-) -> npt.NDArray[np.bool_]:
+def countable(shape: tuple[int, int], mask: npt.NDArray[np.bool_] | None, *, border: float) -> npt.NDArray[np.bool_]:
     """Return which pixels count, (H, W) bool: those outside the mask and the border.
 
     Parameters

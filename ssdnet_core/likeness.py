@@ -25,7 +25,7 @@ from ssdnet_core.filters import (
     weighted_shrink,
     weighted_smooth,
 )
-from ssdnet_core.medians import counted_pixels, sampled
+from ssdnet_core.medians import sampled, values_that_count
 from ssdnet_core.significance import alarm_level
 
 SURE = 0.01
@@ -113,7 +113,7 @@ def _discriminant(features: Tensor, counted: Tensor, *, usual: Tensor, sure: Ten
     points = features.flatten(-2)
     of_defect = _mean(points, sure.flatten(-2))
     # The same squares of both.
-    drawn, weight = (sampled(counted_pixels(values, counted), SAMPLE) for values in (features, usual))
+    drawn, weight = (sampled(values_that_count(values, counted), SAMPLE) for values in (features, usual))
     of_surface = _mean(drawn, weight)
     centred = (drawn - of_surface) * weight
     covariance = centred @ centred.mT / weight.sum(-1, keepdim=True).clamp_min(1.0)

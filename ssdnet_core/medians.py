@@ -10,7 +10,7 @@ SAMPLE = 2**20
 
 def median(values: Tensor, valid: Tensor) -> Tensor:
     """Return the median of each channel (..., H, W) over the pixels that count (1, H, W): (..., 1, 1)."""
-    return row_medians(sampled(counted_pixels(values, valid), SAMPLE))[..., None, None]
+    return row_medians(sampled(values_that_count(values, valid), SAMPLE))[..., None, None]
 
 
 def row_medians(values: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def row_quantiles(values: Tensor, share: float) -> Tensor:
     return torch.from_numpy(np.partition(values.numpy(), place, axis=-1)[..., place].copy())
 
 
-def counted_pixels(values: Tensor, valid: Tensor) -> Tensor:
+def values_that_count(values: Tensor, valid: Tensor) -> Tensor:
     """Return those pixels of (..., H, W) that count: (..., N)."""
     counted = valid[0] > 0
     return values.flatten(-2) if bool(counted.all()) else values[..., counted]

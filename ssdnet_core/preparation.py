@@ -14,7 +14,7 @@ from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.exposure import clipped_shares
 from ssdnet_core.homogeneity import NO_FRAME, find_frame, without_frame
-from ssdnet_core.input_checks import check_image, check_values, counted_pixels
+from ssdnet_core.input_checks import check_image, check_values, countable
 from ssdnet_core.working_size import working_shape
 
 MIN_COUNTED = 256
@@ -112,7 +112,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     _check_config(config)
     check_image(image)
     height, width = image.shape[:2]
-    counted = counted_pixels((height, width), mask, border=config.border)
+    counted = countable((height, width), mask, border=config.border)
     check_values(image, counted)
     pixels = image if image.ndim == 3 else image[:, :, None]
     size = working_shape((height, width), working_size=config.working_size)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ssdnet_core.medians import counted_pixels, row_medians, row_quantiles
+from ssdnet_core.medians import row_medians, row_quantiles, values_that_count
 
 LOW = 0.1
 """The lower of the two quantiles; the upper is the median."""
@@ -33,6 +33,6 @@ def restlessness(judged: Tensor, valid: Tensor) -> Tensor:
     Tensor
         (...), 1 on a calm image, at most 2.
     """
-    counted = counted_pixels(judged, valid)
+    counted = values_that_count(judged, valid)
     spread = row_medians(counted) - row_quantiles(counted, LOW)
     return (spread / CALM_SPREAD).sqrt().clamp(1.0, MOST_RESTLESS)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssdnet_core.devices import in_double
 from ssdnet_core.filters import share_of, weighted_shrink
-from ssdnet_core.medians import counted_pixels, median, row_medians
+from ssdnet_core.medians import median, row_medians, values_that_count
 
 MAD_TO_SIGMA = 1.4826
 """The median absolute deviation of a normal distribution, times this, is its standard deviation."""
@@ -73,7 +73,7 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
         # 6 x 6 at most, and much the same on every device.
         trend = torch.linalg.solve_ex(in_double(normal), in_double(moment)).result[:, :, 0].to(values)
         distance = (centred - trend @ basis.T).abs()
-        sigma = MAD_TO_SIGMA * row_medians(counted_pixels(distance.view_as(coarse), counted))[:, None]
+        sigma = MAD_TO_SIGMA * row_medians(values_that_count(distance.view_as(coarse), counted))[:, None]
         weight = base * (1 - (distance / (TREND_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
     coefficients = values.new_zeros(len(values), degree + 1, degree + 1)
     for number, (i, j) in enumerate(powers):
@@ -101,7 +101,7 @@ def without_ring_excess(values: Tensor, valid: Tensor, *, grid: int = 1) -> Tens
     ring_width = max(1, RING_WIDTH // grid)
     for start in range(0, RING_DEPTH // grid, ring_width):
         sides = _ring(height, width, start=start, ring_width=ring_width)
-        counted = [counted_pixels(values[..., *side], valid[:, *side]) for side in sides]
+        counted = [values_that_count(values[..., *side], valid[:, *side]) for side in sides]
         if sum(part.shape[-1] for part in counted):
             excess = (row_medians(torch.cat(counted, dim=-1))[..., None, None] - overall).clamp_min(0)
             for side in sides:

@@ -30,7 +30,7 @@ from ssdnet_core.filters import (
     weighted_shrink,
     weighted_smooth,
 )
-from ssdnet_core.medians import counted_pixels, sampled
+from ssdnet_core.medians import sampled, values_that_count
 from ssdnet_core.robust import level_z, over_median, without_ring_excess
 from ssdnet_core.similarity import dissimilarity
 
@@ -195,7 +195,7 @@ def local_colour(image: Tensor, valid: Tensor) -> Tensor:
         return _zeros(image, like=share)
     means = weighted_smooth(weighted_shrink(image, valid, factor=GRID), share, sigma=COLOUR_WINDOW / GRID)
     means = level_z(means, counted, degree=2)
-    bulk = fit_bulk(sampled(counted_pixels(means, counted), BULK_SAMPLE), ridge=COLOUR_RIDGE)
+    bulk = fit_bulk(sampled(values_that_count(means, counted), BULK_SAMPLE), ridge=COLOUR_RIDGE)
     distance = bulk.distance(means.flatten(-2)).view(*image.shape[:-3], *share.shape)
     return over_median(distance, counted)
 
@@ -245,7 +245,7 @@ def _distance_from_bulk(residual: Tensor, counted: Tensor) -> Tensor:
     kept = _pattern(residual, parts[0]) if len(parts) == 1 else None
     drawn = []
     for band in parts:
-        points = counted_pixels(_pattern(residual, band) if kept is None else kept, counted[:, band.inner])
+        points = values_that_count(_pattern(residual, band) if kept is None else kept, counted[:, band.inner])
         drawn.append(sampled(points, math.ceil(rate * points.shape[-1])))
     bulk = fit_bulk(torch.cat(drawn, dim=-1))
     patterns = (_pattern(residual, band) if kept is None else kept for band in parts)

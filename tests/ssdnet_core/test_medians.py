@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdnet_core import medians
-from ssdnet_core.medians import counted_pixels, median, row_medians, row_quantiles, sampled
+from ssdnet_core.medians import median, row_medians, row_quantiles, sampled, values_that_count
 
 seeds = st.integers(0, 2**32)
 sides = st.integers(3, 20)
@@ -68,7 +68,7 @@ def test_the_medians_of_images_together_are_those_of_each_alone(group, channels,
 @given(sides, sides, seeds)
 def test_the_counted_pixels_are_those_above_zero(height, width, seed):
     values, valid = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)
-    np.testing.assert_array_equal(counted_pixels(values, valid).numpy(), values.numpy()[:, valid[0].numpy() > 0])
+    np.testing.assert_array_equal(values_that_count(values, valid).numpy(), values.numpy()[:, valid[0].numpy() > 0])
 
 
 def test_a_sample_is_always_the_same_and_all_if_there_are_no_more():
