@@ -41,8 +41,14 @@ OWN_SERVER = {
     "PREFECT_LOGGING_ROOT_LEVEL": "CRITICAL",
 }
 
-OTHERS = ("PREFECT_PROFILE", "PREFECT_SERVER_DATABASE_", "PREFECT_API_DATABASE_")
-"""What leads to a server of the user's, whose database is not to be written, nor migrated."""
+OTHERS = (
+    "PREFECT_PROFILE",
+    "PREFECT_SERVER_DATABASE_",
+    "PREFECT_API_DATABASE_",
+    "PREFECT_SERVER_API_",
+    "PREFECT_API_AUTH_STRING",
+)
+"""What leads to a server of the user's, whose database is not to be written, nor migrated, or is meant for one."""
 
 
 class EmbeddedServerError(SsdnetError, RuntimeError):

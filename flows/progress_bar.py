@@ -24,7 +24,9 @@ class ProgressBar:
     def __init__(self, *, shown: bool = True) -> None:
         console = Console(file=sys.stderr)
         self._shown = shown
-        self._lines = shown and not console.is_terminal
+        # Where colours are forced there need be no terminal, and a dumb one cannot draw.
+        drawn = sys.stderr is not None and sys.stderr.isatty() and not console.is_dumb_terminal
+        self._lines = shown and not drawn
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -86,8 +88,11 @@ class ProgressBar:
         return f"{rate:.2f}/s, {_clock(left)} left, {self._defective} defective, {self._failed} failed"
 
     def _line(self, text: str) -> None:
-        if self._lines:
-            sys.stderr.write(f"ssdnet: {text}\n")
+        if self._lines and sys.stderr is not None:
+            try:
+                sys.stderr.write(f"ssdnet: {text}\n")
+            except OSError:
+                self._lines = False  # Nobody listens any more, as behind `2>&1 | head`: the batch goes on.
 
 
 def _clock(seconds: float) -> str:

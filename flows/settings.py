@@ -64,7 +64,7 @@ class _OnceLoader(yaml.SafeLoader):
 def _read_file(path: Path) -> Config:
     try:
         tree = _OnceLoader(path.read_text()).get_single_data()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InvalidConfigError(f"cannot read the settings in {path}: {error}") from error
     if not isinstance(tree, dict):
         raise InvalidConfigError(f"{path} holds no settings: begin with what `ssdnet settings` prints")
@@ -77,7 +77,7 @@ def _split(change: str) -> tuple[str, Any]:
         raise InvalidConfigError(f"--set {change!r} is not of the form name=value, as fit.steps=50")
     try:
         return name.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # A ValueError for what looks like a date or a number.
         raise InvalidConfigError(f"--set {change!r}: {value!r} is no value: {error}") from error
 
 

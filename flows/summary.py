@@ -90,8 +90,7 @@ def _worst(outcome: Outcome) -> Table:
     for record in worst_first(_present(outcome))[:WORST]:
         place = "{1:.0f}, {0:.0f}".format(*record.regions[0].centroid) if record.regions else ""
         verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
-        # Text, not markup: a file's name may hold brackets.
-        table.add_row(Text(record.key), f"{record.score:.1f}", verdict, str(len(record.regions)), place)
+        table.add_row(_shown(record.key), f"{record.score:.1f}", verdict, str(len(record.regions)), place)
     return table
 
 
@@ -100,7 +99,7 @@ def _failures(outcome: Outcome) -> Table:
     for name in ("image", "reason"):
         table.add_column(name, overflow="fold")
     for record in _failed(outcome):
-        table.add_row(Text(record.key), Text(record.error))
+        table.add_row(_shown(record.key), _shown(record.error))
     return table
 
 
@@ -111,8 +110,13 @@ def _warnings(outcome: Outcome) -> Table:
     for name in ("image", "warning"):
         table.add_column(name, overflow="fold")
     for record in warned[:MOST_WARNINGS]:
-        table.add_row(Text(record.key), Text("; ".join(record.warnings)))
+        table.add_row(_shown(record.key), Text("; ".join(record.warnings)))
     return table
+
+
+def _shown(text: str) -> Text:
+    """Return a text as it is, but for what a terminal would obey: a file's name may hold brackets, and escapes."""
+    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
 def _failed(outcome: Outcome) -> list[ImageRecord]:
@@ -148,7 +152,7 @@ def _unmeasured(evaluation: Evaluation) -> Table:
     for name in ("image", "reason"):
         table.add_column(name, overflow="fold")
     for image in evaluation.unmeasured:
-        table.add_row(Text(image.key), Text(image.reason))
+        table.add_row(_shown(image.key), _shown(image.reason))
     return table
 
 
@@ -167,7 +171,7 @@ def _metrics(evaluation: Evaluation) -> Table:
 def _cells(row: CategoryMetrics) -> tuple[str | Text, ...]:
     decimals = (_decimal(value) for value in (row.auroc, row.average_precision, row.aupro, row.iou))
     shares = (_percent(value) for value in (row.hit_rate, row.false_alarm_rate))
-    return (Text(row.category), f"{row.defective}+{row.good}", *decimals, *shares)
+    return (_shown(row.category), f"{row.defective}+{row.good}", *decimals, *shares)
 
 
 def _means(mean: CategoryMetrics) -> Table:

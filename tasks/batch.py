@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import SsdnetError, UsageError
 from ssdnet_core.working_size import working_shape
-from tasks.storage import Storage
+from tasks.storage import AddressError, Storage
 
 MANIFEST = "manifest.json"
 MAPS = "maps.zarr"
@@ -199,7 +199,13 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
     ------
     BatchConflictError
         If the name is taken by a batch of another input.
+    AddressError
+        If the address of the results is none that Zarr could write to.
+    DamagedBatchError, StorageError
+        If a batch that is there cannot be read.
     """
+    if "::" in results.address:
+        raise AddressError(f"results in {results.address}: '::' chains addresses for Zarr, give a folder without it")
     for name in folder_names(manifest.batch, manifest.fingerprint):
         folder = results.below(name)
         if folder.create(MANIFEST, replace(manifest, batch=name).to_json()):

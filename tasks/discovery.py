@@ -137,6 +137,8 @@ def find_masks(images: Sequence[StoredObject], masks: Storage) -> dict[str, Stor
         If the masks cannot be listed.
     """
     listed = {entry.key: entry for entry in masks.list() if _suffix(entry.key) in SUFFIXES}
+    if any(listed.get(image.key) == image for image in images):
+        raise MasksError(f"the masks in {masks.address} are the images themselves: give the folder of their masks")
     alike: dict[str, list[StoredObject]] = defaultdict(list)
     for mask in listed.values():
         alike[_without_suffix(mask.key)].append(mask)

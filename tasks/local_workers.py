@@ -31,6 +31,8 @@ WORKER_ENVIRONMENT = {
 # An image that kills its worker is tried once more by the scheduler, then alone by us (tasks/dispatch.py).
 # The allocator keeps a large fit's memory for the next one: a worker paused for it stays paused, with nothing to spill.
 SETTINGS: dict[str, Any] = {
+    # It listens on this machine alone, whatever the user's settings ask of a cluster.
+    "distributed.comm.require-encryption": False,
     "distributed.scheduler.allowed-failures": 1,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.daemon": True,

@@ -18,6 +18,7 @@ from zarr.codecs import BloscCodec
 from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 
 from ssdnet_core.errors import SsdnetError
+from ssdnet_core.working_size import MIN_SIDE
 from tasks.batch import MAPS, DamagedBatchError, Manifest
 from tasks.records import ImageRecord, record_key
 from tasks.storage import FAILURES, MissingObjectError, Storage, StorageError
@@ -258,7 +259,9 @@ def _write(
 
 def _canvas(manifest: Manifest) -> tuple[int, int]:
     size, least = manifest.config.working_size, _least_side(manifest)
-    shapes = [entry.working_shape(size) for entry in manifest.entries if not entry.problem] or [(least, least)]
+    # One that is refused for its size has no map: a line of pixels would make the canvas of all others huge.
+    mapped = [entry for entry in manifest.entries if not entry.problem and min(entry.height, entry.width) >= MIN_SIDE]
+    shapes = [entry.working_shape(size) for entry in mapped] or [(least, least)]
     return max(height for height, _ in shapes), max(width for _, width in shapes)
 
 

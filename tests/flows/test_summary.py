@@ -203,3 +203,12 @@ def test_long_names_are_folded_and_not_cut(outcome, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "…" not in said
     assert "17.png" in said
+
+
+def test_what_a_terminal_would_obey_in_a_name_is_shown_as_text(outcome, capsys):
+    name = "evil\x1b]0;title\x07\x1b[31m[red].png"
+    records = {index: replace(record, key=name) for index, record in outcome.records.items()}
+    print_outcome(replace(outcome, records=records), as_json=False)
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "[red].png" in said.replace("\n", "")

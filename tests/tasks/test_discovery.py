@@ -117,6 +117,12 @@ def test_masks_of_which_none_is_of_an_image_are_refused(tmp_path, masks):
         masks_found(tmp_path, *masks, images=["a.png"])
 
 
+def test_images_are_no_masks_of_themselves(tmp_path):
+    write_image(tmp_path / "a.png")
+    with pytest.raises(MasksError, match="are the images themselves"):
+        find_masks(list_images(Storage(str(tmp_path))), Storage(str(tmp_path)))
+
+
 def test_a_single_mask_is_no_folder_of_masks(tmp_path):
     image = write_image(tmp_path / "a.png")
     with pytest.raises(StorageError, match=r"/a\.png.*Not a directory"):

@@ -170,6 +170,13 @@ def test_an_image_that_is_gone_is_marked_absent(folder):
         assert [STATUSES[value] for value in store.status.values] == ["inspected", "absent"]
 
 
+@pytest.mark.parametrize("refused", [(1, 6_000_000), (40_000, 31)])
+def test_an_image_that_is_refused_for_its_size_makes_no_room_for_a_map(folder, refused):
+    prepare_maps(folder, manifest_of([(256, 256), refused]))
+    array = zarr.open_array(f"{folder.address}/maps.zarr/anomaly_map", mode="r")
+    assert (array.shape, array.chunks) == ((2, 256, 256), (1, 256, 256))
+
+
 def test_a_working_size_far_beyond_the_images_makes_no_larger_chunks(folder):
     manifest = replace(manifest_of([(512, 300)]), config=Config().updated({"working_size": 8192}))
     prepare_maps(folder, manifest)

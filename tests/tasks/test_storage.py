@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.storage import MissingObjectError, Storage, StorageError
+from tasks.storage import AddressError, MissingObjectError, Storage, StorageError
 from tasks.storage_answers import CONFLICT_PAUSES
 
 TRIES = len(CONFLICT_PAUSES) + 1
@@ -336,6 +336,14 @@ def test_deleting_what_is_not_there_is_no_error(tmp_path):
 @pytest.mark.parametrize("url", ["", " "])
 def test_an_empty_address_is_refused_rather_than_taken_for_the_working_directory(url):
     with pytest.raises(StorageError, match="empty"):
+        Storage(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"), [("s3://", "names no bucket"), ("s3:///", "names no bucket"), ("/nights/Pr\udcfcf", "no UTF-8")]
+)
+def test_an_address_that_nothing_can_lie_under_is_refused(url, reason):
+    with pytest.raises(AddressError, match=reason):
         Storage(url)
 
 
