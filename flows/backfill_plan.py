@@ -261,7 +261,7 @@ def _plan(night: PlannedNight, runs: Collection[NightRun], *, there: StoredNight
         return replace(night, state=NightState.FAILED, reason=there.problem)
     if not night.images and not there.problem:
         return replace(night, state=NightState.NO_IMAGES)
-    # Old runs are deleted from the server in time; the number in a key that is left is never given twice.
+    # Old runs may have been deleted from the server; the number in a key that is left is never given twice.
     attempt = max([len(runs), *(run.attempt for run in runs)]) + 1
     open_state = NightState.FAILED if any(run.state is RunState.FAILED for run in own) else NightState.TO_DO
     return replace(night, state=sealed or open_state, attempt=attempt)

@@ -167,7 +167,8 @@ def read_runs(line: Line, *, start: date) -> list[NightRun]:
 def start_run(line: Line, planned: PlannedNight, *, config: Config, refit: bool) -> UUID:
     """Start an attempt at a night through the deployment of its line, or find it started."""
     changed: dict[str, Any] = {} if config == line.config else {"config": config.model_dump(mode="json")}
-    key = attempt_key(line.deployment, planned.night.day, fingerprint=planned.fingerprint, attempt=planned.attempt)
+    # Not the deployment's name: the runs of one that was deleted would be found started.
+    key = attempt_key(str(line.id), planned.night.day, fingerprint=planned.fingerprint, attempt=planned.attempt)
     with _server():
         run: Any = run_deployment(
             line.id,

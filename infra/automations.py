@@ -42,7 +42,11 @@ SILENCE = timedelta(seconds=45)
 SHORTEST = 0.003
 """Hours to wait for a night at least: Prefect does so for no less than ten seconds."""
 
-MESSAGE = "{{ automation.name }}: {{ event.resource['prefect.resource.name'] }} {{ event.payload | tojson }}"
+MESSAGE = (
+    "{{ automation.name }}: {{ event.resource['prefect.resource.name'] }}"
+    "{% for one in event.related if one.role == 'deployment' %} ({{ one.name }}){% endfor %}"
+    " {{ event.payload | tojson }}"
+)
 
 
 class UnknownBlockError(UsageError):

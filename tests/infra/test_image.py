@@ -33,6 +33,14 @@ def test_everything_that_the_image_copies_is_there_and_not_ignored(dockerfile):
             assert any(fnmatch.fnmatch(source, pattern) for pattern in kept), f".dockerignore leaves {source} out"
 
 
+def test_no_secret_of_compose_comes_into_the_image():
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    # The last pattern that fits decides.
+    assert lines.index("infra/compose") > lines.index("!infra")
+    for secret in (".env", "secrets", "certificates"):
+        assert f"infra/compose/{secret}" in (ROOT / ".gitignore").read_text()
+
+
 def test_every_package_of_the_project_is_in_the_image(dockerfile, project):
     for package in project["tool"]["setuptools"]["packages"]["find"]["include"]:
         name = package.rstrip("*")
