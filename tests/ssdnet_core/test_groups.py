@@ -233,7 +233,7 @@ from ssdnet_core.reconstruction import reconstruct_blind
 torch.set_num_threads(1)
 config = Config().updated({"fit.steps": 2})
 pixels, valid = torch.randn(IMAGES, 3, 256, 256), torch.ones(IMAGES, 1, 256, 256)
-for _, network in fit(pixels, valid, config, dtype=torch.float32):
+for _, network in fit(pixels, valid, config=config, dtype=torch.float32):
     reconstruct_blind(
         network, pixels, valid, config=config.reconstruction, multiple=stride(config.network), dtype=torch.float32
     )
