@@ -74,7 +74,8 @@ def fit(
 def _gradient_of(
     network: ReconstructionNetwork, optimizer: FlatAdamW, *, config: LossConfig
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
-    def find_gradient(seen: Tensor, target: Tensor, hidden: Tensor, counted: Tensor) -> None:  # noqa: PLR0917 - replayed with tensors by place
+    # By place, as they are replayed.
+    def find_gradient(seen: Tensor, target: Tensor, hidden: Tensor, counted: Tensor) -> None:  # noqa: PLR0917
         optimizer.clear()
         prediction = places_of(network.folded(channels_of(seen)).float(), like=target)
         losses = reconstruction_loss(prediction, target, hidden=hidden, valid=counted, config=config)

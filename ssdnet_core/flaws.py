@@ -66,11 +66,9 @@ def plant(
     check(defect, (height, width), seed=seed)
     surface = np.atleast_3d(photograph / 255) * np.ones(3)
     rng = np.random.default_rng((seed, DEFECT_KINDS.index(defect)))
-    target, coverage = (
-        (surface, np.zeros((height, width)))
-        if defect == "none"
-        else FLAWS[defect](rng, (height, width), surface=surface)
-    )
+    target, coverage = surface, np.zeros((height, width))
+    if defect != "none":
+        target, coverage = FLAWS[defect](rng, (height, width), surface=surface)
     changed, truth = laid_over(surface, target, coverage=coverage)
     changed += np.where(truth, coverage, 0.0)[:, :, None] * SENSOR_NOISE * rng.standard_normal(changed.shape)
     pixels = np.rint(255 * np.clip(changed, 0, 1)).astype(np.uint8)

@@ -43,9 +43,10 @@ def unlikeness_of_parts(images: Tensor, valid: Tensor) -> Tensor:
     rows, columns = whole.shape[0] // PARTS, whole.shape[1] // PARTS
     if min(rows, columns) < 8:
         return images.new_zeros(images.shape[:-3])
-    logs = []
-    for side, strength, counted in energies(images, valid, scales=SCALES, grid=GRID):
-        logs.append((weighted_smooth(strength, counted, sigma=WINDOW / side) + ENERGY_FLOOR).log())
+    logs = [
+        (weighted_smooth(strength, counted, sigma=WINDOW / side) + ENERGY_FLOOR).log()
+        for side, strength, counted in energies(images, valid, scales=SCALES, grid=GRID)
+    ]
     values = torch.where(whole, torch.cat(logs, dim=-3), torch.nan)
     cells = values[..., : PARTS * rows, : PARTS * columns].unfold(-2, rows, rows).unfold(-2, columns, columns)
     parts = cells.flatten(-2).flatten(-3, -2)

@@ -215,7 +215,7 @@ def _tells(share: Tensor, valid: Tensor, *, side: int) -> bool:
 
     Where holes lie close, few squares are left at a scale, and their medians would tell of themselves.
     """
-    return float((share > 0.5).sum()) * side**2 > LEAST_SEEN * float(valid.sum())
+    return bool((share > 0.5).sum() * side**2 > LEAST_SEEN * valid.sum())
 
 
 def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class Storage:
         if not self.url.split("://", 1)[-1].strip("/") and protocol != "file":
             # The batch would become a bucket, perhaps one that is there.
             raise AddressError(f"{self.url!r} names no bucket: give s3://bucket/prefix")
-        if not self.url.isascii() and self.url.encode(errors="ignore").decode() != self.url:
+        if self.url.encode(errors="ignore").decode() != self.url:
             raise AddressError(f"{self.url!r} is no UTF-8, and cannot be stored: rename the folder, or link to it")
 
     def __getstate__(self) -> dict[str, str]:

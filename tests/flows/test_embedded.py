@@ -76,6 +76,8 @@ def test_the_commands_own_server_keeps_away_from_the_users_database_profile_and_
             "HOME": str(tmp_path),
             "PREFECT_PROFILE": "plant",
             "PREFECT_SERVER_DATABASE_DRIVER": "postgresql+asyncpg",
+            "PREFECT_SERVER_API_AUTH_STRING": "plant:secret",
+            "PREFECT_SERVER_API_BASE_PATH": "/plant/api",
             "http_proxy": f"http://127.0.0.1:{free_port()}",
             "NO_PROXY": "",
             "no_proxy": "plant.example",

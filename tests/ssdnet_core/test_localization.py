@@ -501,8 +501,9 @@ def test_settings_that_are_no_config_are_refused_with_what_makes_one():
 
 
 def test_a_device_that_does_not_exist_is_refused():
-    with pytest.raises(DeviceUnavailableError, match=r"'cuda:99'"):
-        light(textile().pixels, device="cuda:99")
+    for image in (textile().pixels, np.full((40, 40), 5, np.uint8)):  # Of the second nothing would be fitted.
+        with pytest.raises(DeviceUnavailableError, match=r"'cuda:99'"):
+            light(image, device="cuda:99")
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (61, 97), (200, 80)])

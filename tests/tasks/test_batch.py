@@ -15,7 +15,7 @@ from tasks.batch import (
     open_batch,
     read_manifest,
 )
-from tasks.storage import Storage
+from tasks.storage import AddressError, Storage
 
 KEYS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), unique=True, max_size=8)
 
@@ -74,6 +74,12 @@ def test_every_default_name_is_a_valid_one(address, pattern):
 def test_a_name_that_cannot_be_a_folders_is_refused(name):
     with pytest.raises(BatchConflictError):
         check_batch_name(name)
+
+
+def test_results_whose_address_zarr_would_take_for_a_chain_are_refused(tmp_path):
+    with pytest.raises(AddressError, match="'::'"):
+        open_batch(Storage(f"{tmp_path}/a::b"), manifest("a.png"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_same_batch_is_found_again(tmp_path):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import dask
 import pytest
 from distributed import Client, Status, Worker, wait
 
@@ -94,6 +95,11 @@ def test_workers_that_are_paused_are_not_able(tmp_path):
             assert able_workers(client, {}) == set(names.values())
             client.run(pause, workers=[names["paused"]])
             wait_for(lambda: able_workers(client, {}) == {names["running"]}, what="the paused worker to be left out")
+
+
+def test_workers_of_this_machine_need_no_certificates_though_those_of_a_cluster_do():
+    with dask.config.set({"distributed.comm.require-encryption": True}), dask_client(workers=1) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
 
 
 def test_a_gpu_fits_many_images_together_and_a_processor_one_unless_asked():
