@@ -33,6 +33,9 @@ WORKER_ENVIRONMENT = {
 SETTINGS: dict[str, Any] = {
     # It listens on this machine alone, whatever the user's settings ask of a cluster.
     "distributed.comm.require-encryption": False,
+    # A nanny starts its worker anew however often it dies. Dask ends the nanny of a worker that is away this long after
+    # a loss, even if it came back and was lost once more: two deadly images in turn cost all workers.
+    "distributed.deploy.lost-worker-timeout": "365 days",
     "distributed.scheduler.allowed-failures": 1,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.daemon": True,

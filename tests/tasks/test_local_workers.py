@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -72,3 +73,19 @@ def test_a_machine_with_gpus_gets_a_worker_for_each_that_sees_no_other(monkeypat
         assert [worker["nthreads"] for worker in workers] == [1, 1]
         assert sorted(client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()) == ["2", "GPU-5f3a"]
         assert fit_resources(client, "cuda") == {"GPU": 1.0}
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_long_in_coming_back_is_waited_for(tmp_path, monkeypatch):
+    preload, started = tmp_path / "preload.py", tmp_path / "started"
+    preload.write_text(
+        f"import pathlib, time\nstarted = pathlib.Path({str(started)!r})\n"
+        # Dask's default ends the nanny of a worker that is away for 15 s.
+        "def dask_setup(worker):\n    time.sleep(17 if started.exists() else 0)\n    started.touch()\n"
+    )
+    monkeypatch.setattr(tasks.local_workers, "PRELOAD", str(preload))
+    with dask_client(workers=1) as client:
+        [lost] = client.run(os.getpid).values()
+        os.kill(lost, signal.SIGKILL)
+        assert client.submit(os.getpid, pure=False).result(timeout=60) != lost
+        assert set(client.cluster.workers) == {0}
