@@ -24,7 +24,8 @@ from ssdnet_core.synthetic import sample
 from tasks.aggregation import summarise, write_region_table
 from tasks.batch import MANIFEST, MAPS, Manifest, batch_name, open_batch
 from tasks.discovery import discover, list_images
-from tasks.maps import ANOMALY_MAP, prepare_maps, write_figures, write_map
+from tasks.image_figures import write_figures
+from tasks.maps import ANOMALY_MAP, prepare_maps, write_map
 from tasks.records import ImageRecord, present_records, write_record
 from tasks.report import write_report
 from tasks.seal import make_seal, set_seal

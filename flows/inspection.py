@@ -30,9 +30,10 @@ from tasks.batch import (
 from tasks.cluster import Workers, able_workers, fit_group, fit_resources
 from tasks.discovery import count_by_suffix, discover, find_masks, list_input, split_input
 from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk, task_size
+from tasks.image_figures import has_figures, write_figures
 from tasks.inspection import Inspection
 from tasks.lease import Lease, hold_batch
-from tasks.maps import MAPS_METADATA, prepare_maps, write_figures, written_maps
+from tasks.maps import prepare_maps, written_maps
 from tasks.records import ImageRecord, present_records, read_records
 from tasks.report import PAGE, report_address, write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
@@ -152,9 +153,8 @@ def run_batch(
         discovered = discover_images(source, whole(images), stored=whole(stored), masks=whole(masked))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         records = read_records(folder, manifest.entries)
-        if seal is None:
-            mapped = written_maps(folder)
-            records = {i: record for i, record in records.items() if record.failed or i in mapped}
+        mapped = written_maps(folder)
+        records = {i: record for i, record in records.items() if record.failed or i in mapped}
         todo = _unsettled(manifest, {} if refit else records, retry_failed=retry_failed)
         present = len(manifest.present)
         observer().begin(images=present, settled=present - len(todo))
@@ -258,7 +258,7 @@ def seal_batch(folder: Storage, manifest: Manifest, *, records: Records, lease: 
 
 def _is_complete(folder: Storage) -> bool:
     """Whether what the flow itself writes is there: somebody may have made room, or copied a part."""
-    return all(folder.exists(key) for key in (MAPS_METADATA, REGIONS, PAGE))
+    return has_figures(folder) and all(folder.exists(key) for key in (REGIONS, PAGE))
 
 
 def _unsettled(manifest: Manifest, records: Records, *, retry_failed: bool) -> list[ImageEntry]:

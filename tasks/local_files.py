@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def file_etag(status: os.stat_result) -> str:
+    """Return what stands for a file's ETag: it changes when the file is written, by modification time and size."""
+    return f"{status.st_mtime:.6f}-{status.st_size}"
+
+
 def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os.stat_result | None]]:
     r"""Give the path of each file below a folder, relative to it, and its status; links are followed.
 

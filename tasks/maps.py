@@ -1,77 +1,35 @@
-"""The batch's Zarr store: one array of all anomaly maps, and the figures of each image beside it.
+"""The batch's anomaly maps: one array of its Zarr store.
 
-``anomaly_map (image, y, x)`` is float16 with one chunk an image. The worker that fitted an image writes that image's
-chunk; the flow writes the small arrays, whole. No chunk ever has two writers: same-chunk writers lose data silently.
+``anomaly_map (image, y, x)`` is float16 with one chunk an image, which the worker that fitted the image writes. No
+chunk ever has two writers: same-chunk writers lose data silently.
 """
 
 import hashlib
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec
-from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 
 from ssdnet_core.errors import SsdnetError
 from ssdnet_core.working_size import MIN_SIDE
-from tasks.batch import MAPS, DamagedBatchError, Manifest
+from tasks.batch import MAPS, Manifest
 from tasks.records import ImageRecord, record_key
-from tasks.storage import FAILURES, MissingObjectError, Storage, StorageError
-from tasks.storage_answers import reason_of
+from tasks.storage import MissingObjectError, Storage
+from tasks.zarr_store import METADATA, open_store, understood, writing
 
 ANOMALY_MAP = "anomaly_map"
-METADATA = "zarr.json"
-MAPS_METADATA = f"{MAPS}/{METADATA}"
 LEAST_CHUNK = 256
 """Side of a chunk at least, in working pixels, unless the working size is smaller."""
 
 COMPRESSOR = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
-STATUSES = ("pending", "inspected", "failed", "absent")
 MAP_ATTRIBUTES: dict[str, Any] = {
     "long_name": "anomaly map at working size",
     "units": "robust standard deviations of the image itself",
     "description": "NaN beyond an image's working_height and working_width, and where there is no map. Pixels that do "
     "not count (masked, in a frame or blank ground) have what lies around them: mask them before statistics.",
 }
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One per-image array of the store: its dtype, and what it holds."""
-
-    dtype: str
-    long_name: str
-    attributes: Mapping[str, Any]
-
-
-FIGURES: dict[str, Figure] = {
-    "score": Figure("float32", "-log10 of the expected number of false alarms at the highest peak", {}),
-    "defective": Figure("bool", "verdict", {}),
-    "status": Figure(
-        "int8",
-        "what became of the image",
-        {"flag_values": list(range(len(STATUSES))), "flag_meanings": " ".join(STATUSES)},
-    ),
-    "area": Figure("int64", "defective area", {"units": "pixels of the original image"}),
-    "regions": Figure("int32", "number of defect regions", {}),
-    "seconds": Figure("float32", "CPU time of the localization", {"units": "s"}),
-    "height": Figure("int32", "height of the original image", {"units": "pixels"}),
-    "width": Figure("int32", "width of the original image", {"units": "pixels"}),
-    "working_height": Figure("int32", "height of the anomaly map", {"units": "pixels"}),
-    "working_width": Figure("int32", "width of the anomaly map", {"units": "pixels"}),
-    "scale": Figure("float32", "working size over original size", {}),
-    "error": Figure("str", "why the image could not be inspected", {}),
-    "warning": Figure("str", "what its result may not mean", {}),
-}
-
-
-DAMAGE = (ValueError, TypeError, AttributeError, LookupError)
-"""What zarr raises at metadata that are no JSON, or none of its own."""
 
 
 class LostMapError(SsdnetError):
@@ -95,10 +53,10 @@ def prepare_maps(folder: Storage, manifest: Manifest) -> None:
     canvas = _canvas(manifest)
     shape = (len(manifest.entries), *canvas)
     chunks = (1, *(max(side, _least_side(manifest)) for side in canvas))
-    with _writing(folder, "the array of maps"):
-        group = _open(folder, "a")
+    with writing(folder, "the array of maps"):
+        group = open_store(folder, "a")
         try:
-            array = _open_maps(folder, "r+")
+            array = open_maps(folder, "r+")
         except FileNotFoundError:
             array = None
         if array is None or _outgrown(array, chunks):
@@ -128,8 +86,8 @@ def write_map(folder: Storage, index: int, *, anomaly_map: npt.NDArray[np.float3
         If it cannot be written.
     """
     stored = np.clip(anomaly_map, 0, np.finfo(np.float16).max).astype(np.float16)
-    with _writing(folder, f"the map of image {index}"):
-        array = _open_maps(folder, "r+")
+    with writing(folder, f"the map of image {index}"):
+        array = open_maps(folder, "r+")
         canvas = np.full(array.shape[1:], np.nan, dtype=np.float16)
         canvas[: stored.shape[0], : stored.shape[1]] = stored
         array[index] = canvas
@@ -147,7 +105,7 @@ def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = Fals
         If the metadata of all maps cannot be understood.
     """
     try:
-        array = _open_maps(folder, "r")
+        array = open_maps(folder, "r")
         working = np.asarray(array[record.index, : record.working_height, : record.working_width], dtype=np.float32)
     except (RuntimeError, ValueError, FileNotFoundError) as error:
         raise LostMapError(_lost(folder, record, reason=f"cannot be read: {error}")) from error
@@ -181,80 +139,20 @@ def written_maps(folder: Storage) -> set[int]:
     return chunks if any(stored.key == METADATA for stored in listed) else set()
 
 
-def write_figures(folder: Storage, manifest: Manifest, *, records: Mapping[int, ImageRecord]) -> None:
-    """Write the coordinates and the per-image figures, each as one chunk; a StorageError if that cannot be."""
-    with _writing(folder, "the figures"):
-        group = _open(folder, "r+")
-        _, height, width = _open_maps(folder, "r").shape
-        with warnings.catch_warnings():
-            # Strings and consolidated metadata have no place in the Zarr specification yet; zarr and xarray read both.
-            warnings.simplefilter("ignore", UnstableSpecificationWarning)
-            warnings.filterwarnings("ignore", message="Consolidated metadata", category=ZarrUserWarning)
-            keys = np.array([entry.key for entry in manifest.entries], dtype=np.dtypes.StringDType())
-            _write(group, "image", values=keys, attributes={"long_name": "object key below the input"})
-            for axis, length in (("y", height), ("x", width)):
-                attributes = {"long_name": f"working pixel along {axis}", "units": "pixels"}
-                _write(group, axis, values=np.arange(length, dtype=np.int32), dimensions=(axis,), attributes=attributes)
-            rows = [_figures(records.get(entry.index), present=entry.present) for entry in manifest.entries]
-            for name, figure in FIGURES.items():
-                dtype: Any = np.dtypes.StringDType() if figure.dtype == "str" else np.dtype(figure.dtype)
-                values = np.array([row[name] for row in rows], dtype=dtype)
-                _write(group, name, values=values, attributes={"long_name": figure.long_name, **figure.attributes})
-            group.attrs.update(
-                {
-                    "Conventions": "CF-1.11",
-                    "title": f"SSDnet inspection of {manifest.batch}",
-                    "source": manifest.input,
-                    "fingerprint": manifest.fingerprint,
-                    "configuration": manifest.config.model_dump_json(),
-                }
-            )
-            zarr.consolidate_metadata(group.store)
+def open_maps(folder: Storage, mode: Literal["r", "r+"]) -> "zarr.Array[Any]":
+    """Open the array of all anomaly maps.
 
-
-def read_figures(folder: Storage) -> dict[str, npt.NDArray[Any]]:
-    """Read the per-image figures of a batch: arrays (image,) by their names in `FIGURES`."""
-    group = _open(folder, "r")
-    return {name: np.asarray(group[name]) for name, figure in FIGURES.items() if figure.dtype != "str"}
-
-
-def _figures(record: ImageRecord | None, *, present: bool) -> dict[str, Any]:
-    if record is None or not present:
-        status = STATUSES.index("absent" if not present else "pending")
-        return {name: _EMPTY.get(figure.dtype, 0) for name, figure in FIGURES.items()} | {"status": status}
-    row = {name: getattr(record, name) for name in FIGURES if name not in _DERIVED}
-    if record.failed:
-        row["score"] = np.nan
-    return row | {
-        "status": STATUSES.index(record.status),
-        "regions": len(record.regions),
-        "scale": record.working_height / record.height if record.height else np.nan,
-        "warning": "; ".join(record.warnings),
-    }
-
-
-_DERIVED = ("status", "regions", "scale", "warning")
-_EMPTY: dict[str, Any] = {"float32": np.nan, "str": "", "bool": False}
-
-
-def _write(
-    group: zarr.Group,
-    name: str,
-    *,
-    values: npt.NDArray[Any],
-    attributes: Mapping[str, Any],
-    dimensions: Sequence[str] = ("image",),
-) -> None:
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        chunks=values.shape,
-        dtype=values.dtype,
-        dimension_names=dimensions,
-        attributes=dict(attributes),
-        overwrite=True,
-    )
-    array[...] = values
+    Raises
+    ------
+    DamagedBatchError
+        If its metadata cannot be understood.
+    FileNotFoundError
+        If there is none.
+    """
+    # Of itself, by its format: one object to read, where the way through the group is four.
+    maps = folder.below(f"{MAPS}/{ANOMALY_MAP}")
+    with understood(maps, advice=f"delete {folder.address}/{MAPS}, and inspect again: its images are inspected anew"):
+        return zarr.open_array(maps.address, mode=mode, zarr_format=3, storage_options=maps.options or None)
 
 
 def _canvas(manifest: Manifest) -> tuple[int, int]:
@@ -273,35 +171,3 @@ def _outgrown(array: "zarr.Array[Any]", chunks: tuple[int, ...]) -> bool:
     """Whether larger chunks are wanted and no map is lost by them."""
     larger = any(new > old for new, old in zip(chunks, array.chunks, strict=True))
     return larger and array.nchunks_initialized == 0
-
-
-def _open_maps(folder: Storage, mode: Literal["r", "r+"]) -> "zarr.Array[Any]":
-    # Of itself, by its format: one object to read, where the way through the group is four.
-    maps = folder.below(f"{MAPS}/{ANOMALY_MAP}")
-    with _understood(maps, advice=f"delete {folder.address}/{MAPS}, and inspect again: its images are inspected anew"):
-        return zarr.open_array(maps.address, mode=mode, zarr_format=3, storage_options=maps.options or None)
-
-
-def _open(folder: Storage, mode: Literal["r", "r+", "a"]) -> zarr.Group:
-    # Never by the consolidated metadata: those of an earlier seal hide the images that came later.
-    store = folder.below(MAPS)
-    with _understood(store, advice="delete that object, and inspect again: it is written anew"):
-        return zarr.open_group(store.address, mode=mode, use_consolidated=False, storage_options=store.options or None)
-
-
-@contextmanager
-def _writing(folder: Storage, what: str) -> Iterator[None]:
-    try:
-        yield
-    except FAILURES as error:
-        raise StorageError(f"cannot write {what} to {folder.address}/{MAPS}: {reason_of(error)}") from error
-
-
-@contextmanager
-def _understood(store: Storage, *, advice: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except DAMAGE as error:
-        raise DamagedBatchError(f"{store.address}/{METADATA} is damaged: {error!r}: {advice}") from error

@@ -11,7 +11,7 @@ import numpy as np
 
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import SEAL, TREND
-from tasks.maps import STATUSES, read_figures
+from tasks.image_figures import STATUSES, read_figures
 from tasks.measured import EVALUATION
 from tasks.nights import Night, night_of
 from tasks.seal import Seal, parse_seal

@@ -104,11 +104,11 @@ def _draw_photograph(folder: Storage, source: Storage, *, record: ImageRecord) -
     name = f"images/{record.index:07d}-{hashlib.sha256(record.etag.encode()).hexdigest()[:8]}.jpg"
     if not folder.exists(f"{REPORT}/{name}"):
         try:
+            if not record.is_of(source.etag(record.key)):
+                return ""  # Another image has taken its place.
             pixels = decode(source.read(record.key)).pixels
         except (StorageError, DecodeError, MemoryError):
             return ""
-        if pixels.shape[:2] != (record.height, record.width):
-            return ""  # Another image has taken its place.
         folder.write(f"{REPORT}/{name}", photograph(pixels))
     return name
 

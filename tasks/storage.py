@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError
 from fsspec.utils import glob_translate
 
 from ssdnet_core.errors import SsdnetError, UsageError
-from tasks.local_files import create_file, walk_files, write_beside
+from tasks.local_files import create_file, file_etag, walk_files, write_beside
 from tasks.storage_answers import BEYOND_THE_END, EXISTS, despite_conflicts, error_code, reason_of
 
 PROTOCOLS = ("file", "s3")
@@ -153,7 +153,7 @@ class Storage:
             key = path[len(self.root) + 1 :]
             # Consoles mark a folder by an object of its name and a slash.
             if key and not key.endswith("/") and info["type"] == "file":
-                yield StoredObject(key, size=int(info["size"]), etag=str(info["ETag"]).strip('"'))
+                yield StoredObject(key, size=int(info["size"]), etag=_shown_etag(info))
 
     def folders(self) -> tuple[str, ...]:
         """Return the names of the folders directly below the root, sorted; what lies in them is not listed.
@@ -200,6 +200,19 @@ class Storage:
         """
         with self._told("look for", key):
             return float(self.filesystem.modified(self.path(key)).timestamp())
+
+    def etag(self, key: str) -> str:
+        """Return the ETag of an object, as a listing shows it.
+
+        Raises
+        ------
+        StorageError
+            If there is no such object, or the store does not tell.
+        """
+        with self._told("look for", key):
+            if self.is_local:
+                return file_etag(Path(self.path(key)).stat())
+            return _shown_etag(self.filesystem.info(self.path(key)))
 
     def read(self, key: str) -> bytes:
         """Read an object.
@@ -280,8 +293,12 @@ class Storage:
 def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
     for key, status in walk_files(root, depth=depth):
         # What cannot be read is listed as well: it is told later, and not lost.
-        size, etag = (status.st_size, f"{status.st_mtime:.6f}-{status.st_size}") if status else (0, "")
+        size, etag = (status.st_size, file_etag(status)) if status else (0, "")
         yield StoredObject(key, size=size, etag=etag)
+
+
+def _shown_etag(info: dict[str, Any]) -> str:
+    return str(info["ETag"]).strip('"')
 
 
 def _depth(pattern: str) -> int | None:

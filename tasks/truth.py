@@ -12,7 +12,10 @@ from tasks.decoding import DecodeError, decode
 from tasks.discovery import TRUTH_FOLDER
 from tasks.storage import MissingObjectError, Storage, StoredObject
 
-IMAGES_PATTERN = "**/test/*/*"
+IMAGES = "test"
+"""The folder of a category's images: they lie in a folder of it for each kind of defect, or deeper."""
+
+IMAGES_PATTERN = f"**/{IMAGES}/*/**"
 """The images of a folder in MVTec-AD layout."""
 
 GOOD = "good"
@@ -52,7 +55,7 @@ class MvtecTruth:
 
     def category(self, key: str) -> str:
         """Return the folder above ``test``; for keys that begin with it, the name of the input itself."""
-        return "/".join(PurePosixPath(key).parts[:-3]) or PurePosixPath(self.source.root).name
+        return "/".join(_in_layout(key)[0]) or PurePosixPath(self.source.root).name
 
     def read(self, key: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Read the truth of an image, as :meth:`Truth.read`; nothing is defective in a good one.
@@ -111,14 +114,23 @@ class NightTruth:
 def truth_key(key: str) -> str | None:
     """Return where the truth mask of an image lies in the MVTec-AD layout, None for a good image.
 
-    ``carpet/test/hole/000.png`` has ``carpet/ground_truth/hole/000_mask.png``; any other form is a `TruthError`.
+    ``carpet/test/hole/000.png`` has ``carpet/ground_truth/hole/000_mask.png``, and folders below ``hole`` are kept; any
+    other form is a `TruthError`.
     """
-    path = PurePosixPath(key)
-    if len(path.parts) < 3 or path.parts[-3] != "test":
-        raise TruthError(f"{key} is not of the form CATEGORY/test/DEFECT/NAME: is this a folder in MVTec-AD layout?")
-    if path.parts[-2] == GOOD:
+    category, below = _in_layout(key)
+    if below[0] == GOOD:
         return None
-    return str(PurePosixPath(*path.parts[:-3], TRUTH_FOLDER, path.parts[-2], f"{path.stem}_mask{SUFFIX}"))
+    name = PurePosixPath(key).stem
+    return str(PurePosixPath(*category, TRUTH_FOLDER, *below[:-1], f"{name}_mask{SUFFIX}"))
+
+
+def _in_layout(key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the folders above the last ``test`` that an image may lie below, and what follows it."""
+    parts = PurePosixPath(key).parts
+    for place in range(len(parts) - 3, -1, -1):
+        if parts[place] == IMAGES:
+            return parts[:place], parts[place + 1 :]
+    raise TruthError(f"{key} is not of the form CATEGORY/test/DEFECT/NAME: is this a folder in MVTec-AD layout?")
 
 
 def _read(folder: Storage, where: str, *, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

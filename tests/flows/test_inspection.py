@@ -16,12 +16,14 @@ from ssdnet_core.synthetic import sample
 from tasks import lease as leases
 from tasks.batch import REGIONS, SEAL, ImageEntry, Manifest
 from tasks.dispatch import MIN_CHUNK
+from tasks.image_figures import STATUSES, read_figures
 from tasks.inspection import Inspection, inspect_images
 from tasks.lease import LeaseHolder, LeaseLostError, hold_batch
-from tasks.maps import MAPS_METADATA, STATUSES, read_figures, read_map, written_maps
+from tasks.maps import read_map, written_maps
 from tasks.report import PAGE
 from tasks.seal import read_seal
 from tasks.storage import Storage
+from tasks.zarr_store import MAPS_METADATA
 from tests.tasks.prepared import QUICK
 
 torch.set_num_threads(1)
@@ -153,12 +155,14 @@ def test_an_image_that_was_removed_is_in_no_count_of_a_sealed_batch_nor_in_its_g
     assert "0.png" not in page
 
 
+@pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("lost", ["emptied", "deleted"])
-def test_an_image_whose_map_was_lost_before_the_seal_is_inspected_again(run, lost):
+def test_an_image_whose_map_was_lost_is_inspected_again(run, lost, sealed):
     first = run(more=2)
     folder = Storage(first.folder)
     before = read_map(folder, first.records[1])
-    folder.delete(SEAL)
+    if not sealed:
+        folder.delete(SEAL)
     chunk = Path(folder.path("maps.zarr/anomaly_map/c/1/0/0"))
     os.truncate(chunk, 0) if lost == "emptied" else chunk.unlink()
     again = run(more=0)
@@ -166,7 +170,7 @@ def test_an_image_whose_map_was_lost_before_the_seal_is_inspected_again(run, los
     assert (read_map(folder, again.records[1]) == before).all()
 
 
-@pytest.mark.parametrize("key", [MAPS_METADATA, REGIONS, PAGE])
+@pytest.mark.parametrize("key", [MAPS_METADATA, "maps.zarr/score/zarr.json", REGIONS, PAGE])
 def test_what_the_flow_itself_writes_is_made_again_where_it_is_gone_from_a_sealed_batch(run, key):
     first = run()
     folder = Storage(first.folder)

@@ -8,51 +8,16 @@ import xarray
 import zarr
 
 from ssdnet_core.config import Config
-from tasks.batch import DamagedBatchError, ImageEntry, Manifest
-from tasks.maps import (
-    FIGURES,
-    STATUSES,
-    LostMapError,
-    prepare_maps,
-    read_figures,
-    read_map,
-    write_figures,
-    write_map,
-    written_maps,
-)
-from tasks.records import ImageRecord, failure
+from tasks.batch import DamagedBatchError, ImageEntry
+from tasks.image_figures import write_figures
+from tasks.maps import LostMapError, prepare_maps, read_map, write_map, written_maps
 from tasks.storage import Storage, StorageError
-
-SHAPES = [(64, 64), (40, 90), (300, 512)]
+from tests.tasks.mapped import SHAPES, manifest_of, random_map, record_of
 
 
 @pytest.fixture
 def folder(tmp_path):
     return Storage(str(tmp_path))
-
-
-def manifest_of(shapes) -> Manifest:
-    entries = tuple(
-        ImageEntry(index=i, key=f"{i}.png", etag="", size=1, height=h, width=w) for i, (h, w) in enumerate(shapes)
-    )
-    return Manifest(batch="n", input="/in", pattern="", config=Config(), entries=entries)
-
-
-def random_map(entry: ImageEntry) -> np.ndarray:
-    shape = entry.working_shape(Config().working_size)
-    return np.random.default_rng(entry.index).gamma(2, 4, shape).astype(np.float32)
-
-
-def record_of(entry: ImageEntry, **changes) -> ImageRecord:
-    height, width = entry.working_shape(Config().working_size)
-    fields = {
-        "score": 1.5,
-        "height": entry.height,
-        "width": entry.width,
-        "working_height": height,
-        "working_width": width,
-    }
-    return ImageRecord(entry.index, entry.key, "", "f", "inspected", **{**fields, **changes})
 
 
 def test_maps_of_different_sizes_share_one_array_and_come_back_within_float16(folder):
@@ -89,27 +54,6 @@ def test_values_beyond_float16_are_cut_and_stay_finite(folder):
     prepare_maps(folder, manifest)
     write_map(folder, 0, anomaly_map=np.full((64, 64), 1e9, dtype=np.float32))
     assert np.isfinite(read_map(folder, record_of(manifest.entries[0]))).all()
-
-
-def test_xarray_shows_a_labelled_dataset(folder):
-    manifest = manifest_of(SHAPES)
-    prepare_maps(folder, manifest)
-    for entry in manifest.entries[:2]:
-        write_map(folder, entry.index, anomaly_map=random_map(entry))
-    records = {0: record_of(manifest.entries[0], defective=True), 1: record_of(manifest.entries[1])}
-    records[2] = failure(manifest.entries[2], "it is broken", fingerprint="f", lasting=True)
-    write_figures(folder, manifest, records=records)
-    with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
-        assert store.anomaly_map.dims == ("image", "y", "x")
-        assert dict(store.sizes) == {"image": 3, "y": 256, "x": 437}
-        assert set(FIGURES) | {"anomaly_map"} == set(store.data_vars)
-        assert bool(store.sel(image="0.png").defective)
-        assert [STATUSES[value] for value in store.status.values] == ["inspected", "inspected", "failed"]
-        assert np.isnan(store.score.values).tolist() == [False, False, True]
-        assert store.error.values[2] == "it is broken"
-        assert np.isnan(store.anomaly_map[1, 40:].values).all()
-        assert np.isnan(store.anomaly_map[2].values).all()
-        assert store.anomaly_map.encoding["chunks"] == (1, 256, 437)
 
 
 def test_a_store_that_grows_keeps_its_maps_even_when_the_canvas_does_too(folder):
@@ -159,15 +103,6 @@ def test_maps_that_are_there_stay_in_chunks_that_are_never_tiny(folder):
     for entry in after.entries:
         np.testing.assert_allclose(read_map(folder, record_of(entry)), random_map(entry), rtol=1e-3)
     assert objects(folder) == 1 + 3
-
-
-def test_an_image_that_is_gone_is_marked_absent(folder):
-    manifest = manifest_of(SHAPES[:2])
-    prepare_maps(folder, manifest)
-    gone = manifest.merged(manifest.entries[:1])
-    write_figures(folder, gone, records={0: record_of(manifest.entries[0]), 1: record_of(manifest.entries[1])})
-    with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
-        assert [STATUSES[value] for value in store.status.values] == ["inspected", "absent"]
 
 
 @pytest.mark.parametrize("refused", [(1, 6_000_000), (40_000, 31)])
@@ -240,27 +175,6 @@ def test_damaged_metadata_are_named_with_what_to_do(folder):
             with pytest.raises(DamagedBatchError, match=named):
                 call()
         shutil.rmtree(folder.path("maps.zarr"))
-
-
-def test_figures_are_read_as_they_are_now_whatever_an_earlier_run_consolidated(folder, monkeypatch):
-    for shapes, stopped in ((SHAPES[:2], False), (SHAPES, True)):
-        manifest = manifest_of(shapes)
-        prepare_maps(folder, manifest)
-        if stopped:
-            monkeypatch.setattr(zarr, "consolidate_metadata", lambda store: None)
-        write_figures(folder, manifest, records={entry.index: record_of(entry) for entry in manifest.entries})
-    assert len(read_figures(folder)["score"]) == len(SHAPES)
-
-
-def test_figures_that_cannot_be_written_are_an_error_that_names_where(folder, tmp_path):
-    manifest = manifest_of(SHAPES)
-    prepare_maps(folder, manifest)
-    records = {entry.index: record_of(entry) for entry in manifest.entries}
-    write_figures(folder, manifest, records=records)
-    shutil.rmtree(tmp_path / "maps.zarr" / "score")
-    (tmp_path / "maps.zarr" / "score").write_bytes(b"in the way")
-    with pytest.raises(StorageError, match=r"cannot write the figures to .*maps\.zarr: "):
-        write_figures(folder, manifest, records=records)
 
 
 def test_an_array_of_maps_that_cannot_be_made_is_an_error_that_names_where(folder, tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
 from tasks.batch import ImageEntry, Manifest
-from tasks.maps import prepare_maps, write_figures
+from tasks.image_figures import write_figures
+from tasks.maps import prepare_maps
 from tasks.night_figures import NightFigures, lines, read_nights
 from tasks.records import ImageRecord, failure
 from tasks.seal import make_seal, read_seal, set_seal

@@ -46,6 +46,9 @@ def test_an_etag_changes_with_the_content(tmp_path):
     os.utime(tmp_path / "a", ns=(1, 1))
     [after] = storage.list()
     assert before.etag != after.etag
+    assert storage.etag("a") == after.etag
+    with pytest.raises(MissingObjectError, match="b"):
+        storage.etag("b")
 
 
 def test_reading_many_returns_what_failed_as_its_error(tmp_path):

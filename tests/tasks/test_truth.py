@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tasks.discovery import list_images
 from tasks.storage import Storage
-from tasks.truth import MvtecTruth, NightTruth, TruthError, truth_key
+from tasks.truth import IMAGES_PATTERN, MvtecTruth, NightTruth, TruthError, truth_key
 
 
 @pytest.mark.parametrize(
@@ -12,6 +13,10 @@ from tasks.truth import MvtecTruth, NightTruth, TruthError, truth_key
         ("carpet/test/hole/000.png", "carpet/ground_truth/hole/000_mask.png"),
         ("test/hole/a.b.jpg", "ground_truth/hole/a.b_mask.png"),
         ("carpet/test/good/000.png", None),
+        ("carpet/test/hole/camera-2/000.png", "carpet/ground_truth/hole/camera-2/000_mask.png"),
+        ("carpet/test/good/hole/000.png", None),
+        ("test/carpet/test/hole/000.png", "test/carpet/ground_truth/hole/000_mask.png"),
+        ("carpet/test/test/000.png", "carpet/ground_truth/test/000_mask.png"),
     ],
 )
 def test_the_truth_lies_where_mvtec_ad_puts_it(key, truth):
@@ -19,13 +24,23 @@ def test_the_truth_lies_where_mvtec_ad_puts_it(key, truth):
 
 
 def test_a_key_outside_the_layout_is_named():
-    with pytest.raises(TruthError, match="night/000"):
-        truth_key("night/000.png")
+    for key in ("night/000.png", "test/000.png", "testing/hole/000.png"):
+        with pytest.raises(TruthError, match=f"{key} is not of the form"):
+            truth_key(key)
 
 
 def test_the_category_is_the_folder_above_test():
     assert MvtecTruth(Storage("/data")).category("carpet/test/hole/0.png") == "carpet"
     assert MvtecTruth(Storage("/data/tile")).category("test/hole/0.png") == "tile"
+    assert MvtecTruth(Storage("/data")).category("lines/carpet/test/hole/camera-2/0.png") == "lines/carpet"
+
+
+def test_images_at_any_depth_below_a_kind_of_defect_are_of_the_layout(tmp_path):
+    folder = Storage(str(tmp_path))
+    images = ["carpet/test/hole/0.png", "carpet/test/hole/camera-2/0.png", "test/good/a/b/0.png"]
+    for key in (*images, "carpet/test/0.png", "carpet/train/good/0.png", "carpet/ground_truth/hole/0_mask.png"):
+        folder.write(key, b"")
+    assert [image.key for image in list_images(folder, IMAGES_PATTERN)] == images
 
 
 def test_the_masks_of_all_categories_are_listed_and_nothing_else(tmp_path):
