@@ -52,7 +52,7 @@ def plant(
     Raises
     ------
     InvalidImageError
-        A `ValueError`: another shape or dtype, or an image too small.
+        A `ValueError`: another shape or dtype, an image too small, or one on which the defect does not show.
     InvalidConfigError
         A `ValueError`: unknown defect or negative seed.
     """
@@ -70,6 +70,8 @@ def plant(
     if defect != "none":
         target, coverage = FLAWS[defect](rng, (height, width), surface=surface)
     changed, truth = laid_over(surface, target, coverage=coverage)
+    if defect != "none" and not truth.any():
+        raise InvalidImageError(f"a {defect} does not show on it: it is all but black or white there")
     changed += np.where(truth, coverage, 0.0)[:, :, None] * SENSOR_NOISE * rng.standard_normal(changed.shape)
     pixels = np.rint(255 * np.clip(changed, 0, 1)).astype(np.uint8)
     if photograph.ndim == 2:
@@ -90,7 +92,9 @@ def laid_over(
 ) -> tuple[Field, NDArray[np.bool_]]:
     """Return a surface (H, W, 3) in its light with a defect laid over it, and where it can be seen: (H, W) bool."""
     change = (target - surface) * light
-    contrast = ndimage.maximum_filter(np.abs(change).max(axis=2), size=7)
+    # What is white or black already may be changed without a trace.
+    seen = np.clip(target * light, 0, 1) - np.clip(surface * light, 0, 1)
+    contrast = ndimage.maximum_filter(np.abs(seen).max(axis=2), size=7)
     truth = coverage * contrast > _VISIBLE
     return surface * light + np.where(truth, coverage, 0.0)[:, :, None] * change, truth
 

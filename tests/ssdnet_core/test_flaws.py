@@ -44,6 +44,20 @@ def test_what_is_called_a_defect_can_be_seen(shape, defect, seed):
     assert 10 <= truth.sum() < 0.5 * truth.size
 
 
+@pytest.mark.parametrize(("defect", "value"), [("stain", 255), ("stain", 0), ("stain", 230), ("patch", 255)])
+def test_on_clipped_photographs_what_is_called_a_defect_can_be_seen_or_it_is_refused(defect, value):
+    good, refused = np.full((96, 96), value, np.uint8), 0
+    for seed in range(12):
+        try:
+            pixels, truth = plant(good, defect, seed=seed)
+        except InvalidImageError:
+            refused += 1
+        else:
+            assert np.abs(pixels.astype(int) - good)[truth].max() > 2
+    # A stain darkens white, or lightens it without a trace; on black nothing of it shows.
+    assert {("stain", 230): refused == 0, ("stain", 255): 0 < refused < 12}.get((defect, value), refused == 12)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seed", range(3))
 def test_a_channel_that_is_black_stays_so_outside_a_patch_and_what_is_not_stays_a_number(seed):
@@ -78,11 +92,12 @@ def test_lines_are_wider_on_larger_photographs(defect):
         (np.zeros((80, 80, 4), np.uint8), r"\(80, 80, 4\)"),
         (np.zeros(80, np.uint8), r"\(80,\)"),
         (np.zeros((40, 96), np.uint8), "40 x 96: each side must be 64"),
+        (np.zeros((96, 96), np.uint8), "a patch does not show on it"),
     ],
 )
 def test_what_is_no_photograph_is_refused_with_what_it_is(pixels, message):
     with pytest.raises(InvalidImageError, match=message):
-        plant(pixels, "hole")
+        plant(pixels, "patch")
 
 
 @pytest.mark.parametrize(("defect", "seed", "message"), [("dent", 0, "no defect 'dent'"), ("hole", -1, "seed -1")])
