@@ -33,28 +33,28 @@ class Bulk:
         return (self.whitening.mT @ points - offset).square().sum(-2)
 
 
-def fit_bulk(points: Tensor, *, ridge: float = RIDGE) -> Bulk:
+def fit_bulk(points: Tensor, *, ridge: float = RIDGE, least: Tensor | float = 0.0) -> Bulk:
     """Fit mean and covariance to the 90 % nearest of the points (..., D, N), of each image by itself.
 
     Found in three rounds (concentration steps, as in Rousseeuw and Van Driessen's FAST-MCD, Technometrics 1999);
-    ``ridge`` times the mean variance is added to the diagonal.
+    ``ridge`` times the mean variance is added to the diagonal, and the variance ``least``, (..., 1, 1) or a number.
     """
     weight = torch.ones_like(points[..., 0, :])
     nearest = max(1, int(TRIM * points.shape[-1]))
     for _ in range(TRIM_ROUNDS):
-        distance = _normal(points, weight, ridge=ridge).distance(points)
+        distance = _normal(points, weight, ridge=ridge, least=least).distance(points)
         weight = (distance <= distance.kthvalue(nearest, keepdim=True).values).float()
-    return _normal(points, weight, ridge=ridge)
+    return _normal(points, weight, ridge=ridge, least=least)
 
 
-def _normal(points: Tensor, weight: Tensor, *, ridge: float) -> Bulk:
+def _normal(points: Tensor, weight: Tensor, *, ridge: float, least: Tensor | float) -> Bulk:
     count = weight.sum(-1)[..., None, None]
     mean = points @ weight[..., None] / count
     centred = (points - mean) * weight[..., None, :]
     covariance = centred @ centred.mT / (count - 1).clamp_min(1)
     variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None].clamp_min(1e-9)
     diagonal = torch.eye(points.shape[-2], dtype=points.dtype, device=points.device)
-    covariance = covariance + ridge * variance * diagonal
+    covariance = covariance + (ridge * variance + least) * diagonal
     # 18 x 18, and much the same on every device.
     factor = torch.linalg.cholesky_ex(in_double(covariance)).L
     identity = torch.eye(points.shape[-2]).to(factor)

@@ -116,10 +116,18 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
         own_scores(pixels[images], flags, config=config.score) if complete(flags) else None
         for images, flags in zip(alike, counted, strict=True)
     ]
+    grey_level = torch.tensor([working.grey_level for working in group], dtype=torch.float32)[:, None, None].to(device)
     fused = torch.zeros_like(valid[:, 0])
     for predictions in _predictions(pixels, valid, config=config, dtype=dtype):
         for images, flags, own in zip(alike, counted, known, strict=True):
-            scores = anomaly_map(pixels[images], predictions[images], valid=flags, config=config.score, own=own)
+            scores = anomaly_map(
+                pixels[images],
+                predictions[images],
+                valid=flags,
+                config=config.score,
+                own=own,
+                grey_level=grey_level[images],
+            )
             # Early and late networks know different defects: the higher score of each pixel counts.
             fused[images] = torch.maximum(fused[images], scores)
     found: dict[int, Findings] = {}

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssdnet_core.blank import MARGIN, find_blank_ground
 from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
-from ssdnet_core.exposure import clipped_shares
+from ssdnet_core.exposure import clipped_shares, grey_level, looked_at
 from ssdnet_core.homogeneity import NO_FRAME, find_frame, without_frame
 from ssdnet_core.input_checks import check_image, check_values, countable
 from ssdnet_core.working_size import working_shape
@@ -76,6 +76,8 @@ class WorkingImage:
         To the standard deviation a thousandth of the range is added.
     full_range
         The value of white: 255, 65535, or for floating point the spread of the image's values.
+    grey_level
+        The step between the image's own values (:func:`ssdnet_core.exposure.grey_level`), in units of ``pixels``.
     preparation
         What the pixels do not show any more.
     """
@@ -85,6 +87,7 @@ class WorkingImage:
     mean: Tensor
     std: Tensor
     full_range: float
+    grey_level: float
     preparation: Preparation
 
 
@@ -140,15 +143,24 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         strips = find_frame(colour[0].clamp_min(0), valid[0])
     valid = without_frame(valid[0], strips)
     standardised, mean, std = _standardise(colour[0], valid)
+    values = looked_at(pixels, counted)
     preparation = Preparation(
         original_shape=(height, width),
         frame=strips,
         blank=float(ground.mean()) if ground is not None else 0.0,
-        clipped=clipped_shares(pixels, counted),
+        clipped=clipped_shares(values),
         constant=not bool(standardised.any()),
         seconds=time.thread_time() - started,
     )
-    return WorkingImage(standardised, valid, mean + offset / full_range, std, full_range, preparation)
+    return WorkingImage(
+        standardised,
+        valid,
+        mean=mean + offset / full_range,
+        std=std,
+        full_range=full_range,
+        grey_level=grey_level(values, full_range=full_range) / float(std),
+        preparation=preparation,
+    )
 
 
 def _check_config(config: Config) -> None:

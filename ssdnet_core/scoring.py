@@ -89,7 +89,13 @@ def own_scores(image: Tensor, valid: Tensor, *, config: ScoreConfig) -> OwnScore
 
 
 def anomaly_map(
-    image: Tensor, prediction: Tensor, *, valid: Tensor, config: ScoreConfig, own: OwnScores | None = None
+    image: Tensor,
+    prediction: Tensor,
+    *,
+    valid: Tensor,
+    config: ScoreConfig,
+    own: OwnScores | None = None,
+    grey_level: Tensor | float = 0.0,
 ) -> Tensor:
     """Score every pixel: (..., H, W), at least 0, in robust standard deviations (the root of a sum of squares).
 
@@ -104,6 +110,8 @@ def anomaly_map(
     own
         What :func:`own_scores` gives for the images, if it is known already and no pixel is missing: those that are
         take another value with each prediction.
+    grey_level
+        (..., 1, 1) or a number: what :func:`residual_pattern` takes.
     """
     image = fill_missing(image, prediction, valid=valid)
     own = own_scores(image, valid, config=config) if own is None else own
@@ -120,8 +128,8 @@ def anomaly_map(
         unlike = _over_bulk(inner_product(image, prediction, valid=valid), share, window=SIMILARITY_WINDOW)
         wide += config.inner_product * weighted_smooth(unlike, share, sigma=SIMILARITY_SPREAD / GRID)
     if config.residual_pattern > 0:
-        pattern = over_median(residual_pattern(residual, valid), valid) * effective_samples(valid, PATTERN_WINDOW)
-        total += config.residual_pattern * pattern
+        pattern = over_median(residual_pattern(residual, valid, grey_level=grey_level), valid)
+        total += config.residual_pattern * pattern * effective_samples(valid, PATTERN_WINDOW)
     total += enlarge_squares(wide, GRID, size=(valid.shape[-2], valid.shape[-1]))
     # A pixel that does not count takes the scores of its neighbourhood.
     if not complete(valid):
@@ -218,11 +226,18 @@ def _tells(share: Tensor, valid: Tensor, *, side: int) -> bool:
     return bool((share > 0.5).sum() * side**2 > LEAST_SEEN * valid.sum())
 
 
-def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:
+def residual_pattern(residual: Tensor, valid: Tensor, *, grey_level: Tensor | float = 0.0) -> Tensor:
     """Return how unusual the residual and its derivatives are together: (..., 1, H, W).
 
     Robust Mahalanobis distance, its logarithm smoothed, as a squared robust z-score. Two-sided, since a flat defect
     is predicted *too* well.
+
+    Parameters
+    ----------
+    grey_level
+        (..., 1, 1) or a number: one step of the image's values, in units of the residual. Differences of less are
+        rounding, or what compression has left: without it the few blocks of a JPEG that keep a faint hue stand out
+        from all others, which have none.
     """
     size = (residual.shape[-2], residual.shape[-1])
     total = _zeros(residual, like=valid)
@@ -231,13 +246,13 @@ def residual_pattern(residual: Tensor, valid: Tensor) -> Tensor:
         if not _tells(share, valid, side=scale):
             continue
         counted = (share > 0.5).float()
-        distance = _distance_from_bulk(shrink(residual, scale), counted)
+        distance = _distance_from_bulk(shrink(residual, scale), counted, grey_level=grey_level)
         total += enlarge_squares(over_median(distance, counted).log1p(), scale, size=size)
     smoothed = without_ring_excess(weighted_smooth(total, valid, sigma=PATTERN_WINDOW), valid)
     return level_z(smoothed, valid).square()
 
 
-def _distance_from_bulk(residual: Tensor, counted: Tensor) -> Tensor:
+def _distance_from_bulk(residual: Tensor, counted: Tensor, *, grey_level: Tensor | float) -> Tensor:
     height, width = residual.shape[-2:]
     parts = list(bands(height, width, reach=DERIVATIVE_REACH))
     rate = BULK_SAMPLE / max(BULK_SAMPLE, int(counted.sum()))
@@ -247,7 +262,7 @@ def _distance_from_bulk(residual: Tensor, counted: Tensor) -> Tensor:
     for band in parts:
         points = values_that_count(_pattern(residual, band) if kept is None else kept, counted[:, band.inner])
         drawn.append(sampled(points, math.ceil(rate * points.shape[-1])))
-    bulk = fit_bulk(torch.cat(drawn, dim=-1))
+    bulk = fit_bulk(torch.cat(drawn, dim=-1), least=grey_level**2)
     patterns = (_pattern(residual, band) if kept is None else kept for band in parts)
     distance = torch.cat([bulk.distance(pattern.flatten(-2)) for pattern in patterns], dim=-1)
     return distance.view(*residual.shape[:-3], 1, height, width)

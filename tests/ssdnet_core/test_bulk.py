@@ -82,6 +82,19 @@ def test_fewer_pixels_than_features_give_finite_distances():
     assert float(found.min()) >= 0
 
 
+def test_a_direction_of_hardly_any_spread_counts_at_least_as_the_variance_that_is_given():
+    points = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
+    points[:, 1] *= 1e-3
+    points[5, 1] = 1.0
+    columns = points.T.contiguous()
+    free, bound = (
+        float(fit_bulk(columns, least=least).distance(columns)[5]) for least in (0.0, torch.tensor([[0.25]]))
+    )
+    own = float(columns[0, 5]) ** 2
+    assert free > 20 + own
+    assert bound == pytest.approx(own / 1.05 + 1 / 0.25, abs=1.0)
+
+
 def test_a_sample_of_the_points_tells_their_bulk():
     points = correlated(60_000, 18, seed=5).T.float().contiguous()
     whole, sample = (fit_bulk(each).distance(points) for each in (points, points[:, ::8].contiguous()))

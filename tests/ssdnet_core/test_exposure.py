@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ssdnet_core import Config, localize
-from ssdnet_core.exposure import MUCH_CLIPPED, clipped_shares
+from ssdnet_core.exposure import MUCH_CLIPPED, clipped_shares, grey_level, looked_at
+from ssdnet_core.preparation import prepare
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 
 images = hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 3])))
@@ -17,30 +18,64 @@ def test_shares_are_those_of_a_count_pixel_by_pixel(pixels, data):
     kept = [pixels[place] for place in np.ndindex(counted.shape) if counted[place]]
     lowest, highest = min(map(min, kept)), max(map(max, kept))
     expected = [sum(set(pixel) == {extreme} for pixel in kept) / len(kept) for extreme in (lowest, highest)]
-    assert clipped_shares(pixels, counted) == pytest.approx(expected)
+    assert clipped_shares(looked_at(pixels, counted)) == pytest.approx(expected)
 
 
 def test_of_a_large_image_the_share_is_nearly_that_of_all_pixels():
     rng = np.random.default_rng(0)
     pixels, counted = rng.integers(1, 255, (2100, 2200, 1), dtype=np.uint8), np.ones((2100, 2200), dtype=bool)
     pixels[rng.random(counted.shape) < 0.4] = 255
-    assert clipped_shares(pixels, counted)[1] == pytest.approx(float((pixels == 255).mean()), abs=0.005)
+    assert clipped_shares(looked_at(pixels, counted))[1] == pytest.approx(float((pixels == 255).mean()), abs=0.005)
     counted[:] = False
     counted[1, 1] = True
-    assert clipped_shares(pixels, counted) == (0.0, 0.0)
+    assert clipped_shares(looked_at(pixels, counted)) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("period", [2, 4, 8])
 def test_a_large_regular_texture_is_not_met_in_step(period):
     pixels = np.random.default_rng(0).integers(1, 255, (1030, 1100, 1), dtype=np.uint8)
     pixels[:, ::period] = 0
-    assert clipped_shares(pixels, np.ones((1030, 1100), dtype=bool))[0] == pytest.approx(1 / period, abs=0.005)
+    values = looked_at(pixels, np.ones((1030, 1100), dtype=bool))
+    assert clipped_shares(values)[0] == pytest.approx(1 / period, abs=0.005)
 
 
 @pytest.mark.parametrize("kind", TEXTURE_KINDS)
 def test_a_well_exposed_surface_is_hardly_clipped(kind):
-    pixels = sample(kind, "hole", seed=0).pixels.reshape(256, 256, -1)
-    assert max(clipped_shares(pixels, np.ones((256, 256), dtype=bool))) < MUCH_CLIPPED / 2
+    pixels = sample(kind, "hole", seed=0).pixels.reshape(256 * 256, -1)
+    assert max(clipped_shares(pixels)) < MUCH_CLIPPED / 2
+
+
+@given(st.integers(0, 1000), st.sampled_from([1, 3]))
+def test_eight_bits_have_the_same_steps_in_whatever_type_they_are_stored(seed, channels):
+    eight = np.random.default_rng(seed).normal(120, 12, (500, channels)).clip(0, 255).astype(np.uint8)
+    stored = {np.uint8: eight, np.uint16: eight.astype(np.uint16) * 257}
+    for dtype, values in stored.items():
+        assert grey_level(values, full_range=np.iinfo(dtype).max) == pytest.approx(1 / 255)
+    # One of twelve bits of sixteen.
+    assert grey_level(eight.astype(np.uint16) * 16, full_range=65535) == pytest.approx(16 / 65535)
+    spread = float(np.ptp(eight / np.float32(255)))
+    assert grey_level(eight / np.float32(255), full_range=spread) == pytest.approx(1 / 255)
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0], [0.0, 0.5, 1.0]])
+def test_a_drawing_of_few_values_has_no_coarser_steps_for_that(values):
+    assert grey_level(np.array(values)[:, None], full_range=1.0) == pytest.approx(1 / 255)
+
+
+def test_values_that_are_continuous_or_all_the_same_have_no_steps():
+    assert grey_level(np.random.default_rng(0).random((60_000, 1)), full_range=1.0) < 1e-4
+    assert grey_level(np.full((9, 3), 7, dtype=np.uint8), full_range=255.0) == 0
+
+
+@pytest.mark.parametrize("contrast", [2.0, 20.0])
+def test_the_working_image_knows_a_step_of_its_image(contrast):
+    image = np.random.default_rng(0).normal(120, contrast, (64, 64)).clip(0, 255).astype(np.uint8)
+    working = prepare(image, None, config=Config())
+    assert working.grey_level * float(working.std) == pytest.approx(1 / 255)
+    # As the pixels are: two values one apart lie one step apart.
+    shown = np.unique(working.pixels[0].numpy())
+    assert len(shown) == len(np.unique(image))
+    assert np.diff(shown).min() == pytest.approx(working.grey_level, rel=1e-3)
 
 
 def exposed(light, *, dtype=np.uint8):
