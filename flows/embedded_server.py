@@ -5,9 +5,11 @@ the Ctrl-C meant for the command. This one ends when its standard input does, ho
 """
 
 import asyncio
+import fcntl
 import os
 import sys
 import threading
+from pathlib import Path
 
 import uvicorn
 from prefect.server.api.server import create_app
@@ -26,7 +28,13 @@ async def _serve(port: int) -> None:
         loop.call_soon_threadsafe(setattr, server, "should_exit", True)
 
     threading.Thread(target=stop_with_parent, daemon=True).start()
-    await server.serve()
+    # One after the other: what two of them migrate at once, on a fresh account, is an error to both.
+    with Path(os.environ["PREFECT_HOME"], "starting.lock").open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        serving = asyncio.create_task(server.serve())
+        while not (server.started or serving.done()):
+            await asyncio.sleep(0.05)
+    await serving
 
 
 if __name__ == "__main__":

@@ -48,6 +48,24 @@ def test_the_reason_of_a_server_that_ends_while_it_starts_is_told(tmp_path):
     assert "unable to open database file" in finished.stdout
 
 
+@pytest.mark.slow
+def test_commands_that_are_started_together_on_a_fresh_account_all_find_their_server(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", WAIT],
+            env={**environment, "PREFECT_HOME": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for command in started:
+        assert command.communicate(timeout=180) == ("", "")
+        assert command.returncode == 0
+
+
 def test_a_folder_that_cannot_be_made_for_the_database_is_named_with_the_way_out(tmp_path, ssdnet, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "prefect"))
