@@ -9,6 +9,10 @@ MUCH_CLIPPED = 0.3
 LOOKED_AT = 2**18
 """Pixels at most: neither a share nor a step needs more."""
 
+FAR_APART = 50.0
+"""Times the middle 98 % of the values, that all of them may spread before those of the surface lie too close together:
+what stands out on it would be less than the working image's least contrast."""
+
 COARSEST = 1 / 255
 """Of the range; a drawing of few values has no coarser steps for that."""
 
@@ -43,3 +47,11 @@ def grey_level(values: npt.NDArray[np.generic], *, full_range: float) -> float:
         return 0.0
     step = float(np.median(np.diff(occurring.astype(np.float64)))) / full_range
     return min(step, COARSEST)
+
+
+def apartness(values: npt.NDArray[np.generic], *, full_range: float) -> float:
+    """Return how many times the spread of the middle 98 % of the values (N, C) their range is; 0 if that has none."""
+    if not len(values):
+        return 0.0
+    low, high = np.quantile(values.astype(np.float64), (0.01, 0.99))
+    return full_range / float(high - low) if high > low else 0.0

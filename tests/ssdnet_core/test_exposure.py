@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ssdnet_core import Config, localize
-from ssdnet_core.exposure import MUCH_CLIPPED, clipped_shares, grey_level, looked_at
+from ssdnet_core.exposure import MUCH_CLIPPED, apartness, clipped_shares, grey_level, looked_at
 from ssdnet_core.preparation import prepare
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 
@@ -65,6 +65,15 @@ def test_a_drawing_of_few_values_has_no_coarser_steps_for_that(values):
 def test_values_that_are_continuous_or_all_the_same_have_no_steps():
     assert grey_level(np.random.default_rng(0).random((60_000, 1)), full_range=1.0) < 1e-4
     assert grey_level(np.full((9, 3), 7, dtype=np.uint8), full_range=255.0) == 0
+
+
+@given(st.integers(0, 1000), st.floats(1, 1e4))
+def test_values_are_as_far_apart_as_their_range_is_wider_than_their_middle(seed, factor):
+    values = np.random.default_rng(seed).random((4000, 1))
+    values[7] = factor
+    spread = float(np.ptp(values))
+    assert apartness(values, full_range=spread) == pytest.approx(spread / 0.98, rel=0.02)
+    assert apartness(np.full((9, 1), 3.0), full_range=1.0) == apartness(values[:0], full_range=1.0) == 0
 
 
 @pytest.mark.parametrize("contrast", [2.0, 20.0])

@@ -321,6 +321,16 @@ def test_blank_ground_beside_the_surface_is_left_out_and_said_so():
     assert left_out.score < taken_in.score
 
 
+@pytest.mark.parametrize(("value", "warned"), [(1e4, True), (-1e4, True), (300.0, False)])
+def test_a_few_values_far_from_all_others_are_warned_of_unless_they_are_masked(value, warned):
+    image = textile().pixels.astype(np.float32)
+    image[3, 4] = value
+    mask = np.zeros(image.shape[:2], dtype=bool)
+    mask[3, 4] = True
+    assert [("far off" in warning) for warning in light(image).warnings] == [True] * warned
+    assert light(image, mask).warnings == ()
+
+
 def test_two_textures_in_one_image_are_warned_of():
     one, other = (sample(kind, "none", size=(192, 192)).pixels for kind in ("brushed_metal", "weave"))
     both = np.concatenate([one[:, :96], other[:, 96:]], axis=1)
