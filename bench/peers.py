@@ -15,7 +15,7 @@ import numpy as np
 
 from ssdnet_core.errors import SsdnetError
 from tasks.decoding import decode
-from tasks.image_metrics import MeasuredImage, UnmeasuredImage, measure_map
+from tasks.image_metrics import MeasuredImage, UnmeasuredImage, VerdictMetrics, measure_map
 from tasks.records import ImageRecord
 from tasks.storage import Storage
 from tasks.truth import MvtecTruth
@@ -48,15 +48,17 @@ def measure_peer(
         anomaly_map,
         truth,
         valid=valid,
-        key=record.key,
-        category=category,
-        truly_defective=bool(truth.any()),
-        iou=math.nan,
-        defective=False,
-        regions=0,
-        touching=0,
-        score=float(anomaly_map[valid].max()),
-        seconds=seconds,
+        verdict=VerdictMetrics(
+            key=record.key,
+            category=category,
+            truly_defective=bool(truth.any()),
+            iou=math.nan,
+            defective=False,
+            regions=0,
+            touching=0,
+            score=float(anomaly_map[valid].max()),
+            seconds=seconds,
+        ),
     )
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from ssdnet_core.metrics import PixelMetrics
 from ssdnet_core.pooling import merged_counts, metrics_of, pooling_error
 from tasks.image_metrics import FrameCounts, ImageMetrics, MeasuredImage, UnmeasuredImage
 
-POOLS = ("pooled", "pooled_border_ignored", "pooled_error")
 POOLED_AT_ONCE = 16
 """Images whose pixels are held before they are put together."""
 
@@ -34,34 +32,48 @@ class Measurements:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CategoryMetrics(PixelMetrics):
-    """Metrics of a category, NaN where undefined: :data:`tasks.measured.MEANINGS` has each of them.
+class PooledMetrics:
+    """Metrics of the pixels of many images together.
 
     Attributes
     ----------
-    auroc, average_precision, aupro, f1, iou, border_ignored
-        Means over the defective images. One whose defect lies in the border has no metrics without it.
     pooled, pooled_border_ignored
         From the pixels at the images' own sizes, by fine histograms: :func:`ssdnet_core.pooling.count_pixels`.
     pooled_error
         By how much the histograms can have changed `pooled`: :func:`ssdnet_core.pooling.pooling_error`.
     """
 
-    category: str
-    defective: int
-    good: int
-    unmeasured: int
-    iou: float
-    border_ignored: PixelMetrics
     pooled: PixelMetrics
     pooled_border_ignored: PixelMetrics
     pooled_error: PixelMetrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictCounts:
+    """What verdicts did on many images, NaN where undefined."""
+
+    defective: int
+    good: int
+    unmeasured: int
     hit_rate: float
     regions: int
     region_precision: float
     false_alarm_rate: float
     image_auroc: float
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryMetrics(PixelMetrics, PooledMetrics, VerdictCounts):
+    """Metrics of a category, NaN where undefined: :data:`tasks.measured.MEANINGS` has each of them.
+
+    Those of pixels, ``iou`` and ``border_ignored`` are means over the defective images. One whose defect lies in the
+    border has no metrics without it.
+    """
+
+    category: str
+    iou: float
+    border_ignored: PixelMetrics
 
 
 @dataclass(frozen=True)
@@ -114,17 +126,48 @@ def summarise_metrics(measured: Measurements) -> Evaluation:
     rows = []
     for name in sorted({image.category for image in images} | {image.category for image in unmeasured}):
         here, missed = [i for i in images if i.category == name], [i for i in unmeasured if i.category == name]
-        full, inner = measured.pools.get(name, (merged_counts([]), merged_counts([])))
-        means = _means([i for i in here if i.truly_defective])
-        pools: dict[str, Any] = {
-            "pooled": metrics_of(full),
-            "pooled_border_ignored": metrics_of(inner),
-            "pooled_error": pooling_error(full),
-        }
-        rows.append(CategoryMetrics(category=name, **means, **pools, **_counts(here, missed)))
-    pools = {name: _mean_of([getattr(row, name) for row in rows]) for name in POOLS}
-    mean = CategoryMetrics(category="mean", **_means(rows), **pools, **_counts(images, unmeasured))
+        rows.append(
+            _row(
+                name,
+                [image for image in here if image.truly_defective],
+                pools=_of_pool(measured.pools.get(name, (merged_counts([]), merged_counts([])))),
+                verdicts=_counts(here, missed),
+            )
+        )
+    mean = _row("mean", rows, pools=_mean_pools(rows), verdicts=_counts(images, unmeasured))
     return Evaluation(images, unmeasured, tuple(rows), mean)
+
+
+def _row(
+    category: str,
+    averaged: Sequence[ImageMetrics | CategoryMetrics],
+    *,
+    pools: PooledMetrics,
+    verdicts: VerdictCounts,
+) -> CategoryMetrics:
+    return CategoryMetrics(
+        category=category,
+        iou=_mean(one.iou for one in averaged),
+        border_ignored=_mean_of([one.border_ignored for one in averaged]),
+        **vars(_mean_of(averaged)),
+        **vars(pools),
+        **vars(verdicts),
+    )
+
+
+def _of_pool(counts: FrameCounts) -> PooledMetrics:
+    full, inner = counts
+    return PooledMetrics(
+        pooled=metrics_of(full), pooled_border_ignored=metrics_of(inner), pooled_error=pooling_error(full)
+    )
+
+
+def _mean_pools(rows: Sequence[PooledMetrics]) -> PooledMetrics:
+    return PooledMetrics(
+        pooled=_mean_of([row.pooled for row in rows]),
+        pooled_border_ignored=_mean_of([row.pooled_border_ignored for row in rows]),
+        pooled_error=_mean_of([row.pooled_error for row in rows]),
+    )
 
 
 def _merged_pool(pools: Sequence[FrameCounts]) -> FrameCounts:
@@ -132,28 +175,23 @@ def _merged_pool(pools: Sequence[FrameCounts]) -> FrameCounts:
     return full, inner
 
 
-def _means(rows: Sequence[ImageMetrics | CategoryMetrics]) -> dict[str, Any]:
-    inner = _mean_of([row.border_ignored for row in rows])
-    return {**vars(_mean_of(rows)), "iou": _mean(row.iou for row in rows), "border_ignored": inner}
-
-
-def _counts(images: Sequence[ImageMetrics], unmeasured: Sequence[UnmeasuredImage]) -> dict[str, Any]:
+def _counts(images: Sequence[ImageMetrics], unmeasured: Sequence[UnmeasuredImage]) -> VerdictCounts:
     from sklearn.metrics import roc_auc_score  # It takes a second, and an inspection does without.
 
     bad, good = ([i for i in images if i.truly_defective == defective] for defective in (True, False))
     regions = sum(image.regions for image in images)
     truth, scores = [image.truly_defective for image in images], [image.score for image in images]
-    return {
-        "defective": len(bad),
-        "good": len(good),
-        "unmeasured": len(unmeasured),
-        "hit_rate": _mean(float(image.touching > 0) for image in bad),
-        "regions": regions,
-        "region_precision": sum(image.touching for image in images) / regions if regions else math.nan,
-        "false_alarm_rate": _mean(float(image.defective) for image in good),
-        "image_auroc": float(roc_auc_score(truth, scores)) if bad and good else math.nan,
-        "seconds": _mean(image.seconds for image in images),
-    }
+    return VerdictCounts(
+        defective=len(bad),
+        good=len(good),
+        unmeasured=len(unmeasured),
+        hit_rate=_mean(float(image.touching > 0) for image in bad),
+        regions=regions,
+        region_precision=sum(image.touching for image in images) / regions if regions else math.nan,
+        false_alarm_rate=_mean(float(image.defective) for image in good),
+        image_auroc=float(roc_auc_score(truth, scores)) if bad and good else math.nan,
+        seconds=_mean(image.seconds for image in images),
+    )
 
 
 def _mean_of(rows: Sequence[PixelMetrics]) -> PixelMetrics:

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +25,13 @@ FrameCounts = tuple[PixelCounts, PixelCounts]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageMetrics(PixelMetrics):
-    """How well one image's map and verdict agree with its truth.
+class VerdictMetrics:
+    """How well one image's verdict agrees with its truth.
 
     Attributes
     ----------
-    auroc, average_precision, aupro, f1, iou, border_ignored
-        Of the pixels at the image's own size, as in :data:`tasks.measured.MEANINGS`; NaN on a good image.
+    iou
+        Of the verdict's regions and the truth, 0 to 1; NaN on a good image.
     regions, touching
         Numbers of the verdict's regions, and of those that touch a defect.
     """
@@ -41,12 +40,21 @@ class ImageMetrics(PixelMetrics):
     category: str
     truly_defective: bool
     iou: float
-    border_ignored: PixelMetrics
     defective: bool
     regions: int
     touching: int
     score: float
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMetrics(PixelMetrics, VerdictMetrics):
+    """How well one image's map and verdict agree with its truth.
+
+    The metrics of pixels are at the image's own size, as in :data:`tasks.measured.MEANINGS`, and NaN on a good image.
+    """
+
+    border_ignored: PixelMetrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,26 +102,33 @@ def evaluate_image(
         read_map(inspection.folder, record, original_size=True),
         pixels,
         valid=valid,
-        key=record.key,
-        category=category,
-        truly_defective=bool(pixels.any()),
-        iou=pixel.intersection_over_union(alarms > 0, pixels, valid=valid) if pixels.any() else math.nan,
-        defective=record.defective,
-        regions=np.unique(alarms[alarms > 0]).size,
-        touching=np.unique(alarms[pixels & (alarms > 0)]).size,
-        score=record.score,
-        seconds=record.seconds,
+        verdict=VerdictMetrics(
+            key=record.key,
+            category=category,
+            truly_defective=bool(pixels.any()),
+            iou=pixel.intersection_over_union(alarms > 0, pixels, valid=valid) if pixels.any() else math.nan,
+            defective=record.defective,
+            regions=np.unique(alarms[alarms > 0]).size,
+            touching=np.unique(alarms[pixels & (alarms > 0)]).size,
+            score=record.score,
+            seconds=record.seconds,
+        ),
     )
 
 
 def measure_map(
-    anomaly_map: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_], *, valid: npt.NDArray[np.bool_], **facts: Any
+    anomaly_map: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.bool_],
+    *,
+    valid: npt.NDArray[np.bool_],
+    verdict: VerdictMetrics,
 ) -> MeasuredImage:
-    """Compare any method's map with the truth, both (H, W); ``facts`` are the other fields of `ImageMetrics`."""
+    """Compare any method's map with the truth, both (H, W), beside its verdict."""
     frames = valid, valid & pixel.without_border((truth.shape[0], truth.shape[1]), BORDER)
     full, inner = (evaluate_map(anomaly_map, truth, valid=frame) for frame in frames)
     full_counts, inner_counts = (count_pixels(anomaly_map, truth, valid=frame) for frame in frames)
-    return MeasuredImage(ImageMetrics(**vars(full), border_ignored=inner, **facts), (full_counts, inner_counts))
+    metrics = ImageMetrics(**vars(full), **vars(verdict), border_ignored=inner)
+    return MeasuredImage(metrics, (full_counts, inner_counts))
 
 
 def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage) -> npt.NDArray[np.int32]:

@@ -159,7 +159,7 @@ def _planted(source: Storage, place: int, *, listed: Sequence[StoredObject], cou
     key = PurePosixPath(listed[place].key)
     return {
         number: LabelledImage(
-            category=PurePosixPath(source.name, key).parent.name,
+            category=str(key.parent) if key.parent.name else source.name,
             defect="none" if number == place else DEFECTS[(place + number // len(listed)) % len(DEFECTS)],
             name=f"{place:04d}_{key.stem}_{number // len(listed)}",
         )

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +9,7 @@ from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tasks.discovery import NothingToInspectError, list_images
 from tasks.sample_night import OtherImagesError, write_line_night, write_planted_night, write_sample_night
 from tasks.storage import Storage, StorageError
-from tasks.truth import IMAGES_PATTERN, truth_key
+from tasks.truth import IMAGES_PATTERN, MvtecTruth, truth_key
 
 
 def test_the_night_is_in_mvtec_ad_layout_with_a_mask_for_each_defect(tmp_path):
@@ -88,6 +90,17 @@ def test_each_photograph_is_written_as_it_is_and_with_three_different_defects(ph
             )
     assert len(by_photograph) == 6
     assert all(len(set(kinds)) == 4 and "good" in kinds for kinds in by_photograph.values())
+
+
+def test_folders_of_one_name_below_others_are_surfaces_of_their_own(photographs, tmp_path):
+    for line in ("line-1", "line-2"):
+        shutil.copytree(photographs / "weave", tmp_path / "lines" / line / "cloth")
+    folder = Storage(str(tmp_path / "night"))
+    write_planted_night(folder, str(tmp_path / "lines"), images=24)
+    keys = [image.key for image in list_images(folder, IMAGES_PATTERN)]
+    assert len(keys) == 24
+    assert {MvtecTruth(folder).category(key) for key in keys} == {"line-1/cloth", "line-2/cloth"}
+    assert {truth_key(key) for key in keys} - {None} == {mask.key for mask in MvtecTruth(folder).objects()}
 
 
 def test_fewer_images_than_photographs_are_good_ones(photographs, tmp_path):
