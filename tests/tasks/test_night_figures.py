@@ -110,6 +110,13 @@ def test_a_night_whose_store_is_gone_keeps_the_counts_of_its_seal(results):
     write_trends(results, "line-1")
 
 
+def test_a_night_whose_maps_were_deleted_to_make_room_keeps_its_row(results):
+    folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
+    before = read_nights(results, "line-1")
+    shutil.rmtree(folder.path("maps.zarr"))
+    assert read_nights(results, "line-1") == before
+
+
 def test_a_night_that_is_not_sealed_has_no_row(results):
     write_sealed(results, figures(0))
     write_sealed(results, figures(1))
