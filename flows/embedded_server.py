@@ -31,6 +31,8 @@ async def _serve(port: int) -> None:
     # One after the other: what two of them migrate at once, on a fresh account, is an error to both.
     with Path(os.environ["PREFECT_HOME"], "starting.lock").open("w") as lock:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        if server.should_exit:
+            return  # The command has ended meanwhile.
         serving = asyncio.create_task(server.serve())
         while not (server.started or serving.done()):
             await asyncio.sleep(0.05)

@@ -9,12 +9,12 @@ MUCH_CLIPPED = 0.3
 LOOKED_AT = 2**18
 """Pixels at most: neither a share nor a step needs more."""
 
-FAR_APART = 50.0
-"""Times the middle 98 % of the values, that all of them may spread before those of the surface lie too close together:
+FAR_APART = 150.0
+"""Times the middle half of the values, that all of them may spread before those of the surface lie too close together:
 what stands out on it would be less than the working image's least contrast."""
 
-COARSEST = 1 / 255
-"""Of the range; a drawing of few values has no coarser steps for that."""
+COARSEST, FEW_VALUES = 1 / 255, 16
+"""Of the range: a drawing of fewer values has no coarser steps for that."""
 
 
 def looked_at(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.generic]:
@@ -37,7 +37,7 @@ def clipped_shares(values: npt.NDArray[np.generic]) -> tuple[float, float]:
 
 
 def grey_level(values: npt.NDArray[np.generic], *, full_range: float) -> float:
-    """Return the step between the values (N, C) of an image, in units of its range: 0 to 1/255.
+    """Return the step between the values (N, C) of an image, in units of its range: 0 to 1.
 
     The median difference of neighbouring values that occur, so that eight bits have the same steps in whatever type
     they are stored; next to 0 where values are continuous.
@@ -46,12 +46,12 @@ def grey_level(values: npt.NDArray[np.generic], *, full_range: float) -> float:
     if len(occurring) < 2:
         return 0.0
     step = float(np.median(np.diff(occurring.astype(np.float64)))) / full_range
-    return min(step, COARSEST)
+    return min(step, COARSEST) if len(occurring) < FEW_VALUES else step
 
 
 def apartness(values: npt.NDArray[np.generic], *, full_range: float) -> float:
-    """Return how many times the spread of the middle 98 % of the values (N, C) their range is; 0 if that has none."""
+    """Return how many times the spread of the middle half of the values (N, C) their range is; 0 if that has none."""
     if not len(values):
         return 0.0
-    low, high = np.quantile(values.astype(np.float64), (0.01, 0.99))
+    low, high = np.quantile(values.astype(np.float64), (0.25, 0.75))
     return full_range / float(high - low) if high > low else 0.0

@@ -28,6 +28,10 @@ Painted = tuple[Field, Field]
 """What a defect would look like all over, (H, W, 3), and how far it covers each pixel, (H, W) in 0 to 1."""
 
 
+class InvisibleDefectError(InvalidImageError):
+    """A defect does not show where it was planted; elsewhere it may."""
+
+
 def plant(
     photograph: NDArray[np.uint8], defect: DefectKind, *, seed: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -52,7 +56,9 @@ def plant(
     Raises
     ------
     InvalidImageError
-        A `ValueError`: another shape or dtype, an image too small, or one on which the defect does not show.
+        A `ValueError`: another shape or dtype, or an image too small.
+    InvisibleDefectError
+        Another: the defect does not show where this seed puts it.
     InvalidConfigError
         A `ValueError`: unknown defect or negative seed.
     """
@@ -71,7 +77,7 @@ def plant(
         target, coverage = FLAWS[defect](rng, (height, width), surface=surface)
     changed, truth = laid_over(surface, target, coverage=coverage)
     if defect != "none" and not truth.any():
-        raise InvalidImageError(f"a {defect} does not show on it: it is all but black or white there")
+        raise InvisibleDefectError(f"a {defect} does not show on it: it is black, white or without structure there")
     changed += np.where(truth, coverage, 0.0)[:, :, None] * SENSOR_NOISE * rng.standard_normal(changed.shape)
     pixels = np.rint(255 * np.clip(changed, 0, 1)).astype(np.uint8)
     if photograph.ndim == 2:

@@ -164,7 +164,7 @@ def _warnings(preparation: Preparation, *, unlikeness: float) -> tuple[str, ...]
                 found.append(f"{share:.0%} of the pixels have the {extreme} value: if it is clipped, expose {remedy}")
     if preparation.apart > FAR_APART and not preparation.constant:
         found.append(
-            f"a few values lie far off: all spread over {preparation.apart:.0f} times what 98% of them do, and beside "
+            f"a few values lie far off: all spread over {preparation.apart:.0f} times what half of them do, and beside "
             "that the surface is flat; mask what is no measurement"
         )
     if any(preparation.frame):

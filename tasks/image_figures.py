@@ -87,19 +87,20 @@ def write_figures(folder: Storage, manifest: Manifest, *, records: Mapping[int, 
 
 
 def has_figures(folder: Storage) -> bool:
-    """Whether all arrays that :func:`write_figures` writes are there: somebody may have made room, or copied a part.
+    """Whether all that :func:`write_figures` writes is there: somebody may have made room, or copied a part.
 
     Raises
     ------
     StorageError
         If the store does not answer, or will not tell.
     """
-    arrays = [f"{MAPS}/{name}/{METADATA}" for name in (IMAGE, *AXES, *FIGURES)]
+    arrays = [f"{MAPS}/{name}/{key}" for name in (IMAGE, *AXES, *FIGURES) for key in (METADATA, "c/0")]
     found = folder.read_many([MAPS_METADATA, *arrays], end=1).values()
     for answer in found:
         if isinstance(answer, StorageError) and not isinstance(answer, MissingObjectError):
             raise answer
-    return not any(isinstance(answer, StorageError) for answer in found)
+    # What a power cut has emptied is there, and is nothing.
+    return all(isinstance(answer, bytes) and answer for answer in found)
 
 
 def read_figures(folder: Storage) -> dict[str, npt.NDArray[Any]]:
@@ -142,6 +143,8 @@ def _write(
         dtype=values.dtype,
         dimension_names=dimensions,
         attributes=dict(attributes),
+        # Or a chunk of nothing but zeros would look like one that was lost.
+        config={"write_empty_chunks": True},
         overwrite=True,
     )
     array[...] = values

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ssdnet_core.errors import InvalidImageError, UsageError
-from ssdnet_core.flaws import DEFECT_KINDS, DefectKind, plant
+from ssdnet_core.flaws import DEFECT_KINDS, DefectKind, InvisibleDefectError, plant
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tasks.decoding import DecodeError, decode
 from tasks.discovery import NothingToInspectError, list_images, split_input
@@ -22,6 +23,9 @@ GOOD_SHARE = 3
 
 OF_EACH_PHOTOGRAPH = 4
 """As it is, and with three defects."""
+
+PLACES, FURTHER = 8, 2**20
+"""How often a defect that does not show is planted elsewhere, and what is added to the seed for that."""
 
 DEFECTS: tuple[DefectKind, ...] = tuple(kind for kind in DEFECT_KINDS if kind != "none")
 
@@ -144,7 +148,7 @@ def write_planted_night(
             good = decode(source.read(key))
             surface = _eight_bits(good.pixels)
             for number, image in labelled[key].items():
-                pixels, truth = plant(surface, image.defect, seed=seed + number)
+                pixels, truth = _planted_visibly(surface, image.defect, seed=seed + number)
                 picture = Image.fromarray(pixels)
                 if good.mask is not None:
                     picture.putalpha(Image.fromarray(np.where(good.mask, np.uint8(0), np.uint8(255))))
@@ -152,6 +156,16 @@ def write_planted_night(
         except (DecodeError, InvalidImageError) as error:
             raise InvalidImageError(f"no defect can be planted into {source.path(key)}: {error}") from error
     return count, _defective(everything)
+
+
+def _planted_visibly(
+    surface: npt.NDArray[np.uint8], defect: DefectKind, *, seed: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    # Beside the surface a photograph may be white or black.
+    for place in range(PLACES):
+        with suppress(InvisibleDefectError):
+            return plant(surface, defect, seed=seed + place * FURTHER)
+    return plant(surface, defect, seed=seed)
 
 
 def _planted(source: Storage, place: int, *, listed: Sequence[StoredObject], count: int) -> dict[int, LabelledImage]:

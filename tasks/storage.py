@@ -212,7 +212,10 @@ class Storage:
         with self._told("look for", key):
             if self.is_local:
                 return file_etag(Path(self.path(key)).stat())
-            return _shown_etag(self.filesystem.info(self.path(key)))
+            info = self.filesystem.info(self.path(key))
+            if info["type"] != "file":  # A prefix of this name.
+                raise FileNotFoundError(self.path(key))
+            return _shown_etag(info)
 
     def read(self, key: str) -> bytes:
         """Read an object.

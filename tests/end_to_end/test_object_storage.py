@@ -16,7 +16,7 @@ from PIL import Image
 from ssdnet_core.synthetic import sample
 from tasks.discovery import discover, list_images
 from tasks.nights import Night, count_images, days_on_storage
-from tasks.storage import Storage, StorageError
+from tasks.storage import MissingObjectError, Storage, StorageError
 from tests.conftest import QUICK
 
 pytestmark = pytest.mark.slow
@@ -106,6 +106,8 @@ def test_an_object_that_marks_a_folder_is_none_of_its_files(bucket):
     night = Storage("s3://line-1/markers/2026-11-23")
     [image] = night.list()
     assert (image.key, night.etag("a.png")) == ("a.png", image.etag)
+    with pytest.raises(MissingObjectError):
+        Storage("s3://line-1/markers").etag("2026-11-23")
 
 
 def test_a_glob_matches_in_a_bucket_what_it_does_in_a_folder(bucket, tmp_path):

@@ -68,15 +68,19 @@ def test_figures_that_cannot_be_written_are_an_error_that_names_where(folder, tm
         write_figures(folder, manifest, records=records)
 
 
-@pytest.mark.parametrize("lost", ["zarr.json", "score/zarr.json", "y/zarr.json", "image/zarr.json"])
-def test_figures_are_there_only_if_all_of_them_are(folder, lost):
+@pytest.mark.parametrize("emptied", [False, True])
+@pytest.mark.parametrize("lost", ["zarr.json", "score/zarr.json", "y/zarr.json", "image/zarr.json", "defective/c/0"])
+def test_figures_are_there_only_if_all_of_them_are(folder, lost, emptied):
     manifest = manifest_of(SHAPES)
     assert not has_figures(folder)
     prepare_maps(folder, manifest)
     assert not has_figures(folder)
     write_figures(folder, manifest, records={})
     assert has_figures(folder)
-    folder.delete(f"maps.zarr/{lost}")
+    if emptied:
+        folder.write(f"maps.zarr/{lost}", b"")
+    else:
+        folder.delete(f"maps.zarr/{lost}")
     assert not has_figures(folder)
 
 

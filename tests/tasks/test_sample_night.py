@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tasks.sample_night
 from ssdnet_core.errors import InvalidImageError
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tasks.discovery import NothingToInspectError, list_images
@@ -90,6 +91,27 @@ def test_each_photograph_is_written_as_it_is_and_with_three_different_defects(ph
             )
     assert len(by_photograph) == 6
     assert all(len(set(kinds)) == 4 and "good" in kinds for kinds in by_photograph.values())
+
+
+def test_a_defect_that_does_not_show_beside_the_surface_is_planted_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "good").mkdir()
+    for number in range(6):
+        pixels = sample("weave", "none", size=(96, 96), seed=number).pixels
+        pixels[:, 40:] = 0
+        Image.fromarray(pixels).save(tmp_path / "good" / f"{number}.png")
+    tried, planted = [], tasks.sample_night.plant
+
+    def counted(*arguments, seed):
+        tried.append(seed)
+        return planted(*arguments, seed=seed)
+
+    monkeypatch.setattr(tasks.sample_night, "plant", counted)
+    folder = Storage(str(tmp_path / "night"))
+    assert write_planted_night(folder, str(tmp_path / "good"), images=42) == (42, 36)
+    assert len(tried) > 42
+    masks = MvtecTruth(folder).objects()
+    assert len(masks) == 36
+    assert all(np.asarray(Image.open(tmp_path / "night" / mask.key)).any() for mask in masks)
 
 
 def test_folders_of_one_name_below_others_are_surfaces_of_their_own(photographs, tmp_path):
