@@ -262,4 +262,5 @@ def test_the_statistics_of_images_together_are_those_of_each_alone(name, group, 
     valid = torch.ones(1, *size) if everything else punched(*size, seed=seed)
     together = STATISTICS[name](values.unflatten(0, group), valid)
     alone = torch.stack([STATISTICS[name](image, valid) for image in values])
-    torch.testing.assert_close(together, alone.unflatten(0, group), rtol=1e-4, atol=1e-4)
+    # Of values up to 30 or so, whose sums are rounded in another order.
+    torch.testing.assert_close(together, alone.unflatten(0, group), rtol=1e-4, atol=1e-3)
