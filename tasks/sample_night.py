@@ -162,10 +162,11 @@ def _planted_visibly(
     surface: npt.NDArray[np.uint8], defect: DefectKind, *, seed: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     # Beside the surface a photograph may be white or black.
-    for place in range(PLACES):
+    *earlier, last = range(seed, seed + PLACES * FURTHER, FURTHER)
+    for attempt in earlier:
         with suppress(InvisibleDefectError):
-            return plant(surface, defect, seed=seed + place * FURTHER)
-    return plant(surface, defect, seed=seed)
+            return plant(surface, defect, seed=attempt)
+    return plant(surface, defect, seed=last)
 
 
 def _planted(source: Storage, place: int, *, listed: Sequence[StoredObject], count: int) -> dict[int, LabelledImage]:
