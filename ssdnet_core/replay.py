@@ -6,9 +6,13 @@ Launching the hundreds of kernels of a step one by one takes a processor several
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from threading import Lock
 
 import torch
 from torch import Tensor
+
+_RECORDING = Lock()
+"""Held while something is recorded: on the one stream there is for that, threads would record one another's work."""
 
 
 class Replayed:
@@ -38,24 +42,25 @@ class Replayed:
     def _recorded(self, inputs: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
         self._inputs = [given.clone() for given in inputs]
         graph, device = torch.cuda.CUDAGraph(), inputs[0].device
-        stream = _recording_stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            # Libraries prepare themselves at their first call, which a recording must not contain.
-            self._work(*self._inputs)
-            # While it records torch gives no cached memory back, and would find the device full.
-            torch.cuda.empty_cache()
-            # Other threads read and write images meanwhile: only this one is recorded.
-            graph.capture_begin(capture_error_mode="thread_local")
-            try:
+        with _RECORDING:
+            stream = _recording_stream(device)
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):
+                # Libraries prepare themselves at their first call, which a recording must not contain.
                 self._work(*self._inputs)
-            except BaseException:
-                # A spoilt recording says so once more when it ends.
-                with suppress(RuntimeError):
-                    graph.capture_end()
-                raise
-            graph.capture_end()
-        torch.cuda.current_stream(device).wait_stream(stream)
+                # While it records torch gives no cached memory back, and would find the device full.
+                torch.cuda.empty_cache()
+                # Other threads read and write images meanwhile: only this one is recorded.
+                graph.capture_begin(capture_error_mode="thread_local")
+                try:
+                    self._work(*self._inputs)
+                except BaseException:
+                    # A spoilt recording says so once more when it ends.
+                    with suppress(RuntimeError):
+                        graph.capture_end()
+                    raise
+                graph.capture_end()
+            torch.cuda.current_stream(device).wait_stream(stream)
         return graph
 
 
