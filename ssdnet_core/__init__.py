@@ -8,7 +8,13 @@
 from typing import TYPE_CHECKING, Any
 
 from ssdnet_core.config import Config
-from ssdnet_core.errors import DeviceUnavailableError, InvalidConfigError, InvalidImageError, SsdnetError
+from ssdnet_core.errors import (
+    DeviceUnavailableError,
+    DivergedError,
+    InvalidConfigError,
+    InvalidImageError,
+    SsdnetError,
+)
 
 if TYPE_CHECKING:
     from ssdnet_core.groups import localize_group
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "DeviceUnavailableError",
+    "DivergedError",
     "InvalidConfigError",
     "InvalidImageError",
     "Localization",

@@ -17,5 +17,9 @@ class InvalidConfigError(UsageError, ValueError):
     """A setting is out of its range, unknown, or does not fit the image."""
 
 
+class DivergedError(SsdnetError, ArithmeticError):
+    """What came of an image is no number: the fit to it diverged, or the device's arithmetic does not suffice."""
+
+
 class DeviceUnavailableError(SsdnetError, RuntimeError):
     """The requested device does not exist on this machine."""

@@ -58,6 +58,8 @@ def localize_group(
         If ``size`` is less than 1, the settings are no :class:`Config`, or a masked block would fill an image.
     DeviceUnavailableError
         If ``config.device`` does not exist.
+    DivergedError
+        If what came of one of the images is no number.
     MemoryError
         If the device cannot hold a single image.
     """

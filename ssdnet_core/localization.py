@@ -1,5 +1,6 @@
 """The whole method on one image: prepare, fit, reconstruct blind, score, judge."""
 
+import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from ssdnet_core.config import Config
+from ssdnet_core.errors import DivergedError
 from ssdnet_core.evidence import Evidence, gather_evidence
 from ssdnet_core.exposure import FAR_APART, MUCH_CLIPPED
 from ssdnet_core.filters import enlarge
@@ -104,6 +106,8 @@ def localize(
         If the settings are no :class:`Config`, or a masked block would fill the image.
     DeviceUnavailableError
         If ``config.device`` does not exist.
+    DivergedError
+        If what came of the image is no number.
 
     Examples
     --------
@@ -119,10 +123,22 @@ def localize(
 
 
 def judged(evidence: Evidence, config: Config) -> Localization:
-    """Judge what was found in an image: its regions, its score and the warnings."""
+    """Judge what was found in an image: its regions, its score and the warnings.
+
+    Raises
+    ------
+    DivergedError
+        If the map has no peak that is a number.
+    """
     started = time.thread_time()
     found, preparation = evidence.findings, evidence.preparation
     levels, peak, restless = found.judged.numpy(), float(found.peak), float(found.restless)
+    # Compared with any level, NaN would be no alarm, and as a score it would become the highest.
+    if not math.isfinite(peak):
+        raise DivergedError(
+            f"the anomaly map's peak is {peak}, as after a fit that diverged: set another seed, precision=float32 or "
+            "device=cpu"
+        )
     alarm = alarm_level(config.verdict.expected_false_alarms, area=evidence.area, restless=restless)
     alarmed = peak >= alarm
     # An alarm has a region, wherever sharpening the map has moved its peak.

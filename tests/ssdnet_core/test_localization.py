@@ -9,12 +9,15 @@ from scipy import ndimage
 from ssdnet_core import (
     Config,
     DeviceUnavailableError,
+    DivergedError,
     InvalidConfigError,
     InvalidImageError,
+    evidence,
     filters,
     fitting,
     localization,
     localize,
+    localize_group,
 )
 from ssdnet_core.localization import Localization, enlarge_map
 from ssdnet_core.pooling import evaluate_map
@@ -515,6 +518,22 @@ def test_a_device_that_does_not_exist_is_refused():
     for image in (textile().pixels, np.full((40, 40), 5, np.uint8)):  # Of the second nothing would be fitted.
         with pytest.raises(DeviceUnavailableError, match=r"'cuda:99'"):
             light(image, device="cuda:99")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_map_that_is_no_number_gets_no_verdict_but_what_to_try(monkeypatch, value):
+    plain = evidence.reconstruct_in_tiles
+
+    def diverged(*arguments, **options):
+        prediction = plain(*arguments, **options).clone()
+        prediction[-1, 0, 20, 30] = value
+        return prediction
+
+    monkeypatch.setattr(evidence, "reconstruct_in_tiles", diverged)
+    with pytest.raises(DivergedError, match=r"peak is nan.*diverged.*seed.*precision=float32.*device=cpu"):
+        light(textile("weave", "hole").pixels)
+    with pytest.raises(DivergedError, match="peak is nan"):
+        localize_group([textile(seed=seed).pixels for seed in range(2)], config=Config().updated(LIGHT), size=2)
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (61, 97), (200, 80)])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tasks.decoding
-from ssdnet_core import groups, localize
+from ssdnet_core import evidence, groups, localize
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
 from tasks.batch import ImageEntry, Manifest
@@ -332,6 +332,23 @@ def test_an_image_that_the_memory_does_not_hold_fails_and_its_group_does_not(nig
     assert "one image alone does not fit" in huge.error
     assert {record.status for record in records.values()} == {"inspected"}
     assert max(fitted) > 1
+
+
+def test_an_image_whose_fit_diverges_fails_for_good_and_its_group_does_not(night, monkeypatch):
+    for seed, key in enumerate(("b.png", "c.png")):
+        night.add(key, seed=seed)
+    plain = evidence.reconstruct_in_tiles
+
+    def diverged(*arguments, **options):
+        predictions = plain(*arguments, **options).clone()
+        predictions[1] = torch.nan
+        return predictions
+
+    monkeypatch.setattr(evidence, "reconstruct_in_tiles", diverged)
+    records = inspect_images(night.entries(), night.inspection(group=3))
+    assert [record.status for record in records] == ["inspected", "failed", "inspected"]
+    assert records[1].lasting
+    assert "the anomaly map's peak is nan" in records[1].error
 
 
 @given(
