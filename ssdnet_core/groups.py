@@ -148,18 +148,21 @@ def _attempt(group: Sequence[Item], work: Callable[[Sequence[Item]], list[Result
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
     return [], failure
 
 
 def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
     # In numpy, which selects medians, and Python it is a MemoryError. In torch a processor's lack of memory has no
     # error class of its own: it shows in the allocator or in oneDNN.
-    # Nor have a GPU's libraries and CUDA itself, where other processes took what torch did not hold.
+    # Nor have a GPU's libraries and CUDA itself, where other processes took what torch did not hold, nor MPS at all.
     texts = (
         "DefaultCPUAllocator",
         "could not create a primitive",
         "could not execute a primitive",
         "CUDA error: out of memory",
         "CUBLAS_STATUS_ALLOC_FAILED",
+        "MPS backend out of memory",
     )
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)

@@ -152,10 +152,11 @@ def numpys_lack_of_memory():
     [
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("cuBLAS error: CUBLAS_STATUS_ALLOC_FAILED when calling"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17.20 GB, other allocations: 896.00 KB, max allowed"),
         numpys_lack_of_memory(),
         MemoryError(),
     ],
-    ids=["CUDA", "cuBLAS", "numpy", "Python"],
+    ids=["CUDA", "cuBLAS", "MPS", "numpy", "Python"],
 )
 def test_a_lack_of_memory_outside_torchs_allocator_halves_the_group_too(error):
     sizes = []
@@ -168,6 +169,21 @@ def test_a_lack_of_memory_outside_torchs_allocator_halves_the_group_too(error):
 
     assert in_groups([1, 2, 3, 4], work, size=4) == [1, 2, 3, 4]
     assert sizes == [4, 2, 2]
+
+
+def test_what_a_failed_attempt_left_cached_on_mps_is_given_back_before_the_next(monkeypatch):
+    happened = []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: happened.append("emptied"))
+
+    def work(group):
+        happened.append(len(group))
+        if len(group) > 1:
+            raise RuntimeError("MPS backend out of memory")
+        return list(group)
+
+    assert in_groups([1, 2], work, size=2) == [1, 2]
+    assert happened == [2, "emptied", 1, 1]
 
 
 def test_a_lack_of_memory_for_one_image_says_what_to_do():
