@@ -153,8 +153,9 @@ def judged(evidence: Evidence, config: Config) -> Localization:
             min_further_area=config.verdict.min_further_area,
         )
     return Localization(
-        working_map=found.scores.numpy(),
-        working_background=found.background.numpy(),
+        # Copies: a view would keep what the device left of the whole group, in memory that cannot be swapped out.
+        working_map=found.scores.numpy().copy(),
+        working_background=found.background.numpy().copy(),
         score=significance(peak, area=evidence.area, restless=restless),
         defective=bool(regions),
         regions=regions,

@@ -70,6 +70,13 @@ def test_after_a_whole_fit_the_map_of_a_group_differs_as_rounding_differs(precis
         assert together.defective == alone.defective
 
 
+def test_what_is_kept_of_one_image_keeps_nothing_of_its_group():
+    for result in localize_group([textile(seed) for seed in range(3)], config=LIGHT, size=3):
+        for values in (result.working_map, result.working_background):
+            assert values.flags.owndata
+            assert values.flags.c_contiguous
+
+
 def test_no_image_of_a_group_sees_another():
     images = [textile(seed) for seed in range(3)]
     before = localize_group(images, config=LIGHT, size=3)
