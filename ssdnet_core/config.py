@@ -23,6 +23,16 @@ MAX_GROUP = 256
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def __init__(self, /, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise InvalidConfigError(wrong_values(error, setting_paths(type(self)))) from error
+
+    # As pydantic marks its own: else it would call this one wherever it validates, and tell of a group's problems only
+    # as those of one value.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
@@ -169,6 +179,12 @@ class Config(_Settings):
 
     ``Config()`` is the preset that measures best; ``Config.preset("paper")`` has every ingredient of the
     paper's abstract on. Single settings are changed by dotted names: ``Config().updated({"fit.steps": 50})``.
+
+    Raises
+    ------
+    InvalidConfigError
+        Naming each wrong setting, its value and what is allowed, as :func:`parse_config` does; of each group as well.
+        What pydantic itself calls, such as ``model_validate``, raises pydantic's ``ValidationError``.
     """
 
     working_size: int = Field(

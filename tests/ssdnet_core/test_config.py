@@ -1,13 +1,15 @@
+import copy
 import json
+import pickle
 import re
 import subprocess
 import sys
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from ssdnet_core import Config, InvalidConfigError, SsdnetError, config
-from ssdnet_core.config import PRESETS, parse_config, setting_paths
+from ssdnet_core.config import PRESETS, FitConfig, parse_config, setting_paths
 
 OTHER_VALUES = {
     "working_size": 128,
@@ -166,6 +168,43 @@ def test_several_problems_are_all_named():
         assert named in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seed": -1},
+        {"colour": True, "working_size": 8},
+        {"fit": {"steps": -1, "bach": 4}},
+        {"reconstruction": {"block": 12, "moments": (0.5, 0.2)}, "network": True},
+    ],
+)
+def test_settings_given_by_name_are_refused_in_the_words_of_those_read_from_a_file(wrong):
+    with pytest.raises(InvalidConfigError) as caught:
+        Config(**wrong)
+    with pytest.raises(InvalidConfigError) as parsed:
+        parse_config(wrong)
+    assert str(caught.value) == str(parsed.value)
+    assert isinstance(caught.value.__cause__, ValidationError)
+
+
+def test_a_group_of_settings_is_refused_by_its_own_names():
+    with pytest.raises(
+        InvalidConfigError, match=r"^steps = -1: .*; there is no setting 'bach' \(did you mean batch\?\)"
+    ):
+        FitConfig(steps=-1, bach=4)
+
+
+def test_pydantic_itself_still_raises_its_own_error():
+    # What Prefect and other models tell of wrong parameters is made of it.
+    with pytest.raises(ValidationError, match=r"fit\.steps"):
+        Config.model_validate({"fit": {"steps": -1}})
+
+
+def test_a_configuration_survives_copies_and_pickles():
+    changed = Config().updated(OTHER_VALUES)
+    assert pickle.loads(pickle.dumps(changed)) == copy.deepcopy(changed) == changed.model_copy() == changed
+    assert changed.model_copy(update={"seed": 7}).seed == 7
+
+
 def test_the_error_is_a_value_error_of_this_project():
     assert issubclass(InvalidConfigError, SsdnetError)
     assert issubclass(InvalidConfigError, ValueError)
@@ -255,6 +294,7 @@ def test_the_package_has_what_it_lists_and_nothing_else_by_accident():
 
     for name in ssdnet_core.__all__:
         assert getattr(ssdnet_core, name) is not None
+    assert set(ssdnet_core.__all__) < set(dir(ssdnet_core))
     with pytest.raises(AttributeError, match="no attribute 'localise'"):
         _ = ssdnet_core.localise
 
