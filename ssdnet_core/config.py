@@ -206,7 +206,8 @@ class Config(_Settings):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="Arithmetic of the network; auto takes bfloat16 where the device has it in hardware.",
+        description="Arithmetic of the network; auto takes bfloat16 on CUDA from compute capability 8.0, and on x86 "
+        "with AVX512-BF16 or AMX; else float32.",
     )
     network: NetworkConfig = Field(default_factory=NetworkConfig, description="The network.")
     corruption: CorruptionConfig = Field(default_factory=CorruptionConfig, description="The input's corruption.")

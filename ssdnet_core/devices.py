@@ -33,13 +33,17 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return float32 or bfloat16; auto takes bfloat16 where the device computes it in hardware."""
+    """Return float32 or bfloat16.
+
+    auto takes bfloat16 on CUDA from compute capability 8.0, and on x86 with AVX512-BF16 or AMX. Elsewhere it takes
+    float32, whatever the hardware has: on ARM and MPS it was not tried.
+    """
     if name == "auto":
-        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+        return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def _computes_in_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities = torch.cpu.get_capabilities()

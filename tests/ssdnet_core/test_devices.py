@@ -75,8 +75,9 @@ def test_auto_takes_bfloat16_on_a_processor_that_has_it(monkeypatch, name):
     assert resolve_precision("auto", CPU) == torch.bfloat16
 
 
-def test_auto_takes_float32_on_a_processor_without_it(monkeypatch):
-    pretend(monkeypatch, capabilities=["avx2", "avx512_f"])
+@pytest.mark.parametrize("capabilities", [["avx2", "avx512_f"], ["neon", "bf16", "sve_bf16"]], ids=["x86", "ARM"])
+def test_auto_takes_float32_on_a_processor_without_it_and_on_arm(monkeypatch, capabilities):
+    pretend(monkeypatch, capabilities=capabilities)
     assert resolve_precision("auto", CPU) == torch.float32
 
 
