@@ -44,7 +44,7 @@ class Preparation:
     blank
         Share of the image's pixels that are left out as blank ground, 0 to 1.
     clipped
-        Shares of those that count with the darkest and with the brightest value of all, 0 to 1.
+        Shares of those that count, the frame's not among them, with the darkest and with the brightest value, 0 to 1.
     apart
         How many times the spread of most values that of all is, in a floating-point image; else 0.
     constant
@@ -146,7 +146,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         strips = find_frame(colour[0].clamp_min(0), valid[0])
     valid = without_frame(valid[0], strips)
     standardised, mean, std = _standardise(colour[0], valid)
-    values = looked_at(pixels, counted)
+    values = looked_at(pixels, _without_strips(counted, strips, size=size))
     preparation = Preparation(
         original_shape=(height, width),
         frame=strips,
@@ -199,6 +199,17 @@ def _full_range(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -
     spread, largest = highest - lowest, max(abs(lowest), abs(highest))
     rounding = 1e-12 if pixels.dtype == np.float64 else 1e-6
     return spread if spread > rounding * largest else max(1.0, largest)
+
+
+def _without_strips(
+    counted: npt.NDArray[np.bool_], strips: tuple[int, int, int, int], *, size: tuple[int, int]
+) -> npt.NDArray[np.bool_]:
+    """Return which of the image's own pixels (H, W) count, less the strips that were found at the working size."""
+    if strips == NO_FRAME:
+        return counted
+    top, bottom = (math.ceil(width * counted.shape[0] / size[0]) for width in strips[:2])
+    left, right = (math.ceil(width * counted.shape[1] / size[1]) for width in strips[2:])
+    return without_frame(torch.from_numpy(counted)[None], (top, bottom, left, right))[0].numpy()
 
 
 def _shrink(colour: Tensor, valid: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -103,6 +103,38 @@ def exposed(light, *, dtype=np.uint8):
     return image if dtype == np.uint8 else image.astype(dtype) * 16
 
 
+def framed(surface, frame):
+    """Return the surface (128, 128) with a border of 16 pixels."""
+    image = frame.astype(surface.dtype)
+    image[16:-16, 16:-16] = surface[16:-16, 16:-16]
+    return image
+
+
+@pytest.mark.parametrize("working_size", [128, 64])
+def test_a_frame_that_is_left_out_makes_no_image_look_clipped(working_size):
+    rng = np.random.default_rng(0)
+    surface = rng.integers(60, 200, (128, 128), dtype=np.uint8)
+    # Nearly black, not of one value: so it is a frame and no blank ground.
+    image = framed(surface, rng.random((128, 128)) < 0.1)
+    assert (image == 0).mean() > MUCH_CLIPPED
+    config = Config.preset("preview").updated({"working_size": working_size})
+    [warning] = localize(image, config=config).warnings
+    assert warning.startswith("a frame was left out")
+    taken_in = localize(image, config=config.updated({"leave_out_frame": False})).warnings
+    assert any("darkest value" in warning for warning in taken_in)
+
+
+@pytest.mark.parametrize("working_size", [128, 64])
+def test_the_steps_are_those_of_the_surface_and_not_of_the_frame_beside_it(working_size):
+    rng = np.random.default_rng(0)
+    # Twelve bits of sixteen, beside every value there is of a few thousand.
+    surface = 16 * rng.integers(1000, 3000, (128, 128), dtype=np.uint16)
+    image = framed(surface, rng.integers(0, 3000, (128, 128)))
+    working = prepare(image, None, config=Config().updated({"working_size": working_size}))
+    assert all(working.preparation.frame)
+    assert working.grey_level * float(working.std) == pytest.approx(16 / 65535)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize(("light", "told"), [(0, None), (128, "brightest value"), (-127, "darkest value")])
 def test_an_image_that_is_half_clipped_is_warned_of(light, told, dtype):
