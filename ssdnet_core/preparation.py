@@ -13,7 +13,7 @@ from ssdnet_core.blank import MARGIN, find_blank_ground
 from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.exposure import apartness, clipped_shares, grey_level, looked_at
-from ssdnet_core.homogeneity import NO_FRAME, find_frame, without_frame
+from ssdnet_core.frame import NO_FRAME, find_frame, without_frame
 from ssdnet_core.input_checks import check_image, check_values, countable
 from ssdnet_core.working_size import working_shape
 
@@ -105,7 +105,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         (H, W) bool, True where a pixel does not count (missing, or outside the region of interest).
     config
         Its ``working_size``, ``border`` and ``leave_out_frame``. What lies beside the surface is blank ground
-        (:mod:`ssdnet_core.blank`), and strips along the border (:mod:`ssdnet_core.homogeneity`).
+        (:mod:`ssdnet_core.blank`), and strips along the border (:mod:`ssdnet_core.frame`).
 
     Raises
     ------
