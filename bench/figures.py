@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from ssdnet_core.metrics import FPR_LIMIT
-from ssdnet_core.pooling import PixelCounts, merged_counts, metrics_of
+from ssdnet_core.metrics import FPR_LIMIT, metrics_of
+from ssdnet_core.pixel_counts import PixelCounts, merged_counts
 from ssdnet_core.significance import REFERENCE_AREA, alarm_level
 from tasks.decoding import decode
 from tasks.image_metrics import ImageMetrics, MeasuredImage

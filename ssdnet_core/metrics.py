@@ -1,24 +1,23 @@
-"""How well anomaly maps find the defects: pixel-level metrics against ground-truth masks."""
+"""How well anomaly maps find the defects: pixel-level metrics against ground-truth masks.
+
+All of them follow from how often each score occurs (:mod:`ssdnet_core.pixel_counts`), so that any number of images is
+measured in one pass.
+"""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from ssdnet_core.errors import InvalidConfigError, InvalidImageError
-from ssdnet_core.regions import EIGHT_CONNECTED
-
-ScoreMap = NDArray[np.floating[Any]]
-Mask = NDArray[np.bool_]
+from ssdnet_core.errors import InvalidConfigError
+from ssdnet_core.pixel_counts import Mask, PixelCounts, ScoreMap, counts_by_sorting, region_shares, scores_and_labels
 
 FPR_LIMIT = 0.3
 
 
 @dataclass(frozen=True)
 class PixelMetrics:
-    """What :func:`ssdnet_core.pooling.evaluate_map` finds of one map, or of the pixels of many: nan if undefined.
+    """What :func:`evaluate_map` finds of one map, or of the pixels of many: nan if undefined.
 
     Attributes
     ----------
@@ -42,13 +41,85 @@ class PixelMetrics:
     f1: float
 
 
+_UNDEFINED = PixelMetrics(*[float("nan")] * 4)
+
+
+def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> PixelMetrics:
+    """Compute all metrics of one anomaly map, exactly, by sorting its pixels once.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (H, W), float
+        Anomaly scores, higher is more anomalous.
+    truth : ndarray of shape (H, W), bool
+        True at defective pixels.
+    valid : ndarray of shape (H, W), bool, optional
+        True where a pixel counts; by default all do.
+
+    Returns
+    -------
+    PixelMetrics
+        All nan if the counted pixels are all defective, all good, or none.
+
+    Raises
+    ------
+    InvalidImageError
+        A `ValueError`: shapes differ, a mask is not boolean, or a counted score is NaN or infinite.
+    """
+    counted, shares = region_shares(scores, truth, valid=valid)
+    # Most images are good, and need not be sorted for it.
+    if not shares.any() or shares.all():
+        return _UNDEFINED
+    return metrics_of(counts_by_sorting(counted, shares))
+
+
+def metrics_of(counts: PixelCounts) -> PixelMetrics:
+    """Compute all metrics of counted pixels: one threshold for all of them; nan without pixels of both classes.
+
+    Equal to those of the pixels themselves, and AUPRO to that of all images, of scores cut as
+    :func:`~ssdnet_core.pixel_counts.count_pixels` does; :func:`pooling_error` says how far those of the scores
+    themselves can be.
+    """
+    if not counts.good.any() or not counts.bad.any():
+        return _UNDEFINED
+    good, bad, shares = _descending(counts)
+    fpr, tpr, overlap = (values / values[-1] for values in (good, bad, shares))
+    precision = bad[1:] / (good[1:] + bad[1:])
+    return PixelMetrics(
+        auroc=float(np.trapezoid(tpr, fpr)),
+        average_precision=float(np.sum(np.diff(tpr) * precision)),
+        aupro=area_up_to(FPR_LIMIT, fpr, y=overlap),
+        f1=float(np.max(2 * bad[1:] / (good[1:] + bad[1:] + bad[-1]))),
+    )
+
+
+def pooling_error(counts: PixelCounts) -> PixelMetrics:
+    """Return how far `metrics_of` can be, for each metric, from that of scores that were not cut.
+
+    Within a level the order of the pixels is unknown: the bounds are those of the best and the worst order.
+    """
+    if not counts.good.any() or not counts.bad.any():
+        return _UNDEFINED
+    good, bad, shares = _descending(counts)
+    fpr, tpr, overlap = (values / values[-1] for values in (good, bad, shares))
+    lowest = np.minimum(bad[:-1] + 1, bad[1:]) / (np.minimum(bad[:-1] + 1, bad[1:]) + good[1:])
+    highest = bad[1:] / np.maximum(bad[1:] + good[:-1], 1)
+    inside = fpr[:-1] < FPR_LIMIT
+    return PixelMetrics(
+        auroc=float(np.sum(np.diff(fpr) * np.diff(tpr)) / 2),
+        average_precision=float(np.sum(np.diff(tpr) * (highest - lowest))),
+        aupro=float(np.sum((np.diff(fpr) * np.diff(overlap))[inside])) / FPR_LIMIT,
+        f1=float(np.max(2 * bad[1:] / (good[:-1] + bad[1:] + bad[-1]))) - metrics_of(counts).f1,
+    )
+
+
 def intersection_over_union(found: Mask, truth: Mask, *, valid: Mask | None = None) -> float:
     """Share of the pixels found or defective that are both; in [0, 1], nan if there is none of either.
 
-    Parameters and errors are those of :func:`ssdnet_core.pooling.evaluate_map`, with the pixels called defective as its
-    scores, (H, W) bool.
+    Parameters and errors are those of :func:`evaluate_map`, with the pixels called defective as its scores,
+    (H, W) bool.
     """
-    called, labels = _counted(found.astype(np.float32), truth, valid=valid)
+    called, labels = scores_and_labels(found.astype(np.float32), truth, valid=valid)
     union = np.count_nonzero((called > 0) | labels)
     return np.count_nonzero(called[labels]) / union if union else float("nan")
 
@@ -75,37 +146,6 @@ def without_border(shape: tuple[int, int], fraction: float) -> Mask:
     return valid
 
 
-def _counted(scores: ScoreMap, truth: Mask, *, valid: Mask | None) -> tuple[ScoreMap, Mask]:
-    """Scores and labels of the pixels that count, flat and checked."""
-    chosen = np.ones(scores.shape, dtype=bool) if valid is None else valid
-    for name, mask in (("truth", truth), ("valid", chosen)):
-        if scores.ndim != 2 or mask.shape != scores.shape:
-            raise InvalidImageError(
-                f"scores have shape {scores.shape} and {name} {mask.shape}; resize one so that both are the same (H, W)"
-            )
-        if mask.dtype != np.bool_:
-            raise InvalidImageError(f"{name} has dtype {mask.dtype}; pass a boolean mask, such as {name} > 0")
-    counted = scores[chosen]
-    # float32 holds few enough values to sort fast; others are rare, and float64 holds them all.
-    counted = counted if counted.dtype == np.float32 else counted.astype(np.float64)
-    if not np.isfinite(counted).all():
-        bad = np.count_nonzero(~np.isfinite(counted))
-        raise InvalidImageError(f"{bad} scores are NaN or infinite; exclude those pixels with valid")
-    return counted, truth[chosen]
-
-
-def region_shares(scores: ScoreMap, truth: Mask, *, valid: Mask | None) -> tuple[ScoreMap, NDArray[np.float64]]:
-    """Return the counted scores of an image, and of each of their pixels the share of its region (good ones: 0).
-
-    Parameters and errors are those of :func:`ssdnet_core.pooling.evaluate_map`. Regions are formed of the pixels that
-    count only, as if the rest had been cropped.
-    """
-    counted, _ = _counted(scores, truth, valid=valid)
-    regions, _ = ndimage.label(truth if valid is None else truth & valid, structure=EIGHT_CONNECTED)
-    flat = regions.ravel() if valid is None else regions[valid]
-    return counted, np.where(flat > 0, 1.0 / np.bincount(flat)[flat], 0.0)
-
-
 def area_up_to(limit: float, x: NDArray[np.float64], *, y: NDArray[np.float64]) -> float:
     """Integrate the piecewise linear curve from x = 0 to `limit` and divide by it; x ascends to 1."""
     inside = int(np.searchsorted(x, limit, side="right"))
@@ -114,3 +154,11 @@ def area_up_to(limit: float, x: NDArray[np.float64], *, y: NDArray[np.float64]) 
         y_limit = y[inside - 1] + slope * (limit - x[inside - 1])
         x, y = np.append(x[:inside], limit), np.append(y[:inside], y_limit)
     return float(np.trapezoid(y, x)) / limit
+
+
+def _descending(counts: PixelCounts) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Good pixels, bad pixels and shares of regions at or above each level: (K + 1,), from none to all."""
+    good, bad, shares = (
+        np.append(0.0, np.cumsum(values[::-1], dtype=np.float64)) for values in (counts.good, counts.bad, counts.shares)
+    )
+    return good, bad, shares

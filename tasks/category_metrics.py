@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from ssdnet_core.metrics import PixelMetrics
-from ssdnet_core.pooling import merged_counts, metrics_of, pooling_error
+from ssdnet_core.metrics import PixelMetrics, metrics_of, pooling_error
+from ssdnet_core.pixel_counts import merged_counts
 from tasks.image_metrics import FrameCounts, ImageMetrics, MeasuredImage, UnmeasuredImage
 
 POOLED_AT_ONCE = 16
@@ -38,9 +38,9 @@ class PooledMetrics:
     Attributes
     ----------
     pooled, pooled_border_ignored
-        From the pixels at the images' own sizes, by fine histograms: :func:`ssdnet_core.pooling.count_pixels`.
+        From the pixels at the images' own sizes, by fine histograms: :func:`ssdnet_core.pixel_counts.count_pixels`.
     pooled_error
-        By how much the histograms can have changed `pooled`: :func:`ssdnet_core.pooling.pooling_error`.
+        By how much the histograms can have changed `pooled`: :func:`ssdnet_core.metrics.pooling_error`.
     """
 
     pooled: PixelMetrics

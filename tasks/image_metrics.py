@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssdnet_core import metrics as pixel
-from ssdnet_core.metrics import PixelMetrics
-from ssdnet_core.pooling import PixelCounts, count_pixels, evaluate_map
+from ssdnet_core.metrics import PixelMetrics, evaluate_map
+from ssdnet_core.pixel_counts import PixelCounts, count_pixels
 from ssdnet_core.regions import label_regions
 from tasks.decoding import DecodedImage, DecodeError, decode
 from tasks.fetching import MaskError, left_out

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from ssdnet_core.metrics import FPR_LIMIT, area_up_to, region_shares
+from ssdnet_core.metrics import FPR_LIMIT, area_up_to
+from ssdnet_core.pixel_counts import region_shares
 
 
 def aupro(scores, truths, *, valids=None, fpr_limit=FPR_LIMIT):

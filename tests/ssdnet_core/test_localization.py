@@ -20,7 +20,7 @@ from ssdnet_core import (
     localize_group,
 )
 from ssdnet_core.localization import Localization, enlarge_map
-from ssdnet_core.pooling import evaluate_map
+from ssdnet_core.metrics import evaluate_map
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 
 LIGHT = {"network.width": 8, "fit.steps": 4, "fit.crop": 64, "precision": "float32", "device": "cpu"}

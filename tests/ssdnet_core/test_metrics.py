@@ -7,12 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from ssdnet_core.metrics import (
-    FPR_LIMIT,
-    intersection_over_union,
-    without_border,
-)
-from ssdnet_core.pooling import count_pixels, evaluate_map, merged_counts, metrics_of
+from ssdnet_core.metrics import FPR_LIMIT, evaluate_map, intersection_over_union, metrics_of, without_border
+from ssdnet_core.pixel_counts import count_pixels, merged_counts
 from tests.ssdnet_core.exact_metrics import aupro
 
 SHAPE = (6, 7)

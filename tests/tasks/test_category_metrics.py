@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from ssdnet_core.metrics import PixelMetrics
-from ssdnet_core.pooling import count_pixels, merged_counts, metrics_of
+from ssdnet_core.metrics import PixelMetrics, metrics_of
+from ssdnet_core.pixel_counts import count_pixels, merged_counts
 from tasks.category_metrics import gathered, summarise_metrics
 from tasks.image_metrics import ImageMetrics, MeasuredImage, UnmeasuredImage
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from ssdnet_core.pooling import count_pixels, evaluate_map, merged_counts, metrics_of, pooling_error
+from ssdnet_core.metrics import evaluate_map, metrics_of, pooling_error
+from ssdnet_core.pixel_counts import count_pixels, merged_counts
 from tests.ssdnet_core.exact_metrics import aupro
 
 SHAPE = (6, 7)
