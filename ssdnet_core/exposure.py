@@ -9,7 +9,7 @@ MUCH_CLIPPED = 0.3
 LOOKED_AT = 2**18
 """Pixels at most: neither a share nor a step needs more."""
 
-FAR_APART = 150.0
+MOST_RANGE_OVER_IQR = 150.0
 """Times the middle half of the values, that all of them may spread before those of the surface lie too close together:
 what stands out on it would be less than the working image's least contrast."""
 
@@ -51,8 +51,8 @@ def grey_level(values: npt.NDArray[np.generic], *, full_range: float) -> float:
     return min(step, COARSEST) if len(occurring) < FEW_VALUES else step
 
 
-def apartness(values: npt.NDArray[np.generic], *, full_range: float) -> float:
-    """Return how many times the spread of the middle half of the values (N, C) their range is; 0 if that has none."""
+def range_over_iqr(values: npt.NDArray[np.generic], *, full_range: float) -> float:
+    """Return how many times the distance between the quartiles of values (N, C) their range is; 0 if that is none."""
     if not len(values):
         return 0.0
     low, high = np.quantile(values.astype(np.float64), (0.25, 0.75))

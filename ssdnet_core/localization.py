@@ -12,7 +12,7 @@ import torch
 from ssdnet_core.config import Config
 from ssdnet_core.errors import DivergedError
 from ssdnet_core.evidence import Evidence, gather_evidence
-from ssdnet_core.exposure import FAR_APART, MUCH_CLIPPED
+from ssdnet_core.exposure import MOST_RANGE_OVER_IQR, MUCH_CLIPPED
 from ssdnet_core.filters import enlarge
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES
 from ssdnet_core.preparation import Preparation, prepare
@@ -179,10 +179,10 @@ def _warnings(preparation: Preparation, *, unlikeness: float) -> tuple[str, ...]
         for share, extreme, remedy in zip(preparation.clipped, ("darkest", "brightest"), ("more", "less"), strict=True):
             if share > MUCH_CLIPPED:
                 found.append(f"{share:.0%} of the pixels have the {extreme} value: if it is clipped, expose {remedy}")
-    if preparation.apart > FAR_APART and not preparation.constant:
+    if preparation.range_over_iqr > MOST_RANGE_OVER_IQR and not preparation.constant:
         found.append(
-            f"a few values lie far off: all spread over {preparation.apart:.0f} times what half of them do, and beside "
-            "that the surface is flat; mask what is no measurement"
+            f"a few values lie far off: all spread over {preparation.range_over_iqr:.0f} times what half of them do, "
+            "and beside that the surface is flat; mask what is no measurement"
         )
     if any(preparation.frame):
         sides = ", ".join(f"{width} {side}" for side, width in zip(SIDES, preparation.frame, strict=True) if width)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssdnet_core.blank import MARGIN, find_blank_ground
 from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
-from ssdnet_core.exposure import apartness, clipped_shares, grey_level, looked_at
+from ssdnet_core.exposure import clipped_shares, grey_level, looked_at, range_over_iqr
 from ssdnet_core.frame import NO_FRAME, find_frame, without_frame
 from ssdnet_core.input_checks import check_image, check_values, countable
 from ssdnet_core.working_size import working_shape
@@ -45,8 +45,8 @@ class Preparation:
         Share of the image's pixels that are left out as blank ground, 0 to 1.
     clipped
         Shares of those that count, the frame's not among them, with the darkest and with the brightest value, 0 to 1.
-    apart
-        How many times the spread of most values that of all is, in a floating-point image; else 0.
+    range_over_iqr
+        How many times the distance between the quartiles of its values a floating-point image's range is; else 0.
     constant
         Whether the valid pixels differ by no more than rounding (a standard deviation of a hundred-thousandth of the
         range at most), so that there is no structure to fit.
@@ -58,7 +58,7 @@ class Preparation:
     frame: tuple[int, int, int, int] = NO_FRAME
     blank: float = 0.0
     clipped: tuple[float, float] = (0.0, 0.0)
-    apart: float = 0.0
+    range_over_iqr: float = 0.0
     constant: bool = False
     seconds: float = 0.0
 
@@ -146,13 +146,14 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         strips = find_frame(colour[0].clamp_min(0), valid[0])
     valid = without_frame(valid[0], strips)
     standardised, mean, std = _standardise(colour[0], valid)
+    floating = np.issubdtype(pixels.dtype, np.floating)
     values = looked_at(pixels, _without_strips(counted, strips, size=size))
     preparation = Preparation(
         original_shape=(height, width),
         frame=strips,
         blank=float(ground.mean()) if ground is not None else 0.0,
         clipped=clipped_shares(values),
-        apart=0.0 if np.issubdtype(pixels.dtype, np.integer) else apartness(values, full_range=full_range),
+        range_over_iqr=range_over_iqr(values, full_range=full_range) if floating else 0.0,
         constant=not bool(standardised.any()),
         seconds=time.thread_time() - started,
     )

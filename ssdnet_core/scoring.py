@@ -1,4 +1,4 @@
-"""From an image and its blind reconstruction to the anomaly map: four scores, each over its own bulk, added.
+"""From an image and its blind reconstruction to the anomaly map: four scores, each over its own median, added.
 
 No single score finds every defect (docs/METHOD.md has the table); each is normalised by medians of the image itself,
 so that their sum, and one threshold for it, mean the same on every image.
@@ -119,13 +119,13 @@ def anomaly_map(
     share = share_of(valid, GRID)
     wide, total = _zeros(image, like=share), _zeros(image, like=valid)
     if own.energy is not None:
-        energy = _over_bulk(own.energy + local_energy(residual, valid), share, window=ENERGY_WINDOW)
+        energy = _over_median_in_window(own.energy + local_energy(residual, valid), share, window=ENERGY_WINDOW)
         wide += config.local_energy * weighted_smooth(energy, share, sigma=ENERGY_SPREAD / GRID)
     if own.colour is not None:
-        colour = _over_bulk(own.colour, share, window=COLOUR_WINDOW)
+        colour = _over_median_in_window(own.colour, share, window=COLOUR_WINDOW)
         wide += config.local_colour * (colour + weighted_smooth(colour, share, sigma=COLOUR_SPREAD / GRID))
     if config.inner_product > 0:
-        unlike = _over_bulk(inner_product(image, prediction, valid=valid), share, window=SIMILARITY_WINDOW)
+        unlike = _over_median_in_window(inner_product(image, prediction, valid=valid), share, window=SIMILARITY_WINDOW)
         wide += config.inner_product * weighted_smooth(unlike, share, sigma=SIMILARITY_SPREAD / GRID)
     if config.residual_pattern > 0:
         pattern = over_median(residual_pattern(residual, valid, grey_level=grey_level), valid)
@@ -165,7 +165,7 @@ def fill_missing(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor:
     return torch.where(valid > 0, image, prediction - offset)
 
 
-def _over_bulk(score: Tensor, share: Tensor, *, window: float) -> Tensor:
+def _over_median_in_window(score: Tensor, share: Tensor, *, window: float) -> Tensor:
     """Return a score seen through a window over its median.
 
     Near the border a window holds fewer pixels: its score is noisier, and trusted less. As the square of a z-score,

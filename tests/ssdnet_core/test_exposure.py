@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ssdnet_core import Config, localize
-from ssdnet_core.exposure import MUCH_CLIPPED, apartness, clipped_shares, grey_level, looked_at
+from ssdnet_core.exposure import MUCH_CLIPPED, clipped_shares, grey_level, looked_at, range_over_iqr
 from ssdnet_core.preparation import prepare
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 
@@ -72,8 +72,8 @@ def test_values_are_as_far_apart_as_their_range_is_wider_than_their_middle(seed,
     values = np.random.default_rng(seed).random((4000, 1))
     values[7] = factor
     spread = float(np.ptp(values))
-    assert apartness(values, full_range=spread) == pytest.approx(spread / 0.5, rel=0.07)
-    assert apartness(np.full((9, 1), 3.0), full_range=1.0) == apartness(values[:0], full_range=1.0) == 0
+    assert range_over_iqr(values, full_range=spread) == pytest.approx(spread / 0.5, rel=0.07)
+    assert range_over_iqr(np.full((9, 1), 3.0), full_range=1.0) == range_over_iqr(values[:0], full_range=1.0) == 0
 
 
 @pytest.mark.parametrize("contrast", [2.0, 20.0])
