@@ -1,7 +1,8 @@
 """What the network's input loses so that it cannot learn the identity.
 
-The paper's three means: block masking, patch shuffling and small Gaussian noise. Each is a function of tensors
-(N, H, W, ...), crops first and whatever a place holds last, and a random generator on the processor.
+The paper's three means: block masking, patch shuffling and small Gaussian noise. Crops are tensors (N, H, W, ...),
+with whatever a place holds last. Blocks and patches are drawn by a random generator on the processor; the noise is
+given, since the fit cuts it from a field that it draws once.
 """
 
 from dataclasses import dataclass

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,7 +47,8 @@ class Localization:
     original_shape
         (H, W) of the image.
     seconds
-        CPU seconds of this process that the localization took; in a group the mean.
+        CPU seconds: of the calling thread for preparing and judging this image, and of the whole process, other threads
+        included, for fit and scores; of what those took in a group, each of its images has an equal share.
     warnings
         What the reader of the result should know, for example that the image is constant.
     """
@@ -167,29 +169,35 @@ def judged(evidence: Evidence, config: Config) -> Localization:
 
 
 def _warnings(preparation: Preparation, *, unlikeness: float) -> tuple[str, ...]:
-    found = []
+    return (*_of_the_surface(preparation, unlikeness=unlikeness), *_of_what_was_left_out(preparation))
+
+
+def _of_the_surface(preparation: Preparation, *, unlikeness: float) -> Iterator[str]:
     if preparation.constant:
-        found.append("the image is constant, or all but constant: there is no structure to compare with")
-    elif unlikeness > SEVERAL_TEXTURES:
-        found.append(
+        yield "the image is constant, or all but constant: there is no structure to compare with"
+        # That all of its pixels have the darkest value says no more.
+        return
+    if unlikeness > SEVERAL_TEXTURES:
+        yield (
             f"not one texture: its parts lie {unlikeness:.1f} spreads apart, one texture's at most {SEVERAL_TEXTURES}; "
             "mask what is not the surface"
         )
-    if not preparation.constant:
-        for share, extreme, remedy in zip(preparation.clipped, ("darkest", "brightest"), ("more", "less"), strict=True):
-            if share > MUCH_CLIPPED:
-                found.append(f"{share:.0%} of the pixels have the {extreme} value: if it is clipped, expose {remedy}")
-    if preparation.range_over_iqr > MOST_RANGE_OVER_IQR and not preparation.constant:
-        found.append(
+    for share, extreme, remedy in zip(preparation.clipped, ("darkest", "brightest"), ("more", "less"), strict=True):
+        if share > MUCH_CLIPPED:
+            yield f"{share:.0%} of the pixels have the {extreme} value: if it is clipped, expose {remedy}"
+    if preparation.range_over_iqr > MOST_RANGE_OVER_IQR:
+        yield (
             f"a few values lie far off: all spread over {preparation.range_over_iqr:.0f} times what half of them do, "
             "and beside that the surface is flat; mask what is no measurement"
         )
+
+
+def _of_what_was_left_out(preparation: Preparation) -> Iterator[str]:
     if any(preparation.frame):
         sides = ", ".join(f"{width} {side}" for side, width in zip(SIDES, preparation.frame, strict=True) if width)
-        found.append(f"a frame was left out, in working pixels: {sides}")
+        yield f"a frame was left out, in working pixels: {sides}"
     if preparation.blank:
-        found.append(f"blank ground beside the surface was left out: {preparation.blank:.1%} of the image")
-    return tuple(found)
+        yield f"blank ground beside the surface was left out: {preparation.blank:.1%} of the image"
 
 
 def enlarge_map(working_map: npt.NDArray[np.floating], original_shape: tuple[int, int]) -> npt.NDArray[np.float32]:
