@@ -129,13 +129,12 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     if ground is not None:
         counted &= ~ground
     valid = torch.from_numpy(counted).float()[None, None]
-    offset = _offset(pixels, counted)
+    offset, full_range = _offset_and_range(pixels, counted)
     # A hidden value beyond single precision becomes infinite, and is never seen.
     with np.errstate(over="ignore"):
         near_zero = np.subtract(pixels, offset) if offset else pixels
         # With an axis in front before the channels are moved there: torch sees that they lie last, and keeps them so.
         colour = torch.from_numpy(np.array(near_zero[None], dtype=np.float32, order="C")).permute(0, 3, 1, 2)
-    full_range = _full_range(pixels, counted)
     # In place: a large image would be copied three times. Hidden values (even NaN) must not leak out.
     colour = colour.div_(full_range).masked_fill_(valid == 0, 0.0)
     dark_is_zero = not offset and float(colour.min()) >= BELOW_BLACK
@@ -184,22 +183,17 @@ def _check_block(block: int, size: tuple[int, int]) -> None:
         )
 
 
-def _offset(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> float:
+def _offset_and_range(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Return what is taken off the values so that single precision holds their structure, and the value of white."""
     if np.issubdtype(pixels.dtype, np.integer):
-        return 0.0
-    counted = pixels[valid]
-    lowest, highest = float(counted.min()), float(counted.max())
-    return lowest if abs(lowest) > FAR_OFF * (highest - lowest) else 0.0
-
-
-def _full_range(pixels: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]) -> float:
-    if np.issubdtype(pixels.dtype, np.integer):
-        return float(np.iinfo(pixels.dtype).max)  # type: ignore[type-var]
-    counted = pixels[valid]
-    lowest, highest = float(counted.min()), float(counted.max())
+        return 0.0, float(np.iinfo(pixels.dtype).max)  # type: ignore[type-var]
+    # Not those that were checked: the blank ground, left out since, may have had the extremes.
+    values = pixels[counted]
+    lowest, highest = float(values.min()), float(values.max())
     spread, largest = highest - lowest, max(abs(lowest), abs(highest))
     rounding = 1e-12 if pixels.dtype == np.float64 else 1e-6
-    return spread if spread > rounding * largest else max(1.0, largest)
+    offset = lowest if abs(lowest) > FAR_OFF * spread else 0.0
+    return offset, spread if spread > rounding * largest else max(1.0, largest)
 
 
 def _without_strips(

@@ -238,6 +238,15 @@ def test_a_brighter_integer_image_is_the_same_image(seed, brighter):
     np.testing.assert_allclose(plain, changed, atol=1e-4)
 
 
+@pytest.mark.parametrize("value", [-9999.0, 50.0])
+def test_blank_ground_that_is_left_out_has_no_part_in_the_range(value):
+    image = texture((64, 96), np.float32)
+    image[:, :30] = value
+    working = prepared_with(image, None, working_size=BIG, leave_out_frame=True)
+    assert working.preparation.blank > 0.3
+    assert working.full_range == pytest.approx(float(np.ptp(image[:, 33:])))
+
+
 def test_a_colour_cast_is_removed():
     image = texture((50, 64, 3), np.uint8)
     cast = (image.astype(int) + np.array([30, -20, 10])).astype(np.uint8)
