@@ -1,20 +1,13 @@
 import errno
 import os
 import pickle
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from tasks.storage import AddressError, MissingObjectError, Storage, StorageError
-from tasks.storage_answers import CONFLICT_PAUSES
-
-TRIES = len(CONFLICT_PAUSES) + 1
+from tests.tasks.answering_s3 import done_at, s3_that_answers
 
 
 def test_a_url_is_told_from_a_path(tmp_path):
@@ -90,64 +83,6 @@ def test_a_glob_does_not_go_deeper_than_it_matches(tmp_path, monkeypatch):
     assert seen == [tmp_path.name, "a"]
 
 
-@pytest.mark.parametrize("pattern", ["", "*.png"])
-def test_a_link_to_a_file_is_listed_as_that_file_and_one_that_leads_nowhere_too(tmp_path, pattern):
-    Storage(str(tmp_path)).write("there/a.png", b"content")
-    (tmp_path / "night").mkdir()
-    (tmp_path / "night" / "1.png").symlink_to("../there/a.png")
-    (tmp_path / "night" / "2.png").symlink_to("../there/gone.png")
-    [linked, broken] = Storage(f"{tmp_path}/night").list(pattern)
-    [itself] = Storage(f"{tmp_path}/there").list()
-    assert (linked.key, linked.size, linked.etag) == ("1.png", itself.size, itself.etag)
-    assert (broken.key, broken.size) == ("2.png", 0)
-
-
-def test_a_linked_folder_is_entered_but_not_one_that_leads_back(tmp_path):
-    Storage(str(tmp_path)).write("there/a.png", b"content")
-    (tmp_path / "night").mkdir()
-    (tmp_path / "night" / "line").symlink_to("../there")
-    (tmp_path / "there" / "around").symlink_to("../there")
-    (tmp_path / "there" / "back").symlink_to("../night")
-    night = Storage(f"{tmp_path}/night")
-    assert [entry.key for entry in night.list()] == ["line/a.png"]
-    assert night.folders() == ("line",)
-
-
-def test_a_folder_is_listed_under_each_of_its_names(tmp_path):
-    line = Storage(str(tmp_path))
-    line.write("2026-11-22/a.png", b"content")
-    for link in ("latest", "today"):
-        (tmp_path / link).symlink_to("2026-11-22")
-    assert [entry.key for entry in line.list()] == ["2026-11-22/a.png", "latest/a.png", "today/a.png"]
-    assert [entry.key for entry in line.list("2026-*/*.png")] == ["2026-11-22/a.png"]
-    assert [entry.key for entry in line.list("today/*.png")] == ["today/a.png"]
-
-
-@pytest.mark.parametrize("pattern", ["", "*.png"])
-@pytest.mark.parametrize("target", ["link.png", "a.txt/b.png", "x" * 300, "gone.png"])
-def test_a_link_that_leads_to_no_file_is_listed_as_one_that_cannot_be_read(tmp_path, pattern, target):
-    night = Storage(str(tmp_path))
-    for key in ("a.txt", "b.png"):
-        night.write(key, b"content")
-    (tmp_path / "link.png").symlink_to(target)
-    read, link = (entry for entry in night.list(pattern) if entry.key != "a.txt")
-    assert (read.key, read.size) == ("b.png", 7)
-    assert (link.key, link.size, link.etag) == ("link.png", 0, "")
-    with pytest.raises(StorageError, match=r"cannot read .*/link\.png"):
-        night.read("link.png")
-
-
-def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    for write in (Storage(str(tmp_path)).write, Storage(str(tmp_path)).create):
-        with pytest.raises(StorageError, match=os.strerror(errno.ENOSPC)):
-            write("seal", b"content")
-    assert not list(tmp_path.iterdir())
-
-
 def test_what_cannot_be_looked_at_is_not_called_missing(tmp_path):
     storage = Storage(str(tmp_path))
     storage.write("file", b"")
@@ -200,114 +135,11 @@ def test_of_many_threads_one_creates_and_its_content_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["seal"], "no partial file is left"
 
 
-@contextmanager
-def s3_that_answers(
-    *statuses: int, holds: bytes = b"", length: int | None = None
-) -> Iterator[tuple[str, list[tuple[str | None, bytes]]]]:
-    """A server that answers writes as S3 does, with one status after the other; its address, and what it was sent.
-
-    Reads get what it ``holds``, under a header that may claim another ``length``.
-    """
-    codes = {409: "ConditionalRequestConflict", 412: "PreconditionFailed"}
-    waiting, received = list(statuses), []
-
-    class Objects(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_PUT(self) -> None:
-            received.append((self.headers["If-None-Match"], self.rfile.read(int(self.headers["Content-Length"]))))
-            status = waiting.pop(0)
-            body = f"<Error><Code>{codes[status]}</Code><Message/></Error>".encode() if status in codes else b""
-            self.answer(status, body)
-
-        def do_GET(self) -> None:
-            self.answer(200, holds, length=length)
-            self.close_connection = True
-
-        def answer(self, status: int, body: bytes, *, length: int | None = None) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body) if length is None else length))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Objects) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", received
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-def done_at(address: str, call: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call an S3 server, in a process of its own: a file system keeps the server that it first had."""
-    return subprocess.run(
-        [sys.executable, "-c", f"from tasks.storage import Storage; print(Storage('s3://bucket').{call})"],
-        env={**os.environ, "AWS_ENDPOINT_URL": address, **(environment or CREDENTIALS)},
-        capture_output=True,
-        text=True,
-    )
-
-
-def created_at(address: str) -> subprocess.CompletedProcess[str]:
-    return done_at(address, "create('seal', b'me')")
-
-
-@pytest.mark.parametrize(
-    ("answers", "holds", "created"),
-    [([409, 200], b"", "True"), ([409, 409, 412], b"another", "False"), ([500, 412], b"me", "True")],
-    ids=["first", "second", "whose answer was lost"],
-)
-def test_a_conditional_write_that_meets_another_is_tried_again(answers, holds, created):
-    with s3_that_answers(*answers, holds=holds) as (address, received):
-        finished = created_at(address)
-    assert finished.stdout.strip() == created, finished.stderr
-    assert [condition for condition, _ in received] == ["*"] * len(answers)
-    assert all(b"me" in content for _, content in received)
-
-
 def test_an_answer_that_is_always_cut_short_is_an_error_that_names_the_object():
     with s3_that_answers(holds=b"short", length=100) as (address, _):
         finished = done_at(address, "read('image.png')")
     message = finished.stderr.splitlines()[-1]
     assert message.startswith("tasks.storage.StorageError: cannot read s3://bucket/image.png: "), finished.stderr
-
-
-def test_folders_that_cannot_be_listed_for_want_of_credentials_are_an_error_that_says_so():
-    nobody = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    finished = done_at("http://127.0.0.1:1", "folders()", **nobody)
-    message = finished.stderr.splitlines()[-1]
-    assert message.startswith("tasks.storage.StorageError: cannot list s3://bucket: no credentials"), finished.stderr
-
-
-def test_a_conditional_write_that_always_meets_another_is_an_error_that_says_so():
-    with s3_that_answers(*[409] * TRIES) as (address, received):
-        finished = created_at(address)
-    assert len(received) == TRIES
-    message = finished.stderr.splitlines()[-1]
-    assert message.startswith("tasks.storage.StorageError: cannot write s3://bucket/seal: ")
-    assert "others were writing it at each try (ConditionalRequestConflict)" in message
-
-
-@pytest.mark.parametrize("method", [Storage.write, Storage.create])
-def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, method):
-    synced, fsync = [], os.fsync
-
-    def noting(descriptor):
-        fsync(descriptor)
-        synced.append((os.pread(descriptor, 10, 0), (tmp_path / "seal").exists()))
-
-    monkeypatch.setattr(os, "fsync", noting)
-    method(Storage(str(tmp_path)), "seal", b"content")
-    assert synced == [(b"content", False)]
-    assert (tmp_path / "seal").read_bytes() == b"content"
 
 
 def test_what_was_created_with_this_very_content_counts_as_created(tmp_path):

@@ -1,0 +1,64 @@
+"""An S3 server whose answers are told beforehand, and a process that asks it."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@contextmanager
+def s3_that_answers(
+    *statuses: int, holds: bytes = b"", length: int | None = None
+) -> Iterator[tuple[str, list[tuple[str | None, bytes]]]]:
+    """A server that answers writes as S3 does, with one status after the other; its address, and what it was sent.
+
+    Reads get what it ``holds``, under a header that may claim another ``length``.
+    """
+    codes = {409: "ConditionalRequestConflict", 412: "PreconditionFailed"}
+    waiting, received = list(statuses), []
+
+    class Objects(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_PUT(self) -> None:
+            received.append((self.headers["If-None-Match"], self.rfile.read(int(self.headers["Content-Length"]))))
+            status = waiting.pop(0)
+            body = f"<Error><Code>{codes[status]}</Code><Message/></Error>".encode() if status in codes else b""
+            self.answer(status, body)
+
+        def do_GET(self) -> None:
+            self.answer(200, holds, length=length)
+            self.close_connection = True
+
+        def answer(self, status: int, body: bytes, *, length: int | None = None) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body) if length is None else length))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Objects) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", received
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def done_at(address: str, call: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Call an S3 server, in a process of its own: a file system keeps the server that it first had."""
+    return subprocess.run(
+        [sys.executable, "-c", f"from tasks.storage import Storage; print(Storage('s3://bucket').{call})"],
+        env={**os.environ, "AWS_ENDPOINT_URL": address, **(environment or CREDENTIALS)},
+        capture_output=True,
+        text=True,
+    )

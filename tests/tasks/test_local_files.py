@@ -1,0 +1,80 @@
+"""What files need to be objects of a storage: links that are followed, and whole contents only."""
+
+import errno
+import os
+
+import pytest
+
+from tasks.storage import Storage, StorageError
+
+
+@pytest.mark.parametrize("pattern", ["", "*.png"])
+def test_a_link_to_a_file_is_listed_as_that_file_and_one_that_leads_nowhere_too(tmp_path, pattern):
+    Storage(str(tmp_path)).write("there/a.png", b"content")
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "1.png").symlink_to("../there/a.png")
+    (tmp_path / "night" / "2.png").symlink_to("../there/gone.png")
+    [linked, broken] = Storage(f"{tmp_path}/night").list(pattern)
+    [itself] = Storage(f"{tmp_path}/there").list()
+    assert (linked.key, linked.size, linked.etag) == ("1.png", itself.size, itself.etag)
+    assert (broken.key, broken.size) == ("2.png", 0)
+
+
+def test_a_linked_folder_is_entered_but_not_one_that_leads_back(tmp_path):
+    Storage(str(tmp_path)).write("there/a.png", b"content")
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "line").symlink_to("../there")
+    (tmp_path / "there" / "around").symlink_to("../there")
+    (tmp_path / "there" / "back").symlink_to("../night")
+    night = Storage(f"{tmp_path}/night")
+    assert [entry.key for entry in night.list()] == ["line/a.png"]
+    assert night.folders() == ("line",)
+
+
+def test_a_folder_is_listed_under_each_of_its_names(tmp_path):
+    line = Storage(str(tmp_path))
+    line.write("2026-11-22/a.png", b"content")
+    for link in ("latest", "today"):
+        (tmp_path / link).symlink_to("2026-11-22")
+    assert [entry.key for entry in line.list()] == ["2026-11-22/a.png", "latest/a.png", "today/a.png"]
+    assert [entry.key for entry in line.list("2026-*/*.png")] == ["2026-11-22/a.png"]
+    assert [entry.key for entry in line.list("today/*.png")] == ["today/a.png"]
+
+
+@pytest.mark.parametrize("pattern", ["", "*.png"])
+@pytest.mark.parametrize("target", ["link.png", "a.txt/b.png", "x" * 300, "gone.png"])
+def test_a_link_that_leads_to_no_file_is_listed_as_one_that_cannot_be_read(tmp_path, pattern, target):
+    night = Storage(str(tmp_path))
+    for key in ("a.txt", "b.png"):
+        night.write(key, b"content")
+    (tmp_path / "link.png").symlink_to(target)
+    read, link = (entry for entry in night.list(pattern) if entry.key != "a.txt")
+    assert (read.key, read.size) == ("b.png", 7)
+    assert (link.key, link.size, link.etag) == ("link.png", 0, "")
+    with pytest.raises(StorageError, match=r"cannot read .*/link\.png"):
+        night.read("link.png")
+
+
+def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (Storage(str(tmp_path)).write, Storage(str(tmp_path)).create):
+        with pytest.raises(StorageError, match=os.strerror(errno.ENOSPC)):
+            write("seal", b"content")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", [Storage.write, Storage.create])
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, method):
+    synced, fsync = [], os.fsync
+
+    def noting(descriptor):
+        fsync(descriptor)
+        synced.append((os.pread(descriptor, 10, 0), (tmp_path / "seal").exists()))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    method(Storage(str(tmp_path)), "seal", b"content")
+    assert synced == [(b"content", False)]
+    assert (tmp_path / "seal").read_bytes() == b"content"

@@ -1,0 +1,117 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+import tasks.trend_page
+from tasks.seal import read_seal
+from tasks.storage import Storage
+from tasks.trend_page import NoNightsError, write_all_trends, write_trends
+from tasks.trends import read_table, write_table
+from tests.tasks.made_nights import FIRST, figures, nights, write_sealed
+
+
+@pytest.fixture
+def results(tmp_path):
+    return Storage(str(tmp_path / "results"))
+
+
+def test_the_table_has_a_row_a_night_and_the_page_stands_beside_it(results):
+    for night in [*nights(9), figures(9, defective=150)]:
+        write_sealed(results, night)
+    trends = write_trends(results, "line-1")
+    table = parquet.read_table(trends.table)
+    assert table["day"].to_pylist() == [FIRST + timedelta(days=n) for n in range(10)]
+    assert table["jump"].to_pylist() == [False] * 9 + [True]
+    assert table["defect_rate_highest"].to_pylist()[:7] == [None] * 7
+    assert table["defect_rate"][9].as_py() > table["defect_rate_highest"][9].as_py()
+    page = results.read("trends/line-1.html").decode()
+    assert "defect rate 35.7 % (expected" in page
+    assert 'href="../line-1-2026-09-10/report/index.html"' in page
+    assert "http" not in page.replace("http-equiv", ""), "the page loads and links nothing outside"
+
+
+def test_the_same_nights_make_the_same_page(results):
+    for night in nights(3):
+        write_sealed(results, night)
+    first = results.read(_page(write_trends(results, "line-1")))
+    assert results.read(_page(write_trends(results, "line-1"))) == first
+
+
+def test_a_line_is_shown_as_text(results):
+    results = results.below("a")
+    evil = replace(figures(0), batch="<b>x-2026-09-01")
+    write_sealed(results, evil)
+    write_trends(results, "<b>x")
+    assert "<b>x" not in results.read("trends/<b>x.html").decode()
+
+
+def test_nights_that_finish_at_once_lose_no_row(results):
+    """Each writer seals its night and then writes the trends; the last table to be written has all nights."""
+    for night in nights(3):
+        write_sealed(results, night)
+    later = [figures(number) for number in range(3, 11)]
+    together = threading.Barrier(len(later))
+
+    def finish(night):
+        together.wait()
+        write_sealed(results, night)
+        write_trends(results, "line-1")
+
+    with ThreadPoolExecutor(len(later)) as pool:
+        list(pool.map(finish, later))
+    assert len(parquet.read_table(f"{results.address}/trends/line-1.parquet")) == 11
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1" + 20 * b"\xff" + b"\x14\0\0\0PAR1", None])
+def test_a_table_that_is_damaged_or_of_another_version_is_written_anew(results, content):
+    write_sealed(results, figures(0))
+    if content is None:
+        buffer = pa.BufferOutputStream()
+        parquet.write_table(pa.table({"night": [1]}), buffer)
+        content = buffer.getvalue().to_pybytes()
+    results.write("trends/line-1.parquet", content)
+    write_trends(results, "line-1")
+    assert read_table(results, "line-1") == [figures(0)]
+
+
+def test_a_night_that_is_sealed_while_the_table_is_written_is_in_the_table(results, monkeypatch):
+    write_sealed(results, figures(0))
+
+    def write_beside_another(results, line, rows):
+        write_table(results, line, rows=rows)
+        write_sealed(results, figures(1))
+
+    monkeypatch.setattr(tasks.trend_page, "write_table", write_beside_another)
+    trends = write_trends(results, "line-1")
+    assert [row.figures for row in trends.rows] == read_table(results, "line-1") == [figures(0), figures(1)]
+
+
+def test_a_year_of_nights_is_read_from_their_small_objects_alone(results):
+    for number in range(365):
+        write_sealed(results, figures(number))
+    assert read_seal(results.below(figures(0).batch)) is not None
+    assert len(write_trends(results, "line-1").rows) == 365, "there are no stores to read in this test"
+
+
+def test_all_lines_or_those_asked_for(results):
+    for line in ("a", "b"):
+        write_sealed(results, figures(0, line=line))
+    assert [trends.page[-6:] for trends in write_all_trends(results)] == ["a.html", "b.html"]
+    assert len(write_all_trends(results, ["b"])) == 1
+    with pytest.raises(NoNightsError, match=r"'c'.*c-YYYY-MM-DD"):
+        write_all_trends(results, ["c"])
+
+
+def test_results_without_nights_are_refused(results):
+    results.write("carpet/seal.json", b"{}")
+    with pytest.raises(NoNightsError, match="LINE-YYYY-MM-DD"):
+        write_all_trends(results)
+
+
+def _page(trends):
+    return trends.page.split("/results/")[1]
