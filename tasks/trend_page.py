@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,23 +65,31 @@ def write_trends(results: Storage, line: str, *, anew: Collection[str] | Literal
         write_table(results, line, rows=rows)
         results.write(page, draw_page(line, rows).encode())
         written, nights = nights, read_nights(results, line, known=nights)
-        if nights == written:
+        # None any more if another run broke the only seal: it writes when it seals the night again.
+        if not nights or nights == written:
             break
     return Trends(rows, table=f"{results.address}/{table_key(line)}", page=f"{results.address}/{page}")
 
 
 def write_all_trends(results: Storage, only: Collection[str] = (), *, anew: bool = False) -> list[Trends]:
-    """Write the trends of all lines, or ``only`` of some.
+    """Write the trends of all lines that have a sealed night, or ``only`` of some.
 
     Raises
     ------
     NoNightsError
-        If there is no night, or none of a line that was asked for.
+        If there is no sealed night, or none of a line that was asked for.
     """
-    wanted = sorted(only) or lines(results)
-    if not wanted:
-        raise NoNightsError(f"{results.address} holds no night: batches of a line are named LINE-YYYY-MM-DD")
-    return [write_trends(results, line, anew="all" if anew else ()) for line in wanted]
+    again: Collection[str] | Literal["all"] = "all" if anew else ()
+    if only:
+        return [write_trends(results, line, anew=again) for line in sorted(only)]
+    written = []
+    for line in lines(results):
+        # The first night of a new line is no reason to leave out the others.
+        with suppress(NoNightsError):
+            written.append(write_trends(results, line, anew=again))
+    if not written:
+        raise NoNightsError(f"{results.address} holds no sealed night: batches of a line are named LINE-YYYY-MM-DD")
+    return written
 
 
 def draw_page(line: str, rows: Sequence[TrendRow]) -> str:

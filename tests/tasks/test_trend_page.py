@@ -107,6 +107,30 @@ def test_all_lines_or_those_asked_for(results):
         write_all_trends(results, ["c"])
 
 
+def test_a_line_without_a_sealed_night_keeps_no_other_from_its_trends(results):
+    for line in ("a", "b"):
+        write_sealed(results, figures(0, line=line))
+    results.below(figures(0, line="a").batch).delete("seal.json")
+    assert [trends.page[-6:] for trends in write_all_trends(results)] == ["b.html"]
+    with pytest.raises(NoNightsError, match="no sealed night of line 'a'"):
+        write_all_trends(results, ["a", "b"])
+    results.below(figures(0, line="b").batch).delete("seal.json")
+    with pytest.raises(NoNightsError, match=r"holds no sealed night: .*LINE-YYYY-MM-DD"):
+        write_all_trends(results)
+
+
+def test_trends_whose_only_seal_is_broken_meanwhile_stay_as_they_were_written(results, monkeypatch):
+    write_sealed(results, figures(0))
+
+    def write_beside_another(results, line, rows):
+        write_table(results, line, rows=rows)
+        results.below(figures(0).batch).delete("seal.json")
+
+    monkeypatch.setattr(tasks.trend_page, "write_table", write_beside_another)
+    trends = write_trends(results, "line-1")
+    assert [row.figures for row in trends.rows] == read_table(results, "line-1") == [figures(0)]
+
+
 def test_results_without_nights_are_refused(results):
     results.write("carpet/seal.json", b"{}")
     with pytest.raises(NoNightsError, match="LINE-YYYY-MM-DD"):
