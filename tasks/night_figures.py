@@ -29,6 +29,7 @@ SCORE_PROBABILITIES = {
     "score_q99": 0.99,
 }
 MEASURED = ("auroc", "average_precision", "aupro", "image_auroc")
+STAYS = "stays in the trends as it was known"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,8 @@ def read_nights(
     """Return the figures of all sealed nights of a line, in their order.
 
     Figures that are missing, or of another seal than the batch now has, are made from the batch's store and kept there.
-    A night whose seal the store does not give, as of a batch that was archived, stays as it is known, with a warning.
+    A night whose seal the store does not give, as of a batch that was archived, stays as it is known, with a warning;
+    so does one whose maps are gone when its figures are to be made again.
 
     Parameters
     ----------
@@ -147,26 +149,30 @@ def read_nights(
         seal = parse_seal(content, folder)
         if seal is None:
             continue
-        stored = None if anew == "all" or name in anew else _parsed(kept[f"{name}/{TREND}"])
-        figures.append(stored if stored and stored.digest == seal.digest else _kept(folder, night, seal=seal))
+        stored = _parsed(kept[f"{name}/{TREND}"])
+        if stored and stored.digest != seal.digest:
+            stored = None
+        again = anew == "all" or name in anew
+        figures.append(stored if stored and not again else _made(folder, night, seal=seal, stored=stored))
     return sorted(figures, key=lambda night: (night.day, night.batch))
 
 
 def _as_known(folder: Storage, known: NightFigures | None, *, error: StorageError) -> list[NightFigures]:
-    stays = "stays in the trends as it was known" if known else "is left out of the trends until its seal can be read"
+    stays = STAYS if known else "is left out of the trends until its seal can be read"
     _log.warning("%s %s: %s", folder.address, stays, error)
     return [known] if known else []
 
 
-def _kept(folder: Storage, night: Night, *, seal: Seal) -> NightFigures:
-    known = NightFigures.of_seal(night.day, seal)
+def _made(folder: Storage, night: Night, *, seal: Seal, stored: NightFigures | None) -> NightFigures:
+    counts = NightFigures.of_seal(night.day, seal)
     try:
-        figures = replace(known, **_measured_by_image(folder), **_measured(folder, seal))
+        figures = replace(counts, **_measured_by_image(folder), **_measured(folder, seal))
     # From what is damaged, zarr and its codecs raise anything.
     except (SsdnetError, *FAILURES, LookupError, TypeError, RuntimeError) as error:
         # The seal still has the counts. Not kept: the store may come back.
-        _log.warning("%s is in the trends with the counts of its seal alone: %s", folder.address, reason_of(error))
-        return known
+        stays = STAYS if stored else "is in the trends with the counts of its seal alone"
+        _log.warning("%s %s: %s", folder.address, stays, reason_of(error))
+        return stored or counts
     folder.write(TREND, figures.to_json())
     return figures
 

@@ -117,6 +117,25 @@ def test_a_night_whose_maps_were_deleted_to_make_room_keeps_its_row(results):
     assert read_nights(results, "line-1") == before
 
 
+@pytest.mark.parametrize("anew", ["all", {"line-1-2026-09-01"}])
+def test_a_night_whose_maps_were_deleted_stays_as_it_was_known_when_all_is_read_anew(results, caplog, anew):
+    folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
+    before = read_nights(results, "line-1")
+    shutil.rmtree(folder.path("maps.zarr"))
+    assert read_nights(results, "line-1", anew=anew) == before
+    assert re.search(rf"{folder.address} stays in the trends as it was known: \S", caplog.text)
+    assert "counts of its seal alone" not in caplog.text
+
+
+def test_figures_of_another_seal_are_not_what_a_night_without_maps_is_known_as(results):
+    folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
+    [before] = read_nights(results, "line-1")
+    folder.write("trend.json", replace(before, digest="of an earlier seal").to_json())
+    shutil.rmtree(folder.path("maps.zarr"))
+    [night] = read_nights(results, "line-1", anew="all")
+    assert (night.defect_rate, night.score_q50) == (0.5, None)
+
+
 def test_a_night_that_is_not_sealed_has_no_row(results):
     write_sealed(results, figures(0))
     write_sealed(results, figures(1))
