@@ -1,7 +1,8 @@
 """The gallery of a batch: one static page, worst first, that opens from any folder without a network."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +16,12 @@ from tasks.decoding import DecodeError, decode
 from tasks.maps import read_map
 from tasks.pictures import colour_bar, heat_layer, overlay, photograph
 from tasks.records import ImageRecord, present_records
-from tasks.storage import Storage, StorageError
+from tasks.storage import MissingObjectError, Storage, StorageError
+
+_log = logging.getLogger(__name__)
 
 PAGE = f"{REPORT}/index.html"
+WORST = f"{REPORT}/worst"
 MOST_PICTURES = 200
 MOST_OVERLAYS = 5
 DRAWING_THREADS = 4
@@ -53,9 +57,10 @@ def write_report(
     draw = partial(_draw, folder=folder, source=Storage(manifest.input), lowest=lowest, highest=highest)
     with ThreadPoolExecutor(DRAWING_THREADS) as pool:
         pictures = list(pool.map(draw, inspected[:most_pictures]))
-    for picture in pictures[:MOST_OVERLAYS]:
-        if picture.photograph:
-            _draw_overlay(folder, picture)
+    worst = [picture for picture in pictures[:MOST_OVERLAYS] if picture.photograph]
+    for picture in worst:
+        _draw_overlay(folder, picture)
+    _delete_overlays(folder, but={overlay_key(picture.record) for picture in worst})
     page = _page(
         manifest,
         summary,
@@ -75,7 +80,7 @@ def worst_first(records: Iterable[ImageRecord]) -> list[ImageRecord]:
 
 def overlay_key(record: ImageRecord) -> str:
     """Return where one of the worst images lies with its map and regions drawn into it: one file."""
-    return f"{REPORT}/worst/{record.index:07d}.jpg"
+    return f"{WORST}/{record.index:07d}.jpg"
 
 
 def report_address(folder: Storage) -> str:
@@ -127,6 +132,19 @@ def _draw_overlay(folder: Storage, picture: Picture) -> None:
     ]
     photo, heat = (folder.read(f"{REPORT}/{name}") for name in (picture.photograph, picture.heat))
     folder.write(overlay_key(record), overlay(photo, heat, boxes=boxes))
+
+
+def _delete_overlays(folder: Storage, *, but: Collection[str]) -> None:
+    try:
+        # The pictures alone: another drawing at work in a folder has its half-written files there.
+        for picture in folder.below(WORST).list("*.jpg"):
+            if (key := f"{WORST}/{picture.key}") not in but:
+                folder.delete(key)
+    except MissingObjectError:
+        return  # Nothing was ever drawn.
+    except StorageError as error:
+        # As under a policy that lets nothing be deleted: no reason to go without a gallery.
+        _log.warning("%s may show images that are no longer among the worst: %s", folder.below(WORST).address, error)
 
 
 def _page(

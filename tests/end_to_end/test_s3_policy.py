@@ -134,11 +134,15 @@ def test_a_batch_begins_grows_and_is_done_with_the_policy_s_rights(store):
     first = store.inspect(*command)
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["inspected"] == 2
-    # Breaks the seal, and writes the figures of every image again.
+    # Breaks the seal, writes the figures of every image again, and deletes what is no longer among the worst.
     store.put_images("line-1/night", range(2, 3))
+    worst = {"Bucket": "policy-results", "Prefix": "lab/policy-images-line-1-night/report/worst/"}
+    administrator = store.client(store.administrator)
+    administrator.put_object(Bucket=worst["Bucket"], Key=f"{worst['Prefix']}0000009.jpg", Body=b"of an earlier drawing")
     grown = store.inspect(*command)
     assert grown.returncode == 0, grown.stderr
     assert json.loads(grown.stdout)["fitted"] == 1
+    assert administrator.list_objects_v2(**worst)["KeyCount"] == 3
     again = store.inspect(*command)
     assert json.loads(again.stdout)["fitted"] == 0
 

@@ -2,6 +2,7 @@ import io
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,7 +17,7 @@ from tasks.maps import prepare_maps, write_map
 from tasks.pictures import heat_layer, photograph
 from tasks.records import ImageRecord, failure
 from tasks.report import colour_range, overlay_key, write_report
-from tasks.storage import Storage
+from tasks.storage import Storage, StorageError
 
 EVIL = "<img src=x onerror=alert(1)>&\"'.png"
 
@@ -139,6 +140,53 @@ def test_the_worst_stand_as_one_file_each_with_map_and_regions_drawn(drawn):
     assert box[2] - box[0] > 60, "the region's edge is cyan"
     assert plain[0] > plain[2] + 50, "the map's highest colour is yellow"
     assert folder.exists(f"report/worst/{int(good):07d}.jpg")
+
+
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
+def kept(request, night, tmp_path):
+    """The night, with its results in a folder or a bucket."""
+    folder, manifest, records = night
+    if request.param == "folder":
+        return night
+    request.getfixturevalue("s3_server")
+    fsspec.filesystem("s3").makedirs("galleries", exist_ok=True)
+    bucket = Storage(f"s3://galleries/{tmp_path.name}")
+    for stored in folder.list():
+        bucket.write(stored.key, folder.read(stored.key))
+    return bucket, manifest, records
+
+
+def test_only_pictures_that_are_no_longer_among_the_worst_are_deleted(kept):
+    folder, manifest, records = kept
+    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    for key in ("report/worst/0000009.jpg", "report/worst.jpg", "report/worst-of-all/9.jpg", "worst/9.jpg"):
+        folder.write(key, b"picture")
+    before = {stored.key for stored in folder.list()}
+    [evil] = [record for record in records.values() if record.key == EVIL]
+    retried = {**records, evil.index: failure(manifest.entries[evil.index], "broken", fingerprint="f", lasting=True)}
+    write_report(folder, manifest, records=retried, summary=summarise(manifest, retried))
+    gone = {"report/worst/0000009.jpg", overlay_key(evil)}
+    assert {stored.key for stored in folder.list()} == before - gone
+
+
+def test_a_gallery_without_any_picture_is_drawn(kept):
+    folder, manifest, _ = kept
+    failed = {e.index: failure(e, "broken", fingerprint="f", lasting=True) for e in manifest.entries}
+    write_report(folder, manifest, records=failed, summary=summarise(manifest, failed))
+    assert [stored.key for stored in folder.below("report").list()] == ["index.html"]
+
+
+def test_pictures_that_may_not_be_deleted_keep_nobody_from_the_gallery(night, monkeypatch, caplog):
+    folder, manifest, records = night
+    folder.write("report/worst/0000009.jpg", b"picture")
+
+    def refuse(storage, key):
+        raise StorageError(f"cannot delete {storage.address}/{key}: access is refused")
+
+    monkeypatch.setattr(Storage, "delete", refuse)
+    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    assert len(Page(page_of(folder)).of("figure")) == 2
+    assert "may show images that are no longer among the worst: cannot delete" in caplog.text
 
 
 @pytest.mark.parametrize("drawn_before", [True, False])
