@@ -13,10 +13,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import compress
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from tasks.report import PAGE
-from tasks.storage import MissingObjectError, Storage
+from tasks.storage import MissingObjectError, Storage, StorageError
 from tasks.trends import TRENDS
 
 SUFFIXES = (".html", ".jpg", ".png", ".svg")
@@ -50,7 +50,7 @@ def page_key(path: str) -> str | None:
     """
     parts = unquote(path).split("/")[1:]
     plain = all(part and not part.startswith(".") and part.isprintable() and "\\" not in part for part in parts)
-    return "/".join(parts) if plain and parts[-1].endswith(SUFFIXES) else None
+    return "/".join(parts) if parts and plain and parts[-1].endswith(SUFFIXES) else None
 
 
 def read_page(results: Storage, key: str) -> bytes:
@@ -101,6 +101,13 @@ def _name(key: str) -> str:
     return key.removesuffix(f"/{PAGE}").removeprefix(f"{TRENDS}/").removesuffix(".html")
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")  # As of "//[": it names nobody and nothing.
+
+
 class GalleryHandler(BaseHTTPRequestHandler):
     """Answers GET and HEAD for pages and pictures, and for a list of them at ``/``."""
 
@@ -112,31 +119,42 @@ class GalleryHandler(BaseHTTPRequestHandler):
         self._results, self._hosts = results, hosts
         super().__init__(*connection)  # type: ignore[arg-type]
 
+    def handle_one_request(self) -> None:
+        """Answer a request, unless the browser hangs up meanwhile, which is nothing to tell of."""
+        try:
+            # Tells by itself of one that takes too long, and closes the connection.
+            super().handle_one_request()
+        except ConnectionError:
+            self.close_connection = True
+
     def do_GET(self) -> None:
         """Answer with a page or a picture."""
-        path = urlsplit(self.path).path
         # A page elsewhere could name this server by a host of its own and so read what only this machine should.
-        if self._hosts and urlsplit(f"//{self.headers.get('Host', '')}").hostname not in self._hosts:
+        if self._hosts and _split(f"//{self.headers.get('Host', '')}").hostname not in self._hosts:
             self.send_error(HTTPStatus.FORBIDDEN)
             return
-        key = page_key(path)
         try:
-            if path == HEALTH:
-                self._answer(b"ok", "text/plain")
-            elif path == "/":
-                self._answer(front_page(self._results).encode(), "text/html")
-            elif key is None:
-                self.send_error(HTTPStatus.NOT_FOUND)
-            else:
-                kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
-                self._answer(read_page(self._results, key), kind)
+            content, kind = self._content(_split(self.path).path)
         except MissingObjectError:
             self.send_error(HTTPStatus.NOT_FOUND)
-        except OSError as error:
+        except StorageError as error:
             self.log_error("%s", error)
             self.send_error(HTTPStatus.BAD_GATEWAY, explain="The storage of the results does not answer.")
+        else:
+            # Out of the try: what fails from here on is the browser's, and half an answer may be on its way.
+            self._answer(content, kind)
 
     do_HEAD = do_GET  # noqa: N815 - http.server's name
+
+    def _content(self, path: str) -> tuple[bytes, str]:
+        if path == HEALTH:
+            return b"ok", "text/plain"
+        if path == "/":
+            return front_page(self._results).encode(), "text/html"
+        key = page_key(path)
+        if key is None:
+            raise MissingObjectError(f"{path} is no page or picture")
+        return read_page(self._results, key), mimetypes.guess_type(key)[0] or "application/octet-stream"
 
     def _answer(self, content: bytes, kind: str) -> None:
         self.send_response(HTTPStatus.OK)

@@ -98,6 +98,26 @@ def test_a_connection_on_which_nothing_is_asked_any_more_is_closed(tmp_path, mon
         assert answers.read().endswith(b"ok"), "all there is until the server closes it"
 
 
+@pytest.mark.parametrize("hangs_up", [True, False], ids=["hangs up", "stops reading"])
+def test_a_browser_that_takes_no_whole_answer_is_no_error_of_the_storage(tmp_path, monkeypatch, capsys, hangs_up):
+    monkeypatch.setattr(GalleryHandler, "timeout", GalleryHandler.timeout / 300)
+    results = Storage(str(tmp_path))
+    results.write("picture.png", bytes(10_000_000))
+    browser, connection = socket.socketpair()
+    with browser:
+        browser.sendall(b"GET /picture.png HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        if hangs_up:
+            browser.close()
+        with connection:
+            GalleryHandler(connection, ("browser", 0), None, results=results, hosts=("localhost",))
+        if not hangs_up:
+            with browser.makefile("rb") as answers:
+                assert len(answers.read()) < 10_000_000
+    told = capsys.readouterr().err
+    assert '"GET /picture.png HTTP/1.1" 200' in told
+    assert "502" not in told
+
+
 @pytest.fixture
 def store_away(monkeypatch):
     """An S3 store that does not answer."""
@@ -134,11 +154,13 @@ def test_a_store_that_is_away_is_told_and_the_server_stays_healthy(store_away):
         "/night%20%3C1%3E/report/none.html",
         "/.hidden/report/index.html",
         "http://127.0.0.1/../secret.html",
+        "http://[/night/report/index.html",
+        "http://127.0.0.1",
     ],
 )
 def test_nothing_else_is_handed_out(served, path):
     _, port = served
-    status, _, text = asked(port, path)
+    status, _, text = asked(port, path, host="localhost")
     assert status == 404
     assert "secret" not in text
 
@@ -156,7 +178,8 @@ def test_nothing_can_be_changed(served, method):
 
 def test_a_page_elsewhere_cannot_read_by_giving_the_server_a_name_of_its_own(served):
     _, port = served
-    assert asked(port, "/", host=f"elsewhere.example:{port}")[0] == 403
+    for name in (f"elsewhere.example:{port}", "[", "[::1"):
+        assert asked(port, "/", host=name)[0] == 403
     assert asked(port, "/", host=f"localhost:{port}")[0] == 200
 
 
