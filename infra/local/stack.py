@@ -3,7 +3,7 @@
 import os
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -60,36 +60,35 @@ def up(settings: StackSettings) -> None:
         stack = parts(settings, project)
         supervisor = Supervisor(home, folder=PROJECT, environment=environment, tell=tell)
         restored = False
-        try:
-            tell(f"starting, with all state in {home} ...")
-            for part in (stack.storage, stack.server, *stack.cluster, stack.gallery):
-                if part:
-                    supervisor.start(part)
-            if stack.storage:
-                supervisor.wait_for(stack.storage)
-                restore_buckets(home / ARCHIVE)
-                restored = True
-                create_buckets((settings.images, settings.results))
-                provide_nights(settings.images, project.lines, day=project.last_night)
-            supervisor.wait_for(stack.server)
-            register(project, own["PREFECT_API_URL"], supervisor=supervisor)
-            crash_lost_runs(own["PREFECT_API_URL"])
-            for runner in stack.runners:
-                supervisor.start(runner)
-            supervisor.wait_for(*stack.cluster, stack.gallery, *stack.runners)
-            show(console, settings, project=project)
-            supervisor.watch()
-        except KeyboardInterrupt:
-            tell("stopping ...")
-        finally:
-            with uninterrupted():
-                supervisor.end(*stack.runners, stack.gallery, *reversed(stack.cluster))
-                try:
-                    if stack.storage and restored and supervisor.runs(stack.storage):
-                        save_buckets(home / ARCHIVE)
-                finally:
-                    supervisor.end()
-                    end_all(marked(home))
+
+        def save() -> None:
+            if stack.storage and restored and supervisor.runs(stack.storage):
+                save_buckets(home / ARCHIVE)
+
+        at_work = (*stack.runners, stack.gallery, *reversed(stack.cluster))
+        ends = [partial(supervisor.end, part) for part in at_work]
+        with afterwards(*ends, save, supervisor.end, lambda: end_all(marked(home)), tell=tell):
+            try:
+                tell(f"starting, with all state in {home} ...")
+                for part in (stack.storage, stack.server, *stack.cluster, stack.gallery):
+                    if part:
+                        supervisor.start(part)
+                if stack.storage:
+                    supervisor.wait_for(stack.storage)
+                    restore_buckets(home / ARCHIVE)
+                    restored = True
+                    create_buckets((settings.images, settings.results))
+                    provide_nights(settings.images, project.lines, day=project.last_night)
+                supervisor.wait_for(stack.server)
+                register(project, own["PREFECT_API_URL"], supervisor=supervisor)
+                crash_lost_runs(own["PREFECT_API_URL"])
+                for runner in stack.runners:
+                    supervisor.start(runner)
+                supervisor.wait_for(*stack.cluster, stack.gallery, *stack.runners)
+                show(console, settings, project=project)
+                supervisor.watch()
+            except KeyboardInterrupt:
+                tell("stopping ...")
         tell("stopped")
 
 
@@ -134,6 +133,29 @@ def uninterrupted() -> Iterator[None]:
     """Keep further requests to end from disturbing the first; what runs inside ends by itself."""
     with _handling(signal.SIG_IGN):
         yield
+
+
+@contextmanager
+def afterwards(*steps: Callable[[], object], tell: Callable[[str], object]) -> Iterator[None]:
+    """Take steps after the block in turn, uninterrupted, whatever fails in it or in one of them.
+
+    The first error is raised, and those after it are told: what follows from a fault must not hide it.
+    """
+    first: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - raised at the end
+        first = error
+    with uninterrupted():
+        for step in steps:
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001 - told or raised at the end
+                if first:
+                    tell(str(error))
+                first = first or error
+    if first:
+        raise first
 
 
 @contextmanager

@@ -1,8 +1,15 @@
+import os
 import signal
+import sys
 
 import pytest
 
-from infra.local.stack import interruptible, uninterrupted
+import infra.local.stack
+from infra.local.endpoints import Endpoints
+from infra.local.errors import LocalStackError
+from infra.local.parts import Stack, StackSettings
+from infra.local.processes import Part, Supervisor, end_all, marked
+from infra.local.stack import interruptible, uninterrupted, up
 
 
 @pytest.fixture
@@ -22,3 +29,58 @@ def test_a_request_to_end_is_ctrl_c_but_what_nohup_ignores_stays_ignored(hung_up
             signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def program(name: str) -> Part:
+    return Part(name=name, command=(sys.executable, "-c", "import time; time.sleep(600)"), answers=lambda: True)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Of a stack whose state is the test's own, as is the environment that it takes over."""
+    before = dict(os.environ)
+    free = Endpoints(prefect=0, scheduler=0, dashboard=0, s3=0, gallery=0)
+    yield StackSettings(home=tmp_path, endpoints=free, images="s3://images", results="s3://results")
+    end_all(marked(tmp_path))
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.parametrize("ended_by", [KeyboardInterrupt(), LocalStackError("the S3 server ended by itself")])
+def test_whatever_cannot_be_ended_the_objects_are_saved_all_else_ends_and_the_first_error_is_raised(
+    settings, monkeypatch, capsys, ended_by
+):
+    stack = Stack(
+        storage=program("S3 server"),
+        server=program("Prefect server"),
+        cluster=(program("Dask scheduler"), program("Dask workers")),
+        gallery=program("gallery server"),
+        runners=(program("Prefect worker"),),
+    )
+    monkeypatch.setattr(infra.local.stack, "parts", lambda settings, project: stack)
+    for name in ("restore_buckets", "create_buckets", "provide_nights", "register", "crash_lost_runs"):
+        monkeypatch.setattr(infra.local.stack, name, lambda *arguments, **options: None)
+    plain, saved = Supervisor.end, []
+
+    def save(archive):
+        saved.append((archive, len(marked(settings.home))))
+
+    def watch(supervisor):
+        raise ended_by
+
+    def end(supervisor, *parts):
+        if stack.runners[0] in parts:
+            raise LocalStackError("processes 7 cannot be ended")
+        plain(supervisor, *parts)
+
+    monkeypatch.setattr(infra.local.stack, "save_buckets", save)
+    monkeypatch.setattr(Supervisor, "watch", watch)
+    monkeypatch.setattr(Supervisor, "end", end)
+    with pytest.raises(LocalStackError) as raised:
+        up(settings)
+    told = f"{capsys.readouterr().err}{raised.value}"
+    assert "processes 7 cannot be ended" in told
+    assert str(raised.value) == (str(ended_by) or "processes 7 cannot be ended")
+    # The storage and the server, which the others rely on, and the worker that stays.
+    assert saved == [(settings.home / "buckets.zip", 3)]
+    assert not marked(settings.home)
