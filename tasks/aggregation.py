@@ -11,7 +11,8 @@ from tasks.batch import REGIONS, Manifest
 from tasks.records import ImageRecord, present_records
 from tasks.storage import Storage
 
-SCORE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+SCORE_QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
+"""Probabilities; the trends have the same, so that a batch's summary can be laid beside them."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ssdnet_core.errors import SsdnetError
+from tasks.aggregation import SCORE_QUANTILES
 from tasks.batch import SEAL, TREND
 from tasks.image_figures import STATUSES, read_figures
 from tasks.measured import EVALUATION
@@ -20,14 +21,7 @@ from tasks.storage_answers import reason_of
 
 _log = logging.getLogger(__name__)
 
-SCORE_PROBABILITIES = {
-    "score_q10": 0.10,
-    "score_q25": 0.25,
-    "score_q50": 0.50,
-    "score_q75": 0.75,
-    "score_q90": 0.90,
-    "score_q99": 0.99,
-}
+SCORE_PROBABILITIES = {f"score_q{100 * probability:.0f}": probability for probability in SCORE_QUANTILES}
 MEASURED = ("auroc", "average_precision", "aupro", "image_auroc")
 STAYS = "stays in the trends as it was known"
 

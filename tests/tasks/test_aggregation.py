@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from pyarrow import parquet
@@ -8,6 +8,7 @@ from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
 from tasks.aggregation import summarise, write_region_table
 from tasks.batch import ImageEntry, Manifest
+from tasks.night_figures import SCORE_PROBABILITIES, NightFigures
 from tasks.records import ImageRecord, failure
 from tasks.storage import Storage
 
@@ -27,6 +28,13 @@ def test_the_summary_counts_rates_and_quantiles_of_what_was_inspected():
     assert summary.defect_rate == 0.5
     assert summary.score_quantiles["0.5"] == pytest.approx(2.0)
     assert summary.fit_seconds == 5.0
+
+
+def test_the_quantiles_of_a_batch_are_those_of_the_trends():
+    quantiles = summarise(MANIFEST, RECORDS).score_quantiles
+    of_trends = [field.name for field in fields(NightFigures) if field.name.startswith("score_q")]
+    assert [f"score_q{100 * float(probability):.0f}" for probability in quantiles] == of_trends
+    assert list(SCORE_PROBABILITIES) == of_trends
 
 
 def test_a_batch_of_failures_only_has_no_rate():
