@@ -40,8 +40,8 @@ demo: $(READY)  ## Inspect a small made night with known defects, and measure th
 up: $(READY) $(MOTO_READY)  ## Start the whole system on this machine; make up UP="--prefect-port 4300" passes options
 	$(BIN)/ssdnet up $(UP)
 
-down: $(READY)  ## Stop it from another shell
-	$(BIN)/ssdnet down
+down: $(READY)  ## Stop it from another shell; make down DOWN="--home elsewhere" passes options
+	$(BIN)/ssdnet down $(DOWN)
 
 test: $(READY)  ## Run the fast tests
 	$(PYTEST) -n 2 -m 'not slow'

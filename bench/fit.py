@@ -138,6 +138,7 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     images = [sample("weave", "hole", size=(side, side), seed=seed).pixels for seed in range(min(group, 8))]
     working = _prepared(images, config)
     working = [working[index % len(working)] for index in range(group)]
+    grey_level = torch.tensor([image.grey_level for image in working])[:, None, None].to(device)
     pixels, valid = (
         torch.stack([getattr(image, name) for image in working]).to(device) for name in ("pixels", "valid")
     )
@@ -158,7 +159,8 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
         )
 
     def scored() -> None:
-        settled_map(anomaly_map(pixels, predictions, valid=valid[0], config=config.score), valid[0])
+        scores = anomaly_map(pixels, predictions, valid=valid[0], config=config.score, grey_level=grey_level)
+        settled_map(scores, valid[0])
 
     predictions = pixels
     matmul = _matmul_rate(device, dtype)

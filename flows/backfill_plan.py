@@ -16,6 +16,9 @@ from tasks.seal import Seal
 
 KEY_PREFIX = "backfill|"
 
+FIRST_DAY = date(1970, 1, 1)
+"""Before it a year is mistyped; and a filter by time, which starts a day earlier, ends at year 1."""
+
 
 class BackfillError(UsageError, ValueError):
     """A backfill that cannot be meant as it was asked for."""
@@ -154,8 +157,10 @@ def days_between(start: date, end: date, *, last: date) -> tuple[date, ...]:
     Raises
     ------
     BackfillError
-        If the end is before the start, or a day is not over.
+        If the end is before the start, a day is not over, or none ever had photographs.
     """
+    if start < FIRST_DAY:
+        raise BackfillError(f"the start {start} is before any digital photograph: set it to {FIRST_DAY} or later")
     if start > end:
         raise BackfillError(f"the start {start} is after the end {end}: swap them")
     if end > last:

@@ -79,6 +79,12 @@ class Storage:
             # As a path it would be the folder that the process happens to run in.
             raise AddressError("an address is empty: give a folder or s3://bucket/prefix")
         protocol = self.url.split("://", 1)[0] if "://" in self.url else "file"
+        if protocol != "file" and "@" in self.url.split("://", 1)[1].split("/", 1)[0]:
+            # Not repeated: messages are logged.
+            raise AddressError(
+                "an address has something before an @ in its bucket's name: give s3://bucket/prefix, and credentials "
+                "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or by AWS_PROFILE"
+            )
         if protocol not in PROTOCOLS:
             raise AddressError(f"{self.url!r}: cannot read {protocol}://, use a local path or s3://bucket/prefix")
         if not self.url.split("://", 1)[-1].strip("/") and protocol != "file":

@@ -222,6 +222,8 @@ def test_days_in_the_wrong_order_or_not_over_are_refused():
         days_between(DAYS[1], DAYS[0], last=DAYS[4])
     with pytest.raises(BackfillError, match=r"2026-11-05 is not over yet: the last night is 2026-11-04"):
         days_between(DAYS[0], DAYS[4], last=DAYS[3])
+    with pytest.raises(BackfillError, match="before any digital photograph: set it to 1970-01-01"):
+        days_between(date.min, DAYS[0], last=DAYS[3])
 
 
 def test_a_night_whose_line_has_no_folder_is_given_up_with_the_reason_unless_it_is_sealed():

@@ -174,6 +174,12 @@ def test_an_empty_address_is_refused_rather_than_taken_for_the_working_directory
         Storage(url)
 
 
+def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
+    with pytest.raises(AddressError, match="AWS_PROFILE") as refused:
+        Storage("s3://AKIAKEY:hush@nights/line-1")
+    assert "hush" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("url", "reason"), [("s3://", "names no bucket"), ("s3:///", "names no bucket"), ("/nights/Pr\udcfcf", "no UTF-8")]
 )
