@@ -34,7 +34,7 @@ from tasks.batch import MANIFEST, Manifest, open_batch, read_manifest
 from tasks.category_metrics import CategoryMetrics, Evaluation, gathered, summarise_metrics
 from tasks.cluster import Workers
 from tasks.discovery import NothingToInspectError, discover, list_images
-from tasks.dispatch import chunks, collect_chunk, submit_chunk
+from tasks.dispatch import Dispatch, chunks, collect_chunk, submit_chunk, try_suspects
 from tasks.image_metrics import BORDER, MeasuredImage, UnmeasuredImage, evaluate_image
 from tasks.inspection import Inspection
 from tasks.maps import prepare_maps
@@ -144,10 +144,10 @@ def _inspected(crew: Workers, options: argparse.Namespace, *, config: Config) ->
         if entry.index not in records or not records[entry.index].settles(entry, fingerprint=manifest.fingerprint)
     ]
     print(f"{len(present)} images, {len(present) - len(todo)} of them done before", file=sys.stderr)
+    dispatch = Dispatch(crew.client, inspection)
     for part in chunks(todo):
-        done = collect_chunk(
-            crew.client, submit_chunk(crew.client, part, inspection=inspection), inspection=inspection, announce=_tell
-        )
+        collected = collect_chunk(submit_chunk(dispatch, part), announce=_tell)
+        done = collected.records + try_suspects(dispatch, collected.suspects, announce=_tell)
         records |= {record.index: record for record in done}
     return Batch(inspection, tuple(records[entry.index] for entry in present))
 

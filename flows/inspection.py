@@ -8,6 +8,7 @@ A flow's parameters are described as "Args:", the one form that Prefect shows in
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -29,7 +30,16 @@ from tasks.batch import (
 )
 from tasks.cluster import Workers, able_workers, fit_group, fit_resources
 from tasks.discovery import count_by_suffix, discover, find_masks, list_input, split_input
-from tasks.dispatch import SubmittedChunk, chunks, collect_chunk, submit_chunk, task_size
+from tasks.dispatch import (
+    CollectedChunk,
+    Dispatch,
+    SubmittedChunk,
+    chunks,
+    collect_chunk,
+    submit_chunk,
+    task_size,
+    try_suspects,
+)
 from tasks.image_figures import has_figures, write_figures
 from tasks.inspection import Inspection
 from tasks.lease import Lease, hold_batch
@@ -199,19 +209,23 @@ def inspect_all(
     get_run_logger().info("device %s: %s, %s", manifest.config.device, fitting, together)
     workers = len(able_workers(crew.client, resources))
     task = task_size(len(todo), group=inspection.group, workers=workers)
+    dispatch = Dispatch(crew.client, inspection, resources)
     parts = list(chunks(todo, task=task, workers=workers))
     records: Records = {}
-    ahead = submit_chunk(crew.client, parts[0], inspection=inspection, resources=resources, task=task)
+    suspects: list[tuple[ImageEntry, ...]] = []
+    ahead = submit_chunk(dispatch, parts[0], task=task)
     observer().stage("inspecting")
-    for number in range(len(parts)):
+    for part, following in pairwise([*parts, ()]):
         current = ahead
         # The next chunk is queued before this one is waited for, so that no worker idles between chunks.
-        following = parts[number + 1] if number + 1 < len(parts) else ()
-        ahead = submit_chunk(crew.client, following, inspection=inspection, resources=resources, task=task)
+        ahead = submit_chunk(dispatch, following, task=task)
         lease.check()
-        first, last = current.entries[0].key, current.entries[-1].key
-        done = inspect_chunk(crew, whole(current), inspection=whole(inspection), first=first, last=last)
-        records |= {record.index: record for record in done}
+        collected = inspect_chunk(whole(current), first=part[0].key, last=part[-1].key)
+        records |= {record.index: record for record in collected.records}
+        suspects += collected.suspects
+    if suspects:
+        lease.check()
+        records |= {record.index: record for record in inspect_suspects(whole(dispatch), whole(suspects))}
     return records
 
 
@@ -224,11 +238,15 @@ def discover_images(
 
 
 @task(name="inspect-images", task_run_name="{first} to {last}", cache_policy=NO_CACHE, persist_result=False)
-def inspect_chunk(
-    crew: Workers, chunk: SubmittedChunk, *, inspection: Inspection, first: str, last: str
-) -> list[ImageRecord]:
+def inspect_chunk(chunk: SubmittedChunk, *, first: str, last: str) -> CollectedChunk:
     """Wait for a chunk of images; the Dask workers inspect them."""
-    return collect_chunk(crew.client, chunk, inspection=inspection, announce=observer().inspected)
+    return collect_chunk(chunk, announce=observer().inspected)
+
+
+@task(name="inspect-suspects", cache_policy=NO_CACHE, persist_result=False)
+def inspect_suspects(dispatch: Dispatch, suspects: Sequence[tuple[ImageEntry, ...]]) -> list[ImageRecord]:
+    """Inspect the images whose workers died, one by one."""
+    return try_suspects(dispatch, suspects, announce=observer().inspected)
 
 
 @task(name="aggregate", cache_policy=NO_CACHE, persist_result=False)

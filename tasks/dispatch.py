@@ -2,11 +2,12 @@
 
 One plain Dask future an image, or where images are fitted together one for a few groups: the flow learns exactly which
 image failed, and how. An image that kills its worker (out of memory, a crash in native code) takes down whatever else
-that worker held, so each suspect future is tried again with nothing beside it, by halves down to the culprit: that is
-set aside, its neighbours are inspected. After an error that nobody thought of, the images of its future have one each.
-An image that failed for a reason that may pass is tried once more, on other workers: one without credentials fails in
-milliseconds, and so is always free and takes most of the batch. Workers may come and go; only when none has been there
-for minutes that could take what is left does the run end, with what to do about it.
+that worker held or had been given to do next. So all suspect futures are tried again at the end, when nothing else is
+on its way, one by one and by halves down to the culprit: that is set aside, its neighbours are inspected. After an
+error that nobody thought of, the images of its future have one each. An image that failed for a reason that may pass is
+tried once more, on other workers: one without credentials fails in milliseconds, and so is always free and takes most
+of the batch. Workers may come and go; only when none has been there for minutes that could take what is left does the
+run end, with what to do about it.
 """
 
 from collections import defaultdict
@@ -34,15 +35,46 @@ GROUPS_A_TASK = 4
 
 
 @dataclass(frozen=True)
-class SubmittedChunk:
-    """Images on their way to the workers, and the Dask resources that each future asks for.
+class Dispatch:
+    """Who inspects the images of a batch, and how.
 
-    A future is let go once its records are here: Dask does again what a dead worker held of those that somebody knows.
+    Attributes
+    ----------
+    client
+        Of the workers.
+    inspection
+        What they are told beside the images.
+    resources
+        What a worker must declare to take an image, as :func:`tasks.cluster.fit_resources` says; by default nothing.
     """
 
-    entries: tuple[ImageEntry, ...]
-    futures: "dict[Future[Attempt], tuple[ImageEntry, ...]]"
+    client: Client
+    inspection: Inspection
     resources: Mapping[str, float] = field(default_factory=dict)
+
+    def submitted(self, entries: Sequence[ImageEntry], *, workers: Collection[str] = ()) -> "Future[Attempt]":
+        """Have a worker inspect images: any that can, or one of those named."""
+        # The inspection goes along with every task: scattered data would be lost with the one worker that holds them.
+        return submitted(self.client, _attempt, entries, self.inspection, resources=self.resources, workers=workers)
+
+    def attempts(
+        self, futures: "Iterable[Future[Attempt]]", *, workers: Collection[str] = ()
+    ) -> "Iterator[tuple[Future[Attempt], Attempt | BaseException]]":
+        """Give each of these futures as it is done, as :func:`tasks.waiting.outcomes` does."""
+        return outcomes(self.client, futures, resources=self.resources, workers=workers)
+
+    def settled(self, entry: ImageEntry, outcome: "Attempt | BaseException") -> ImageRecord:
+        """Return the record of an image that had a future of its own; of a failure it is written here."""
+        if isinstance(outcome, Attempt):
+            [record] = outcome.records
+            return record
+        if isinstance(outcome, KilledWorker):
+            reason = "its inspection killed the worker, again when tried alone: too large for the worker's memory?"
+        else:
+            reason = f"{type(outcome).__name__}: {outcome}"
+        record = failure(entry, reason, fingerprint=self.inspection.fingerprint, lasting=False)
+        write_record(self.inspection.folder, record)
+        return record
 
 
 @dataclass(frozen=True)
@@ -51,6 +83,34 @@ class Attempt:
 
     records: list[ImageRecord]
     worker: str
+
+
+@dataclass(frozen=True)
+class SubmittedChunk:
+    """Images on their way to the workers.
+
+    A future is let go once its records are here: Dask does again what a dead worker held of those that somebody knows.
+    """
+
+    dispatch: Dispatch
+    entries: tuple[ImageEntry, ...]
+    futures: "dict[Future[Attempt], tuple[ImageEntry, ...]]"
+
+
+@dataclass(frozen=True)
+class CollectedChunk:
+    """What became of the images of a chunk.
+
+    Attributes
+    ----------
+    records
+        In the order of the manifest.
+    suspects
+        Images without a record, by future: their worker died, and they or others may have killed it.
+    """
+
+    records: list[ImageRecord]
+    suspects: list[tuple[ImageEntry, ...]]
 
 
 def task_size(images: int, *, group: int, workers: int) -> int:
@@ -80,20 +140,11 @@ def chunks(images: Sequence[Value], *, task: int = 1, workers: int = 1) -> Itera
         yield tuple(images[start : start + size])
 
 
-def submit_chunk(
-    client: Client,
-    entries: Iterable[ImageEntry],
-    *,
-    inspection: Inspection,
-    resources: Mapping[str, float] | None = None,
-    task: int = 1,
-) -> SubmittedChunk:
+def submit_chunk(dispatch: Dispatch, entries: Iterable[ImageEntry], *, task: int = 1) -> SubmittedChunk:
     """Queue the images of a chunk; returns at once.
 
     Parameters
     ----------
-    resources
-        What a worker must declare to take one, as :func:`tasks.cluster.fit_resources` says; by default nothing.
     task
         Images that a future stands for.
 
@@ -102,16 +153,13 @@ def submit_chunk(
     ClusterError
         If the scheduler went away.
     """
-    entries, resources = tuple(entries), dict(resources or {})
+    entries = tuple(entries)
     tasks = [entries[start : start + task] for start in range(0, len(entries), task)]
-    futures = {_submitted(client, images, inspection=inspection, resources=resources): images for images in tasks}
-    return SubmittedChunk(entries=entries, futures=futures, resources=resources)
+    return SubmittedChunk(dispatch, entries, {dispatch.submitted(images): images for images in tasks})
 
 
-def collect_chunk(
-    client: Client, chunk: SubmittedChunk, *, inspection: Inspection, announce: Announce
-) -> list[ImageRecord]:
-    """Wait for the images of a chunk and return their records, in the order of the manifest.
+def collect_chunk(chunk: SubmittedChunk, *, announce: Announce) -> CollectedChunk:
+    """Wait for the images of a chunk.
 
     Parameters
     ----------
@@ -124,7 +172,7 @@ def collect_chunk(
         If the scheduler went away, or no worker that can take an image has been there for ``PATIENCE`` seconds.
     """
     records: list[ImageRecord] = []
-    killers: list[tuple[ImageEntry, ...]] = []
+    suspects: list[tuple[ImageEntry, ...]] = []
     faulty: list[ImageEntry] = []
     again: dict[str, list[tuple[ImageEntry, ...]]] = defaultdict(list)
 
@@ -132,17 +180,17 @@ def collect_chunk(
         announce(record)
         records.append(record)
 
-    def suspect(entries: tuple[ImageEntry, ...], error: BaseException) -> None:
+    def set_aside(entries: tuple[ImageEntry, ...], error: BaseException) -> None:
         # An error does not say whose it is.
         if isinstance(error, KilledWorker):
-            killers.append(entries)
+            suspects.append(entries)
         else:
             faulty.extend(entries)
 
-    for future, outcome in outcomes(client, chunk.futures, resources=chunk.resources):
+    for future, outcome in chunk.dispatch.attempts(chunk.futures):
         entries = chunk.futures.pop(future)
         if isinstance(outcome, BaseException):
-            suspect(entries, outcome)
+            set_aside(entries, outcome)
             continue
         passing = {record.index for record in outcome.records if record.passing}
         for record in outcome.records:
@@ -150,32 +198,50 @@ def collect_chunk(
                 settle(record)
         if passing:
             again[outcome.worker].append(tuple(entry for entry in entries if entry.index in passing))
-    for entries, outcome in _tried_elsewhere(client, again, inspection=inspection, resources=chunk.resources):
+    for entries, outcome in _tried_elsewhere(chunk.dispatch, again):
         if isinstance(outcome, BaseException):
-            suspect(entries, outcome)
+            set_aside(entries, outcome)
             continue
         for record in outcome.records:
             settle(record)
-    for entry, outcome in _tried_singly(client, faulty, inspection=inspection, resources=chunk.resources):
+    for entry, outcome in _tried_singly(chunk.dispatch, faulty):
         if isinstance(outcome, KilledWorker):
-            suspect((entry,), outcome)
+            set_aside((entry,), outcome)
         else:
-            settle(_settled(entry, outcome, inspection=inspection))
-    for record in _tried_by_halves(client, killers, inspection=inspection, resources=chunk.resources):
-        settle(record)
+            settle(chunk.dispatch.settled(entry, outcome))
+    return CollectedChunk(sorted(records, key=lambda record: record.index), suspects)
+
+
+def try_suspects(
+    dispatch: Dispatch, suspects: Iterable[tuple[ImageEntry, ...]], *, announce: Announce
+) -> list[ImageRecord]:
+    """Inspect the images whose workers died, once nothing else is on its way: one by one, and of several by halves.
+
+    Returns
+    -------
+    list of ImageRecord
+        Of all of them, in the order of the manifest; what kills its worker once more has failed.
+
+    Raises
+    ------
+    ClusterError
+        As :func:`collect_chunk`.
+    """
+    records: list[ImageRecord] = []
+    waiting = sorted(suspects, key=lambda entries: entries[0].index, reverse=True)
+    if len(waiting) == 1:
+        waiting = _halves(waiting[0])  # There is no other that may have done it.
+    while waiting:
+        entries = waiting.pop()
+        [(_, outcome)] = dispatch.attempts([dispatch.submitted(entries)])
+        if isinstance(outcome, BaseException) and len(entries) > 1:
+            waiting += _halves(entries)
+            continue
+        done = outcome.records if isinstance(outcome, Attempt) else [dispatch.settled(entries[0], outcome)]
+        for record in done:
+            announce(record)
+        records += done
     return sorted(records, key=lambda record: record.index)
-
-
-def _submitted(
-    client: Client,
-    entries: Sequence[ImageEntry],
-    *,
-    inspection: Inspection,
-    resources: Mapping[str, float],
-    workers: Collection[str] = (),
-) -> "Future[Attempt]":
-    # The inspection goes along with every task: scattered data would be lost with the one worker that holds them.
-    return submitted(client, _attempt, entries, inspection, resources=resources, workers=workers)
 
 
 def _attempt(entries: Sequence[ImageEntry], inspection: Inspection) -> Attempt:
@@ -183,75 +249,32 @@ def _attempt(entries: Sequence[ImageEntry], inspection: Inspection) -> Attempt:
 
 
 def _tried_elsewhere(
-    client: Client,
-    again: Mapping[str, Sequence[tuple[ImageEntry, ...]]],
-    *,
-    inspection: Inspection,
-    resources: Mapping[str, float],
-) -> "Iterator[tuple[tuple[ImageEntry, ...], Attempt | BaseException]]":
+    dispatch: Dispatch, again: Mapping[str, Sequence[tuple[ImageEntry, ...]]]
+) -> Iterator[tuple[tuple[ImageEntry, ...], Attempt | BaseException]]:
     """Try images once more, given by the worker that they failed on: where few did, or anywhere if all workers fail."""
     if not again:
         return
     waiting = [entries for failed in again.values() for entries in failed]
     images = {worker: sum(map(len, failed)) for worker, failed in again.items()}
-    able = workers_for(client, len(waiting), resources=resources)
+    able = workers_for(dispatch.client, len(waiting), resources=dispatch.resources)
     others = frozenset(worker for worker in able if 2 * images.get(worker, 0) <= max(images.values()))
     # No mere preference: an idle worker would steal them.
-    for workers in (others, frozenset()) if others else (frozenset(),):
-        futures = {
-            _submitted(client, entries, inspection=inspection, resources=resources, workers=workers): entries
-            for entries in waiting
-        }
-        for future, outcome in outcomes(client, futures, resources=resources, workers=workers):
+    rounds = [others, frozenset()] if others else [frozenset()]
+    for workers in rounds:
+        futures = {dispatch.submitted(entries, workers=workers): entries for entries in waiting}
+        for future, outcome in dispatch.attempts(futures, workers=workers):
             yield futures.pop(future), outcome
         waiting = list(futures.values())
 
 
 def _tried_singly(
-    client: Client, entries: Iterable[ImageEntry], *, inspection: Inspection, resources: Mapping[str, float]
-) -> "Iterator[tuple[ImageEntry, Attempt | BaseException]]":
-    futures = {_submitted(client, [entry], inspection=inspection, resources=resources): entry for entry in entries}
-    for future, outcome in outcomes(client, futures, resources=resources):
+    dispatch: Dispatch, entries: Iterable[ImageEntry]
+) -> Iterator[tuple[ImageEntry, Attempt | BaseException]]:
+    futures = {dispatch.submitted([entry]): entry for entry in entries}
+    for future, outcome in dispatch.attempts(futures):
         yield futures.pop(future), outcome
-
-
-def _tried_by_halves(
-    client: Client,
-    suspects: Iterable[tuple[ImageEntry, ...]],
-    *,
-    inspection: Inspection,
-    resources: Mapping[str, float],
-) -> Iterator[ImageRecord]:
-    """Try images with nothing beside those of their future, and of a future that fails its halves."""
-    waiting = sorted(suspects, key=lambda entries: entries[0].index, reverse=True)
-    if len(waiting) == 1:
-        waiting = _halves(waiting[0])  # There is no other that may have done it.
-    while waiting:
-        entries = waiting.pop()
-        futures = [_submitted(client, entries, inspection=inspection, resources=resources)]
-        [(_, outcome)] = outcomes(client, futures, resources=resources)
-        if isinstance(outcome, Attempt):
-            yield from outcome.records
-        elif len(entries) > 1:
-            waiting += _halves(entries)
-        else:
-            yield _settled(entries[0], outcome, inspection=inspection)
 
 
 def _halves(entries: tuple[ImageEntry, ...]) -> list[tuple[ImageEntry, ...]]:
     middle = len(entries) // 2
     return [half for half in (entries[middle:], entries[:middle]) if half]
-
-
-def _settled(entry: ImageEntry, outcome: Attempt | BaseException, *, inspection: Inspection) -> ImageRecord:
-    """Return the record of an image that had a future of its own."""
-    if isinstance(outcome, Attempt):
-        [record] = outcome.records
-        return record
-    if isinstance(outcome, KilledWorker):
-        reason = "its inspection killed the worker, again when tried alone: too large for the worker's memory?"
-    else:
-        reason = f"{type(outcome).__name__}: {outcome}"
-    record = failure(entry, reason, fingerprint=inspection.fingerprint, lasting=False)
-    write_record(inspection.folder, record)
-    return record

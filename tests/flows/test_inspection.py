@@ -24,7 +24,8 @@ from tasks.report import PAGE
 from tasks.seal import read_seal
 from tasks.storage import Storage
 from tasks.zarr_store import MAPS_METADATA
-from tests.tasks.prepared import QUICK
+from tests.dask_processes import dask_processes
+from tests.tasks.prepared import QUICK, DeadlyStorage, prepared
 
 torch.set_num_threads(1)
 TASKS = ("discover_images", "write_figures_and_regions", "draw_report", "seal_batch")
@@ -132,6 +133,34 @@ def test_a_run_that_is_taken_over_waits_for_no_further_chunk(tmp_path, monkeypat
             lease=lease,
         )
     assert awaited == ["0.png"]
+
+
+@pytest.mark.slow
+def test_no_image_is_blamed_for_the_death_of_a_worker_that_had_it_beside_the_next_chunk(tmp_path, monkeypatch):
+    # Futures that ask for a GPU are all given to its worker at once, and are suspected of its death together.
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
+    for name in ("inspect_chunk", "inspect_suspects"):
+        monkeypatch.setattr(flow, name, without_prefect(getattr(flow, name)))
+    names = [f"{number:02d}.png" for number in range(2 * MIN_CHUNK + 3)]
+    names[3] = "03-deadly.png"  # Of the first chunk and of the last, which is queued while the second is waited for.
+    names[2 * MIN_CHUNK + 1] = "33-deadly.png"
+    inspection, entries = prepared(tmp_path, *names)
+    manifest = Manifest("n", input=inspection.source.url, pattern="", config=inspection.config, entries=entries)
+    with dask_processes(tmp_path / "dask") as cluster, hold_batch(inspection.folder) as lease:
+        cluster.add_worker("gpu", "--resources", "GPU=1")
+        with Client(cluster.address) as client:
+            records = flow.inspect_all(
+                DeadlyStorage(inspection.source.url),
+                inspection.folder,
+                manifest=manifest,
+                todo=list(entries),
+                crew=SimpleNamespace(client=client),
+                lease=lease,
+                group=1,
+            )
+    assert [record.key for record in records.values() if record.failed] == ["03-deadly.png", "33-deadly.png"]
+    assert sorted(records) == list(range(len(names)))
 
 
 def test_a_sealed_batch_without_news_is_left_as_it_is(run):

@@ -1,5 +1,7 @@
 """A small batch that is ready to be inspected."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -25,3 +27,13 @@ def prepared(tmp_path: Path, *names: str) -> tuple[Inspection, tuple[ImageEntry,
     folder = Storage(str(tmp_path / "results"))
     prepare_maps(folder, manifest)
     return Inspection(source=source, folder=folder, config=QUICK, fingerprint=manifest.fingerprint), entries
+
+
+@dataclass(frozen=True)
+class DeadlyStorage(Storage):
+    """A source some of whose images end the process that reads them: what running out of memory looks like."""
+
+    def read(self, key: str) -> bytes:
+        if "deadly" in key:
+            os._exit(1)
+        return super().read(key)

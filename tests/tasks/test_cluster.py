@@ -18,7 +18,7 @@ from tasks.cluster import (
     fit_group,
     fit_resources,
 )
-from tasks.dispatch import collect_chunk, submit_chunk, task_size
+from tasks.dispatch import Dispatch, collect_chunk, submit_chunk, task_size
 from tests.conftest import wait_for
 from tests.dask_processes import dask_processes
 from tests.tasks.prepared import prepared
@@ -41,10 +41,10 @@ def mixed(tmp_path_factory):
 def test_fits_go_only_to_workers_that_own_a_gpu(mixed, tmp_path, device):
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
     with Client(mixed.address) as client:
-        submitted = submit_chunk(client, entries, inspection=inspection, resources=fit_resources(client, device))
+        submitted = submit_chunk(Dispatch(client, inspection, fit_resources(client, device)), entries)
         wait(list(submitted.futures))
         holders = {address for held in client.who_has(list(submitted.futures)).values() for address in held}
-        records = collect_chunk(client, submitted, inspection=inspection, announce=lambda record: None)
+        records = collect_chunk(submitted, announce=lambda record: None).records
         assert holders == {mixed.names(client)["gpu"]}
     assert [record.status for record in records] == ["inspected"] * 6
 
@@ -67,7 +67,7 @@ def test_groups_are_dealt_evenly_among_the_workers_that_own_a_gpu(tmp_path):
             assert fit_group(resources) == GPU_GROUP
             inspection = replace(inspection, group=fit_group(resources, 4))
             task = task_size(len(entries), group=inspection.group, workers=len(able_workers(client, resources)))
-            submitted = submit_chunk(client, entries, inspection=inspection, resources=resources, task=task)
+            submitted = submit_chunk(Dispatch(client, inspection, resources), entries, task=task)
             wait(list(submitted.futures))
             names = {address: name for name, address in cluster.names(client).items()}
             held = client.who_has(list(submitted.futures))
@@ -76,7 +76,7 @@ def test_groups_are_dealt_evenly_among_the_workers_that_own_a_gpu(tmp_path):
                 for future in submitted.futures
                 for address in held[future.key]
             }
-            records = collect_chunk(client, submitted, inspection=inspection, announce=lambda record: None)
+            records = collect_chunk(submitted, announce=lambda record: None).records
     assert sorted(images.items()) in ([("gpu-1", 6), ("gpu-2", 7)], [("gpu-1", 7), ("gpu-2", 6)])
     assert [record.status for record in records] == ["inspected"] * 13
 
@@ -133,10 +133,10 @@ def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, m
         cluster.add_worker("core")
         owner = cluster.add_worker("gpu", *OWNS_A_GPU)
         with Client(cluster.address) as client:
-            submitted = submit_chunk(client, entries, inspection=inspection, resources=fit_resources(client, "auto"))
+            submitted = submit_chunk(Dispatch(client, inspection, fit_resources(client, "auto")), entries)
             cluster.kill(owner)
             with pytest.raises(ClusterError, match=r"tasks left.*no running worker with a GPU.*run again"):
-                collect_chunk(client, submitted, inspection=inspection, announce=lambda record: None)
+                collect_chunk(submitted, announce=lambda record: None)
 
 
 @pytest.mark.slow
@@ -146,10 +146,10 @@ def test_gpu_workers_that_come_back_in_time_finish_the_chunk(tmp_path, monkeypat
     with dask_processes(tmp_path / "dask") as cluster:
         owner = cluster.add_worker("gpu", *OWNS_A_GPU)
         with Client(cluster.address) as client:
-            submitted = submit_chunk(client, entries, inspection=inspection, resources=fit_resources(client, "auto"))
+            submitted = submit_chunk(Dispatch(client, inspection, fit_resources(client, "auto")), entries)
             cluster.kill(owner)
             cluster.add_worker("another", *OWNS_A_GPU)
-            records = collect_chunk(client, submitted, inspection=inspection, announce=lambda record: None)
+            records = collect_chunk(submitted, announce=lambda record: None).records
     assert [record.status for record in records] == ["inspected"] * 20
 
 
@@ -159,10 +159,10 @@ def test_a_scheduler_that_goes_away_ends_the_run_and_blames_no_image(tmp_path):
     with dask_processes(tmp_path / "dask") as cluster:
         cluster.add_worker("core")
         with Client(cluster.address) as client:
-            submitted = submit_chunk(client, entries, inspection=inspection)
+            submitted = submit_chunk(Dispatch(client, inspection), entries)
             cluster.kill(cluster.scheduler)
             with pytest.raises(ClusterError, match=f"{cluster.address} went away.*run again"):
-                collect_chunk(client, submitted, inspection=inspection, announce=lambda record: None)
+                collect_chunk(submitted, announce=lambda record: None)
 
 
 @pytest.mark.slow

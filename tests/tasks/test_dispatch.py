@@ -14,7 +14,16 @@ import tasks.local_workers
 import tasks.waiting
 from tasks.batch import ImageEntry
 from tasks.cluster import ClusterError, able_workers, dask_client
-from tasks.dispatch import GROUPS_A_TASK, MAX_CHUNKS, chunks, collect_chunk, submit_chunk, task_size
+from tasks.dispatch import (
+    GROUPS_A_TASK,
+    MAX_CHUNKS,
+    Dispatch,
+    chunks,
+    collect_chunk,
+    submit_chunk,
+    task_size,
+    try_suspects,
+)
 from tasks.maps import read_map
 from tasks.measuring import JudgedImage, Measurement, measure_batch
 from tasks.records import ImageRecord, read_records
@@ -23,7 +32,7 @@ from tasks.truth import NightTruth
 from tasks.waiting import outcomes
 from tests.conftest import wait_for
 from tests.dask_processes import dask_processes
-from tests.tasks.prepared import prepared
+from tests.tasks.prepared import DeadlyStorage, prepared
 
 
 @given(st.integers(0, 20_000), st.integers(1, 1024), st.integers(1, 40))
@@ -40,6 +49,13 @@ def test_images_fitted_singly_have_a_future_each(count, workers):
     assert task_size(count, group=1, workers=workers) == 1
 
 
+def inspected(dispatch, entries, *, task=1, announce=lambda record: None):
+    """Inspect the images of a single chunk."""
+    collected = collect_chunk(submit_chunk(dispatch, entries, task=task), announce=announce)
+    records = collected.records + try_suspects(dispatch, collected.suspects, announce=announce)
+    return sorted(records, key=lambda record: record.index)
+
+
 @given(st.integers(1, 20_000), st.integers(2, 256), st.integers(0, 40))
 def test_a_future_takes_a_few_groups_and_no_worker_more_than_its_share(count, group, workers):
     size = task_size(count, group=group, workers=workers)
@@ -51,25 +67,13 @@ def test_a_future_takes_a_few_groups_and_no_worker_more_than_its_share(count, gr
     assert turns == -(-count // (hands * GROUPS_A_TASK * group))
 
 
-@dataclass(frozen=True)
-class DeadlyStorage(Storage):
-    """A source one of whose images ends the process that reads it: what running out of memory looks like."""
-
-    def read(self, key: str) -> bytes:
-        if key == "deadly.png":
-            os._exit(1)
-        return super().read(key)
-
-
 @pytest.mark.slow
 def test_an_image_that_kills_its_worker_is_set_aside_and_its_neighbours_are_inspected(tmp_path):
     inspection, entries = prepared(tmp_path, "a.png", "b.png", "c.png", "deadly.png", "e.png")
     deadly = replace(inspection, source=DeadlyStorage(inspection.source.url))
     announced = []
     with dask_client(workers=2) as client:
-        records = collect_chunk(
-            client, submit_chunk(client, entries, inspection=deadly), inspection=deadly, announce=announced.append
-        )
+        records = inspected(Dispatch(client, deadly), entries, announce=announced.append)
     outcome = {record.key: record.status for record in records}
     assert outcome == dict.fromkeys(("a.png", "b.png", "c.png", "e.png"), "inspected") | {"deadly.png": "failed"}
     [failed] = [record for record in records if record.status == "failed"]
@@ -107,16 +111,9 @@ def test_a_future_of_several_groups_loses_only_the_image_that_is_at_fault(tmp_pa
     inspection = replace(inspection, group=2)
     announced = []
     with dask_client(workers=2) as client:
-        alone = collect_chunk(
-            client,
-            submit_chunk(client, entries[:1], inspection=inspection),
-            inspection=inspection,
-            announce=lambda record: None,
-        )
+        alone = inspected(Dispatch(client, inspection), entries[:1])
         faulty = replace(inspection, source=storage(inspection.source.url))
-        submitted = submit_chunk(client, entries, inspection=faulty, task=5)
-        assert sorted(len(images) for images in submitted.futures.values()) == [2, 5]
-        records = collect_chunk(client, submitted, inspection=faulty, announce=announced.append)
+        records = inspected(Dispatch(client, faulty), entries, task=5, announce=announced.append)
     assert [record.key for record in records] == [entry.key for entry in entries]
     [failed] = [record for record in records if record.status == "failed"]
     assert failed.key == culprit
@@ -133,17 +130,16 @@ def test_a_future_of_several_groups_loses_only_the_image_that_is_at_fault(tmp_pa
 def test_the_image_of_a_future_that_kills_its_worker_is_found_by_halves(tmp_path, monkeypatch):
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(3)), "deadly.png")
     deadly = replace(inspection, source=DeadlyStorage(inspection.source.url), group=2)
-    submitted, submit = [], tasks.dispatch._submitted
+    submitted, submit = [], Dispatch.submitted
 
-    def counted(client, entries, *arguments, **options):
+    def counted(self, entries, **options):
         submitted.append(len(entries))
-        return submit(client, entries, *arguments, **options)
+        return submit(self, entries, **options)
 
-    monkeypatch.setattr(tasks.dispatch, "_submitted", counted)
+    monkeypatch.setattr(Dispatch, "submitted", counted)
     monkeypatch.setitem(tasks.local_workers.SETTINGS, "distributed.scheduler.allowed-failures", 0)
     with dask_client(workers=1) as client:
-        chunk = submit_chunk(client, entries, inspection=deadly, task=4)
-        records = collect_chunk(client, chunk, inspection=deadly, announce=lambda record: None)
+        records = inspected(Dispatch(client, deadly), entries, task=4)
     assert [record.key for record in records if record.status == "failed"] == ["deadly.png"]
     assert [record.key for record in records] == [entry.key for entry in entries]
     assert submitted == [4, 2, 2, 1, 1]
@@ -153,7 +149,7 @@ def test_images_are_tried_again_where_few_of_them_failed_whatever_their_futures_
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
     broken, good = sorted(able_workers(client, {}))
     again = {broken: [tuple(entries[:4])], good: [(entries[4],), (entries[5],)]}
-    tried = list(tasks.dispatch._tried_elsewhere(client, again, inspection=inspection, resources={}))
+    tried = list(tasks.dispatch._tried_elsewhere(Dispatch(client, inspection), again))
     assert sorted(len(images) for images, _ in tried) == [1, 1, 4]
     assert {attempt.worker for _, attempt in tried} == {good}
 
@@ -182,8 +178,7 @@ def test_a_broken_worker_costs_no_image(tmp_path, group, task):
     announced = []
     with dask_client(workers=2) as client:
         client.run(break_process, workers=[next(iter(able_workers(client, {})))])
-        submitted = submit_chunk(client, entries, inspection=inspection, task=task)
-        records = collect_chunk(client, submitted, inspection=inspection, announce=announced.append)
+        records = inspected(Dispatch(client, inspection), entries, task=task, announce=announced.append)
     assert [(record.index, record.status) for record in records] == [(index, "inspected") for index in range(16)]
     assert sorted(announced, key=lambda record: record.index) == records
 
@@ -196,17 +191,11 @@ def test_images_that_fail_in_an_outage_are_tried_once_more_and_told_of_once(tmp_
     inspection = replace(inspection, source=out_of_reach)
     announced = []
     with dask_client(workers=workers) as client:
-        submitted = submit_chunk(client, entries, inspection=inspection)
-        records = collect_chunk(client, submitted, inspection=inspection, announce=announced.append)
+        records = inspected(Dispatch(client, inspection), entries, announce=announced.append)
         assert [record.status for record in records] == ["inspected"] * 6
         assert sorted(announced, key=lambda record: record.index) == records
         client.run(break_process)
-        [failed] = collect_chunk(
-            client,
-            submit_chunk(client, entries[:1], inspection=inspection),
-            inspection=inspection,
-            announce=announced.append,
-        )
+        [failed] = inspected(Dispatch(client, inspection), entries[:1], announce=announced.append)
     assert (failed.status, failed.passing) == ("failed", True)
     assert announced[6:] == [failed]
 
@@ -235,8 +224,7 @@ def client():
 def test_after_a_fault_the_images_of_a_future_are_tried_side_by_side(tmp_path, client):
     inspection, entries = prepared(tmp_path, "a.png", "b.png")
     inspection = replace(inspection, source=MeetingStorage(inspection.source.url))
-    submitted = submit_chunk(client, entries, inspection=inspection, task=2)
-    records = collect_chunk(client, submitted, inspection=inspection, announce=lambda record: None)
+    records = inspected(Dispatch(client, inspection), entries, task=2)
     assert [(record.key, record.status, record.error) for record in records] == [
         ("a.png", "inspected", ""),
         ("b.png", "inspected", ""),
@@ -247,12 +235,12 @@ def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(t
     inspection, entries = prepared(tmp_path, "a.png", "b.png")
     inspection = replace(inspection, source=Storage(str(tmp_path / "gone")))
 
-    submitted = submit_chunk(client, entries, inspection=inspection)
+    submitted = submit_chunk(Dispatch(client, inspection), entries)
     wait(list(submitted.futures), timeout=60)
     # As of a client that looks for its scheduler.
     monkeypatch.setattr(client, "status", "connecting")
     with pytest.raises(ClusterError, match=r"scheduler at .* went away with 2 tasks left: start it, and run again"):
-        collect_chunk(client, submitted, inspection=inspection, announce=lambda record: None)
+        collect_chunk(submitted, announce=lambda record: None)
 
 
 def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_submitted_or_measured(tmp_path):
@@ -263,7 +251,7 @@ def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_sub
     client = Client(processes=False, n_workers=1, dashboard_address=None, set_as_default=False)
     client.close()
     for ask in (
-        lambda: submit_chunk(client, entries, inspection=inspection),
+        lambda: submit_chunk(Dispatch(client, inspection), entries),
         lambda: measure_batch(client, [image], measurement=measurement),
     ):
         with pytest.raises(ClusterError, match=r"scheduler at .* went away: start it, and run again"):
@@ -289,10 +277,10 @@ def test_futures_of_workers_that_are_gone_are_left_to_others(tmp_path, monkeypat
 def test_a_worker_killed_from_outside_costs_no_image(tmp_path):
     inspection, entries = prepared(tmp_path, *(f"{i}.png" for i in range(8)))
     with dask_client(workers=2) as client:
-        submitted = submit_chunk(client, entries, inspection=inspection)
+        submitted = submit_chunk(Dispatch(client, inspection), entries)
         [victim, *_] = client.run(os.getpid).values()
         os.kill(victim, 9)
-        records = collect_chunk(client, submitted, inspection=inspection, announce=lambda record: None)
+        records = collect_chunk(submitted, announce=lambda record: None).records
     assert [record.status for record in records] == ["inspected"] * 8
 
 
