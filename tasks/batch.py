@@ -63,6 +63,11 @@ class ImageEntry:
     problem: str = ""
     present: bool = True
 
+    @property
+    def readable(self) -> bool:
+        """Whether an object could be read under this key: what cannot is listed without an ETag of its own."""
+        return bool(self.etag.partition("+")[0])
+
     def working_shape(self, working_size: int) -> tuple[int, int]:
         """Return (h, w) of its anomaly map."""
         return working_shape((self.height, self.width), working_size=working_size)

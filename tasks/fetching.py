@@ -1,6 +1,6 @@
 """From an image's key to the working image: read, decode, leave out what does not count, prepare."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,8 @@ def left_out(image: DecodedImage, mask_key: str, *, masks: Storage | None) -> np
     Raises
     ------
     MaskError
-        If the mask cannot be decoded, is not of the image's size, or has transparent pixels.
+        If the mask cannot be decoded, is not of the image's size, has transparent pixels, or neither white ones nor,
+        as a mask of labels, ones.
     """
     if not mask_key or masks is None:
         return image.mask
@@ -92,6 +93,12 @@ def left_out(image: DecodedImage, mask_key: str, *, masks: Storage | None) -> np
         raise MaskError(
             f"its mask {mask_key} has transparent pixels: flatten it, white where it is to be inspected, else black"
         )
-    grey = mask if mask.ndim == 2 else mask.max(axis=2)
+    grey: npt.NDArray[Any] = mask if mask.ndim == 2 else mask.max(axis=2)
+    if np.issubdtype(grey.dtype, np.integer) and 1 < grey.max() <= np.iinfo(grey.dtype).max // 2:
+        # A black mask that was saved as JPEG: its noise would be inspected.
+        raise MaskError(
+            f"its mask {mask_key} is {grey.max()} where it is brightest, of {np.iinfo(grey.dtype).max}: make it white "
+            f"({np.iinfo(grey.dtype).max}) where the image is to be inspected"
+        )
     black = grey.astype(np.float32) <= 0.5 * float(grey.max())
     return black if image.mask is None else black | image.mask

@@ -165,8 +165,7 @@ def _judged_and_written(entry: ImageEntry, found: "Evidence | Problem", *, inspe
         record = _inspected(entry, found, inspection=inspection)
     except PROBLEMS as problem:
         reason = str(problem) or "not enough memory: give the workers more, or set a smaller working_size"
-        # Without an ETag it was listed as what cannot be read under its key.
-        lasting = isinstance(problem, LASTING) or not entry.etag
+        lasting = isinstance(problem, LASTING) or not entry.readable
         record = failure(entry, reason, fingerprint=inspection.fingerprint, lasting=lasting)
     write_record(inspection.folder, record)
     return record

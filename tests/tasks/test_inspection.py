@@ -102,6 +102,8 @@ def test_a_changed_mask_changes_the_etag(night):
         (Image.new("L", (96, 80), 255), "80 x 96 pixels, the image 96 x 80"),
         (Image.new("L", (80, 96), 0), "no pixel of the image is left to inspect: all are masked"),
         (Image.new("LA", (80, 96), (255, 0)), "its mask a.png has transparent pixels: flatten it"),
+        (Image.new("L", (80, 96), 3), "its mask a.png is 3 where it is brightest, of 255: make it white (255)"),
+        (Image.new("I;16", (80, 96), 255), "its mask a.png is 255 where it is brightest, of 65535: make it white"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_a_lasting_failure_with_its_reason(night, mask, named):
@@ -116,6 +118,16 @@ def test_a_mask_that_cannot_be_decoded_is_told_from_its_image(night):
     record = night.inspect()
     assert (record.status, record.lasting) == ("failed", True)
     assert record.error.startswith("its mask a.png: not a PNG")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_cannot_be_read_under_its_name_is_a_lasting_failure_with_a_mask_or_without(night, masked):
+    (night.images / "a.png").unlink()
+    (night.images / "a.png").symlink_to("nowhere.png")
+    if masked:
+        Image.new("L", (80, 96), 255).save(night.masks / "a.png")
+    record = night.inspect()
+    assert (record.status, record.lasting) == ("failed", True)
 
 
 def test_an_image_that_is_transparent_throughout_says_so(night):
