@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
+from flows.batch_figures import MOST_FAILURES, failed, figures, how_many, largest_at, present
 from flows.events import LONGEST_REASON
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.nights import night_of
-from tasks.records import ImageRecord, present_records
+from tasks.records import ImageRecord
 from tasks.report import MOST_OVERLAYS, PAGE, overlay_key, worst_first
 from tasks.storage import Storage
 from tasks.trend_page import Trends
@@ -26,27 +27,22 @@ if TYPE_CHECKING:
 
 GALLERY_URL = "SSDNET_GALLERY_URL"
 WORST = 20
-MOST_FAILURES = 50
 
 
 def show_batch(outcome: "Outcome") -> None:
     """Write the artifacts of a finished batch; those of a line's nights are versions of one another."""
     batch, folder = outcome.manifest.batch, Storage(outcome.folder)
     key = artifact_key(batch)
-    present = present_records(outcome.manifest, outcome.records)
-    worst = worst_first(present)[:WORST]
-    failed = sorted((record for record in present if record.failed), key=lambda record: record.key)
-    create_markdown_artifact(markdown=summary_of(outcome, present), key=f"{key}-summary", description=batch)
+    worst, not_inspected = worst_first(present(outcome))[:WORST], failed(outcome)
+    create_markdown_artifact(markdown=summary_of(outcome), key=f"{key}-summary", description=batch)
     if worst:
         rows = [_worst_row(folder, record) for record in worst]
         description = f"{batch}: the {len(worst)} highest scores of {outcome.summary.inspected}"
         create_table_artifact(table=rows, key=f"{key}-worst", description=description)
-    if failed:
-        rows = [_failure_row(record) for record in failed[:MOST_FAILURES]]
-        shown = f", the first {MOST_FAILURES} of them" if len(failed) > MOST_FAILURES else ""
-        create_table_artifact(
-            table=rows, key=f"{key}-failures", description=f"{batch}: {len(failed)} images not inspected{shown}"
-        )
+    if not_inspected:
+        rows = [_failure_row(record) for record in not_inspected[:MOST_FAILURES]]
+        description = f"{batch}: not inspected{how_many(MOST_FAILURES, of=len(not_inspected))}"
+        create_table_artifact(table=rows, key=f"{key}-failures", description=description)
     for rank, (record, url) in enumerate(_pictures(folder, worst), start=1):
         description = f"{batch}: {plain(record.key)}, score {record.score:.1f}"
         create_image_artifact(image_url=url, key=f"{key}-worst-{rank}", description=description)
@@ -81,29 +77,18 @@ def show_trends(line: str, row: TrendRow, *, trends: Trends) -> None:
     )
 
 
-def summary_of(outcome: "Outcome", present: Iterable[ImageRecord]) -> str:
+def summary_of(outcome: "Outcome") -> str:
     """Return a batch in figures, as Markdown."""
-    summary, folder = outcome.summary, Storage(outcome.folder)
-    inspected = [record for record in present if record.inspected]
-    on_gpu = sum(record.device.startswith("cuda") for record in inspected)
-    gallery = url_of(folder, PAGE)
-    rate = f" ({100 * summary.defect_rate:.1f} %)" if summary.inspected else ""
-    each = f", {summary.fit_seconds / summary.inspected:.2f} s an image" if summary.inspected else ""
-    share = f"{100 * on_gpu / len(inspected):.0f} %" if inspected else "-"
-    figures = {
-        "images": f"{summary.images}, {outcome.fitted} of them tried by this run",
-        "defective": f"**{summary.defective}**{rate}, {summary.regions} regions",
-        "not inspected": f"**{summary.failed}**" if summary.failed else "0",
-        "with warnings": f"**{summary.warned}**" if summary.warned else "0",
-        "fitting": f"{summary.fit_seconds:.1f} s{each}",
-        "on a GPU": share,
-        "gallery": f"[{plain(outcome.manifest.batch)}]({gallery})" if gallery else f"`{outcome.report}`",
-        "results": f"`{outcome.folder}`",
-        "input": f"`{outcome.manifest.input}`",
-        "settings": f"`{outcome.seal.fingerprint}`",
+    batch, gallery = plain(outcome.manifest.batch), url_of(Storage(outcome.folder), PAGE)
+    rows = {
+        **{name: plain(value) for name, value in figures(outcome).items()},
+        "gallery": f"[{batch}]({gallery})" if gallery else plain(outcome.report),
+        "results": plain(outcome.folder),
+        "input": plain(outcome.manifest.input),
+        "settings": plain(outcome.seal.fingerprint),
     }
-    rows = [f"| {name} | {value} |" for name, value in figures.items()]
-    return "\n".join([f"# {plain(outcome.manifest.batch)}", "", "| | |", "| --- | --- |", *rows])
+    table = [f"| {name} | {value} |" for name, value in rows.items()]
+    return "\n".join([f"# {batch}", "", "| | |", "| --- | --- |", *table])
 
 
 def url_of(folder: Storage, key: str) -> str | None:
@@ -142,7 +127,7 @@ def _worst_row(folder: Storage, record: ImageRecord) -> dict[str, Any]:
         "verdict": "defective" if record.defective else "good",
         "regions": len(record.regions),
         "area": record.area,
-        "largest at x, y": "{1:.0f}, {0:.0f}".format(*record.regions[0].centroid) if record.regions else "",
+        "largest at x, y": largest_at(record),
     }
 
 

@@ -9,13 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.batch_figures import MOST_FAILURES, failed, figures, how_many, largest_at, present
 from flows.evaluation import MeasuredOutcome
 from flows.inspection import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
-from tasks.discovery import count_by_suffix
 from tasks.image_metrics import BORDER
 from tasks.measured import evaluation_tree
-from tasks.records import ImageRecord, present_records
 from tasks.report import worst_first
 
 WORST = 10
@@ -65,8 +64,8 @@ def outcome_tree(outcome: Outcome) -> dict[str, Any]:
         "fitted": outcome.fitted,
         "others": dict(outcome.others),
         **asdict(outcome.summary),
-        "failures": {record.key: record.error for record in _failed(outcome)},
-        "warnings": {record.key: record.warnings for record in _present(outcome) if record.warnings},
+        "failures": {record.key: record.error for record in failed(outcome)},
+        "warnings": {record.key: record.warnings for record in present(outcome) if record.warnings},
         "digest": outcome.seal.digest,
     }
 
@@ -87,26 +86,25 @@ def _worst(outcome: Outcome) -> Table:
     table.add_column("image", overflow="fold")
     for name in ("score", "verdict", "regions", "largest at (x, y)"):
         table.add_column(name, no_wrap=True)
-    for record in worst_first(_present(outcome))[:WORST]:
-        place = "{1:.0f}, {0:.0f}".format(*record.regions[0].centroid) if record.regions else ""
+    for record in worst_first(present(outcome))[:WORST]:
         verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
-        table.add_row(_shown(record.key), f"{record.score:.1f}", verdict, str(len(record.regions)), place)
+        table.add_row(_shown(record.key), f"{record.score:.1f}", verdict, str(len(record.regions)), largest_at(record))
     return table
 
 
 def _failures(outcome: Outcome) -> Table:
-    table = Table(title="Not inspected")
+    records = failed(outcome)
+    table = Table(title=f"Not inspected{how_many(MOST_FAILURES, of=len(records))}")
     for name in ("image", "reason"):
         table.add_column(name, overflow="fold")
-    for record in _failed(outcome):
+    for record in records[:MOST_FAILURES]:
         table.add_row(_shown(record.key), _shown(record.error))
     return table
 
 
 def _warnings(outcome: Outcome) -> Table:
-    warned = [record for record in _present(outcome) if record.warnings]
-    shown = f": {MOST_WARNINGS} of {len(warned)}" if len(warned) > MOST_WARNINGS else ""
-    table = Table(title=f"Warnings{shown}")
+    warned = [record for record in present(outcome) if record.warnings]
+    table = Table(title=f"Warnings{how_many(MOST_WARNINGS, of=len(warned))}")
     for name in ("image", "warning"):
         table.add_column(name, overflow="fold")
     for record in warned[:MOST_WARNINGS]:
@@ -119,30 +117,9 @@ def _shown(text: str) -> Text:
     return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
-def _failed(outcome: Outcome) -> list[ImageRecord]:
-    return sorted((record for record in _present(outcome) if record.failed), key=lambda record: record.key)
-
-
-def _present(outcome: Outcome) -> list[ImageRecord]:
-    return present_records(outcome.manifest, outcome.records)
-
-
 def _figures(outcome: Outcome) -> Table:
-    summary, masked = outcome.summary, sum(bool(entry.mask) for entry in outcome.manifest.present)
     table = Table(title=outcome.manifest.batch, show_header=False)
-    rate = f" ({100 * summary.defect_rate:.1f} %)" if summary.inspected else ""
-    each = f", {summary.fit_seconds / summary.inspected:.2f} s an image" if summary.inspected else ""
-    for name, value in (
-        ("images", f"{summary.images}, {outcome.fitted} of them tried by this run"),
-        ("defective", f"{summary.defective}{rate}"),
-        ("not inspected", str(summary.failed)),
-        *([("with warnings", f"{summary.warned}, listed in the gallery")] if summary.warned else []),
-        *([("with a mask", f"{masked} of {summary.images}, the others whole")] if outcome.manifest.masks else []),
-        *([("other files, left out", count_by_suffix(outcome.others))] if outcome.others else []),
-        ("CPU time", f"{summary.fit_seconds:.1f} s{each}"),
-        ("results", outcome.folder),
-        ("gallery", outcome.report),
-    ):
+    for name, value in {**figures(outcome), "results": outcome.folder, "gallery": outcome.report}.items():
         table.add_row(name, Text(value, overflow="fold"))
     return table
 

@@ -8,16 +8,14 @@ import pytest
 from rich.console import Console
 
 from flows import summary
-from flows.inspection import Outcome
+from flows.batch_figures import MOST_FAILURES
 from flows.summary import outcome_tree, print_evaluation, print_measured, print_outcome
-from ssdnet_core.config import Config
 from ssdnet_core.metrics import PixelMetrics
 from tasks.aggregation import summarise
-from tasks.batch import ImageEntry, Manifest
+from tasks.batch import ImageEntry
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.image_metrics import UnmeasuredImage
 from tasks.records import ImageRecord, failure
-from tasks.seal import make_seal
 
 
 def pixels(value):
@@ -114,31 +112,6 @@ def test_json_has_the_means_the_categories_and_what_was_not_measured(evaluation,
     assert "images" not in tree["evaluation"]
 
 
-@pytest.fixture
-def outcome():
-    """Of a batch that was run again after a broken image, and the one of the highest score, had been deleted."""
-    entries = tuple(
-        ImageEntry(index, f"{name}.png", "", 1, present=name not in ("broken", "gone"))
-        for index, name in enumerate(("broken", "gone", "good", "unread"))
-    )
-    manifest = Manifest("night", "/in", "", Config(), entries)
-    failed = (entries[0], entries[3])
-    scores = {entries[1]: 9.0, entries[2]: 1.0}
-    records = {e.index: failure(e, f"no picture in {e.key}", fingerprint="f", lasting=True) for e in failed} | {
-        e.index: ImageRecord(e.index, e.key, "", "f", "inspected", score=score) for e, score in scores.items()
-    }
-    return Outcome(
-        folder="/out/night",
-        report="/out/night/report/index.html",
-        manifest=manifest,
-        records=records,
-        summary=summarise(manifest, records),
-        seal=make_seal(manifest, records),
-        fitted=0,
-        others={},
-    )
-
-
 def test_files_that_are_no_images_are_counted_by_suffix(outcome, capsys):
     mixed = replace(outcome, others={".heic": 3, "": 1})
     assert outcome_tree(mixed)["others"] == {".heic": 3, "": 1}
@@ -183,6 +156,18 @@ def test_of_many_warnings_the_first_are_printed_and_all_are_counted(outcome, cap
     assert said.count("dark") == summary.MOST_WARNINGS
     assert f"{summary.MOST_WARNINGS} of 20" in said
     assert "20, listed in the gallery" in said
+
+
+def test_of_many_failures_the_first_are_printed_and_all_are_in_the_json(outcome, capsys):
+    entries = tuple(ImageEntry(index, f"{index:02d}.png", "", 1) for index in range(70))
+    records = {entry.index: failure(entry, "cut short", fingerprint="f", lasting=True) for entry in entries}
+    manifest = replace(outcome.manifest, entries=entries)
+    many = replace(outcome, manifest=manifest, records=records, summary=summarise(manifest, records))
+    print_outcome(many, as_json=False)
+    said = capsys.readouterr().out
+    assert said.count("cut short") == MOST_FAILURES
+    assert f"{MOST_FAILURES} of 70" in " ".join(said.split())  # A narrow table folds its title.
+    assert len(outcome_tree(many)["failures"]) == 70
 
 
 def test_how_many_images_have_a_mask_is_told_where_masks_were_given(outcome, capsys):

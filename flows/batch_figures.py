@@ -1,0 +1,52 @@
+"""A finished batch in figures and words, as the terminal and the run's page in the Prefect UI show them."""
+
+from typing import TYPE_CHECKING
+
+from tasks.discovery import count_by_suffix
+from tasks.records import ImageRecord, present_records
+
+if TYPE_CHECKING:
+    from flows.inspection import Outcome
+
+MOST_FAILURES = 50
+"""That are listed; the gallery and the JSON have all."""
+
+
+def present(outcome: "Outcome") -> list[ImageRecord]:
+    """Return the records of the images that the input still has."""
+    return present_records(outcome.manifest, outcome.records)
+
+
+def figures(outcome: "Outcome") -> dict[str, str]:
+    """Return the figures of a batch by their names, as plain text."""
+    summary, manifest = outcome.summary, outcome.manifest
+    inspected = [record for record in present(outcome) if record.inspected]
+    masked = sum(bool(entry.mask) for entry in manifest.present)
+    on_gpu = sum(record.device.startswith("cuda") for record in inspected)
+    rate = f" ({100 * summary.defect_rate:.1f} %), {summary.regions} regions" if inspected else ""
+    each = f", {summary.fit_seconds / summary.inspected:.2f} s an image" if inspected else ""
+    share = f", {100 * on_gpu / len(inspected):.0f} % of the images on a GPU" if on_gpu else ""
+    return {
+        "images": f"{summary.images}, {outcome.fitted} of them tried by this run",
+        "defective": f"{summary.defective}{rate}",
+        "not inspected": str(summary.failed),
+        **({"with warnings": f"{summary.warned}, listed in the gallery"} if summary.warned else {}),
+        **({"with a mask": f"{masked} of {summary.images}, the others whole"} if manifest.masks else {}),
+        **({"other files, left out": count_by_suffix(outcome.others)} if outcome.others else {}),
+        "CPU time": f"{summary.fit_seconds:.1f} s{each}{share}",
+    }
+
+
+def failed(outcome: "Outcome") -> list[ImageRecord]:
+    """Return the records of the images that could not be inspected, by their keys."""
+    return sorted((record for record in present(outcome) if record.failed), key=lambda record: record.key)
+
+
+def how_many(shown: int, *, of: int) -> str:
+    """Return ``: 50 of 200`` if a list does not show all, else nothing."""
+    return f": {shown} of {of}" if of > shown else ""
+
+
+def largest_at(record: ImageRecord) -> str:
+    """Return where an image's first region lies, ``x, y`` in pixels, or nothing."""
+    return "{1:.0f}, {0:.0f}".format(*record.regions[0].centroid) if record.regions else ""

@@ -1,0 +1,33 @@
+import pytest
+
+from flows.inspection import Outcome
+from ssdnet_core.config import Config
+from tasks.aggregation import summarise
+from tasks.batch import ImageEntry, Manifest
+from tasks.records import ImageRecord, failure
+from tasks.seal import make_seal
+
+
+@pytest.fixture
+def outcome():
+    """Of a batch that was run again after a broken image, and the one of the highest score, had been deleted."""
+    entries = tuple(
+        ImageEntry(index, f"{name}.png", "", 1, present=name not in ("broken", "gone"))
+        for index, name in enumerate(("broken", "gone", "good", "unread"))
+    )
+    manifest = Manifest("night", "/in", "", Config(), entries)
+    failed = (entries[0], entries[3])
+    scores = {entries[1]: 9.0, entries[2]: 1.0}
+    records = {e.index: failure(e, f"no picture in {e.key}", fingerprint="f", lasting=True) for e in failed} | {
+        e.index: ImageRecord(e.index, e.key, "", "f", "inspected", score=score) for e, score in scores.items()
+    }
+    return Outcome(
+        folder="/out/night",
+        report="/out/night/report/index.html",
+        manifest=manifest,
+        records=records,
+        summary=summarise(manifest, records),
+        seal=make_seal(manifest, records),
+        fitted=0,
+        others={},
+    )

@@ -1,0 +1,45 @@
+from dataclasses import replace
+
+from flows.batch_figures import failed, figures, how_many, largest_at, present
+from flows.run_page import summary_of
+from ssdnet_core.regions import Region
+from tasks.aggregation import summarise
+
+
+def changed(outcome, **changes):
+    """Return the outcome with changes of the record of good.png."""
+    records = {**outcome.records, 2: replace(outcome.records[2], **changes)}
+    return replace(outcome, records=records, summary=summarise(outcome.manifest, records))
+
+
+def test_images_that_are_gone_are_in_no_figure(outcome):
+    assert [record.key for record in present(outcome)] == ["good.png", "unread.png"]
+    assert [record.key for record in failed(outcome)] == ["unread.png"]
+    assert figures(outcome)["images"] == "2, 0 of them tried by this run"
+    assert figures(outcome)["not inspected"] == "1"
+
+
+def test_what_there_is_nothing_of_has_no_line(outcome):
+    assert list(figures(outcome)) == ["images", "defective", "not inspected", "CPU time"]
+
+
+def test_the_time_is_told_an_image_and_the_gpu_only_where_one_fitted(outcome):
+    assert figures(changed(outcome, seconds=2.5))["CPU time"] == "2.5 s, 2.50 s an image"
+    on_gpu = changed(outcome, seconds=2.5, device="cuda:0")
+    assert figures(on_gpu)["CPU time"] == "2.5 s, 2.50 s an image, 100 % of the images on a GPU"
+
+
+def test_a_list_says_how_many_it_shows_only_if_those_are_not_all():
+    assert (how_many(50, of=200), how_many(50, of=50), how_many(50, of=3)) == (": 50 of 200", "", "")
+
+
+def test_the_largest_region_is_told_as_x_and_y(outcome):
+    assert largest_at(outcome.records[2]) == ""
+    region = Region(top=0, left=0, bottom=9, right=9, area=81, peak=3.0, centroid=(4.4, 7.6))
+    assert largest_at(replace(outcome.records[2], regions=(region,))) == "8, 4"
+
+
+def test_the_page_of_a_run_has_the_figures_that_the_terminal_has(outcome):
+    page = summary_of(changed(outcome, warnings=("dark",)))
+    for name, value in figures(changed(outcome, warnings=("dark",))).items():
+        assert f"| {name} | {value.replace('(', chr(92) + '(').replace(')', chr(92) + ')')} |" in page
