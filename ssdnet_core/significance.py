@@ -2,7 +2,7 @@
 
 The map is normalised by the image's own medians, so one law serves all images: the number of false alarms (NFA;
 Desolneux, Moisan and Morel, IJCV 2000) above a level falls exponentially with the level. Its two constants were
-measured on defect-free photographs of four textures; how far apart the levels of *this* image's normal surface lie is
+measured on defect-free photographs of five textures; how far apart the levels of *this* image's normal surface lie is
 estimated from the image itself (:mod:`ssdnet_core.restlessness`).
 """
 
