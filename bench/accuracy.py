@@ -35,10 +35,10 @@ from tasks.category_metrics import CategoryMetrics, Evaluation, gathered, summar
 from tasks.cluster import Workers
 from tasks.discovery import NothingToInspectError, discover, list_images
 from tasks.dispatch import Dispatch, chunks, collect_chunk, submit_chunk, try_suspects
+from tasks.evaluation_file import evaluation_tree
 from tasks.image_metrics import BORDER, MeasuredImage, UnmeasuredImage, evaluate_image
 from tasks.inspection import Inspection
 from tasks.maps import prepare_maps
-from tasks.measured import evaluation_tree
 from tasks.records import ImageRecord, read_records
 from tasks.storage import Storage
 from tasks.truth import IMAGES_PATTERN, MvtecTruth

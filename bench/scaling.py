@@ -18,8 +18,8 @@ from about import about, markdown_table
 from measured_run import Run, run_measured
 
 from tasks.aggregation import summarise
+from tasks.finished_batch import read_sealed
 from tasks.sample_night import write_sample_night
-from tasks.sealed import read_sealed
 from tasks.storage import Storage
 
 SLACK, START_UP = 1.08, 12.0

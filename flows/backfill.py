@@ -24,8 +24,8 @@ from flows.nightly import NO_IMAGES
 from flows.progress import observer
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
+from tasks.finished_batch import find_seal
 from tasks.seal import Seal
-from tasks.sealed import find_seal
 from tasks.storage import Storage, StorageError
 
 POLL_SECONDS = 2.0

@@ -20,8 +20,8 @@ from flows.night_runs import Line, find_lines, read_runs
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.discovery import NothingToInspectError
+from tasks.finished_batch import find_seal
 from tasks.nights import Night, NoSuchLineError, count_images, day_before, days_on_storage
-from tasks.sealed import find_seal
 from tasks.storage import Storage
 
 LISTINGS = 8

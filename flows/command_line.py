@@ -175,8 +175,8 @@ def report(batch_folder: options.BatchFolder, most_pictures: options.MostPicture
 
     def draw() -> str:
         from tasks.aggregation import summarise
+        from tasks.finished_batch import read_sealed
         from tasks.report import write_report
-        from tasks.sealed import read_sealed
 
         folder, manifest, records = read_sealed(batch_folder)
         return write_report(

@@ -13,8 +13,8 @@ from ssdnet_core.config import Config
 from tasks.category_metrics import Evaluation, summarise_metrics
 from tasks.cluster import Workers
 from tasks.discovery import NothingToInspectError, split_input
+from tasks.evaluation_file import evaluation_basis, read_evaluation, write_evaluation
 from tasks.inspection import Inspection
-from tasks.measured import evaluation_basis, read_evaluation, write_evaluation
 from tasks.measuring import JudgedImage, Measurement, measure_batch
 from tasks.storage import Storage
 from tasks.truth import IMAGES_PATTERN, MvtecTruth, Truth

@@ -13,8 +13,8 @@ from flows.batch_figures import MOST_FAILURES, failed, figures, how_many, larges
 from flows.evaluation import MeasuredOutcome
 from flows.inspection import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
+from tasks.evaluation_file import evaluation_tree
 from tasks.image_metrics import BORDER
-from tasks.measured import evaluation_tree
 from tasks.report import worst_first
 
 WORST = 10

@@ -65,7 +65,7 @@ class VerdictCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryMetrics(PixelMetrics, PooledMetrics, VerdictCounts):
-    """Metrics of a category, NaN where undefined: :data:`tasks.measured.MEANINGS` has each of them.
+    """Metrics of a category, NaN where undefined: :data:`tasks.evaluation_file.MEANINGS` has each of them.
 
     Those of pixels, ``iou`` and ``border_ignored`` are means over the defective images. One whose defect lies in the
     border has no metrics without it.

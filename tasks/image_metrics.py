@@ -51,7 +51,8 @@ class VerdictMetrics:
 class ImageMetrics(PixelMetrics, VerdictMetrics):
     """How well one image's map and verdict agree with its truth.
 
-    The metrics of pixels are at the image's own size, as in :data:`tasks.measured.MEANINGS`, and NaN on a good image.
+    The metrics of pixels are at the image's own size, as in :data:`tasks.evaluation_file.MEANINGS`, and NaN on a good
+    image.
     """
 
     border_ignored: PixelMetrics

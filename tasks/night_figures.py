@@ -12,8 +12,8 @@ import numpy as np
 from ssdnet_core.errors import SsdnetError
 from tasks.aggregation import SCORE_QUANTILES
 from tasks.batch import SEAL, TREND
+from tasks.evaluation_file import EVALUATION
 from tasks.image_figures import STATUSES, read_figures
-from tasks.measured import EVALUATION
 from tasks.nights import Night, night_of
 from tasks.seal import Seal, parse_seal
 from tasks.storage import FAILURES, MissingObjectError, Storage, StorageError

@@ -7,8 +7,8 @@ import pytest
 
 from tasks.batch import ImageEntry
 from tasks.category_metrics import Evaluation, gathered, summarise_metrics
+from tasks.evaluation_file import EVALUATION, evaluation_basis, read_evaluation, write_evaluation
 from tasks.image_metrics import UnmeasuredImage
-from tasks.measured import EVALUATION, evaluation_basis, read_evaluation, write_evaluation
 from tasks.seal import Seal
 from tasks.storage import Storage, StoredObject
 from tests.tasks.test_category_metrics import night

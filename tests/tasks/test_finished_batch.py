@@ -2,9 +2,9 @@ import pytest
 
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest, open_batch
+from tasks.finished_batch import LostRecordError, find_seal, read_sealed
 from tasks.records import failure, record_key, write_record
 from tasks.seal import make_seal, set_seal
-from tasks.sealed import LostRecordError, find_seal, read_sealed
 from tasks.storage import Storage
 
 FIRST, SECOND = Config(), Config().updated({"seed": 1})
