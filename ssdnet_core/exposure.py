@@ -13,7 +13,7 @@ MOST_RANGE_OVER_IQR = 150.0
 """Times the middle half of the values, that all of them may spread before those of the surface lie too close together:
 what stands out on it would be less than the working image's least contrast."""
 
-COARSEST, FEW_VALUES = 1 / 255, 16
+COARSEST, FEW_VALUES = 1 / 255, 4
 """Of the range: a drawing of fewer values has no coarser steps for that."""
 
 

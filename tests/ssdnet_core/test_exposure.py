@@ -87,12 +87,13 @@ def test_the_working_image_knows_a_step_of_its_image(contrast):
     assert np.diff(shown).min() == pytest.approx(working.grey_level, rel=1e-3)
 
 
-def test_the_same_picture_has_the_same_steps_in_any_type():
-    eight = np.random.default_rng(0).normal(120, 12, (64, 64)).clip(0, 255).astype(np.uint8)
+@pytest.mark.parametrize("contrast", [1, 2, 12])  # Of 8, 15 and 78 values.
+def test_the_same_picture_has_the_same_steps_in_any_type(contrast):
+    eight = np.random.default_rng(0).normal(120, contrast, (64, 64)).clip(0, 255).astype(np.uint8)
     stored = [eight, eight.astype(np.uint16) * 257, (eight / 255).astype(np.float32), eight.astype(np.float64) - 300]
-    levels = [prepare(image, None, config=Config()).grey_level for image in stored]
-    assert levels == pytest.approx([levels[0]] * 4, rel=0.03)
-    assert levels[0] == pytest.approx(1 / 12, rel=0.1)
+    prepared = [prepare(image, None, config=Config()) for image in stored]
+    steps = [working.grey_level * float(working.std) * working.full_range for working in prepared]
+    assert steps == pytest.approx([1, 257, 1 / 255, 1], rel=1e-3)  # In the units of the image.
 
 
 def exposed(light, *, dtype=np.uint8):
