@@ -17,7 +17,7 @@ from ssdnet_core.exposure import MOST_RANGE_OVER_IQR, MUCH_CLIPPED
 from ssdnet_core.filters import enlarge
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES
 from ssdnet_core.preparation import Preparation, prepare
-from ssdnet_core.regions import Region, find_regions
+from ssdnet_core.regions import Region, enlarge_labels, find_regions, label_regions
 from ssdnet_core.significance import alarm_level, significance
 
 SIDES = ("top", "bottom", "left", "right")
@@ -41,6 +41,8 @@ class Localization:
         least ``verdict.min_area``.
     regions
         The defects, highest peak first; beside the first only those of at least ``verdict.min_further_area``.
+    working_labels
+        (h, w) int32, which of the regions each pixel is in at working size: 1 for the first of them, 0 for none.
     regions_from
         The level from which on the map, as :func:`~ssdnet_core.scoring.verdict_map` reads it, is a defect's, if there
         is an alarm at all.
@@ -58,6 +60,7 @@ class Localization:
     score: float
     defective: bool
     regions: tuple[Region, ...]
+    working_labels: npt.NDArray[np.int32]
     regions_from: float
     original_shape: tuple[int, int]
     seconds: float
@@ -67,6 +70,11 @@ class Localization:
     def anomaly_map(self) -> npt.NDArray[np.float32]:
         """The anomaly map at the image's own size: (H, W) float32."""
         return enlarge_map(self.working_map, self.original_shape)
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """Which of the regions each pixel of the image is in, 1 for the first of them, 0 for none: (H, W) int32."""
+        return enlarge_labels(self.working_labels, self.original_shape)
 
     @cached_property
     def background(self) -> npt.NDArray[np.float32]:
@@ -145,15 +153,16 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     alarmed = peak >= alarm
     # An alarm has a region, wherever sharpening the map has moved its peak.
     regions_from = min(alarm, float(levels.max())) if alarmed else alarm
-    regions: tuple[Region, ...] = ()
+    labels = np.zeros(levels.shape, dtype=np.int32)
     if alarmed:
-        regions = find_regions(
+        labels = label_regions(
             levels,
             regions_from,
             original_shape=preparation.original_shape,
             min_area=config.verdict.min_area,
             min_further_area=config.verdict.min_further_area,
         )
+    regions = find_regions(levels, labels, original_shape=preparation.original_shape)
     return Localization(
         # Copies: a view would keep what the device left of the whole group, in memory that cannot be swapped out.
         working_map=found.scores.numpy().copy(),
@@ -161,6 +170,7 @@ def judged(evidence: Evidence, config: Config) -> Localization:
         score=significance(peak, area=evidence.area, restless=restless),
         defective=bool(regions),
         regions=regions,
+        working_labels=labels,
         regions_from=regions_from,
         original_shape=preparation.original_shape,
         warnings=_warnings(preparation, unlikeness=float(found.unlikeness)),

@@ -37,31 +37,19 @@ class Region:
 
 
 def find_regions(
-    levels: npt.NDArray[np.float32],
-    threshold: float,
-    *,
-    original_shape: tuple[int, int],
-    min_area: int = 1,
-    min_further_area: int = 1,
+    levels: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], *, original_shape: tuple[int, int]
 ) -> tuple[Region, ...]:
-    """Return the regions of a map at or above a threshold, highest peak first.
+    """Return the regions of a map, in the order of their numbers.
 
     Parameters
     ----------
     levels
         (h, w) float32, the map at working size.
-    threshold
-        In the map's units.
+    labels
+        (h, w), as :func:`label_regions` returns them.
     original_shape
         (H, W) of the image the boxes are for.
-    min_area
-        Smaller regions are left out, in pixels of the original image.
-    min_further_area
-        Of the regions beside the highest, in pixels of the map.
     """
-    labels = label_regions(
-        levels, threshold, original_shape=original_shape, min_area=min_area, min_further_area=min_further_area
-    )
     scale = _scale(levels, original_shape)
     return tuple(
         _describe(levels[box], labels[box] == label, corner=(box[0].start, box[1].start), scale=scale)
@@ -77,9 +65,22 @@ def label_regions(
     min_area: int = 1,
     min_further_area: int = 1,
 ) -> npt.NDArray[np.int32]:
-    """Return the number of the region that each pixel of a map is in, as :func:`find_regions` orders them: (h, w).
+    """Return the number of the region that each pixel of a map is in: (h, w).
 
-    1 is the region with the highest peak, 0 no region. Parameters as there.
+    A region is connected and at or above the threshold. 1 is the one with the highest peak, 0 none.
+
+    Parameters
+    ----------
+    levels
+        (h, w) float32, the map at working size.
+    threshold
+        In the map's units.
+    original_shape
+        (H, W) of the image.
+    min_area
+        Smaller regions are left out, in pixels of the original image.
+    min_further_area
+        Of the regions beside the highest, in pixels of the map.
     """
     inside = levels >= threshold
     if not inside.any():
@@ -95,6 +96,15 @@ def label_regions(
     numbers = np.zeros(count + 1, dtype=np.int32)
     numbers[np.array(kept, dtype=np.intp) + 1] = np.arange(1, len(kept) + 1)
     return numbers[labels]
+
+
+def enlarge_labels(labels: npt.NDArray[np.int32], original_shape: tuple[int, int]) -> npt.NDArray[np.int32]:
+    """Return the numbers (h, w) at the original size (H, W): each pixel has that of the working pixel it lies in."""
+    rows, columns = (
+        (2 * np.arange(large) + 1) * small // (2 * large)
+        for large, small in zip(original_shape, labels.shape, strict=True)
+    )
+    return labels[rows[:, None], columns]
 
 
 def _scale(levels: npt.NDArray[np.float32], original_shape: tuple[int, int]) -> tuple[Fraction, Fraction]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ssdnet_core import metrics as pixel
 from ssdnet_core.metrics import PixelMetrics, evaluate_map
 from ssdnet_core.pixel_counts import PixelCounts, count_pixels
-from ssdnet_core.regions import label_regions
+from ssdnet_core.regions import enlarge_labels, label_regions
 from tasks.decoding import DecodedImage, DecodeError, decode
 from tasks.fetching import MaskError, left_out
 from tasks.inspection import Inspection
@@ -152,6 +152,4 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
         min_area=config.verdict.min_area,
         min_further_area=config.verdict.min_further_area,
     )
-    working = torch.from_numpy(labels).float()[None, None]
-    enlarged = torch.nn.functional.interpolate(working, (record.height, record.width), mode="nearest-exact")
-    return np.asarray(enlarged[0, 0].numpy(), dtype=np.int32)
+    return enlarge_labels(labels, (record.height, record.width))

@@ -122,6 +122,28 @@ def test_regions_lie_inside_the_image_and_are_the_places_of_the_highest_scores()
     assert inside.max() == result.anomaly_map.max()
 
 
+@pytest.mark.parametrize("working_size", [64, 48])
+def test_the_pixels_of_each_region_have_its_number(working_size):
+    image = textile("weave", "hole", seed=1)
+    result = light(image.pixels, verdict__expected_false_alarms=10.0, working_size=working_size)
+    assert result.labels.shape == (64, 64)
+    assert sorted(set(result.labels.ravel())) == list(range(len(result.regions) + 1))
+    for number, region in enumerate(result.regions, start=1):
+        rows, columns = np.nonzero(result.labels == number)
+        # Boxes are rounded outwards.
+        assert region.top <= rows.min() <= rows.max() < region.bottom
+        assert region.left <= columns.min() <= columns.max() < region.right
+        assert len(rows) == pytest.approx(region.area, rel=0.3)
+        if working_size == 64:
+            assert len(rows) == region.area
+
+
+def test_an_image_without_an_alarm_has_no_numbered_pixels():
+    result = light(textile().pixels)
+    assert not result.defective
+    assert not result.labels.any()
+
+
 def test_regions_below_the_least_area_are_left_out():
     image = textile("weave", "hole", seed=1).pixels
     every = light(image, verdict__expected_false_alarms=100.0).regions

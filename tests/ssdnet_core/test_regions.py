@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from torch.nn import functional
 
-from ssdnet_core.regions import find_regions, label_regions
+from ssdnet_core.regions import enlarge_labels, find_regions, label_regions
 
 # Few distinct values, all exact: neighbours of equal height are the rule.
 maps = arrays(
@@ -61,39 +63,44 @@ def assert_same(rows, expected):
         np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-6)
 
 
+def regions_of(levels, threshold, *, original_shape, **smallest):
+    labels = label_regions(levels, threshold, original_shape=original_shape, **smallest)
+    return find_regions(levels, labels, original_shape=original_shape)
+
+
 @given(maps, thresholds)
 def test_the_regions_are_those_of_a_flood_fill(levels, threshold):
-    found = find_regions(levels, threshold, original_shape=levels.shape)
+    found = regions_of(levels, threshold, original_shape=levels.shape)
     expected = [described(levels, part) for part in flooded(levels, threshold)]
     assert_same(map(numbers, found), expected)
 
 
 @given(maps, thresholds)
 def test_the_highest_peak_comes_first(levels, threshold):
-    peaks = [region.peak for region in find_regions(levels, threshold, original_shape=levels.shape)]
+    peaks = [region.peak for region in regions_of(levels, threshold, original_shape=levels.shape)]
     assert peaks == sorted(peaks, reverse=True)
     assert all(peak >= threshold for peak in peaks)
 
 
 @given(maps, thresholds, st.integers(1, 20))
 def test_regions_smaller_than_the_least_area_are_left_out_and_no_others(levels, threshold, min_area):
-    every = find_regions(levels, threshold, original_shape=levels.shape)
-    large = find_regions(levels, threshold, original_shape=levels.shape, min_area=min_area)
+    every = regions_of(levels, threshold, original_shape=levels.shape)
+    large = regions_of(levels, threshold, original_shape=levels.shape, min_area=min_area)
     assert large == tuple(region for region in every if region.area >= min_area)
 
 
 @given(maps, thresholds, st.integers(1, 8), st.integers(1, 20))
 def test_small_regions_beside_the_highest_are_left_out_whatever_the_original_size(levels, threshold, min_area, further):
     shape = (2 * levels.shape[0], 2 * levels.shape[1])
-    large = find_regions(levels, threshold, original_shape=shape, min_area=min_area)
-    kept = find_regions(levels, threshold, original_shape=shape, min_area=min_area, min_further_area=further)
+    large = regions_of(levels, threshold, original_shape=shape, min_area=min_area)
+    kept = regions_of(levels, threshold, original_shape=shape, min_area=min_area, min_further_area=further)
     assert kept == large[:1] + tuple(region for region in large[1:] if region.area >= 4 * further)
 
 
 @given(maps, thresholds, st.integers(1, 8), st.integers(1, 8))
 def test_labels_number_the_pixels_of_the_regions(levels, threshold, min_area, further):
     smallest = {"min_area": min_area, "min_further_area": further}
-    regions = find_regions(levels, threshold, original_shape=levels.shape, **smallest)
+    regions = regions_of(levels, threshold, original_shape=levels.shape, **smallest)
     labels = label_regions(levels, threshold, original_shape=levels.shape, **smallest)
     assert labels.max(initial=0) == len(regions)
     for number, region in enumerate(regions, start=1):
@@ -106,17 +113,17 @@ def test_labels_number_the_pixels_of_the_regions(levels, threshold, min_area, fu
 @given(maps, thresholds, st.integers(1, 5), st.integers(1, 5))
 def test_at_a_larger_original_size_the_regions_are_those_of_the_enlarged_map(levels, threshold, down, right):
     enlarged = levels.repeat(down, axis=0).repeat(right, axis=1)
-    from_small = find_regions(levels, threshold, original_shape=enlarged.shape)
-    from_large = find_regions(enlarged, threshold, original_shape=enlarged.shape)
+    from_small = regions_of(levels, threshold, original_shape=enlarged.shape)
+    from_large = regions_of(enlarged, threshold, original_shape=enlarged.shape)
     assert_same(map(numbers, from_small), map(numbers, from_large))
 
 
 @given(maps, thresholds, st.integers(1, 4))
 def test_the_least_area_is_in_pixels_of_the_original(levels, threshold, factor):
     shape = (factor * levels.shape[0], factor * levels.shape[1])
-    every = find_regions(levels, threshold, original_shape=shape)
+    every = regions_of(levels, threshold, original_shape=shape)
     for area in {region.area for region in every}:
-        kept = find_regions(levels, threshold, original_shape=shape, min_area=area)
+        kept = regions_of(levels, threshold, original_shape=shape, min_area=area)
         assert kept == tuple(region for region in every if region.area >= area)
 
 
@@ -127,7 +134,7 @@ def test_boxes_cover_their_pixels_and_the_centroid_lies_inside(height, width, mo
     row, column = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     levels = np.zeros((height, width), dtype=np.float32)
     levels[row, column] = 1
-    (region,) = find_regions(levels, 0.5, original_shape=original)
+    (region,) = regions_of(levels, 0.5, original_shape=original)
     scales = [whole / side for whole, side in zip(original, levels.shape, strict=True)]
     spans = ((region.top, region.bottom), (region.left, region.right))
     for (start, stop), place, scale, centre in zip(spans, (row, column), scales, region.centroid, strict=True):
@@ -143,32 +150,49 @@ def test_boxes_cover_their_pixels_and_the_centroid_lies_inside(height, width, mo
 @example(35, 35, 23, 23)
 def test_the_box_of_a_region_at_the_border_ends_with_the_image(height, width, more_rows, more_columns):
     original = (height + more_rows, width + more_columns)
-    (region,) = find_regions(np.ones((height, width), np.float32), 0.5, original_shape=original)
+    (region,) = regions_of(np.ones((height, width), np.float32), 0.5, original_shape=original)
     assert (region.top, region.left, region.bottom, region.right) == (0, 0, *original)
 
 
 def test_corners_connect():
     levels = np.eye(5, dtype=np.float32)
-    assert len(find_regions(levels, 0.5, original_shape=(5, 5))) == 1
+    assert len(regions_of(levels, 0.5, original_shape=(5, 5))) == 1
 
 
 def test_a_map_below_the_threshold_has_no_regions():
-    assert find_regions(np.ones((4, 4), np.float32), 1.5, original_shape=(4, 4)) == ()
+    assert regions_of(np.ones((4, 4), np.float32), 1.5, original_shape=(4, 4)) == ()
 
 
 def test_a_pixel_at_the_threshold_belongs_to_a_region():
-    assert len(find_regions(np.ones((4, 4), np.float32), 1.0, original_shape=(4, 4))) == 1
+    assert len(regions_of(np.ones((4, 4), np.float32), 1.0, original_shape=(4, 4))) == 1
 
 
 def test_the_centroid_is_drawn_towards_the_higher_values():
     levels = np.zeros((8, 20), np.float32)
     levels[3, 4:14] = 1
     levels[3, 13] = 11
-    (region,) = find_regions(levels, 0.5, original_shape=(8, 20))
+    (region,) = regions_of(levels, 0.5, original_shape=(8, 20))
     assert region.centroid == pytest.approx((3, (sum(range(4, 13)) + 11 * 13) / 20))
 
 
 def test_a_threshold_of_zero_can_be_met_by_a_map_of_zeros():
-    (region,) = find_regions(np.zeros((4, 6), np.float32), 0.0, original_shape=(4, 6))
+    (region,) = regions_of(np.zeros((4, 6), np.float32), 0.0, original_shape=(4, 6))
     assert region.area == 24
     assert region.centroid == pytest.approx((1.5, 2.5))
+
+
+@given(
+    arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 3)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
+def test_each_pixel_has_the_number_of_the_working_pixel_it_lies_in(labels, shape):
+    expected = functional.interpolate(torch.from_numpy(labels)[None, None].double(), shape, mode="nearest-exact")
+    centres = [np.arange(0.5, large) * small / large for large, small in zip(shape, labels.shape, strict=True)]
+    # On the border between two pixels rounding decides.
+    settled = np.ix_(*(abs(at - np.round(at)) > 1e-4 for at in centres))
+    np.testing.assert_array_equal(enlarge_labels(labels, shape)[settled], expected[0, 0].numpy()[settled])
+
+
+def test_numbers_at_their_own_size_stay_as_they_are():
+    labels = np.arange(12, dtype=np.int32).reshape(3, 4)
+    np.testing.assert_array_equal(enlarge_labels(labels, (3, 4)), labels)
