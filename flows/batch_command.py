@@ -1,6 +1,6 @@
 """The body of ``ssdnet inspect`` and ``ssdnet evaluate``: a flow with a Prefect API and a progress bar."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TypeVar
 
@@ -9,18 +9,24 @@ from flows.embedded import start_prefect_server, wait_until_ready
 Result = TypeVar("Result")
 
 
-def run_batch_flow(flow: Callable[[], Result], *, module: str, as_json: bool) -> Result:
+def run_batch_flow(
+    flow: Callable[[], Result], *, module: str, addresses: Iterable[str | None], as_json: bool
+) -> Result:
     """Run a flow, with the server that ``PREFECT_API_URL`` names or one for the length of this process.
 
     Parameters
     ----------
     module
         The flow's; it is imported while the server comes up, as each takes seconds.
+    addresses
+        That the flow is given: a run would keep wrong ones, and any credentials in them, among its parameters.
     as_json
         Show no progress.
 
     Raises
     ------
+    AddressError
+        If an address is none that could be read.
     EmbeddedServerError
         If the command's own server does not start.
     NoPrefectApiError
@@ -29,7 +35,11 @@ def run_batch_flow(flow: Callable[[], Result], *, module: str, as_json: bool) ->
     start_prefect_server()
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar
+    from tasks.storage import Storage
 
+    for address in addresses:
+        if address is not None:
+            Storage(address)
     with ProgressBar(shown=not as_json) as bar, observed_by(bar):
         bar.stage("starting")
         import_module(module)

@@ -68,7 +68,9 @@ def inspect(
 
     from flows.batch_command import run_batch_flow
 
-    outcome = told(lambda: run_batch_flow(run, module="flows.inspection", as_json=as_json))
+    outcome = told(
+        lambda: run_batch_flow(run, module="flows.inspection", addresses=(input, results, masks), as_json=as_json)
+    )
     from flows.summary import print_outcome
 
     print_outcome(outcome, as_json=as_json)
@@ -113,7 +115,9 @@ def evaluate(
 
     from flows.batch_command import run_batch_flow
 
-    measured = told(lambda: run_batch_flow(run, module="flows.evaluation", as_json=as_json))
+    measured = told(
+        lambda: run_batch_flow(run, module="flows.evaluation", addresses=(input, results, masks), as_json=as_json)
+    )
     from flows.summary import print_measured
 
     print_measured(measured, as_json=as_json)

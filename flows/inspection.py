@@ -200,7 +200,10 @@ def inspect_all(
     lease: Lease,
     group: int | None = None,
 ) -> Records:
-    """Inspect the images that need it: a Prefect task run a chunk, a Dask future an image or a few groups."""
+    """Inspect the images that need it: a Prefect task run a chunk, a Dask future an image or a few groups.
+
+    What may have killed a worker is tried at the end, when no other image is on its way.
+    """
     observer().stage("waiting for workers")
     resources = fit_resources(crew.client, manifest.config.device)
     inspection = Inspection.of(manifest, source=source, folder=folder, group=fit_group(resources, group))

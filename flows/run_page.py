@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
-from flows.batch_figures import MOST_FAILURES, failed, figures, how_many, largest_at, present
+from flows.batch_figures import MOST_FAILURES, failed, figures, largest_at, present
 from flows.events import LONGEST_REASON
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.nights import night_of
@@ -41,7 +41,8 @@ def show_batch(outcome: "Outcome") -> None:
         create_table_artifact(table=rows, key=f"{key}-worst", description=description)
     if not_inspected:
         rows = [_failure_row(record) for record in not_inspected[:MOST_FAILURES]]
-        description = f"{batch}: not inspected{how_many(MOST_FAILURES, of=len(not_inspected))}"
+        shown = f", the first {MOST_FAILURES} of them" if len(not_inspected) > MOST_FAILURES else ""
+        description = f"{batch}: {len(not_inspected)} images not inspected{shown}"
         create_table_artifact(table=rows, key=f"{key}-failures", description=description)
     for rank, (record, url) in enumerate(_pictures(folder, worst), start=1):
         description = f"{batch}: {plain(record.key)}, score {record.score:.1f}"

@@ -46,7 +46,8 @@ class Preparation:
     clipped
         Shares of those that count, the frame's not among them, with the darkest and with the brightest value, 0 to 1.
     range_over_iqr
-        How many times the distance between the quartiles of its values a floating-point image's range is; else 0.
+        How many times the distance between the quartiles of its values, without the frame's, a floating-point image's
+        range is, which the frame has a part in: beside a range so wide its surface is flat. Else 0.
     constant
         Whether the valid pixels differ by no more than rounding (a standard deviation of a hundred-thousandth of the
         range at most), so that there is no structure to fit.

@@ -74,8 +74,8 @@ def left_out(image: DecodedImage, mask_key: str, *, masks: Storage | None) -> np
     Raises
     ------
     MaskError
-        If the mask cannot be decoded, is not of the image's size, has transparent pixels, or neither white ones nor,
-        as a mask of labels, ones.
+        If the mask cannot be decoded, is not of the image's size, has transparent pixels, or is more than 1 where it
+        is brightest, but at most half of its type's highest value.
     """
     if not mask_key or masks is None:
         return image.mask

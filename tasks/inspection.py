@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ssdnet_core.config import Config
-from ssdnet_core.errors import DivergedError, InvalidConfigError, InvalidImageError, SsdnetError
+from ssdnet_core.errors import InvalidConfigError, InvalidImageError, SsdnetError
 from tasks.batch import ImageEntry, Manifest
 from tasks.decoding import DecodeError
 from tasks.fetching import MaskError, fetch
@@ -36,7 +36,7 @@ Problem = SsdnetError | MemoryError
 PROBLEMS = (SsdnetError, MemoryError)
 """What may be wrong with an image; whatever else is raised is for who dispatched it."""
 
-LASTING = (DecodeError, DivergedError, InvalidImageError, InvalidConfigError, MaskError)
+LASTING = (DecodeError, InvalidImageError, InvalidConfigError, MaskError)
 """Problems that the same bytes with the same settings have again."""
 
 

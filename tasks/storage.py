@@ -79,11 +79,11 @@ class Storage:
             # As a path it would be the folder that the process happens to run in.
             raise AddressError("an address is empty: give a folder or s3://bucket/prefix")
         protocol = self.url.split("://", 1)[0] if "://" in self.url else "file"
-        if protocol != "file" and "@" in self.url.split("://", 1)[1].split("/", 1)[0]:
+        if protocol != "file" and _may_hold_credentials(self.url.split("://", 1)[1].split("/", 1)[0]):
             # Not repeated: messages are logged.
             raise AddressError(
-                "an address has something before an @ in its bucket's name: give s3://bucket/prefix, and credentials "
-                "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or by AWS_PROFILE"
+                "the bucket of an address has a : or an @ in its name: give s3://bucket/prefix, and credentials as "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or by AWS_PROFILE"
             )
         if protocol not in PROTOCOLS:
             raise AddressError(f"{self.url!r}: cannot read {protocol}://, use a local path or s3://bucket/prefix")
@@ -297,6 +297,11 @@ class Storage:
             yield
         except FAILURES as error:
             raise _failure(f"cannot {doing} {self.below(key).address if key else self.address}", error) from error
+
+
+def _may_hold_credentials(bucket: str) -> bool:
+    # A secret key may hold a slash, so that no @ is seen. An access point's name has colons, and begins so.
+    return "@" in bucket or (":" in bucket and not bucket.startswith("arn:"))
 
 
 def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:

@@ -346,7 +346,7 @@ def test_an_image_that_the_memory_does_not_hold_fails_and_its_group_does_not(nig
     assert max(fitted) > 1
 
 
-def test_an_image_whose_fit_diverges_fails_for_good_and_its_group_does_not(night, monkeypatch):
+def test_an_image_whose_fit_diverges_may_be_tried_again_and_its_group_is_inspected(night, monkeypatch):
     for seed, key in enumerate(("b.png", "c.png")):
         night.add(key, seed=seed)
     plain = evidence.reconstruct_in_tiles
@@ -359,7 +359,7 @@ def test_an_image_whose_fit_diverges_fails_for_good_and_its_group_does_not(night
     monkeypatch.setattr(evidence, "reconstruct_in_tiles", diverged)
     records = inspect_images(night.entries(), night.inspection(group=3))
     assert [record.status for record in records] == ["inspected", "failed", "inspected"]
-    assert records[1].lasting
+    assert records[1].passing  # Another device may do better, and is no other setting.
     assert "the anomaly map's peak is nan" in records[1].error
 
 

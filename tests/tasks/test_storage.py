@@ -174,10 +174,16 @@ def test_an_empty_address_is_refused_rather_than_taken_for_the_working_directory
         Storage(url)
 
 
-def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
+@pytest.mark.parametrize("secret", ["hush", "hu/sh"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(secret):
     with pytest.raises(AddressError, match="AWS_PROFILE") as refused:
-        Storage("s3://AKIAKEY:hush@nights/line-1")
-    assert "hush" not in str(refused.value)
+        Storage(f"s3://AKIAKEY:{secret}@nights/line-1")
+    assert "hu" not in str(refused.value)
+
+
+def test_an_access_point_is_a_bucket():
+    name = "arn:aws:s3:eu-west-1:123456789012:accesspoint/nights"
+    assert Storage(f"s3://{name}").root == name
 
 
 @pytest.mark.parametrize(
