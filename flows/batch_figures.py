@@ -42,11 +42,6 @@ def failed(outcome: "Outcome") -> list[ImageRecord]:
     return sorted((record for record in present(outcome) if record.failed), key=lambda record: record.key)
 
 
-def how_many(shown: int, *, of: int) -> str:
-    """Return ``: 50 of 200`` if a list does not show all, else nothing."""
-    return f": {shown} of {of}" if of > shown else ""
-
-
 def largest_at(record: ImageRecord) -> str:
     """Return where an image's first region lies, ``x, y`` in pixels, or nothing."""
     return "{1:.0f}, {0:.0f}".format(*record.regions[0].centroid) if record.regions else ""

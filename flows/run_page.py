@@ -42,7 +42,7 @@ def show_batch(outcome: "Outcome") -> None:
     if not_inspected:
         rows = [_failure_row(record) for record in not_inspected[:MOST_FAILURES]]
         shown = f", the first {MOST_FAILURES} of them" if len(not_inspected) > MOST_FAILURES else ""
-        description = f"{batch}: {len(not_inspected)} images not inspected{shown}"
+        description = f"{batch}: {len(not_inspected)} not inspected{shown}"
         create_table_artifact(table=rows, key=f"{key}-failures", description=description)
     for rank, (record, url) in enumerate(_pictures(folder, worst), start=1):
         description = f"{batch}: {plain(record.key)}, score {record.score:.1f}"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.batch_figures import MOST_FAILURES, failed, figures, how_many, largest_at, present
+from flows.batch_figures import MOST_FAILURES, failed, figures, largest_at, present
 from flows.evaluation import MeasuredOutcome
 from flows.inspection import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
@@ -94,7 +94,7 @@ def _worst(outcome: Outcome) -> Table:
 
 def _failures(outcome: Outcome) -> Table:
     records = failed(outcome)
-    table = Table(title=f"Not inspected{how_many(MOST_FAILURES, of=len(records))}")
+    table = Table(title=f"Not inspected{_how_many(MOST_FAILURES, of=len(records))}")
     for name in ("image", "reason"):
         table.add_column(name, overflow="fold")
     for record in records[:MOST_FAILURES]:
@@ -104,12 +104,16 @@ def _failures(outcome: Outcome) -> Table:
 
 def _warnings(outcome: Outcome) -> Table:
     warned = [record for record in present(outcome) if record.warnings]
-    table = Table(title=f"Warnings{how_many(MOST_WARNINGS, of=len(warned))}")
+    table = Table(title=f"Warnings{_how_many(MOST_WARNINGS, of=len(warned))}")
     for name in ("image", "warning"):
         table.add_column(name, overflow="fold")
     for record in warned[:MOST_WARNINGS]:
         table.add_row(_shown(record.key), Text("; ".join(record.warnings)))
     return table
+
+
+def _how_many(shown: int, *, of: int) -> str:
+    return f": {shown} of {of}" if of > shown else ""
 
 
 def _shown(text: str) -> Text:

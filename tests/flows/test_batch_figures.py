@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from flows.batch_figures import failed, figures, how_many, largest_at, present
+from flows.batch_figures import failed, figures, largest_at, present
 from flows.run_page import summary_of
 from ssdnet_core.regions import Region
 from tasks.aggregation import summarise
@@ -27,10 +27,6 @@ def test_the_time_is_told_an_image_and_the_gpu_only_where_one_fitted(outcome):
     assert figures(changed(outcome, seconds=2.5))["CPU time"] == "2.5 s, 2.50 s an image"
     on_gpu = changed(outcome, seconds=2.5, device="cuda:0")
     assert figures(on_gpu)["CPU time"] == "2.5 s, 2.50 s an image, 100 % of the images on a GPU"
-
-
-def test_a_list_says_how_many_it_shows_only_if_those_are_not_all():
-    assert (how_many(50, of=200), how_many(50, of=50), how_many(50, of=3)) == (": 50 of 200", "", "")
 
 
 def test_the_largest_region_is_told_as_x_and_y(outcome):

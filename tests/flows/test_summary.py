@@ -168,6 +168,8 @@ def test_of_many_failures_the_first_are_printed_and_all_are_in_the_json(outcome,
     assert said.count("cut short") == MOST_FAILURES
     assert f"{MOST_FAILURES} of 70" in " ".join(said.split())  # A narrow table folds its title.
     assert len(outcome_tree(many)["failures"]) == 70
+    print_outcome(outcome, as_json=False)
+    assert " of 1" not in capsys.readouterr().out  # One of one is all.
 
 
 def test_how_many_images_have_a_mask_is_told_where_masks_were_given(outcome, capsys):
