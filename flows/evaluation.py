@@ -94,7 +94,8 @@ def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: Truth) -
     evaluation = read_evaluation(folder, basis=basis)
     if evaluation is None:
         images = [JudgedImage(outcome.records[entry.index], entry.mask) for entry in manifest.present]
-        evaluation = summarise_metrics(measure_batch(crew.client, images, measurement=Measurement(inspection, truth)))
+        client = crew.start(images=len(images)).result()
+        evaluation = summarise_metrics(measure_batch(client, images, measurement=Measurement(inspection, truth)))
         write_evaluation(folder, outcome.seal, evaluation=evaluation, basis=basis)
     tell_of_metrics(manifest.batch, evaluation)
     return evaluation

@@ -159,7 +159,8 @@ def run_batch(
     with hold_batch(folder) as lease, watched(folder.name):
         stored, seal = read_manifest(folder), read_seal(folder) if _is_complete(folder) else None
         if seal is None:
-            crew.start()  # There is work for them: they come up while headers and records are read.
+            # There is work for them: they come up while headers and records are read.
+            crew.start(images=len(images))
         discovered = discover_images(source, whole(images), stored=whole(stored), masks=whole(masked))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         records = read_records(folder, manifest.entries)

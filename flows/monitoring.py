@@ -20,8 +20,7 @@ from flows.run_log import RunLog
 from flows.run_page import show_batch, show_metrics, show_trends
 from tasks.category_metrics import Evaluation
 from tasks.nights import Night
-from tasks.trend_page import Trends
-from tasks.trends import remarks
+from tasks.trends import Trends, remarks
 
 if TYPE_CHECKING:
     from flows.inspection import Outcome

@@ -19,8 +19,7 @@ from tasks.nights import night_of
 from tasks.records import ImageRecord
 from tasks.report import MOST_OVERLAYS, PAGE, overlay_key, worst_first
 from tasks.storage import Storage
-from tasks.trend_page import Trends
-from tasks.trends import TrendRow, remarks
+from tasks.trends import TrendRow, Trends, remarks
 
 if TYPE_CHECKING:
     from flows.inspection import Outcome

@@ -6,7 +6,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.storage import Storage
-from tasks.trend_page import Trends, write_trends
+from tasks.trend_page import write_trends
+from tasks.trends import Trends
 
 
 @task(name="trends", task_run_name="trends of {line}", cache_policy=NO_CACHE, persist_result=False)

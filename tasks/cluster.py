@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import dask
 from distributed import Client
@@ -16,7 +17,7 @@ from distributed.comm.core import CommClosedError
 
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from tasks.certificates import RENEW, CertificateError, check_certificates, has_expired
-from tasks.local_workers import GPU, SETTINGS, local_cluster, local_workers
+from tasks.local_workers import GPU, SETTINGS, LocalWorker, local_cluster, local_workers
 
 SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
 """Environment variable with the address of the scheduler to use where none is given."""
@@ -40,7 +41,7 @@ class Workers:
 
     def __init__(self, scheduler: str | None = None, *, workers: int | None = None, device: str = "auto") -> None:
         address = scheduler_to_use(scheduler, workers=workers)
-        self._connection = dask_client(address, workers=workers, device=device)
+        self._connect = partial(dask_client, address, workers=workers, device=device)
         self._stack = ExitStack()
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="workers")
         self._client: Future[Client] | None = None
@@ -53,10 +54,16 @@ class Workers:
         self._starter.submit(self._stack.close).result()
         self._starter.shutdown()
 
-    def start(self) -> "Future[Client]":
-        """Begin to connect, in a thread beside the caller: processes take seconds to come up."""
+    def start(self, *, images: int | None = None) -> "Future[Client]":
+        """Begin to connect, in a thread beside the caller: processes take seconds to come up.
+
+        Parameters
+        ----------
+        images
+            Of the run; no more workers than that are made on this machine.
+        """
         if self._client is None:
-            self._client = self._starter.submit(self._stack.enter_context, self._connection)
+            self._client = self._starter.submit(self._stack.enter_context, self._connect(images=images))
         return self._client
 
     @property
@@ -67,7 +74,12 @@ class Workers:
 
 @contextmanager
 def dask_client(
-    scheduler: str | None = None, *, workers: int | None = None, device: str = "auto", timeout: float = 60.0
+    scheduler: str | None = None,
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    images: int | None = None,
+    timeout: float = 60.0,
 ) -> Iterator[Client]:
     """Connect to the workers.
 
@@ -76,7 +88,7 @@ def dask_client(
     scheduler
         Address as ``tcp://host:8786``, or ``tls://host:8786`` with Dask's settings for certificates; None takes the one
         that ``SSDNET_SCHEDULER`` names, or else makes a cluster of processes on this machine and takes it down again.
-    workers, device
+    workers, device, images
         For the cluster on this machine, as for :func:`tasks.local_workers.local_workers`.
     timeout
         Seconds to wait for the scheduler and its first worker.
@@ -91,18 +103,18 @@ def dask_client(
         If the scheduler's address is none, or a number of workers is given besides.
     """
     scheduler = scheduler_to_use(scheduler, workers=workers)
-    connection = _connected(scheduler, timeout) if scheduler else _made_here(workers, device)
+    connection = (
+        _connected(scheduler, timeout)
+        if scheduler
+        else _made_here(local_workers(workers, device=device, images=images))
+    )
     with _no_traces_of_lost_connections(), connection as client:
         yield client
 
 
 @contextmanager
-def _made_here(workers: int | None, device: str) -> Iterator[Client]:
-    with (
-        dask.config.set(SETTINGS),
-        local_cluster(local_workers(workers, device=device)) as cluster,
-        Client(cluster) as client,
-    ):
+def _made_here(workers: tuple[LocalWorker, ...]) -> Iterator[Client]:
+    with dask.config.set(SETTINGS), local_cluster(workers) as cluster, Client(cluster) as client:
         yield client
 
 

@@ -86,7 +86,9 @@ class LocalWorker:
         return {} if self.gpu is None else {GPU: 1.0}
 
 
-def local_workers(count: int | None = None, *, device: str = "auto") -> tuple[LocalWorker, ...]:
+def local_workers(
+    count: int | None = None, *, device: str = "auto", images: int | None = None
+) -> tuple[LocalWorker, ...]:
     """Return the workers that this machine should have: a few for each GPU if the device may be one, else one a core.
 
     Parameters
@@ -96,9 +98,13 @@ def local_workers(count: int | None = None, *, device: str = "auto") -> tuple[Lo
         each of them, or as many as there are cores.
     device
         The settings' device.
+    images
+        To inspect, if that is known: there are no more workers than images.
     """
     gpus = visible_gpus() if device.partition(":")[0] in ("auto", "cuda") else ()
     number = count or _workers_on(len(gpus)) or CPU_COUNT
+    if images is not None:
+        number = max(1, min(number, images))
     owned = [gpus[worker % len(gpus)] if gpus else None for worker in range(number)]
     memory_limit = int(MEMORY_SHARE * MEMORY_LIMIT / len(owned))
     return tuple(LocalWorker(memory_limit=memory_limit, gpu=gpu) for gpu in owned)

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,7 +13,7 @@ from tasks.departure import LEAST, TRAILING
 from tasks.night_figures import MEASURED, lines, read_nights
 from tasks.report import PAGE as GALLERY
 from tasks.storage import Storage
-from tasks.trends import TRENDS, TrendRow, compare_nights, read_table, remarks, table_key, write_table
+from tasks.trends import TRENDS, TrendRow, Trends, compare_nights, read_table, remarks, table_key, write_table
 
 MOST_NIGHTS = 366
 """The plots show so many; the table has all."""
@@ -26,15 +25,6 @@ ROUNDS = 5
 
 class NoNightsError(SsdnetError, ValueError):
     """The results hold no sealed night of the line."""
-
-
-@dataclass(frozen=True)
-class Trends:
-    """What is known of a line's nights, and where it is written."""
-
-    rows: list[TrendRow]
-    table: str
-    page: str
 
 
 def write_trends(results: Storage, line: str, *, anew: Collection[str] | Literal["all"] = ()) -> Trends:

@@ -51,6 +51,15 @@ class TrendRow:
         return any(departure.flagged for departure in self.scores.values())
 
 
+@dataclass(frozen=True)
+class Trends:
+    """What is known of a line's nights, and where it is written."""
+
+    rows: list[TrendRow]
+    table: str
+    page: str
+
+
 def compare_nights(nights: Sequence[NightFigures]) -> list[TrendRow]:
     """Set each night beside the at most 28 before it that were inspected with the same settings."""
     return [TrendRow(night, rate=_rate(night, nights), scores=_scores(night, nights)) for night in nights]

@@ -66,7 +66,7 @@ def run(tmp_path, monkeypatch):
             pattern="",
             batch="n",
             config=QUICK,
-            crew=SimpleNamespace(start=lambda: None),
+            crew=SimpleNamespace(start=lambda images: None),
             retry_failed=False,
         )
 

@@ -39,6 +39,17 @@ def test_a_gpu_is_shared_by_as_many_workers_as_cores_and_memory_can_feed(cores, 
     assert workers[0].memory_limit == int(0.8 * gibibytes * 2**30 / (gpus * each))
 
 
+@pytest.mark.parametrize(("images", "started"), [(0, 1), (1, 1), (3, 3), (4, 4), (1000, 4), (None, 4)])
+def test_no_more_workers_are_started_than_there_are_images_and_they_have_the_memory_to_themselves(
+    images, started, monkeypatch
+):
+    monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: ())
+    monkeypatch.setattr(tasks.local_workers, "CPU_COUNT", 4)
+    monkeypatch.setattr(tasks.local_workers, "MEMORY_LIMIT", 2**34)
+    for workers in (local_workers(images=images), local_workers(4, images=images)):
+        assert [worker.memory_limit for worker in workers] == [int(0.8 * 2**34 / started)] * started
+
+
 def test_workers_of_this_machine_share_what_the_process_may_use_not_what_the_machine_has():
     """The process is limited as it can be here; a container's limits Dask reads from its control group."""
     limited = (
