@@ -53,13 +53,15 @@ class UnknownBlockError(UsageError):
     """There is no such notification block at the server."""
 
 
-def automations(*, hours: float, alarm: Sequence[ActionTypes] = ()) -> list[AutomationCore]:
+def automations(*, hours: float, idle_hours: float, alarm: Sequence[ActionTypes] = ()) -> list[AutomationCore]:
     """Return the automations.
 
     Parameters
     ----------
     hours
-        After the newest night of a line was sealed; by then the next one must be.
+        After a line's last night was sealed or found without images; by then the next one must be.
+    idle_hours
+        After a line's last night was sealed; by then another one must be, whatever stood still meanwhile.
     alarm
         What an alarm does, beside standing in the event feed.
     """
@@ -77,13 +79,25 @@ def automations(*, hours: float, alarm: Sequence[ActionTypes] = ()) -> list[Auto
         ),
         AutomationCore(
             name="SSDnet: missing night",
-            description=f"Alarms if a line has no sealed night {hours:g} hours after the one before.",
+            description=f"Alarms if no night is sealed or found without images {hours:g} hours after the one before.",
             # Not the seal of any batch: backfilling old nights must not hide that a new one is missing.
             trigger=_absence(
                 {events.UP_TO_DATE, events.STOOD_STILL},
                 of="ssdnet.line.*",
                 after={events.UP_TO_DATE, events.STOOD_STILL, events.WATCHED},
                 within=timedelta(hours=hours),
+            ),
+            actions=actions,
+        ),
+        AutomationCore(
+            name="SSDnet: idle line",
+            description=f"Alarms if no night of a line is sealed for {idle_hours:g} hours, with or without images.",
+            # Standing still does not start the wait: a line that rests for long alarms once, not again and again.
+            trigger=_absence(
+                {events.UP_TO_DATE},
+                of="ssdnet.line.*",
+                after={events.UP_TO_DATE, events.WATCHED},
+                within=timedelta(hours=idle_hours),
             ),
             actions=actions,
         ),
@@ -192,6 +206,12 @@ def main(  # noqa: PLR0917 - typer calls by name
         list[str] | None, typer.Option(help="Line whose first night is awaited from now on. Repeatable.")
     ] = None,
     hours: Annotated[float, typer.Option(min=SHORTEST, help="A night is missing so long after the one before.")] = 26,
+    idle_hours: Annotated[
+        float,
+        typer.Option(
+            min=SHORTEST, help="A line is idle so long after its last sealed night; by default a long weekend."
+        ),
+    ] = 98,
     notify: Annotated[
         list[str] | None, typer.Option(help="Block that alarms go through, as webhook/plant. Repeatable.")
     ] = None,
@@ -201,7 +221,7 @@ def main(  # noqa: PLR0917 - typer calls by name
     told(lambda: check_api(purpose="to register the automations"))
     with get_client(sync_client=True) as client:
         alarm = told(lambda: [notification(client, block) for block in notify or []])
-        wanted = automations(hours=hours, alarm=alarm)
+        wanted = automations(hours=hours, idle_hours=idle_hours, alarm=alarm)
         register(client, wanted)
     for name in line or []:
         events.line_watched(name)

@@ -63,7 +63,8 @@ def server(tmp_path_factory, alarms):
         subprocess.run([sys.executable, "-c", block, alarms[0]], env=environment, check=True)
         register(environment, "--hours", "26")
         # A missing night is awaited for the shortest time there is.
-        register(environment, "--hours", "0.003", "--notify", "webhook/plant", "--line", "line-9")
+        shortest = ("--hours", "0.003", "--idle-hours", "0.003")
+        register(environment, *shortest, "--notify", "webhook/plant", "--line", "line-9")
         yield environment
 
 
@@ -126,10 +127,34 @@ def test_a_block_that_is_not_there_is_named(server):
 
 
 def test_a_line_that_was_never_heard_of_again_alarms(server, alarms):
-    wait_for(
-        lambda: any("missing night" in text and "line-9" in text for text in alarms[1]),
-        what="an alarm that line-9 has no night",
+    for name in ("missing night", "idle line"):
+        wait_for(
+            lambda name=name: any(name in text and "line-9" in text for text in alarms[1]),
+            what=f"an alarm of line-9 as a {name}",
+        )
+
+
+def test_a_line_that_stands_still_night_after_night_is_idle_once(server, alarms):
+    """Its nights come more often than the shortest wait, and the last of them after the alarm."""
+    code = (
+        "import sys, time\n"
+        "from datetime import date\n"
+        "from flows import events\n"
+        "from tasks.nights import Night\n"
+        "night = Night('line-7', date(2026, 11, 22))\n"
+        "events.line_up_to_date(night)\n"
+        "for _ in range(12):\n"
+        "    time.sleep(3)\n"
+        "    events.line_stood_still(night)\n"
     )
+
+    def told(name):
+        return [text for text in alarms[1] if name in text and "line-7" in text]
+
+    subprocess.run([sys.executable, "-c", code], env=server, check=True)
+    wait_for(lambda: told("idle line"), what="an alarm that line-7 is idle")
+    wait_for(lambda: told("missing night"), what="an alarm that not even its standing still is told any more")
+    assert len(told("idle line")) == 1
 
 
 def test_a_night_stands_on_its_runs_page_and_a_jump_of_its_defect_rate_alarms(server, alarms, tmp_path):

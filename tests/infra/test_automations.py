@@ -1,9 +1,12 @@
+from datetime import timedelta
+
 import pytest
 import typer
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
-from infra.automations import main
+from flows import events
+from infra.automations import automations, main
 from tests.conftest import free_port
 
 
@@ -29,8 +32,31 @@ def test_a_server_that_does_not_answer_is_named(command):
     assert f"{address} does not answer" in finished.stderr
 
 
+@pytest.mark.parametrize("option", ["--hours", "--idle-hours"])
 @pytest.mark.parametrize("hours", ["-1", "0"])
-def test_a_night_that_is_missing_before_it_can_be_there_is_wrong_usage(command, hours):
-    finished = command("--hours", hours)
+def test_a_night_that_is_missing_before_it_can_be_there_is_wrong_usage(command, option, hours):
+    finished = command(option, hours)
     assert finished.exit_code == 2
-    assert "--hours" in finished.stderr
+    assert option in finished.stderr
+
+
+def triggers(**options):
+    return {
+        one.name.removeprefix("SSDnet: "): one.trigger
+        for one in automations(**{"hours": 26, "idle_hours": 98} | options)
+    }
+
+
+def test_a_line_that_stands_still_every_night_is_not_missing_but_idle():
+    missing, idle = (triggers()[name] for name in ("missing night", "idle line"))
+    assert events.STOOD_STILL in missing.expect
+    assert idle.expect == {events.UP_TO_DATE}
+    assert missing.match == idle.match
+
+
+def test_a_line_that_rests_for_long_alarms_once():
+    assert triggers()["idle line"].after == {events.UP_TO_DATE, events.WATCHED}
+
+
+def test_a_line_is_idle_after_the_hours_that_were_asked_for():
+    assert triggers(idle_hours=200)["idle line"].within == timedelta(hours=200)

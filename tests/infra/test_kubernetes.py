@@ -252,7 +252,7 @@ def test_every_pool_of_the_deployments_is_made_and_polled(infra):
 
 
 def test_automations_are_registered_with_the_deployments_unless_they_are_there(infra):
-    there = f'prefect automation inspect "{automations(hours=26)[0].name}" > /dev/null 2>&1'
+    there = f'prefect automation inspect "{automations(hours=26, idle_hours=98)[0].name}" > /dev/null 2>&1'
     for path in ("kubernetes/deployments.yaml", "compose/compose.yaml"):
         commands = [line.strip() for line in (infra / path).read_text().splitlines()]
         deploy = commands.index("prefect --no-prompt deploy --all")
