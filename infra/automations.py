@@ -2,7 +2,8 @@
 
     python infra/automations.py --line line-1 --line line-2 --notify slack-webhook/plant
 
-Registering again changes what is there and adds nothing. An alarm without ``--notify`` stands in the server's event
+Registering again changes what is there and adds nothing; with ``--keep`` it adds what is not there and changes nothing,
+as each start of the system does. An alarm without ``--notify`` stands in the server's event
 feed and on the automation's page; with it, it goes through a block that you made in the UI: a Webhook, or any
 notification block (Slack, e-mail, Teams, ...).
 
@@ -164,16 +165,34 @@ def _of_flows(names: Sequence[str]) -> dict[str, str | list[str]]:
     return {"prefect.resource.role": "flow", "prefect.resource.name": list(names)} if names else {}
 
 
-def register(client: SyncPrefectClient, wanted: Sequence[AutomationCore]) -> None:
-    """Create the automations, or change those of the same names; a second of one name is deleted."""
+def register(
+    client: SyncPrefectClient, wanted: Sequence[AutomationCore], *, keep: bool = False
+) -> list[AutomationCore]:
+    """Create the automations, or change those of the same names; a second of one name is deleted.
+
+    Parameters
+    ----------
+    keep
+        Leave those whose names are there as they are, with what a user gave them.
+
+    Returns
+    -------
+    list of AutomationCore
+        Those that were created or changed.
+    """
+    registered = []
     for automation in wanted:
         there = client.read_automations_by_name(automation.name)
+        if there and keep:
+            continue
         for surplus in there[1:]:
             client.delete_automation(surplus.id)
         if there:
             client.update_automation(there[0].id, automation)
         else:
             client.create_automation(automation)
+        registered.append(automation)
+    return registered
 
 
 def notification(client: SyncPrefectClient, block: str) -> ActionTypes:
@@ -215,17 +234,19 @@ def main(  # noqa: PLR0917 - typer calls by name
     notify: Annotated[
         list[str] | None, typer.Option(help="Block that alarms go through, as webhook/plant. Repeatable.")
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave automations that are there as they are, and create the others.")
+    ] = False,
 ) -> None:
     """Register the automations at the server that PREFECT_API_URL names."""
     # Prefect would start a server of its own for a moment where none is named.
     told(lambda: check_api(purpose="to register the automations"))
     with get_client(sync_client=True) as client:
         alarm = told(lambda: [notification(client, block) for block in notify or []])
-        wanted = automations(hours=hours, idle_hours=idle_hours, alarm=alarm)
-        register(client, wanted)
+        registered = register(client, automations(hours=hours, idle_hours=idle_hours, alarm=alarm), keep=keep)
     for name in line or []:
         events.line_watched(name)
-    for automation in wanted:
+    for automation in registered:
         typer.echo(f"{automation.name}: {automation.description}")
 
 

@@ -103,9 +103,8 @@ def register(project: Project, api: str, *, supervisor: Supervisor) -> None:
         _, wanted = switched.get(name, (address, active))
         if active != wanted:
             ask(address, {"active": wanted}, method="PATCH")
-    # Registered again, automations that were switched off or given a notification would be as at first.
-    if not ask(f"{api}/automations/count", {}, method="POST"):
-        supervisor.run("registering the automations", *python("infra.automations"))
+    # Those that were switched off or given a notification stay so.
+    supervisor.run("registering the automations", *python("infra.automations", "--keep"))
 
 
 def crash_lost_runs(api: str) -> None:

@@ -27,6 +27,7 @@ from tests.prefect_server import ask, prefect_server
 pytestmark = pytest.mark.slow
 
 LAST = date(2026, 11, 22)
+ALARMING = ("--hours", "0.003", "--idle-hours", "0.003", "--notify", "webhook/plant", "--line", "line-9")
 QUICK_CONFIG = {"fit.steps": 3, "working_size": 64, "fit.crop": 64}
 
 
@@ -63,8 +64,7 @@ def server(tmp_path_factory, alarms):
         subprocess.run([sys.executable, "-c", block, alarms[0]], env=environment, check=True)
         register(environment, "--hours", "26")
         # A missing night is awaited for the shortest time there is.
-        shortest = ("--hours", "0.003", "--idle-hours", "0.003")
-        register(environment, *shortest, "--notify", "webhook/plant", "--line", "line-9")
+        register(environment, *ALARMING)
         yield environment
 
 
@@ -117,6 +117,25 @@ def test_registering_twice_gives_one_of_each(server):
     assert {"SSDnet: crashed run", "SSDnet: missing night", "SSDnet: defect rate"} <= set(names)
     [missing] = [a for a in ask(server, "automations/filter", {}) if a["name"] == "SSDnet: missing night"]
     assert missing["actions"][0]["type"] == "call-webhook", "the second registration changed the first"
+
+
+def test_keeping_what_is_there_brings_back_what_is_not_and_leaves_the_rest_as_the_user_has_it(server):
+    def there():
+        return {one["name"]: one for one in ask(server, "automations/filter", {})}
+
+    client = (
+        "from prefect.client.orchestration import get_client; import sys\n"
+        "client = get_client(sync_client=True)\n"
+        "client.delete_automation(sys.argv[1]); client.pause_automation(sys.argv[2])\n"
+    )
+    gone, paused = (there()[f"SSDnet: {name}"]["id"] for name in ("late night", "drift"))
+    subprocess.run([sys.executable, "-c", client, gone, paused], env=server, check=True)
+    before = there()
+    assert register(server, "--keep").startswith("SSDnet: late night:")
+    after = there()
+    assert set(after) - set(before) == {"SSDnet: late night"}
+    assert before.items() <= after.items(), "paused, or with a notification: as it was"
+    register(server, *ALARMING)
 
 
 def test_a_block_that_is_not_there_is_named(server):

@@ -1,4 +1,6 @@
 from datetime import timedelta
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import typer
@@ -6,7 +8,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from flows import events
-from infra.automations import automations, main
+from infra.automations import automations, main, register
 from tests.conftest import free_port
 
 
@@ -60,3 +62,28 @@ def test_a_line_that_rests_for_long_alarms_once():
 
 def test_a_line_is_idle_after_the_hours_that_were_asked_for():
     assert triggers(idle_hours=200)["idle line"].within == timedelta(hours=200)
+
+
+@pytest.fixture
+def interrupted():
+    """A client of a server that has the first two automations only."""
+    there = {one.name: SimpleNamespace(id=one.name) for one in automations(hours=1, idle_hours=1)[:2]}
+    client = Mock()
+    client.read_automations_by_name.side_effect = lambda name: [there[name]] if name in there else []
+    return client, set(there)
+
+
+def test_what_an_interrupted_registration_left_out_is_made_up_for_and_nothing_else_changed(interrupted):
+    client, there = interrupted
+    wanted = automations(hours=26, idle_hours=98)
+    registered = register(client, wanted, keep=True)
+    created = [call.args[0] for call in client.create_automation.call_args_list]
+    assert created == registered == [one for one in wanted if one.name not in there]
+    client.update_automation.assert_not_called()
+    client.delete_automation.assert_not_called()
+
+
+def test_registering_without_keep_changes_what_is_there(interrupted):
+    client, there = interrupted
+    assert register(client, automations(hours=26, idle_hours=98)) == automations(hours=26, idle_hours=98)
+    assert {call.args[0] for call in client.update_automation.call_args_list} == there
