@@ -127,6 +127,14 @@ def test_every_pod_runs_as_somebody_without_a_token(pods):
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
 
 
+def test_autoscalers_leave_a_flow_that_is_not_tried_again_where_it_is(flow_job):
+    assert flow_job["spec"]["backoffLimit"] == 0
+    assert flow_job["spec"]["template"]["metadata"]["annotations"] == {
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "true",
+    }
+
+
 def test_a_gpu_is_asked_for_whole_and_declared_to_dask(pods):
     declared = set()
     for name, container in containers(pods):
