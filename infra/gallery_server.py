@@ -7,6 +7,7 @@ pictures are served, and nothing is ever changed.
 import argparse
 import html
 import mimetypes
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
@@ -167,7 +168,9 @@ class GalleryHandler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-def gallery_server(results: Storage, *, host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
+def gallery_server(
+    results: Storage, *, host: str = "127.0.0.1", port: int = 0, allowed: Sequence[str] = ()
+) -> ThreadingHTTPServer:
     """Return a server of the galleries, bound but not yet serving.
 
     Parameters
@@ -176,8 +179,11 @@ def gallery_server(results: Storage, *, host: str = "127.0.0.1", port: int = 0) 
         Address to listen on; on a loopback address only requests that name the server so are answered.
     port
         0 takes a free one.
+    allowed
+        Further names by which the server may be asked; on other addresses, without any, it answers to all.
     """
-    handler = partial(GalleryHandler, results=results, hosts=LOOPBACK if host in LOOPBACK else ())
+    names = (*(LOOPBACK if host in LOOPBACK else ()), *(name.lower() for name in allowed))
+    handler = partial(GalleryHandler, results=results, hosts=names)
     return ThreadingHTTPServer((host, port), handler)
 
 
@@ -186,6 +192,15 @@ if __name__ == "__main__":
     parser.add_argument("results", help="folder or s3://bucket/prefix that holds the batches")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; there is no authentication")
     parser.add_argument("--port", type=int, default=8790)
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name by which browsers may ask, without a port; repeatable; off loopback, by default any",
+    )
     options = parser.parse_args()
-    with gallery_server(Storage(options.results), host=options.host, port=options.port) as server:
+    with gallery_server(
+        Storage(options.results), host=options.host, port=options.port, allowed=options.allow_host
+    ) as server:
         server.serve_forever()

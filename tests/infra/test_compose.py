@@ -1,6 +1,7 @@
 """What can be told of the compose files without a Docker engine."""
 
 import re
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -147,6 +148,15 @@ def test_the_pages_of_the_runs_link_to_the_gallery_as_a_browser_on_this_machine_
     assert command[command.index("infra.gallery_server") + 1] == deployed["SSDNET_RESULTS"]
     for name in ("prefect-worker", "prefect-worker-backfills"):
         assert services[name]["environment"]["SSDNET_GALLERY_URL"] == f"http://{address}"
+
+
+def test_the_gallery_answers_only_to_the_names_by_which_this_machine_reaches_it(services):
+    command = services["gallery"]["command"]
+    allowed = {value for option, value in pairwise(command) if option == "--allow-host"}
+    assert allowed == {"127.0.0.1", "localhost"}
+    # By the first of them the page is linked to, and the container asks itself whether it is well.
+    assert services["gallery"]["ports"][0].startswith("127.0.0.1:")
+    assert "//127.0.0.1:" in str(services["gallery"]["healthcheck"]["test"])
 
 
 def test_a_worker_may_use_no_more_memory_than_its_container_has(services):

@@ -2,6 +2,8 @@
 
 import http.client
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from s3fs import S3FileSystem
 
 from infra.gallery_server import GalleryHandler, gallery_server, page_key
 from tasks.storage import Storage
-from tests.conftest import free_port
+from tests.conftest import ROOT, accepts, free_port, wait_for
 
 
 @contextmanager
@@ -29,6 +31,19 @@ def serving(results: Storage) -> Iterator[int]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def running(results: Path, *options: str) -> Iterator[int]:
+    """Run the server as a command of its own; gives the port."""
+    port = free_port()
+    command = [sys.executable, "-m", "infra.gallery_server", str(results), "--port", str(port), *options]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: accepts(port) or process.poll() is not None, what="the gallery server")
+            yield port
+        finally:
+            process.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +196,26 @@ def test_a_page_elsewhere_cannot_read_by_giving_the_server_a_name_of_its_own(ser
     for name in (f"elsewhere.example:{port}", "[", "[::1"):
         assert asked(port, "/", host=name)[0] == 403
     assert asked(port, "/", host=f"localhost:{port}")[0] == 200
+
+
+def test_a_server_that_listens_everywhere_answers_only_to_the_names_that_it_was_given(tmp_path):
+    with running(tmp_path, "--host", "0.0.0.0", "--allow-host", "Gallery.Example", "--allow-host", "::1") as port:
+        assert asked(port, "/", host=f"gallery.example:{port}")[0] == 200
+        assert asked(port, "/", host=f"[::1]:{port}")[0] == 200
+        for name in (f"elsewhere.example:{port}", f"localhost:{port}"):
+            assert asked(port, "/", host=name)[0] == 403
+
+
+def test_a_server_that_listens_everywhere_and_was_given_no_name_answers_to_all(tmp_path):
+    with running(tmp_path, "--host", "0.0.0.0") as port:
+        assert asked(port, "/", host="elsewhere.example")[0] == 200
+
+
+def test_names_that_are_allowed_are_added_to_those_of_the_loopback_address(tmp_path):
+    with running(tmp_path, "--allow-host", "gallery.example") as port:
+        for name in ("gallery.example", "localhost", "127.0.0.1"):
+            assert asked(port, "/", host=name)[0] == 200
+        assert asked(port, "/", host="elsewhere.example")[0] == 403
 
 
 @given(
