@@ -79,6 +79,41 @@ def test_no_port_is_open_beyond_this_machine(services):
             assert port.startswith("127.0.0.1:"), f"{name} publishes {port}"
 
 
+def networks(service):
+    return set(service.get("networks", ["default"]))
+
+
+def test_only_workers_and_runs_reach_the_scheduler_which_asks_nobody_who_he_is(services):
+    there = {name for name, service in services.items() if networks(service) & networks(services["dask-scheduler"])}
+    runs = {"prefect-worker", "prefect-worker-backfills"}
+    assert there == {"dask-scheduler", "dask-worker", "dask-worker-gpu", *runs}
+
+
+def test_only_the_prefect_server_reaches_its_database(services):
+    there = {name for name, service in services.items() if networks(service) & networks(services["postgres"])}
+    assert there == {"postgres", "prefect-server"}
+
+
+def test_every_service_shares_a_network_with_those_that_it_names(services, infra):
+    example = (infra / "compose" / ".env.example").read_text()
+    endpoint = re.search(r"^AWS_ENDPOINT_URL=(.*)$", example, re.MULTILINE)[1]
+    for name, service in services.items():
+        environment = {**service.get("environment", {})}
+        if name == "deployments":
+            del environment["SSDNET_SCHEDULER"]  # Written into the runs' parameters: it does not ask there itself.
+        told = [str(one).replace("${AWS_ENDPOINT_URL-}", endpoint) for one in environment.values()]
+        named = {host for host in services if any(one == host or f"//{host}:" in one for one in told)}
+        assert named or name in {"postgres", "dask-scheduler", "s3"}, f"{name} names nobody"
+        for host in named:
+            assert networks(service) & networks(services[host]), f"{name} does not reach {host}"
+
+
+def test_networks_are_declared_and_lead_out_so_that_ports_are_published_and_a_store_elsewhere_is_reached(compose):
+    used = set().union(*(networks(service) for service in compose["services"].values()))
+    assert used == set(compose["networks"])
+    assert not any((options or {}).get("internal") for options in compose["networks"].values())
+
+
 def test_every_secret_is_declared_and_lies_in_a_file(compose):
     used = {secret for service in compose["services"].values() for secret in service.get("secrets", [])}
     assert used == set(compose["secrets"])
