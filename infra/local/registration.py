@@ -1,12 +1,15 @@
 """What a Prefect server must know before it can run anything: the work pools and the deployments of ``prefect.yaml``.
 
-Registering again is harmless: a schedule that was switched on or off in the UI stays as it is.
+Registered again, a deployment is as the file has it: parameters, job variables, limits and times that were edited in
+the UI are lost, and so are schedules that were added there, all of which is told. What stays is whether a schedule is
+switched on.
 """
 
 import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -19,6 +22,7 @@ from infra.local.processes import Supervisor, python
 from ssdnet_core.errors import InvalidConfigError
 from tasks.nights import day_before, site_zone
 
+NIGHTLY = "nightly"
 BUSY_TIMEOUT = 60.0
 AT_WORK = ("PENDING", "RUNNING", "CANCELLING")
 
@@ -31,16 +35,21 @@ class Project:
     ----------
     pools
         The work pools that its deployments name.
-    nightly, timezone
-        Name of the first deployment of the nightly flow, and the time zone of its site.
-    lines
-        Of all deployments of the nightly flow, the first one's first.
+    nights, lines
+        Names and lines of all deployments of the nightly flow, the first one's first.
+    timezone
+        Of the first one's site.
     """
 
     pools: tuple[str, ...]
-    nightly: str
+    nights: tuple[str, ...]
     lines: tuple[str, ...]
     timezone: str
+
+    @property
+    def nightly(self) -> str:
+        """Name of the first deployment of the nightly flow."""
+        return self.nights[0]
 
     @property
     def last_night(self) -> date:
@@ -64,7 +73,7 @@ def read_project(folder: Path) -> Project:
     except (yaml.YAMLError, UnicodeError) as error:
         raise LocalStackError(f"{path} is no YAML: {error}") from error
     deployments = _entry(content, "deployments", file=path) or []
-    nightly = [entry for entry in deployments if _entry(entry, "entrypoint", file=path).endswith(":nightly")]
+    nightly = [entry for entry in deployments if _entry(entry, "entrypoint", file=path).endswith(f":{NIGHTLY}")]
     if not nightly:
         raise LocalStackError(f"{path} has no deployment of the nightly flow")
     # As the flow has it.
@@ -75,7 +84,7 @@ def read_project(folder: Path) -> Project:
         raise LocalStackError(f"{path}: {error}") from error
     return Project(
         pools=tuple(dict.fromkeys(_entry(entry, "work_pool", "name", file=path) for entry in deployments)),
-        nightly=_entry(nightly[0], "name", file=path),
+        nights=tuple(_entry(entry, "name", file=path) for entry in nightly),
         lines=tuple(dict.fromkeys(_entry(entry, "parameters", "line", file=path) for entry in nightly)),
         timezone=timezone,
     )
@@ -91,20 +100,57 @@ def _entry(tree: Any, *names: str, file: Path) -> Any:
     return found
 
 
-def register(project: Project, api: str, *, supervisor: Supervisor) -> None:
-    """Register all that flow runs need with the server whose API is at ``api``."""
+def register(project: Project, api: str, *, supervisor: Supervisor, tell: Callable[[str], None]) -> None:
+    """Register all that flow runs need with the server whose API is at ``api``, and tell what was otherwise there."""
     for pool in project.pools:
         if not _exists(f"{api}/work_pools/{pool}"):
             # Its job template comes from the pool's first worker.
             ask(f"{api}/work_pools/", {"name": pool, "type": "process"})
-    switched = _schedules(api)
+    before = _deployments(api)
     supervisor.run("registering the deployments", *python("prefect", "--no-prompt", "deploy", "--all"))
-    for name, (address, active) in _schedules(api).items():
-        _, wanted = switched.get(name, (address, active))
+    after = _deployments(api)
+    switched = _switches(before)
+    for (name, slug), (schedule, active) in _switches(after).items():
+        _, wanted = switched.get((name, slug), (schedule, active))
         if active != wanted:
-            ask(address, {"active": wanted}, method="PATCH")
+            ask(f"{api}/deployments/{after[name]['id']}/schedules/{schedule}", {"active": wanted}, method="PATCH")
+    for message in (*overwritten(before, after), *left_over(project, after)):
+        tell(message)
     # Those that were switched off or given a notification stay so.
     supervisor.run("registering the automations", *python("infra.automations", "--keep"))
+
+
+def overwritten(before: Mapping[str, dict[str, Any]], after: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Return a message for each deployment that was not at the server as ``prefect.yaml`` has it, with what it was."""
+    messages = []
+    for name in sorted(before.keys() & after.keys()):
+        old, new = _settings(before[name]), _settings(after[name])
+        lost = "; ".join(f"{what} {json.dumps(old[what])}" for what in old if old[what] != new[what])
+        if lost:
+            messages.append(f"{name} is registered as prefect.yaml has it; the server had {lost}")
+    return messages
+
+
+def left_over(project: Project, deployments: Mapping[str, object]) -> list[str]:
+    """Return a message for each nightly deployment at the server that ``prefect.yaml`` does not have (any more)."""
+    left = deployments.keys() - {f"{NIGHTLY}/{name}" for name in project.nights}
+    return [
+        f"the server has {name}, which prefect.yaml has not, and goes on running it if its schedule is on: "
+        f"`prefect deployment delete {name}` removes it"
+        for name in sorted(left)
+        if name.startswith(f"{NIGHTLY}/")
+    ]
+
+
+def _settings(deployment: dict[str, Any]) -> dict[str, Any]:
+    """Return what the UI lets a user edit of a deployment, without the switches of its schedules."""
+    timed = [(schedule["slug"] or "", schedule["schedule"]) for schedule in deployment["schedules"]]
+    return {
+        "parameters": deployment["parameters"],
+        "job variables": deployment["job_variables"],
+        "limit": (deployment["global_concurrency_limit"] or {}).get("limit"),
+        "schedules": [times for _, times in sorted(timed, key=str)],
+    }
 
 
 def crash_lost_runs(api: str) -> None:
@@ -139,14 +185,19 @@ def ask(url: str, body: Any = None, *, method: str | None = None) -> Any:
         time.sleep(0.5)
 
 
-def _schedules(api: str) -> dict[tuple[str, str, str], tuple[str, bool]]:
-    """Return address and switch of each schedule, by its deployment and its name."""
+def _deployments(api: str) -> dict[str, dict[str, Any]]:
+    """Return the server's deployments, by the names of flow and deployment."""
+    found = ask(f"{api}/deployments/filter", {})
+    wanted = {"flows": {"id": {"any_": sorted({deployment["flow_id"] for deployment in found})}}}
+    flows = {flow["id"]: flow["name"] for flow in ask(f"{api}/flows/filter", wanted)} if found else {}
+    return {f"{flows[deployment['flow_id']]}/{deployment['name']}": deployment for deployment in found}
+
+
+def _switches(deployments: Mapping[str, dict[str, Any]]) -> dict[tuple[str, str], tuple[str, bool]]:
+    """Return identity and switch of each schedule, by its deployment and its name."""
     return {
-        (deployment["flow_id"], deployment["name"], schedule["slug"] or ""): (
-            f"{api}/deployments/{deployment['id']}/schedules/{schedule['id']}",
-            schedule["active"],
-        )
-        for deployment in ask(f"{api}/deployments/filter", {})
+        (name, schedule["slug"] or ""): (schedule["id"], schedule["active"])
+        for name, deployment in deployments.items()
         for schedule in deployment["schedules"]
     }
 

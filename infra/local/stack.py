@@ -80,7 +80,7 @@ def up(settings: StackSettings) -> None:
                     create_buckets((settings.images, settings.results))
                     provide_nights(settings.images, project.lines, day=project.last_night)
                 supervisor.wait_for(stack.server)
-                register(project, own["PREFECT_API_URL"], supervisor=supervisor)
+                register(project, own["PREFECT_API_URL"], supervisor=supervisor, tell=tell)
                 crash_lost_runs(own["PREFECT_API_URL"])
                 for runner in stack.runners:
                     supervisor.start(runner)

@@ -8,7 +8,7 @@ from infra.local.errors import LocalStackError
 from infra.local.parts import StackSettings, foreign_environment, parts, stack_environment
 from infra.local.registration import Project
 
-PROJECT = Project(pools=("inspection", "backfills"), nightly="line-1", lines=("line-1",), timezone="UTC")
+PROJECT = Project(pools=("inspection", "backfills"), nights=("line-1",), lines=("line-1",), timezone="UTC")
 
 
 @pytest.fixture
