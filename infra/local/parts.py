@@ -129,6 +129,9 @@ def parts(settings: StackSettings, project: Project) -> Stack:
                 "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
                 # Who switches a schedule on looks for its next run; by default it stands there up to a minute later.
                 "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+                # By default runs stay for ever.
+                "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+                "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "P365D",
             },
         ),
         cluster=(
