@@ -5,10 +5,12 @@ of them are found again, even by another command after their supervisor was kill
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +26,9 @@ END_TIMEOUT = 15.0
 MOST_DEATHS = 3
 DEATHS_COUNT_FOR = 600.0
 TAIL_LINES = 15
+TAIL_BYTES = 65_536
+LONGEST_LOG = 50_000_000
+"""Bytes. A part's log is at most twice as long, with what was cut off."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +135,7 @@ class Supervisor:
                 time.sleep(0.2)
 
     def watch(self) -> None:
-        """Watch the parts for ever, and start again what dies.
+        """Watch the parts for ever, start again what dies, and cut logs that have grown long.
 
         Raises
         ------
@@ -142,6 +147,7 @@ class Supervisor:
             for part, process in list(self._running.items()):
                 if process.poll() is not None:
                     self._revive(part, process)
+                cut(self.log(part))
 
     def runs(self, part: Part) -> bool:
         """Whether a part was started and has not ended."""
@@ -177,8 +183,23 @@ class Supervisor:
 
     def _log_tail(self, part: Part) -> str:
         log = self.log(part)
-        lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
         return f"{log} ends:\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def cut(log: Path) -> None:
+    """Begin a log anew if it has grown long, and keep what it has beside it, in place of what was kept before."""
+    # Somebody may have deleted it: no log is worth the stack.
+    with suppress(OSError):
+        if log.stat().st_size <= LONGEST_LOG:
+            return
+        # Its part holds the file open, to append: it goes on at the new end. What it writes between the two is lost.
+        with suppress(OSError):
+            shutil.copyfile(log, log.with_suffix(".log.1"))
+        # Even if it could not be kept: the disk may be full.
+        os.truncate(log, 0)
 
 
 def marked(home: Path) -> list[psutil.Process]:

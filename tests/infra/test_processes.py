@@ -11,7 +11,7 @@ import pytest
 
 import infra.local.processes
 from infra.local.errors import LocalStackError
-from infra.local.processes import Part, Supervisor, end_all, marked
+from infra.local.processes import Part, Supervisor, cut, end_all, marked
 from tests.conftest import wait_for
 
 SLEEPS = "import time; time.sleep(600)"
@@ -84,7 +84,7 @@ def test_a_part_that_died_is_started_again_and_said(supervisor, told, tmp_path):
     part = program("restless", SLEEPS)
     supervisor.start(part)
     [first] = marked(tmp_path)
-    watcher = threading.Thread(target=ends_with_an_error, args=(supervisor,))
+    watcher = threading.Thread(target=ends_with_an_error, args=(supervisor, part.name))
     watcher.start()
     first.kill()
     wait_for(lambda: told and marked(tmp_path), what="its restart")
@@ -98,8 +98,8 @@ def test_a_part_that_died_is_started_again_and_said(supervisor, told, tmp_path):
     assert len(told) == infra.local.processes.MOST_DEATHS
 
 
-def ends_with_an_error(supervisor: Supervisor) -> None:
-    with pytest.raises(LocalStackError, match="restless"):
+def ends_with_an_error(supervisor: Supervisor, name: str) -> None:
+    with pytest.raises(LocalStackError, match=name):
         supervisor.watch()
 
 
@@ -120,3 +120,49 @@ def test_a_part_whose_memory_others_rely_on_is_not_started_again(supervisor, tol
 def test_a_command_that_fails_is_reported_with_what_it_wrote(supervisor):
     with pytest.raises(LocalStackError, match=r"registering failed:\nno such pool"):
         supervisor.run("registering", sys.executable, "-c", "raise SystemExit('no such pool')")
+
+
+WRITES = "import time\nprint('first', flush=True)\nwhile True: print('x' * 1000, flush=True); time.sleep(0.01)"
+
+
+def test_a_log_that_grows_is_cut_while_its_part_goes_on_writing_to_it(supervisor, tmp_path, monkeypatch):
+    monkeypatch.setattr(infra.local.processes, "LONGEST_LOG", 20_000)
+    part = program("talkative", WRITES, state_in_memory=True)
+    supervisor.start(part)
+    log, older = supervisor.log(part), supervisor.log(part).with_suffix(".log.1")
+    watcher = threading.Thread(target=ends_with_an_error, args=(supervisor, part.name))
+    watcher.start()
+    wait_for(lambda: older.exists() and older.stat().st_size > 20_000, what="the older log")
+    wait_for(lambda: log.stat().st_size > 2_000, what="what is written on")
+    # Written at its new end, not where it ended before: that would leave a hole, read as zeros.
+    assert b"\0" not in log.read_bytes()
+    [process] = marked(tmp_path)
+    process.kill()
+    watcher.join(timeout=30)
+    assert not watcher.is_alive()
+
+
+def test_a_log_that_cannot_be_kept_is_cut_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(infra.local.processes, "LONGEST_LOG", 10)
+    log = tmp_path / "part.log"
+    log.write_text("as on a full disk")
+    log.with_suffix(".log.1").mkdir()
+    cut(log)
+    assert not log.read_text()
+
+
+def test_a_log_that_is_short_or_that_somebody_deleted_is_left_alone(tmp_path):
+    log = tmp_path / "part.log"
+    cut(log)
+    log.write_text("short")
+    cut(log)
+    assert [path.name for path in tmp_path.iterdir()] == ["part.log"]
+
+
+def test_of_a_log_only_the_end_is_read_to_tell_of_a_death(supervisor, monkeypatch):
+    part = program("Prefect server", "print('é' * 200_000, 'the last word'); raise SystemExit(1)")
+    supervisor.start(part)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: pytest.fail("read whole"))
+    with pytest.raises(LocalStackError, match="the last word") as death:
+        supervisor.wait_for(Part(name=part.name, command=part.command, answers=lambda: False))
+    assert len(str(death.value)) < 70_000
