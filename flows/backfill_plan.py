@@ -183,7 +183,7 @@ def plan_nights(
     stored
         Every night asked for.
     runs
-        That the line had before; those of other days and other configurations are passed over.
+        That the line had before, oldest first; those of other days and other configurations are passed over.
     fingerprint
         Of the configuration that the nights are inspected with.
     force
@@ -259,7 +259,8 @@ def _plan(night: PlannedNight, runs: Collection[NightRun], *, there: StoredNight
         return replace(night, state=NightState.RUNNING, run=running.id)
     if any(run.state is RunState.SCHEDULED for run in own):
         return replace(night, state=NightState.SCHEDULED)
-    sealed = _sealed_state(night.seal, night.images) if night.seal else None
+    last_failed = bool(own) and own[-1].state is RunState.FAILED
+    sealed = _sealed_state(night.seal, night.images, failed=last_failed) if night.seal else None
     if sealed is NightState.SEALED and not (force and night.images):
         return replace(night, state=sealed)
     if there.hopeless:
@@ -272,7 +273,9 @@ def _plan(night: PlannedNight, runs: Collection[NightRun], *, there: StoredNight
     return replace(night, state=sealed or open_state, attempt=attempt)
 
 
-def _sealed_state(seal: Seal, images: int) -> NightState:
+def _sealed_state(seal: Seal, images: int, *, failed: bool) -> NightState:
     if images > seal.images:
         return NightState.NEW_IMAGES
+    if failed and images:
+        return NightState.FAILED  # After its seal: it may lack its metrics, or was not compared.
     return NightState.PASSING_FAILURES if seal.passing and images else NightState.SEALED

@@ -76,10 +76,12 @@ def test_every_night_is_planned_once_and_under_way_at_most_once(stored, runs, fo
 
 
 @given(storages, histories)
-def test_nothing_sealed_is_inspected_again_unless_it_has_new_images_or_is_forced(stored, runs):
+def test_nothing_sealed_is_run_again_unless_it_has_new_images_or_its_last_run_failed(stored, runs):
     for night in plan_nights(LINE, stored, runs=runs, fingerprint=MINE):
         there = stored[night.night]
-        if there.seal and there.images <= there.seal.images:
+        own = [r for r in runs if (r.day, r.fingerprint) == (night.night.day, MINE) and not r.elsewhere]
+        repaired = not own or own[-1].state is not RunState.FAILED
+        if there.seal and there.images <= there.seal.images and repaired:
             assert not night.attempt
 
 
@@ -125,6 +127,18 @@ def test_an_attempt_has_a_number_that_no_run_of_its_night_had(stored, runs, forc
         (StoredNight(3, seal(3, passing=1)), [], NightState.PASSING_FAILURES, "start"),
         (StoredNight(0, seal(3, passing=1)), [], NightState.SEALED, "nothing"),
         (StoredNight(3), [run(RunState.FAILED)], NightState.FAILED, "start attempt 2"),
+        # It failed after the seal, while measuring or comparing.
+        (StoredNight(3, seal(3)), [run(RunState.FAILED)], NightState.FAILED, "start attempt 2"),
+        (
+            StoredNight(3, seal(3)),
+            [run(RunState.COMPLETED), run(RunState.FAILED)],
+            NightState.FAILED,
+            "start attempt 3",
+        ),
+        (StoredNight(3, seal(3)), [run(RunState.FAILED), run(RunState.COMPLETED)], NightState.SEALED, "nothing"),
+        (StoredNight(3, seal(3)), [run(RunState.FAILED, elsewhere=True)], NightState.SEALED, "nothing"),
+        (StoredNight(0, seal(3)), [run(RunState.FAILED)], NightState.SEALED, "nothing"),
+        (StoredNight(3, seal(2)), [run(RunState.FAILED)], NightState.NEW_IMAGES, "start attempt 2"),
         (StoredNight(3), [run(RunState.FAILED, fingerprint=OTHER)], NightState.TO_DO, "start"),
         (StoredNight(3), [run(RunState.FAILED), run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
         (StoredNight(3, seal(3)), [run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
