@@ -50,16 +50,16 @@ def images_failed(batch: str, *, failed: int, told: int) -> None:
     _emit(IMAGES_FAILED, batch, payload={"failed": failed, "told": told})
 
 
-def night_compared(row: TrendRow) -> None:
-    """Tell a night's defect rate, and whether it or the scores are out of the ordinary."""
+def night_compared(row: TrendRow, *, alarm: bool) -> None:
+    """Tell a night's defect rate, and whether it is out of the ordinary; raise an ``alarm`` of it and of the scores."""
     night = row.figures
     rate = {"defect_rate": night.defect_rate, "defective": night.defective, "inspected": night.inspected}
     if row.rate:
         rate |= {"lowest": row.rate.lowest, "usual": row.rate.middle, "highest": row.rate.highest}
     _emit(DEFECT_RATE, night.batch, payload={**rate, "alarm": row.jump})
-    if row.jump:
+    if alarm and row.jump:
         _emit(DEFECT_RATE_JUMP, night.batch, payload=rate)
-    if row.drift:
+    if alarm and row.drift:
         drifted = {
             name: {
                 "value": getattr(night, name),

@@ -19,7 +19,9 @@ from flows.progress_artifact import ProgressArtifact
 from flows.run_log import RunLog
 from flows.run_page import show_batch, show_metrics, show_trends
 from tasks.category_metrics import Evaluation
+from tasks.night_alarm import note_raised, was_raised
 from tasks.nights import Night
+from tasks.storage import Storage
 from tasks.trends import Trends, remarks
 
 if TYPE_CHECKING:
@@ -74,8 +76,12 @@ def tell_of_standstill(night: Night) -> None:
         events.line_stood_still(night)
 
 
-def tell_of_night(night: Night, batch: str, *, trends: Trends, newest: bool) -> None:
-    """Tell what is out of the ordinary about a night, and if it is the ``newest`` that its line is up to date."""
+def tell_of_night(night: Night, batch: str, *, results: Storage, trends: Trends, newest: bool) -> None:
+    """Tell what is out of the ordinary about a night, and if it is the ``newest`` that its line is up to date.
+
+    Only the newest alarms, and once for its results: not again when it is run again, but also where an earlier run
+    sealed it and failed before it came to this.
+    """
     if FlowRunContext.get() is None:
         return
     row = next((row for row in trends.rows if row.figures.batch == batch), None)
@@ -83,11 +89,15 @@ def tell_of_night(night: Night, batch: str, *, trends: Trends, newest: bool) -> 
         return  # Another run broke its seal meanwhile, and will tell.
     for remark in remarks(row):
         get_run_logger().warning("line %s, batch %s: %s", night.line, batch, remark)
+    folder, digest = results.below(batch), row.figures.digest
+    alarm = newest and (row.jump or row.drift) and not was_raised(folder, digest)
     with _harmless():
-        events.night_compared(row)
+        events.night_compared(row, alarm=alarm)
         if newest:
             events.line_up_to_date(night)
         show_trends(night.line, row, trends=trends)
+        if alarm:
+            note_raised(folder, digest)
 
 
 @contextmanager

@@ -93,7 +93,8 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
             observer().stage("measuring")
             measure(crew, whole(outcome), source=source, truth=known)
     batch = outcome.manifest.batch
-    tell_of_night(night, batch, trends=update_trends(Storage(results), line, anew={batch}), newest=newest)
+    trends = update_trends(Storage(results), line, anew={batch})
+    tell_of_night(night, batch, results=Storage(results), trends=trends, newest=newest)
     return outcome
 
 

@@ -20,6 +20,7 @@ REGIONS = "regions.parquet"
 SEAL = "seal.json"
 REPORT = "report"
 TREND = "trend.json"
+ALARM = "alarm.json"
 NAME_PARTS = 3
 
 

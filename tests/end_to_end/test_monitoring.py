@@ -26,7 +26,7 @@ from tests.prefect_server import ask, prefect_server
 
 pytestmark = pytest.mark.slow
 
-LAST = date(2026, 11, 22)
+LAST = datetime.now(UTC).date() - timedelta(days=1)
 ALARMING = ("--hours", "0.003", "--idle-hours", "0.003", "--notify", "webhook/plant", "--line", "line-9")
 QUICK_CONFIG = {"fit.steps": 3, "working_size": 64, "fit.crop": 64}
 
@@ -193,8 +193,8 @@ def test_a_night_stands_on_its_runs_page_and_a_jump_of_its_defect_rate_alarms(se
     shown = artifacts_of(server, run)
     assert shown[None]["type"] == "progress"
     assert shown[None]["data"] == 100
-    assert "[line\\-1\\-2026" in shown["line-1-summary"]["data"] or "line-1-2026" in shown["line-1-summary"]["data"]
-    assert "(http://gallery/line-1-2026-11-22/report/index.html)" in shown["line-1-summary"]["data"]
+    assert "[line\\-1\\-2" in shown["line-1-summary"]["data"] or "line-1-2" in shown["line-1-summary"]["data"]
+    assert f"(http://gallery/line-1-{LAST}/report/index.html)" in shown["line-1-summary"]["data"]
     worst = json.loads(shown["line-1-worst"]["data"])
     assert len(worst) == 12
     assert [row["score"] for row in worst] == sorted((row["score"] for row in worst), reverse=True)
@@ -210,6 +210,10 @@ def test_a_night_stands_on_its_runs_page_and_a_jump_of_its_defect_rate_alarms(se
     for name in ("SSDnet: defect rate", "SSDnet: failed images"):
         wait_for(lambda name=name: any(name in text for text in alarms[1]), what=f"an alarm of {name}")
 
+    assert run_night(server, tmp_path, "line-1").returncode == 0
+    wait_for(lambda: len(events_named(server, "ssdnet.batch.defect-rate")) == 2, what="the night compared again")
+    assert len(events_named(server, "ssdnet.batch.defect-rate-jump")) == 1, "run again, it is nothing new"
+
 
 def test_only_last_night_makes_a_line_up_to_date(server, tmp_path):
     """With a custom run of today; tests/flows/test_nightly.py has the other nights."""
@@ -221,7 +225,11 @@ def test_only_last_night_makes_a_line_up_to_date(server, tmp_path):
         Image.fromarray(sample("weave", "none", size=(96, 96), seed=day.day).pixels).save(folder / "0.png")
         assert run_night(server, tmp_path, "line-5", day=day).returncode == 0
 
-    [told] = wait_for(lambda: events_named(server, "ssdnet.line.up-to-date"), what="the line up to date")
+    def up_to_date():
+        told = events_named(server, "ssdnet.line.up-to-date")
+        return [event for event in told if event["resource"]["prefect.resource.id"] == "ssdnet.line.line-5"]
+
+    [told] = wait_for(up_to_date, what="the line up to date")
     assert told["payload"]["day"] == last.isoformat()
     assert not events_named(server, "ssdnet.line.stood-still")
 

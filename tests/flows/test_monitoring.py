@@ -1,0 +1,82 @@
+"""Which alarms a night raises: last night, once for its results, however often and by whichever run it is compared."""
+
+import logging
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from flows import events, monitoring
+from flows.events import DEFECT_RATE, DEFECT_RATE_JUMP, SCORE_DRIFT, UP_TO_DATE
+from flows.monitoring import tell_of_night
+from tasks.nights import Night
+from tasks.storage import Storage, StorageError
+from tasks.trends import Trends, compare_nights
+from tests.tasks.made_nights import figures, nights
+
+COMPARED = {DEFECT_RATE, UP_TO_DATE}
+ALARMS = {DEFECT_RATE_JUMP, SCORE_DRIFT}
+ODD = figures(10, defective=84, median=4.0)
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The names of the events that are sent."""
+    sent = []
+    monkeypatch.setattr(events, "emit_event", lambda event, **rest: sent.append(event))
+    monkeypatch.setattr(monitoring, "FlowRunContext", SimpleNamespace(get=lambda: "a run"))
+    monkeypatch.setattr(monitoring, "get_run_logger", logging.getLogger)
+    monkeypatch.setattr(monitoring, "show_trends", lambda *arguments, **named: None)
+    return sent
+
+
+@pytest.fixture
+def results(tmp_path):
+    return Storage(str(tmp_path))
+
+
+def told(sent, results, night=ODD, *, newest=True):
+    """The events of a run that compares this night."""
+    sent.clear()
+    trends = Trends(compare_nights([*nights(10), night]), table="t", page="p")
+    tell_of_night(Night("line-1", night.day), night.batch, results=results, trends=trends, newest=newest)
+    return set(sent)
+
+
+def test_last_night_alarms_once_for_its_results_however_often_it_is_run(sent, results):
+    assert told(sent, results) == COMPARED | ALARMS
+    assert told(sent, results) == COMPARED
+
+
+def test_other_results_of_last_night_alarm_again(sent, results):
+    assert told(sent, results) == COMPARED | ALARMS
+    assert told(sent, results, replace(ODD, digest="with late images")) == COMPARED | ALARMS
+
+
+def test_an_older_night_raises_no_alarm_and_keeps_none_from_being_raised(sent, results):
+    assert told(sent, results, newest=False) == {DEFECT_RATE}
+    assert told(sent, results) == COMPARED | ALARMS
+
+
+def test_an_ordinary_night_raises_none_and_leaves_nothing(sent, results):
+    assert told(sent, results, figures(10)) == COMPARED
+    assert not results.folders()
+
+
+def test_a_night_whose_run_ended_before_it_had_told_alarms_when_it_is_repaired(sent, results, monkeypatch):
+    def away(*arguments, **named):
+        raise OSError("no server")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "emit_event", away)
+        told(sent, results)
+    assert told(sent, results) == COMPARED | ALARMS
+
+
+def test_where_the_storage_does_not_say_it_alarms_rather_twice_than_never(sent, results, monkeypatch):
+    def away(*arguments):
+        raise StorageError("the store is away")
+
+    told(sent, results)
+    monkeypatch.setattr(Storage, "read", away)
+    assert told(sent, results) == COMPARED | ALARMS
