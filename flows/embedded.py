@@ -80,16 +80,21 @@ def start_prefect_server() -> None:
     for name, value in OWN_SERVER.items():
         os.environ.setdefault(name, value)
     _leave_others_alone()
-    port = _free_port()
     complaint = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the server runs
-    server = subprocess.Popen(
-        [sys.executable, "-m", "flows.embedded_server", str(port)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=complaint,
-        # A session of its own: Ctrl-C is for the command, which still has its last state to report.
-        start_new_session=True,
-    )
+    # Bound here, so that no other program gets the port; the server listens on it when it is ready, and until then a
+    # connection is refused. Without SO_REUSEADDR, by which another could share the port that nobody listens on yet.
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "flows.embedded_server", str(bound.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=complaint,
+            pass_fds=[bound.fileno()],
+            # A session of its own: Ctrl-C is for the command, which still has its last state to report.
+            start_new_session=True,
+        )
     _servers.append((server, complaint))
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
 
@@ -151,10 +156,3 @@ def _leave_others_alone() -> None:
         # By name, since a prefect.toml or .env in the working folder may hold another.
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

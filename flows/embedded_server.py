@@ -1,12 +1,14 @@
-"""A Prefect server for the length of one command: ``python -m flows.embedded_server PORT``.
+"""A Prefect server for the length of one command: ``python -m flows.embedded_server SOCKET``.
 
 Prefect starts a temporary server by itself where none is configured; that one outlives a killed command, and dies of
-the Ctrl-C meant for the command. This one ends when its standard input does, however its parent ended.
+the Ctrl-C meant for the command. This one ends when its standard input does, however its parent ended. Its parent
+binds the socket that it listens on, and passes it as an open file descriptor.
 """
 
 import asyncio
 import fcntl
 import os
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -15,10 +17,8 @@ import uvicorn
 from prefect.server.api.server import create_app
 
 
-async def _serve(port: int) -> None:
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(ephemeral=True), host="127.0.0.1", port=port, log_level="error", lifespan="on")
-    )
+async def _serve(bound: socket.socket) -> None:
+    server = uvicorn.Server(uvicorn.Config(create_app(ephemeral=True), log_level="error", lifespan="on"))
     loop = asyncio.get_running_loop()
 
     def stop_with_parent() -> None:
@@ -33,11 +33,11 @@ async def _serve(port: int) -> None:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
         if server.should_exit:
             return  # The command has ended meanwhile.
-        serving = asyncio.create_task(server.serve())
+        serving = asyncio.create_task(server.serve(sockets=[bound]))
         while not (server.started or serving.done()):
             await asyncio.sleep(0.05)
     await serving
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    asyncio.run(_serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -48,6 +48,36 @@ def test_the_reason_of_a_server_that_ends_while_it_starts_is_told(tmp_path):
     assert "unable to open database file" in finished.stdout
 
 
+HOLD = """
+import os, socket, urllib.parse
+from flows.embedded import start_prefect_server, wait_until_ready
+start_prefect_server()
+port = urllib.parse.urlsplit(os.environ["PREFECT_API_URL"]).port
+with socket.socket() as other:
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As servers do.
+    try:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        print("taken")
+    except OSError:
+        wait_until_ready()
+        print("held")
+"""
+
+
+@pytest.mark.slow
+def test_no_other_program_gets_the_port_before_the_commands_own_server_listens_on_it(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    finished = subprocess.run(
+        [sys.executable, "-c", HOLD],
+        env={**environment, "PREFECT_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert finished.stdout.split() == ["held"], finished.stderr
+
+
 @pytest.mark.slow
 def test_commands_that_are_started_together_on_a_fresh_account_all_find_their_server(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
