@@ -16,6 +16,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import FlowRun
 from pydantic import Field
 
+from flows.backfill_days import Days
 from flows.backfill_plan import BackfillError, NightState, PlannedNight, startable
 from flows.backfill_survey import BackfillPlan, plan_backfill
 from flows.named_server import NoPrefectApiError
@@ -66,10 +67,16 @@ class NightOutcome:
     reason: str = ""
 
 
-@flow(name="backfill", flow_run_name="backfill {start} to {end}", persist_result=False)
+def _run_name() -> str:
+    start, end, last = (runtime.flow_run.parameters.get(name) for name in ("start", "end", "last"))
+    return f"backfill the last {last} nights" if last else f"backfill {start} to {end}"
+
+
+@flow(name="backfill", flow_run_name=_run_name, persist_result=False)
 def backfill(  # noqa: PLR0917 - Prefect calls by name
-    start: date,
-    end: date,
+    start: date | None = None,
+    end: date | None = None,
+    last: Annotated[int, Field(ge=1)] | None = None,
     lines: list[str] | None = None,
     deployments: list[str] | None = None,
     at_most: Annotated[int, Field(ge=1)] = 2,
@@ -86,6 +93,8 @@ def backfill(  # noqa: PLR0917 - Prefect calls by name
     Args:
         start: The first day.
         end: The last day, which must be over.
+        last: Number of nights instead of the two, counted back from each line's last one: 3 are last night and the
+            two before it.
         lines: Names of the lines (cameras); by default all that are deployed.
         deployments: Names of the deployments, as nightly/line-1, where a line has several.
         at_most: Most nights at once. A line's own limit, one night at a time, holds besides.
@@ -94,7 +103,8 @@ def backfill(  # noqa: PLR0917 - Prefect calls by name
         config: Settings of the method instead of the deployment's own.
         changes: Single settings on top of those, by dotted names, as {"fit.steps": 50}.
     """
-    plan = plan_backfill(start, end, lines=lines, deployments=deployments, force=force, config=config, changes=changes)
+    days = Days(start, end, last)
+    plan = plan_backfill(days, lines=lines, deployments=deployments, force=force, config=config, changes=changes)
     if dry_run:
         _leave_table([planned_row(night) for night in plan.nights], what="plan")
         return tuple(NightOutcome(night, night.state, night.seal) for night in plan.nights)

@@ -11,30 +11,34 @@ if TYPE_CHECKING:
 
 
 def backfill_nights(
-    start: date, end: date, *, at_most: int, dry_run: bool, as_json: bool, **asked: Any
+    start: date | None, end: date | None, *, last: int | None, at_most: int, dry_run: bool, as_json: bool, **asked: Any
 ) -> "tuple[NightOutcome, ...]":
     """Run the backfill as a flow of this process, or only plan it; print what came of it.
 
     Parameters
     ----------
+    start, end, last
+        As of :func:`flows.backfill.backfill`.
     asked
         As for :func:`flows.backfill_survey.plan_backfill`.
     """
     set_up_environment()
     from flows.backfill import NightsFailedError, backfill
+    from flows.backfill_days import Days
     from flows.backfill_summary import print_outcomes, print_plan
     from flows.backfill_survey import plan_backfill
     from flows.night_runs import check_api
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar
 
+    days = Days(start, end, last)
     check_api(purpose="for the deployments that a backfill runs through")
     if dry_run:
-        print_plan(plan_backfill(start, end, **asked), as_json=as_json)
+        print_plan(plan_backfill(days, **asked), as_json=as_json)
         return ()
     with ProgressBar(shown=not as_json) as bar, observed_by(bar):
         try:
-            outcomes = backfill(start, end, at_most=at_most, **asked)
+            outcomes = backfill(start, end, last, at_most=at_most, **asked)
         except NightsFailedError as error:
             outcomes = error.outcomes
         except KeyboardInterrupt:

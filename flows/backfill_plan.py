@@ -6,7 +6,7 @@ another attempt.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from enum import StrEnum
 from uuid import UUID
 
@@ -15,9 +15,6 @@ from tasks.nights import Night
 from tasks.seal import Seal
 
 KEY_PREFIX = "backfill|"
-
-FIRST_DAY = date(1970, 1, 1)
-"""Before it a year is mistyped; and a filter by time, which starts a day earlier, ends at year 1."""
 
 
 class BackfillError(UsageError, ValueError):
@@ -144,28 +141,6 @@ class PlannedNight:
         if self.reason:
             return f"nothing: {self.reason}"
         return "wait for its schedule" if self.state is NightState.SCHEDULED else "nothing"
-
-
-def days_between(start: date, end: date, *, last: date) -> tuple[date, ...]:
-    """Return the days from start to end, both included.
-
-    Parameters
-    ----------
-    last
-        The last day that is over.
-
-    Raises
-    ------
-    BackfillError
-        If the end is before the start, a day is not over, or none ever had photographs.
-    """
-    if start < FIRST_DAY:
-        raise BackfillError(f"the start {start} is before any digital photograph: set it to {FIRST_DAY} or later")
-    if start > end:
-        raise BackfillError(f"the start {start} is after the end {end}: swap them")
-    if end > last:
-        raise BackfillError(f"{end} is not over yet: the last night is {last}")
-    return tuple(start + timedelta(days=offset) for offset in range((end - start).days + 1))
 
 
 def plan_nights(

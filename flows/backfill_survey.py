@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from flows.backfill_days import Days
 from flows.backfill_plan import (
     BackfillError,
     NightState,
     PlannedNight,
     StoredNight,
-    days_between,
     interleaved,
     plan_nights,
     without_runs,
@@ -48,8 +48,7 @@ class BackfillPlan:
 
 
 def plan_backfill(
-    start: date,
-    end: date,
+    days: Days,
     *,
     lines: Sequence[str] | None = None,
     deployments: Sequence[str] | None = None,
@@ -64,7 +63,9 @@ def plan_backfill(
 
     Parameters
     ----------
-    start, end, lines, deployments, force, config, changes
+    days
+        Asked for.
+    lines, deployments, force, config, changes
         As of :func:`flows.backfill.backfill`.
 
     Raises
@@ -86,22 +87,18 @@ def plan_backfill(
     _refuse_shared_batches(usable, configs)
     missing_ok = not (lines or deployments) and len(found) > 1
     plans = [
-        _planned(
-            usable[line.deployment], start, end=end, config=configs[line.deployment], force=force, missing_ok=missing_ok
-        )
+        _planned(usable[line.deployment], days, config=configs[line.deployment], force=force, missing_ok=missing_ok)
         if line.deployment in usable
-        else _given_up(line, start, end=end)
+        else _given_up(line, days)
         for line in found
     ]
     return BackfillPlan(usable, configs, tuple(interleaved(plans)))
 
 
-def _planned(
-    line: Line, start: date, *, end: date, config: Config, force: bool, missing_ok: bool
-) -> tuple[PlannedNight, ...]:
-    days = days_between(start, end, last=day_before(datetime.now(UTC), line.timezone))
+def _planned(line: Line, asked: Days, *, config: Config, force: bool, missing_ok: bool) -> tuple[PlannedNight, ...]:
+    days = asked.until(day_before(datetime.now(UTC), line.timezone))
     # The runs come first: one that ends meanwhile is waited for in vain, but its seal is not overlooked.
-    runs = read_runs(line, start=start)
+    runs = read_runs(line, start=days[0])
     fingerprint = config.fingerprint()
     stored = _look_at_storage(line, days, fingerprint=fingerprint, missing_ok=missing_ok)
     nights = plan_nights(line.deployment, stored, runs=runs, fingerprint=fingerprint, force=force)
@@ -112,10 +109,12 @@ def _planned(
     return nights
 
 
-def _given_up(line: Line, start: date, *, end: date) -> tuple[PlannedNight, ...]:
+def _given_up(line: Line, asked: Days) -> tuple[PlannedNight, ...]:
+    # Its time zone may be what is wrong with it.
+    newest = asked.end or day_before(datetime.now(UTC), "UTC")
     return tuple(
         PlannedNight(line.deployment, Night(line.name, day), "", 0, NightState.FAILED, reason=line.problem)
-        for day in days_between(start, end, last=end)
+        for day in asked.until(newest)
     )
 
 

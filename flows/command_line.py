@@ -127,8 +127,9 @@ def evaluate(
 
 @app.command()
 def backfill(
-    start: options.FirstDay,
-    end: options.LastDay,
+    start: options.FirstDay = None,
+    end: options.LastDay = None,
+    last: options.LastNights = None,
     lines: options.Lines = None,
     deployments: options.Deployments = None,
     at_most: options.AtMost = 2,
@@ -141,9 +142,9 @@ def backfill(
 ) -> None:
     """Inspect the nights of a range of days that are not sealed yet, through the deployments of their lines.
 
-    Needs a Prefect server. Stopped or killed, it is simply run again: nights that were started go on by themselves.
-    Exit status: 0 all sealed, without images or left to their schedule, 3 some with images that could not be
-    inspected, 2 wrong usage, 1 a night failed or anything else.
+    Give --start and --end, or --last. Needs a Prefect server. Stopped or killed, it is simply run again: nights that
+    were started go on by themselves. Exit status: 0 all sealed, without images or left to their schedule, 3 some with
+    images that could not be inspected, 2 wrong usage, 1 a night failed or anything else.
     """
     own = preset is None and config_file is None
     config = None if own else read_config(preset, config_file, [])
@@ -153,7 +154,8 @@ def backfill(
         from flows.settings import changes_from
 
         return backfill_nights(
-            *(start.date(), end.date()),
+            *(day.date() if day else None for day in (start, end)),
+            last=last,
             lines=lines,
             deployments=deployments,
             at_most=at_most,

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ import pytest
 from PIL import Image
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.backfill_days import Days
 from flows.backfill_plan import BackfillError, NightState
 from flows.backfill_survey import plan_backfill
 from flows.night_runs import find_lines
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
+from tasks.nights import day_before
 from tests.conftest import QUICK, end, wait_for
 from tests.prefect_server import PREFECT, ask, prefect, prefect_server
 
@@ -231,9 +233,27 @@ def test_a_night_whose_truth_is_known_in_part_is_measured_in_part(site):
     assert masked["key"] == "001.png"
 
 
+def backfills(site) -> dict[str, dict[str, Any]]:
+    """Return the deployments of the backfill, by their names."""
+    found = ask(site.environment, "deployments/filter", {"flows": {"name": {"any_": ["backfill"]}}})
+    return {deployment["name"]: deployment for deployment in found}
+
+
+def test_the_last_nights_are_caught_up_with_as_a_schedule_would(site):
+    run = ask(site.environment, f"deployments/{backfills(site)['catch-up']['id']}/create_flow_run", {})
+    wait_for(lambda: site.state(run) in ENDED, what="the backfill", timeout=300)
+    [ended] = ask(site.environment, "flow_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    assert (ended["state_type"], ended["name"]) == ("COMPLETED", "backfill the last 3 nights")
+    wanted = {"key": {"any_": ["backfill-outcome"]}, "flow_run_id": {"any_": [run["id"]]}}
+    [artifact] = ask(site.environment, "artifacts/filter", {"artifacts": wanted})
+    last = day_before(datetime.now(UTC), "Europe/Madrid")
+    nights = [f"line-{number} {last - timedelta(days=ago)}" for ago in (2, 1, 0) for number in (1, 2)]
+    assert [row["night"] for row in json.loads(artifact["data"])] == nights
+
+
 def test_a_backfill_from_the_form_takes_no_place_of_the_nights_it_waits_for(site):
     ask(site.environment, "work_pools/inspection", {"concurrency_limit": 1}, method="PATCH")
-    [deployment] = ask(site.environment, "deployments/filter", {"flows": {"name": {"any_": ["backfill"]}}})
+    deployment = backfills(site)["on-demand"]
     changes = {"fit.steps": 8, "working_size": 64, "fit.crop": 64, "seed": 2}
     parameters = {"start": "2026-11-01", "end": "2026-11-01", "at_most": 2, "changes": changes}
     run = ask(site.environment, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
@@ -316,7 +336,7 @@ def deployed(site, name, **parameters):
 
 def planned(site, day, **asked):
     with temporary_settings({PREFECT_API_URL: site.environment["PREFECT_API_URL"]}):
-        plan = plan_backfill(date(2026, 11, day), date(2026, 11, day), **asked)
+        plan = plan_backfill(Days(date(2026, 11, day), date(2026, 11, day)), **asked)
     return {night.deployment: night for night in plan.nights}
 
 

@@ -38,7 +38,7 @@ def test_a_deployed_schedule_makes_scheduled_runs(server):
 
 def test_the_forms_of_all_deployments_are_typed_and_described(server):
     deployments = ask(server, "deployments/filter", {})
-    assert len(deployments) == 5
+    assert len(deployments) == 6
     for deployment in deployments:
         schema = deployment["parameter_openapi_schema"]
         for name, field in schema["properties"].items():

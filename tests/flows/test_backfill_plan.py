@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.backfill_plan import (
-    BackfillError,
     NightRun,
     NightState,
     PlannedNight,
@@ -16,7 +15,6 @@ from flows.backfill_plan import (
     StoredNight,
     attempt_key,
     attempt_of,
-    days_between,
     interleaved,
     plan_nights,
     startable,
@@ -224,20 +222,6 @@ def test_keys_of_other_nights_lines_and_settings_differ():
         attempt_key(LINE, DAYS[0], fingerprint=MINE, attempt=2),
     }
     assert len(keys) == 5
-
-
-def test_both_days_are_included():
-    assert days_between(DAYS[0], DAYS[2], last=DAYS[4]) == tuple(DAYS[:3])
-    assert days_between(DAYS[0], DAYS[0], last=DAYS[0]) == (DAYS[0],)
-
-
-def test_days_in_the_wrong_order_or_not_over_are_refused():
-    with pytest.raises(BackfillError, match=r"2026-11-02 is after the end 2026-11-01"):
-        days_between(DAYS[1], DAYS[0], last=DAYS[4])
-    with pytest.raises(BackfillError, match=r"2026-11-05 is not over yet: the last night is 2026-11-04"):
-        days_between(DAYS[0], DAYS[4], last=DAYS[3])
-    with pytest.raises(BackfillError, match="before any digital photograph: set it to 1970-01-01"):
-        days_between(date.min, DAYS[0], last=DAYS[3])
 
 
 def test_a_night_whose_line_has_no_folder_is_given_up_with_the_reason_unless_it_is_sealed():

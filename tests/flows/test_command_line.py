@@ -179,6 +179,13 @@ def test_a_backfill_used_wrongly_ends_with_status_2(ssdnet, arguments, named):
     assert named in finished.stderr
 
 
+def test_a_backfill_of_days_and_of_the_last_nights_at_once_is_wrong_usage_and_so_is_one_of_neither(ssdnet):
+    for arguments in (["--last", "3", "--start", "2026-11-01"], []):
+        finished = ssdnet("backfill", *arguments)
+        assert finished.returncode == 2
+        assert "give start and end, or else last" in finished.stderr
+
+
 def test_trends_of_nothing_are_refused(ssdnet, tmp_path):
     (tmp_path / "carpet").mkdir()
     finished = ssdnet("trends", tmp_path)

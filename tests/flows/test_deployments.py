@@ -2,6 +2,7 @@
 
 import yaml
 
+from flows.backfill import backfill
 from tests.conftest import ROOT
 
 
@@ -11,6 +12,15 @@ def deployments():
 
 def lines():
     return [entry for entry in deployments() if entry["entrypoint"] == "flows/nightly.py:nightly"]
+
+
+def backfills():
+    return [entry for entry in deployments() if entry["entrypoint"] == "flows/backfill.py:backfill"]
+
+
+def hour(schedule):
+    minute, hour, *_ = schedule["cron"].split()
+    return int(hour) + int(minute) / 60
 
 
 def test_lines_are_entries_of_one_template():
@@ -34,5 +44,17 @@ def test_a_line_runs_one_night_at_a_time_and_the_next_waits():
 
 
 def test_a_backfill_waits_outside_the_pool_of_the_nights():
-    [backfill] = [entry for entry in deployments() if entry["entrypoint"] == "flows/backfill.py:backfill"]
-    assert backfill["work_pool"]["name"] not in {line["work_pool"]["name"] for line in lines()}
+    assert len(backfills()) == 2
+    for entry in backfills():
+        assert entry["work_pool"]["name"] not in {line["work_pool"]["name"] for line in lines()}
+
+
+def test_the_last_nights_are_caught_up_with_after_the_nights_at_the_site_and_not_at_first():
+    [catch_up] = [entry for entry in backfills() if "schedules" in entry]
+    [schedule] = catch_up["schedules"]
+    for line in lines():
+        [nightly] = line["schedules"]
+        assert schedule["timezone"] == nightly["timezone"]
+        assert hour(schedule) > hour(nightly)
+    assert schedule["active"] is False
+    assert backfill.validate_parameters(catch_up["parameters"])["last"] == 3

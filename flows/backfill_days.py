@@ -1,0 +1,74 @@
+"""The days of a backfill: from one to another, or the last so many nights."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from flows.backfill_plan import BackfillError
+
+FIRST_DAY = date(1970, 1, 1)
+"""Before it a year is mistyped; and a filter by time, which starts a day earlier, ends at year 1."""
+
+
+@dataclass(frozen=True)
+class Days:
+    """What was asked for: a start and an end, or a number of nights.
+
+    Attributes
+    ----------
+    start, end
+        The first and the last day, both included.
+    last
+        The number of nights, counted back from the last one of each line.
+
+    Raises
+    ------
+    BackfillError
+        If it is neither, or both.
+    """
+
+    start: date | None = None
+    end: date | None = None
+    last: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("start", "end", "last") if getattr(self, name) is not None]
+        if given not in (["start", "end"], ["last"]):
+            only = f"given {' and '.join(given)}" if given else "given no days"
+            raise BackfillError(f"a backfill was {only}: give start and end, or else last, a number of nights")
+
+    def until(self, newest: date) -> tuple[date, ...]:
+        """Return the days of a line whose last night is ``newest``.
+
+        Raises
+        ------
+        BackfillError
+            If there are none, as where the end is before the start, or a day that is not over, or without photographs.
+        """
+        if self.start is not None and self.end is not None:
+            return days_between(self.start, self.end, last=newest)
+        nights = self.last or 0
+        if not 1 <= nights <= (newest - FIRST_DAY).days:
+            raise BackfillError(f"the last {nights} nights: set a number from 1 to {(newest - FIRST_DAY).days}")
+        return days_between(newest - timedelta(days=nights - 1), newest, last=newest)
+
+
+def days_between(start: date, end: date, *, last: date) -> tuple[date, ...]:
+    """Return the days from start to end, both included.
+
+    Parameters
+    ----------
+    last
+        The last day that is over.
+
+    Raises
+    ------
+    BackfillError
+        If the end is before the start, a day is not over, or none ever had photographs.
+    """
+    if start < FIRST_DAY:
+        raise BackfillError(f"the start {start} is before any digital photograph: set it to {FIRST_DAY} or later")
+    if start > end:
+        raise BackfillError(f"the start {start} is after the end {end}: swap them")
+    if end > last:
+        raise BackfillError(f"{end} is not over yet: the last night is {last}")
+    return tuple(start + timedelta(days=offset) for offset in range((end - start).days + 1))
