@@ -60,6 +60,8 @@ class NightRun:
     elsewhere
         Whether it had another line, other images or other results than its deployment has now: it leaves no seal here,
         but the number of its attempt is taken.
+    refit
+        Whether it inspects every image again.
     """
 
     id: UUID
@@ -68,6 +70,7 @@ class NightRun:
     state: RunState
     attempt: int = 0
     elsewhere: bool = False
+    refit: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ class PlannedNight:
         if self.run is not None:
             return "wait for it"
         if self.attempt:
-            return "start" if self.attempt == 1 else f"start attempt {self.attempt}"
+            start = "start" if self.attempt == 1 else f"start attempt {self.attempt}"
+            return f"{start}, after the run that is under way" if self.state is NightState.RUNNING else start
         if self.reason:
             return f"nothing: {self.reason}"
         return "wait for its schedule" if self.state is NightState.SCHEDULED else "nothing"
@@ -216,9 +220,12 @@ def interleaved(plans: Iterable[Sequence[PlannedNight]]) -> list[PlannedNight]:
     )
 
 
-def attempt_key(deployment: str, day: date, *, fingerprint: str, attempt: int) -> str:
-    """Return the idempotency key of an attempt: of two backfills that start it at once, one does."""
-    return f"{KEY_PREFIX}{deployment}|{day.isoformat()}|{fingerprint}|{attempt}"
+def attempt_key(deployment: str, day: date, *, fingerprint: str, attempt: int, refit: bool) -> str:
+    """Return the idempotency key of an attempt: of two backfills that start it at once, one does.
+
+    One that inspects every image again is not served by one that does not.
+    """
+    return f"{KEY_PREFIX}{deployment}|{day.isoformat()}|{fingerprint}|{'refit|' if refit else ''}{attempt}"
 
 
 def attempt_of(key: str | None) -> int:
@@ -229,14 +236,17 @@ def attempt_of(key: str | None) -> int:
 
 def _plan(night: PlannedNight, runs: Collection[NightRun], *, there: StoredNight, force: bool) -> PlannedNight:
     own = [run for run in runs if not run.elsewhere]
-    running = next((run for run in own if run.state is RunState.RUNNING), None)
+    forced = force and night.images > 0
+    under_way = [run for run in own if run.state is RunState.RUNNING]
+    # What is to be inspected again is not by a run that leaves what is inspected.
+    running = next((run for run in under_way if run.refit or not forced), None)
     if running:
         return replace(night, state=NightState.RUNNING, run=running.id)
-    if any(run.state is RunState.SCHEDULED for run in own):
+    if not forced and any(run.state is RunState.SCHEDULED for run in own):
         return replace(night, state=NightState.SCHEDULED)
     last_failed = bool(own) and own[-1].state is RunState.FAILED
     sealed = _sealed_state(night.seal, night.images, failed=last_failed) if night.seal else None
-    if sealed is NightState.SEALED and not (force and night.images):
+    if sealed is NightState.SEALED and not forced:
         return replace(night, state=sealed)
     if there.hopeless:
         return replace(night, state=NightState.FAILED, reason=there.problem)
@@ -245,7 +255,7 @@ def _plan(night: PlannedNight, runs: Collection[NightRun], *, there: StoredNight
     # Old runs may have been deleted from the server; the number in a key that is left is never given twice.
     attempt = max([len(runs), *(run.attempt for run in runs)]) + 1
     open_state = NightState.FAILED if any(run.state is RunState.FAILED for run in own) else NightState.TO_DO
-    return replace(night, state=sealed or open_state, attempt=attempt)
+    return replace(night, state=NightState.RUNNING if under_way else sealed or open_state, attempt=attempt)
 
 
 def _sealed_state(seal: Seal, images: int, *, failed: bool) -> NightState:

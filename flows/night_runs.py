@@ -168,7 +168,9 @@ def start_run(line: Line, planned: PlannedNight, *, config: Config, refit: bool)
     """Start an attempt at a night through the deployment of its line, or find it started."""
     changed: dict[str, Any] = {} if config == line.config else {"config": config.model_dump(mode="json")}
     # Not the deployment's name: the runs of one that was deleted would be found started.
-    key = attempt_key(str(line.id), planned.night.day, fingerprint=planned.fingerprint, attempt=planned.attempt)
+    key = attempt_key(
+        str(line.id), planned.night.day, fingerprint=planned.fingerprint, attempt=planned.attempt, refit=refit
+    )
     with _server():
         run: Any = run_deployment(
             line.id,
@@ -255,6 +257,7 @@ def night_run(run: FlowRun, line: Line, *, now: datetime) -> NightRun | None:
         state=run_state(run, start=start, now=now),
         attempt=attempt_of(run.idempotency_key),
         elsewhere=elsewhere,
+        refit=parameters.get("refit") is True,
     )
 
 

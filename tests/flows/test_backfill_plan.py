@@ -33,8 +33,8 @@ def seal(images, passing=0):
     return Seal("n", MINE, images=images, inspected=done, failed=passing, defective=0, digest="", passing=passing)
 
 
-def run(state, *, day=DAYS[0], fingerprint=MINE, attempt=0, elsewhere=False):
-    return NightRun(uuid.uuid4(), day, fingerprint, state, attempt, elsewhere)
+def run(state, *, day=DAYS[0], fingerprint=MINE, attempt=0, elsewhere=False, refit=False):
+    return NightRun(uuid.uuid4(), day, fingerprint, state, attempt, elsewhere, refit)
 
 
 def plan(stored, *runs, force=False):
@@ -56,6 +56,7 @@ histories = st.lists(
         fingerprint=st.sampled_from([MINE, OTHER]),
         attempt=st.integers(0, 5),
         elsewhere=st.booleans(),
+        refit=st.booleans(),
     ),
     max_size=20,
 )
@@ -68,9 +69,20 @@ def test_every_night_is_planned_once_and_under_way_at_most_once(stored, runs, fo
     assert [night.night for night in nights] == list(stored)
     for night in nights:
         own = [r for r in runs if (r.day, r.fingerprint) == (night.night.day, MINE) and not r.elsewhere]
-        under_way = [r for r in own if not ended(r)]
-        assert not (under_way and night.attempt)
+        # A forced attempt takes its turn behind a run that inspects only what is not inspected yet.
+        forced = force and night.images
+        under_way = [r for r in own if r.state is RunState.RUNNING and (r.refit or not forced)]
+        scheduled = [r for r in own if r.state is RunState.SCHEDULED and not forced]
+        assert not ((under_way or scheduled) and night.attempt)
         assert night.run in {None, *(r.id for r in under_way)}
+
+
+@given(storages, histories)
+def test_every_night_that_is_forced_and_has_images_is_inspected_again(stored, runs):
+    refits = {r.id for r in runs if r.refit}
+    for night in plan_nights(LINE, stored, runs=runs, fingerprint=MINE, force=True):
+        if night.images:
+            assert night.attempt or night.run in refits
 
 
 @given(storages, histories)
@@ -83,11 +95,11 @@ def test_nothing_sealed_is_run_again_unless_it_has_new_images_or_its_last_run_fa
             assert not night.attempt
 
 
-@given(storages, histories)
-def test_a_backfill_that_was_killed_right_after_starting_its_nights_starts_none_of_them_again(stored, runs):
-    before = plan_nights(LINE, stored, runs=runs, fingerprint=MINE)
-    started = [run(RunState.RUNNING, day=n.night.day, attempt=n.attempt) for n in before if n.attempt]
-    again = plan_nights(LINE, stored, runs=[*runs, *started], fingerprint=MINE)
+@given(storages, histories, st.booleans())
+def test_a_backfill_that_was_killed_right_after_starting_its_nights_starts_none_of_them_again(stored, runs, force):
+    before = plan_nights(LINE, stored, runs=runs, fingerprint=MINE, force=force)
+    started = [run(RunState.RUNNING, day=n.night.day, attempt=n.attempt, refit=force) for n in before if n.attempt]
+    again = plan_nights(LINE, stored, runs=[*runs, *started], fingerprint=MINE, force=force)
     assert not any(night.attempt for night in again)
     assert {night.run for night in again} >= {r.id for r in started}
 
@@ -156,6 +168,17 @@ def test_force_inspects_a_sealed_night_again_but_not_one_whose_images_are_gone()
     assert plan(StoredNight(0, seal(3)), force=True).action == "nothing"
 
 
+@pytest.mark.parametrize("there", [None, seal(3)])
+def test_force_is_not_satisfied_with_a_run_that_leaves_what_is_inspected(there):
+    stored = StoredNight(3, there)
+    queued = plan(stored, run(RunState.RUNNING), force=True)
+    assert (queued.state, queued.action) == (NightState.RUNNING, "start attempt 2, after the run that is under way")
+    assert plan(stored, run(RunState.SCHEDULED), force=True).attempt == 2
+    forced = run(RunState.RUNNING, refit=True)
+    assert plan(stored, run(RunState.RUNNING), forced, force=True).run == forced.id
+    assert plan(stored, forced).run == forced.id, "a night that is not forced is served by one that is"
+
+
 @given(storages, histories, st.booleans())
 def test_nights_of_a_line_that_cannot_run_are_given_up_and_what_needs_no_run_stands(stored, runs, force):
     before = plan_nights(LINE, stored, runs=runs, fingerprint=MINE, force=force)
@@ -202,9 +225,9 @@ def test_lines_come_along_side_by_side():
     ]
 
 
-@given(st.text(), st.sampled_from(DAYS), st.integers(1, 10**6))
-def test_the_attempt_is_read_back_from_its_key(deployment, day, attempt):
-    key = attempt_key(deployment, day, fingerprint=MINE, attempt=attempt)
+@given(st.text(), st.sampled_from(DAYS), st.integers(1, 10**6), st.booleans())
+def test_the_attempt_is_read_back_from_its_key(deployment, day, attempt, refit):
+    key = attempt_key(deployment, day, fingerprint=MINE, attempt=attempt, refit=refit)
     assert attempt_of(key) == attempt
 
 
@@ -213,15 +236,17 @@ def test_a_key_that_is_no_backfills_has_no_attempt(key):
     assert attempt_of(key) == 0
 
 
-def test_keys_of_other_nights_lines_and_settings_differ():
+def test_keys_of_other_nights_lines_and_settings_differ_and_that_of_a_forced_attempt():
+    plain = {"fingerprint": MINE, "attempt": 1, "refit": False}
     keys = {
-        attempt_key(LINE, DAYS[0], fingerprint=MINE, attempt=1),
-        attempt_key(LINE, DAYS[1], fingerprint=MINE, attempt=1),
-        attempt_key(LINE, DAYS[0], fingerprint=OTHER, attempt=1),
-        attempt_key("nightly/line-2", DAYS[0], fingerprint=MINE, attempt=1),
-        attempt_key(LINE, DAYS[0], fingerprint=MINE, attempt=2),
+        attempt_key(LINE, DAYS[0], **plain),
+        attempt_key(LINE, DAYS[1], **plain),
+        attempt_key(LINE, DAYS[0], **{**plain, "fingerprint": OTHER}),
+        attempt_key("nightly/line-2", DAYS[0], **plain),
+        attempt_key(LINE, DAYS[0], **{**plain, "attempt": 2}),
+        attempt_key(LINE, DAYS[0], **{**plain, "refit": True}),
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 def test_a_night_whose_line_has_no_folder_is_given_up_with_the_reason_unless_it_is_sealed():

@@ -107,7 +107,7 @@ def test_a_run_is_of_the_day_that_it_names_or_else_of_the_day_before_its_start_a
 
 def test_a_run_has_the_settings_that_it_was_given_and_the_attempt_of_its_key():
     other = Config().updated({"seed": 1})
-    key = attempt_key(LINE.deployment, DAY, fingerprint=other.fingerprint(), attempt=3)
+    key = attempt_key(LINE.deployment, DAY, fingerprint=other.fingerprint(), attempt=3, refit=False)
     run = flow_run(Failed(), config={"seed": 1}, idempotency_key=key)
     night = night_run(run, LINE, now=DUE)
     assert (night.id, night.fingerprint, night.state, night.attempt) == (
@@ -118,6 +118,11 @@ def test_a_run_has_the_settings_that_it_was_given_and_the_attempt_of_its_key():
     )
     plain = night_run(flow_run(), LINE, now=DUE)
     assert (plain.fingerprint, plain.attempt) == (Config().fingerprint(), 0)
+
+
+def test_a_run_inspects_everything_again_if_it_was_told_to_by_a_backfill_or_by_hand():
+    assert not night_run(flow_run(), LINE, now=DUE).refit
+    assert night_run(flow_run(refit=True), LINE, now=DUE).refit
 
 
 @pytest.mark.parametrize(
