@@ -19,6 +19,7 @@ from pydantic import Field
 from flows.backfill_days import Days
 from flows.backfill_plan import BackfillError, NightState, PlannedNight, startable
 from flows.backfill_survey import BackfillPlan, plan_backfill
+from flows.backfill_watch import Watch
 from flows.named_server import NoPrefectApiError
 from flows.night_runs import Line, look_up, pool_of, start_run
 from flows.nightly import NO_IMAGES
@@ -126,7 +127,7 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
         for night in plan.nights
         if not night.waits
     }
-    answered = time.monotonic()
+    answered, watch = time.monotonic(), Watch()
     while todo or active:
         try:
             for night in startable(todo, active.values(), at_most=at_most, limits=limits):
@@ -134,9 +135,6 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
                 active[start_run(line, night, config=config, refit=force)] = night
                 todo.remove(night)
                 get_run_logger().info("%s: attempt %d started", night.night, night.attempt)
-            observer().waiting(
-                done=len(outcomes), nights=len(plan.nights), running=[str(night.night) for night in active.values()]
-            )
             time.sleep(POLL_SECONDS)
             runs = look_up(active)
             ended = {
@@ -153,6 +151,12 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
         for run, outcome in ended.items():
             outcomes[active.pop(run)] = outcome
             get_run_logger().info("%s: %s %s", outcome.planned.night, outcome.state, outcome.reason)
+        if active:
+            watch.show(active, runs, done=len(outcomes), nights=len(plan.nights))
+        pools = {plan.lines[night.deployment].pool or "" for night in active.values()}
+        if hint := watch.hint([runs[run] for run in active], pools=pools, now=answered):
+            get_run_logger().warning(hint)
+            observer().hint(hint)
     return tuple(outcomes[night] for night in plan.nights)
 
 

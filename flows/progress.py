@@ -20,8 +20,11 @@ class Observer(Protocol):
     def stage(self, name: str) -> None:
         """Tell that the run has come to another of its stages."""
 
-    def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
-        """Tell which nights of a backfill are running, and how many of all need no more waiting."""
+    def waiting(self, *, done: int, nights: int, running: Sequence[str], queued: Sequence[str]) -> None:
+        """Tell which nights of a backfill are running, or stand how, and how many of all need no more waiting."""
+
+    def hint(self, text: str) -> None:
+        """Tell what somebody may have to look at."""
 
 
 class _Everyone:
@@ -45,10 +48,15 @@ class _Everyone:
         for watcher in self._watchers:
             watcher.stage(name)
 
-    def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
+    def waiting(self, *, done: int, nights: int, running: Sequence[str], queued: Sequence[str]) -> None:
         """Pass it on."""
         for watcher in self._watchers:
-            watcher.waiting(done=done, nights=nights, running=running)
+            watcher.waiting(done=done, nights=nights, running=running, queued=queued)
+
+    def hint(self, text: str) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.hint(text)
 
 
 # A flow's parameters must be data, for the server and the UI: its observers reach it by context.

@@ -49,8 +49,11 @@ class ProgressArtifact:
         """Set how much there is to do."""
         self._images, self._done = images, settled
 
-    def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
+    def waiting(self, *, done: int, nights: int, running: Sequence[str], queued: Sequence[str]) -> None:
         """Do nothing: nights have a page each."""
+
+    def hint(self, text: str) -> None:
+        """Do nothing: only a backfill hints."""
 
     def inspected(self, record: ImageRecord) -> None:
         """Count one more image."""

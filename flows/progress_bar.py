@@ -41,7 +41,7 @@ class ProgressBar:
         self._bar = self._progress.add_task("starting", total=None, figures="")
         self._todo = self._done = self._defective = self._failed = 0
         self._begun = self._last_line = time.monotonic()
-        self._waited_for: tuple[int | str, ...] = ()
+        self._waited_for = (0, "")
 
     def __enter__(self) -> "ProgressBar":
         self._progress.start()
@@ -73,13 +73,20 @@ class ProgressBar:
             self._last_line = time.monotonic()
             self._line(f"{self._done} of {self._todo}, {self._figures()}")
 
-    def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
+    def waiting(self, *, done: int, nights: int, running: Sequence[str], queued: Sequence[str]) -> None:
         """Show the nights of a backfill."""
-        text = f"running: {', '.join(running)}" if running else "starting"
+        told = {"running": running, "not running": queued}
+        text = "; ".join(f"{name}: {', '.join(those)}" for name, those in told.items() if those)
         self._progress.update(self._bar, total=nights, completed=done, description="nights", figures=text)
-        if (done, *running) != self._waited_for:
-            self._waited_for = (done, *running)
+        if (done, text) != self._waited_for:
+            self._waited_for = (done, text)
             self._line(f"{done} of {nights} nights done, {text}")
+
+    def hint(self, text: str) -> None:
+        """Print what somebody may have to look at, above the bar."""
+        self._line(text)
+        if not self._progress.disable:
+            self._progress.console.print(f"ssdnet: {text}", markup=False, highlight=False)
 
     def _figures(self) -> str:
         seconds = time.monotonic() - self._begun

@@ -43,8 +43,11 @@ class RunLog:
         self._todo = images - settled
         self._logger.info("%s: %d images, %d of them done before", self._name, images, settled)
 
-    def waiting(self, *, done: int, nights: int, running: Sequence[str]) -> None:
+    def waiting(self, *, done: int, nights: int, running: Sequence[str], queued: Sequence[str]) -> None:
         """Do nothing: nights have a log each."""
+
+    def hint(self, text: str) -> None:
+        """Do nothing: only a backfill hints."""
 
     def inspected(self, record: ImageRecord) -> None:
         """Count an image; write down what is wrong with it, and the counts now and then."""

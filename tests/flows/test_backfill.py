@@ -6,17 +6,19 @@ from datetime import date
 from types import SimpleNamespace
 
 import pytest
-from prefect.states import Completed, Running
+from prefect.states import AwaitingConcurrencySlot, Completed, Late, Pending, Running, Scheduled
 
 from flows import backfill as flow
 from flows.backfill import POLL_SECONDS, carry_out
 from flows.backfill_plan import NightState, PlannedNight
 from flows.backfill_survey import BackfillPlan
+from flows.backfill_watch import UNTAKEN_SECONDS
 from flows.named_server import NoPrefectApiError
+from flows.progress import observed_by
 from tasks.nights import Night
 from tasks.seal import Seal
 from tasks.storage import StorageError
-from tests.flows.flow_runs import LINE, RunsApi, flow_run, serving
+from tests.flows.flow_runs import DUE, LINE, RunsApi, flow_run, serving
 
 NIGHT = Night("line-1", date(2026, 11, 22))
 FINGERPRINT = LINE.config.fingerprint()
@@ -107,3 +109,58 @@ def test_a_storage_that_is_away_is_waited_for_as_long(clock, results, away):
             with pytest.raises(StorageError, match="cannot read"):
                 watched(run, results)
             assert PATIENCE < clock.now < 1.5 * PATIENCE
+
+
+class Shown:
+    """An observer: how the nights stood at each look, and the hints by the time of the clock."""
+
+    def __init__(self, clock):
+        self.clock, self.nights, self.hints = clock, [], {}
+
+    def waiting(self, *, running, queued, **counts):
+        self.nights.append((running, queued))
+
+    def hint(self, text):
+        self.hints[self.clock.now] = text
+
+
+def shown(clock, results, states):
+    """What is shown of a run whose state changes at these times; the last one is its end."""
+    run = flow_run(states[0.0])
+    shown = Shown(clock)
+    with serving(RunsApi([run])) as api, observed_by(shown):
+
+        def changes():
+            now = max(at for at in states if at <= clock.now)
+            api.runs = [run.model_copy(update={"state": states[now]})]
+
+        clock.wakes = changes
+        assert watched(run, results).seal == SEAL
+    return shown
+
+
+def late(kind=Late):
+    return kind(scheduled_time=DUE)
+
+
+@pytest.mark.parametrize(
+    ("state", "name"),
+    [(late(Scheduled), "Scheduled"), (late(), "Late"), (late(AwaitingConcurrencySlot), "AwaitingConcurrencySlot")],
+)
+def test_a_night_that_no_worker_has_taken_is_not_shown_as_running(clock, results, state, name):
+    told = shown(clock, results, {0.0: state, 10.0: Running(), 20.0: Completed()})
+    assert told.nights[0] == ([], [f"{NIGHT} ({name})"])
+    assert told.nights[-1] == ([str(NIGHT)], [])
+    assert not told.hints
+
+
+def test_runs_that_nothing_takes_are_hinted_at_once_with_their_pool(clock, results):
+    [(at, hint)] = shown(clock, results, {0.0: late(), 190.0: Completed()}).hints.items()
+    assert UNTAKEN_SECONDS < at < UNTAKEN_SECONDS + 3 * POLL_SECONDS
+    assert "worker of the work pool 'inspection' started" in hint
+
+
+def test_a_run_that_was_taken_is_waited_for_without_a_hint(clock, results):
+    assert not shown(clock, results, {0.0: late(), 100.0: Pending(), 190.0: Completed()}).hints
+    clock.now = 0.0
+    assert not shown(clock, results, {0.0: late(), 100.0: Pending(), 102.0: late(), 190.0: Completed()}).hints

@@ -15,6 +15,9 @@ class Heard:
     def waiting(self, **told):
         self.told.append(told)
 
+    def hint(self, text):
+        self.told.append(text)
+
     def inspected(self, record):
         self.told.append(record)
 
@@ -34,9 +37,11 @@ def test_all_that_an_observer_wants_to_know_is_passed_on():
     with observed_by(heard):
         observer().begin(images=3, settled=1)
         observer().inspected("a record")
-        observer().waiting(done=1, nights=2, running=["line-1, 2026-11-22"])
+        observer().waiting(done=1, nights=2, running=["line-1, 2026-11-22"], queued=["line-2, 2026-11-22 (Late)"])
+        observer().hint("look at the pool")
     assert heard.told == [
         {"images": 3, "settled": 1},
         "a record",
-        {"done": 1, "nights": 2, "running": ["line-1, 2026-11-22"]},
+        {"done": 1, "nights": 2, "running": ["line-1, 2026-11-22"], "queued": ["line-2, 2026-11-22 (Late)"]},
+        "look at the pool",
     ]

@@ -16,7 +16,8 @@ def walked(bar):
         bar.stage("listing images")
         bar.begin(images=3, settled=1)
         bar.stage("inspecting")
-        bar.waiting(done=1, nights=2, running=["line-1 2026-11-22"])
+        bar.waiting(done=1, nights=3, running=["line-1 2026-11-22"], queued=["line-2 2026-11-22 (Late)"])
+        bar.hint("is a worker started?")
 
 
 @pytest.mark.parametrize("stream", [Closed(), None])
@@ -36,5 +37,6 @@ def test_where_there_is_no_terminal_to_draw_on_lines_are_printed(monkeypatch, se
         "ssdnet: listing images",
         "ssdnet: 3 images, 1 of them done before",
         "ssdnet: inspecting",
-        "ssdnet: 1 of 2 nights done, running: line-1 2026-11-22",
+        "ssdnet: 1 of 3 nights done, running: line-1 2026-11-22; not running: line-2 2026-11-22 (Late)",
+        "ssdnet: is a worker started?",
     ]
