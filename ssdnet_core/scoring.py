@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssdnet_core.bands import Band, bands
-from ssdnet_core.bulk import fit_bulk
+from ssdnet_core.bulk import RIDGE, fit_bulk
 from ssdnet_core.config import ScoreConfig
 from ssdnet_core.filters import (
     DERIVATIVE_REACH,
@@ -31,7 +31,7 @@ from ssdnet_core.filters import (
     weighted_smooth,
 )
 from ssdnet_core.medians import sampled, values_that_count
-from ssdnet_core.robust import level_z, over_median, without_ring_excess
+from ssdnet_core.robust import level_z, over_median, without_ring_excess, without_trend
 from ssdnet_core.similarity import dissimilarity
 
 GRID = 4
@@ -175,10 +175,11 @@ def _over_median_in_window(score: Tensor, share: Tensor, *, window: float) -> Te
 
 
 def local_energy(values: Tensor, valid: Tensor) -> Tensor:
-    """Return how unusual the strength of each derivative is in a neighbourhood: (..., 1, h, w), median 1 a scale.
+    """Return how unusual the strengths of the derivatives in a neighbourhood are: (..., 1, h, w), median 1 a scale.
 
-    The logarithm of the Gaussian-averaged squared derivatives, as a robust z-score against the whole image, squared,
-    averaged over derivatives and channels; summed over four scales. h and w are H and W over 4, rounded up.
+    The logarithms of the Gaussian-averaged squared derivatives, each less its plane, as a robust Mahalanobis distance
+    over derivatives and channels, which vary together on a surface; summed over four scales. h and w are H and W over
+    4, rounded up.
     """
     share = share_of(valid, GRID)
     total = _zeros(values, like=share)
@@ -202,20 +203,23 @@ def local_colour(image: Tensor, valid: Tensor) -> Tensor:
     if not _tells(share, valid, side=GRID):
         return _zeros(image, like=share)
     means = weighted_smooth(weighted_shrink(image, valid, factor=GRID), share, sigma=COLOUR_WINDOW / GRID)
-    means = level_z(means, counted, degree=2)
-    bulk = fit_bulk(sampled(values_that_count(means, counted), BULK_SAMPLE), ridge=COLOUR_RIDGE)
-    distance = bulk.distance(means.flatten(-2)).view(*image.shape[:-3], *share.shape)
-    return over_median(distance, counted)
+    return _distance_over_median(level_z(means, counted, degree=2), counted, ridge=COLOUR_RIDGE)
 
 
 def _unusual(values: Tensor, share: Tensor, *, window: float) -> Tensor:
     counted = (share > 0.5).float()
-    square = _zeros(values, like=share)
+    levels = []
     # A few channels at a time where the image is large.
     for part in values.tensor_split(math.ceil(math.prod(values.shape[-3:]) / VALUES_AT_A_TIME), dim=-3):
         averaged = weighted_smooth(part, share, sigma=max(window, 2.0))
-        square += level_z((averaged + ENERGY_FLOOR).log(), counted).square().sum(-3, keepdim=True)
-    return over_median(square / values.shape[-3], counted)
+        levels.append(without_trend((averaged + ENERGY_FLOOR).log(), counted))
+    return _distance_over_median(torch.cat(levels, dim=-3), counted)
+
+
+def _distance_over_median(features: Tensor, counted: Tensor, *, ridge: float = RIDGE) -> Tensor:
+    bulk = fit_bulk(sampled(values_that_count(features, counted), BULK_SAMPLE), ridge=ridge)
+    distance = bulk.distance(features.flatten(-2)).view(*features.shape[:-3], *counted.shape)
+    return over_median(distance, counted)
 
 
 def _tells(share: Tensor, valid: Tensor, *, side: int) -> bool:
