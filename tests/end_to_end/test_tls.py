@@ -72,6 +72,7 @@ def inspect(night, results, scheduler, environment):
     )
 
 
+@pytest.mark.usefixtures("shared_server")
 def test_a_batch_is_inspected_over_tls(encrypted, night, tmp_path):
     assert encrypted.address.startswith(f"tls://{HOST}:")
     finished = inspect(night, tmp_path, encrypted.address, encrypted.environment)
@@ -79,6 +80,7 @@ def test_a_batch_is_inspected_over_tls(encrypted, night, tmp_path):
     assert json.loads(finished.stdout)["inspected"] == 2
 
 
+@pytest.mark.usefixtures("shared_server")
 def test_without_certificates_the_command_names_the_setting(encrypted, night, tmp_path):
     refused = inspect(night, tmp_path, encrypted.address, {})
     assert refused.returncode == 1
