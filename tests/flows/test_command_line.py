@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import time
 import tomllib
 
 import pytest
@@ -111,14 +110,12 @@ def test_a_switch_is_turned_by_a_word_and_no_number_is(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("content", "named"), [(None, "no image"), ("x.txt", r"1 other files")])
-def test_an_input_without_images_is_wrong_usage(ssdnet, tmp_path, content, named):
+def test_an_input_without_images_is_wrong_usage(ssdnet, tmp_path):
     (tmp_path / "night").mkdir()
-    if content:
-        (tmp_path / "night" / content).write_text("")
+    (tmp_path / "night" / "x.txt").write_text("")
     finished = ssdnet("inspect", tmp_path / "night", "--results", tmp_path / "out")
     assert finished.returncode == 2
-    assert named in finished.stderr
+    assert "1 other files" in finished.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -129,12 +126,10 @@ def test_a_report_of_nothing_is_refused(ssdnet, tmp_path):
 
 
 def test_sample_writes_without_further_settings(ssdnet, tmp_path):
-    started = time.monotonic()
     finished = ssdnet("sample", tmp_path / "night", "--images", "2")
     assert finished.returncode == 0, finished.stderr
     assert "2 images, 1 of them with a defect" in finished.stdout
     assert len(list((tmp_path / "night").rglob("*.png"))) == 3
-    assert time.monotonic() - started < 60
 
 
 def test_sample_plants_defects_into_photographs(ssdnet, tmp_path):
