@@ -199,6 +199,8 @@ def test_wrong_credentials_are_refused_naming_endpoint_and_settings(store, wrong
     assert "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in message
 
 
+# Against moto, test_object_storage.py has it.
+@pytest.mark.parametrize("store", ["radosgw"], indirect=True)
 def test_of_many_writers_of_one_object_one_creates_it(store):
     code = (
         "import sys; from tasks.storage import Storage; "
