@@ -229,6 +229,11 @@ def test_a_night_whose_truth_is_known_in_part_is_measured_in_part(site):
     assert [(image["key"], image["truly_defective"]) for image in measured["images"]] == [("001.png", True)]
     assert [image["key"] for image in measured["unmeasured"]] == ["000.png"]
     assert measured["mean"]["auroc"] is not None
+    wanted = {"key": {"any_": ["line-2-metrics"]}, "flow_run_id": {"any_": [run["id"]]}}
+    [shown] = ask(site.environment, "artifacts/filter", {"artifacts": wanted})
+    mean = json.loads(shown["data"])[-1]
+    assert (mean["defective"], mean["unmeasured"]) == (1, 1)
+    assert mean["AUROC"] == pytest.approx(measured["mean"]["auroc"], abs=0.001)
     [masked] = [e for e in json.loads((evaluation.parent / "manifest.json").read_text())["entries"] if e["mask"]]
     assert masked["key"] == "001.png"
 
