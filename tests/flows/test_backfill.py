@@ -1,4 +1,7 @@
-"""How long a backfill goes on watching while the server or the storage is away; by a clock of its own."""
+"""How long a backfill goes on watching while the server or the storage is away; by a clock of its own.
+
+Also what becomes of nights whose runs are lost, and which backfills are refused.
+"""
 
 import logging
 from dataclasses import replace
@@ -6,11 +9,20 @@ from datetime import date
 from types import SimpleNamespace
 
 import pytest
-from prefect.states import AwaitingConcurrencySlot, Completed, Late, Pending, Running, Scheduled
+from prefect.states import (
+    AwaitingConcurrencySlot,
+    Cancelled,
+    Completed,
+    Failed,
+    Late,
+    Pending,
+    Running,
+    Scheduled,
+)
 
 from flows import backfill as flow
 from flows.backfill import POLL_SECONDS, carry_out
-from flows.backfill_plan import NightState, PlannedNight
+from flows.backfill_plan import BackfillError, NightState, PlannedNight
 from flows.backfill_survey import BackfillPlan
 from flows.backfill_watch import UNTAKEN_SECONDS
 from flows.named_server import NoPrefectApiError
@@ -164,3 +176,33 @@ def test_a_run_that_was_taken_is_waited_for_without_a_hint(clock, results):
     assert not shown(clock, results, {0.0: late(), 100.0: Pending(), 190.0: Completed()}).hints
     clock.now = 0.0
     assert not shown(clock, results, {0.0: late(), 100.0: Pending(), 102.0: late(), 190.0: Completed()}).hints
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (None, "its run was deleted"),
+        (Failed(message="no image in /night"), "Failed: no image in /night"),
+        (Cancelled(), "Cancelled: no reason given"),
+        (Completed(), "its run completed, but left no seal: was the batch changed or deleted?"),
+    ],
+)
+def test_a_night_whose_run_left_no_seal_has_failed_and_says_why(clock, tmp_path, state, reason):
+    run = flow_run(state)
+    with serving(RunsApi([run] if state else [])):
+        outcome = watched(run, tmp_path)
+    assert (outcome.state, outcome.seal, outcome.run) == (NightState.FAILED, None, run.id)
+    assert outcome.reason == reason
+
+
+@pytest.mark.parametrize("own", ["inspection", "backfills", None])
+def test_a_backfill_that_takes_a_place_of_the_pool_of_its_nights_is_refused(monkeypatch, own):
+    run = flow_run()
+    monkeypatch.setattr(flow, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id=str(run.id))))
+    monkeypatch.setattr(flow, "pool_of", {run.id: own}.get)
+    lines = [LINE, replace(LINE, deployment="nightly/line-2", pool="elsewhere")]
+    if own == LINE.pool:
+        with pytest.raises(BackfillError, match=r"'inspection' that the nights of nightly/line-1 need"):
+            flow._refuse_to_wait_for_itself(lines)
+    else:
+        flow._refuse_to_wait_for_itself(lines)
