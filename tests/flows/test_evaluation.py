@@ -1,0 +1,38 @@
+"""Inputs that have no truth to measure with are refused with what an evaluation takes; in this process."""
+
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from flows import evaluation, inspection
+from flows.evaluation import evaluate
+from tasks.discovery import NothingToInspectError
+
+
+class NoWorkers:
+    """A crew that is not to be started: nothing is left to do for it."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __enter__(self):
+        return SimpleNamespace()
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_a_pattern_is_no_input_of_an_evaluation(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "Workers", None)
+    with pytest.raises(NothingToInspectError, match="takes the folder of a category or of several, not a pattern"):
+        evaluate.fn(f"{tmp_path}/*.png", str(tmp_path / "results"))
+
+
+def test_a_folder_that_is_not_laid_out_as_a_category_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "Workers", NoWorkers)
+    monkeypatch.setattr(inspection, "discover_images", inspection.discover_images.fn)
+    Image.new("L", (64, 64)).save(tmp_path / "loose.png")
+    with pytest.raises(NothingToInspectError, match=r"no test/DEFECT/IMAGE in .*give a category's folder"):
+        evaluate.fn(str(tmp_path), str(tmp_path / "results"))
+    assert not (tmp_path / "results").exists()
