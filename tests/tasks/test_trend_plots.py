@@ -1,0 +1,71 @@
+"""What is drawn of a line's nights, read from the SVG."""
+
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from tasks.trend_plots import BAND, COLOURS, FLAG, counts, defect_rates, metrics, scores
+from tasks.trends import compare_nights
+from tests.tasks.made_nights import figures, nights
+
+NAMES = {"svg": "http://www.w3.org/2000/svg"}
+
+
+def styled(drawing, element, **wanted):
+    """Return the elements of a kind whose style has these values."""
+    found = ElementTree.fromstring(drawing).iterfind(f".//svg:{element}", NAMES)
+    style = [f"{name.replace('_', '-')}: {value}" for name, value in wanted.items()]
+    return [one for one in found if all(each in one.get("style", "").split("; ") for each in style)]
+
+
+def marked(drawing, colour):
+    """Return where the markers of a colour stand."""
+    found = styled(drawing, "use", fill=colour, stroke=colour)
+    return [(float(one.get("x")), float(one.get("y"))) for one in found]
+
+
+def corners(path):
+    """Return the corners of a shape."""
+    return [tuple(map(float, pair)) for pair in re.findall(r"[ML] (\S+) (\S+)", path.get("d"))]
+
+
+@pytest.fixture
+def rows():
+    """Nights of which the last two are flagged, one for its defect rate and one for its scores."""
+    return compare_nights([*nights(20), figures(20, defective=150), figures(21, median=3.0)])
+
+
+def test_as_many_nights_are_flagged_as_jumped_or_drifted(rows):
+    assert [(row.jump, row.drift) for row in rows][-3:] == [(False, False), (True, False), (False, True)]
+    for draw, flagged in ((defect_rates, "jump"), (scores, "drift")):
+        drawing = draw(rows)
+        assert len(marked(drawing, FLAG)) == sum(getattr(row, flagged) for row in rows) == 1
+        # On the line, and a night further to the right than that of the other flag.
+        assert marked(drawing, FLAG)[0] in marked(drawing, COLOURS[0])
+    [[jumped], [drifted]] = marked(defect_rates(rows), FLAG), marked(scores(rows), FLAG)
+    assert jumped[0] < drifted[0]
+
+
+def test_the_ordinary_is_one_band_for_all_nights_under_the_same_settings():
+    first, second = nights(20), [replace(night, fingerprint="g") for night in nights(20)]
+    later = [replace(night, day=figures(20 + number).day) for number, night in enumerate(second)]
+    assert len(styled(defect_rates(compare_nights(first)), "use", fill=BAND)) == 1
+    assert len(styled(defect_rates(compare_nights([*first, *later])), "use", fill=BAND)) == 2
+
+
+def test_a_night_without_a_value_adds_no_point(rows):
+    empty = compare_nights([*(row.figures for row in rows[:5]), figures(5, defective=0, inspected=0)])
+    assert len(marked(defect_rates(empty), COLOURS[0])) == 5
+    known = [replace(row.figures, auroc=0.9 if number % 2 else None) for number, row in enumerate(rows)]
+    assert len(marked(metrics(compare_nights(known), ["auroc"]), COLOURS[0])) == 11 + 1  # Its mark in the legend.
+
+
+def test_failed_images_stand_on_the_inspected_ones_as_high_as_they_are_many():
+    night = replace(figures(0), images=40, inspected=30, failed=10)
+    drawing = counts(compare_nights([night, replace(figures(1), inspected=40, failed=0)]))
+    inspected, failed = styled(drawing, "path", fill="#b9c4cd")[0], styled(drawing, "path", fill=FLAG)[0]
+    below, above = ([y for _, y in corners(bar)] for bar in (inspected, failed))
+    assert min(below) == max(above), "SVG counts downwards"
+    assert (max(above) - min(above)) / (max(below) - min(below)) == pytest.approx(1 / 3, abs=1e-3)
