@@ -580,11 +580,11 @@ def test_a_decompression_bomb_is_refused_by_its_header():
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
     bomb += png_chunk(b"IDAT", zlib.compress(bytes(10**6))) + png_chunk(b"IEND", b"")
-    started = time.perf_counter()
+    started = time.thread_time()  # What else runs on the machine does not count.
     with pytest.raises(DecodeError) as raised:
         decode(bomb)
     assert "image is 60000 x 60000 = 3600 megapixels, over the limit of 400: cut it into parts" in str(raised.value)
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 @every_file

@@ -199,15 +199,18 @@ def test_a_run_that_was_taken_over_stops(folder):
             lease.check()
 
 
-def test_a_held_lease_is_renewed(folder):
-    with hold_batch(folder):
-        first = json.loads(folder.read("leases/000001.json"))["renewed"]
-        time.sleep(0.5)
-        assert json.loads(folder.read("leases/000001.json"))["renewed"] > first
-
-
 def renewed(folder: Storage) -> float:
     return json.loads(folder.read("leases/000001.json"))["renewed"]
+
+
+def renewers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "lease"]
+
+
+def test_a_held_lease_is_renewed(folder):
+    with hold_batch(folder):
+        first = renewed(folder)
+        wait_for(lambda: renewed(folder) > first, what="a renewal", timeout=5)
 
 
 def test_a_lease_is_renewed_again_once_the_storage_is_back(folder):
@@ -233,10 +236,8 @@ def test_a_lease_is_renewed_again_once_the_storage_is_back(folder):
 def test_a_run_that_was_taken_over_renews_and_releases_its_lease_no_more(folder):
     with hold_batch(folder):
         put(folder, 2, elsewhere())
-        time.sleep(0.5)
+        wait_for(lambda: not renewers(), what="the end of the renewals", timeout=5)
         last = folder.read("leases/000001.json")
-        time.sleep(0.5)
-        assert folder.read("leases/000001.json") == last
     assert folder.read("leases/000001.json") == last
 
 
