@@ -2,9 +2,10 @@
 
     python bench/fit.py --out fit.json [--device cuda] [--sizes 256,512] [--groups 1,8,64] [--set fit.steps=100]
 
-Made colour images of each working size are fitted, reconstructed blind and scored, on one thread of a processor or on
-a GPU, alone and in groups. The fit's arithmetic (counted by torch) stands beside the speed of a large matrix product of
-the same type, measured before and after it on the same device: its share of that says how much there is to gain.
+Made colour images of each working size are fitted, reconstructed blind and scored, and what the verdict must know is
+found, on one thread of a processor or on a GPU, alone and in groups. The parts are put together as an inspection does,
+and do not overlap. The fit's arithmetic (counted by torch) stands beside the speed of a large matrix product of the
+same type, measured before and after it on the same device: its share of that says how much there is to gain.
 
 Seconds are CPU seconds on a processor and wall seconds on a GPU; the best of the repeats counts.
 """
@@ -23,17 +24,18 @@ from about import about, markdown_table
 from torch.utils.flop_counter import FlopCounterMode
 
 from flows.settings import settings_from
+from ssdnet_core import evidence
 from ssdnet_core.config import Config
 from ssdnet_core.devices import resolve_device, resolve_precision
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
-from ssdnet_core.evidence import gather_evidence
+from ssdnet_core.filters import complete
 from ssdnet_core.fitting import fit
 from ssdnet_core.localization import judged
 from ssdnet_core.network import ReconstructionNetwork, stride
 from ssdnet_core.preparation import WorkingImage, prepare
-from ssdnet_core.reconstruction import reconstruct_blind
-from ssdnet_core.scoring import anomaly_map, settled_map
+from ssdnet_core.scoring import anomaly_map, own_scores
 from ssdnet_core.synthetic import sample
+from ssdnet_core.tiles import reconstruct_in_tiles
 
 COUNTED_STEPS = 2
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -49,8 +51,9 @@ class Timing:
         Working size and images in the group.
     prepare_s, judge_s
         CPU seconds an image; beside a GPU threads prepare the next group and judge the last one meanwhile.
-    fit_s, blind_s, score_s, whole_s
-        Seconds an image; ``whole_s`` with all that is scored, on a processor with preparation and verdict, too.
+    fit_s, blind_s, score_s, find_s, whole_s
+        Seconds an image, of all moments: ``score_s`` of the fused anomaly map, ``find_s`` of settling and sharpening
+        it, of restlessness and homogeneity; ``whole_s`` of all together, on a processor with preparation and verdict.
     images_per_s
         By ``whole_s``.
     peak_bytes
@@ -68,6 +71,7 @@ class Timing:
     fit_s: float
     blind_s: float
     score_s: float
+    find_s: float
     whole_s: float
     images_per_s: float
     peak_bytes: float
@@ -154,23 +158,36 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
 
     def reconstructed() -> None:
         nonlocal predictions
-        predictions = reconstruct_blind(
+        predictions = reconstruct_in_tiles(
             networks, pixels, valid=valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
         )
 
-    def scored() -> None:
-        scores = anomaly_map(pixels, predictions, valid=valid[0], config=config.score, grey_level=grey_level)
-        settled_map(scores, valid[0])
-
-    predictions = pixels
-    matmul = _matmul_rate(device, dtype)
-    fit_s, blind_s, score_s = (_best(part, device, repeats=repeats) / group for part in (fitted, reconstructed, scored))
-    matmul = max(matmul, _matmul_rate(device, dtype))
     moments = len(config.reconstruction.moments)
+
+    def scored() -> None:
+        nonlocal fused
+        own = own_scores(pixels, valid[0], config=config.score) if complete(valid[0]) else None
+        fused = torch.zeros_like(valid[:, 0])
+        for _ in range(moments):
+            scores = anomaly_map(
+                pixels, predictions, valid=valid[0], config=config.score, own=own, grey_level=grey_level
+            )
+            fused = torch.maximum(fused, scores)
+
+    def found() -> None:
+        # No part of the interface, but this very function is to be timed.
+        evidence._findings(pixels, predictions, valid=valid[0], scores=fused, group=working, config=config).apart()
+
+    predictions, fused = pixels, pixels
+    matmul = _matmul_rate(device, dtype)
+    fit_s, blind_s, score_s, find_s = (
+        _best(part, device, repeats=repeats) / group for part in (fitted, reconstructed, scored, found)
+    )
+    matmul = max(matmul, _matmul_rate(device, dtype))
     prepare_s = _best(lambda: _prepared(images, config), torch.device("cpu"), repeats=repeats) / len(images)
-    evidence = gather_evidence(working, config)
-    judge_s = _best(lambda: [judged(found, config) for found in evidence], torch.device("cpu"), repeats=repeats) / group
-    whole_s = _best(lambda: gather_evidence(working, config), device, repeats=repeats) / group
+    known = evidence.gather_evidence(working, config)
+    judge_s = _best(lambda: [judged(one, config) for one in known], torch.device("cpu"), repeats=repeats) / group
+    whole_s = _best(lambda: evidence.gather_evidence(working, config), device, repeats=repeats) / group
     if device.type == "cpu":
         whole_s += prepare_s + judge_s
     rate = config.fit.steps * step_flop / fit_s
@@ -181,10 +198,11 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
         judge_s=judge_s,
         fit_s=fit_s,
         blind_s=moments * blind_s,
-        score_s=moments * score_s,
+        score_s=score_s,
+        find_s=find_s,
         whole_s=whole_s,
         images_per_s=1 / whole_s,
-        peak_bytes=_peak(lambda: gather_evidence(working, config), device) / group,
+        peak_bytes=_peak(lambda: evidence.gather_evidence(working, config), device) / group,
         step_flop=step_flop,
         fit_flop_per_s=rate,
         matmul_flop_per_s=matmul,
@@ -235,7 +253,10 @@ def _once(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _table(timings: Sequence[Timing]) -> str:
-    header = "size,group,prepare s,judge s,fit s,blind s,score s,whole s,images/s,MB,GFLOP a step,GFLOP/s,of a matmul's"
+    header = (
+        "size,group,prepare s,judge s,fit s,blind s,score s,find s,whole s,images/s,MB,GFLOP a step,GFLOP/s,"
+        "of a matmul's"
+    )
     rows = [
         [
             str(timing.side),
@@ -248,6 +269,7 @@ def _table(timings: Sequence[Timing]) -> str:
                     timing.fit_s,
                     timing.blind_s,
                     timing.score_s,
+                    timing.find_s,
                     timing.whole_s,
                 )
             ),
