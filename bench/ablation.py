@@ -3,7 +3,8 @@
     python bench/ablation.py DATA --out OUT [--every 2] [--only shuffling,noise]
 
 DATA is a folder of categories in MVTec-AD layout. OUT gets ablation.json (all figures of all images) and ablation.md
-(the table). A variant that OUT has already for the same settings is not run again.
+(the table). A variant that OUT has already for the same settings, precision and images is not run again; the table has
+no other.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from about import about, markdown_table
 from dask.system import CPU_COUNT
-from labelled import Finding, accuracy, findings, is_good, listed
+from labelled import Finding, accuracy, findings, is_good, listed, stamp
 
 from ssdnet_core.config import PRESETS, Config
 from ssdnet_core.errors import SsdnetError
@@ -84,16 +85,17 @@ def _run(options: argparse.Namespace) -> None:
     keys = [key for key in listed(source, every=options.every, categories=options.categories) if not is_good(key)]
     if not keys:
         raise NothingToInspectError(f"{options.data} has no defective image, CATEGORY/test/DEFECT/NAME, to measure")
+    configs = {name: Config().updated(changes) for name, changes in VARIANTS.items()}
+    stamps = {name: stamp(config, keys) for name, config in configs.items()}
     with Workers(workers=options.workers) as crew:
         for name in options.only:
-            config = Config().updated(VARIANTS[name])
-            stamp = f"{config.fingerprint()} of {len(keys)} images"
-            if known.get(name, {}).get("settings") != stamp:
-                found = findings(crew.client, source, keys=keys, config=config, title=name)
-                known[name] = {"settings": stamp, "images": [asdict(one) for one in found]}
-                store.write_text(json.dumps({**about(), "variants": known}, indent=1) + "\n")
-    (options.out / "ablation.md").write_text(table(known))
-    print(table(known))
+            if known.get(name, {}).get("settings") != stamps[name]:
+                found = findings(crew.client, source, keys=keys, config=configs[name], title=name)
+                known[name] = {**about(), "settings": stamps[name], "images": [asdict(one) for one in found]}
+                store.write_text(json.dumps({"variants": known}, indent=1) + "\n")
+    present = {name: known[name] for name in VARIANTS if known.get(name, {}).get("settings") == stamps[name]}
+    (options.out / "ablation.md").write_text(table(present))
+    print(table(present))
 
 
 def table(variants: dict[str, dict]) -> str:

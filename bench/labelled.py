@@ -1,5 +1,6 @@
 """Labelled images and what the method makes of them, without the pipeline: for variants and conditions."""
 
+import hashlib
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,7 @@ from distributed import Client, as_completed
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ssdnet_core.config import Config
+from ssdnet_core.devices import resolve_device, resolve_precision
 from ssdnet_core.errors import SsdnetError
 from tasks.decoding import decode
 from tasks.discovery import NothingToInspectError, list_images
@@ -74,6 +76,13 @@ def listed(source: Storage, *, every: int = 1, categories: Sequence[str] = ()) -
 def is_good(key: str) -> bool:
     """Whether an image is said to have no defect."""
     return truth_key(key) is None
+
+
+def stamp(config: Config, keys: Sequence[str]) -> str:
+    """Return what a row's figures depend on: settings, the precision that they come to on this machine, and images."""
+    precision = resolve_precision(config.precision, resolve_device(config.device))
+    images = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
+    return f"{config.fingerprint()} in {precision} of {len(keys)} images {images}"
 
 
 def photograph(source: Storage, key: str) -> Photograph:

@@ -4,7 +4,8 @@
 
 DATA is a folder of categories in MVTec-AD layout. Each condition is put on every image, from a generator of the
 image's own. OUT gets stress.json (all figures of all images), stress.md (the table) and stress.png (what the
-conditions look like). A condition that OUT has already for the same settings is not run again.
+conditions look like). A condition that OUT has already for the same settings, precision and images is not run again;
+the table has no other.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from about import about, markdown_table
 from dask.system import CPU_COUNT
-from labelled import Change, Finding, Photograph, accuracy, findings, listed, photograph
+from labelled import Change, Finding, Photograph, accuracy, findings, listed, photograph, stamp
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
@@ -162,16 +163,17 @@ def _run(options: argparse.Namespace) -> None:
     config = settings_from(None, None, changes=options.set)
     known = json.loads(store.read_text())["conditions"] if store.exists() else {}
     keys = listed(source, every=options.every, categories=options.categories)
+    present = stamp(config, keys)
     draw_conditions(photograph(source, keys[0]), options.out / "stress.png")
     with Workers(workers=options.workers) as crew:
         for name in options.only:
-            stamp = f"{config.fingerprint()} of {len(keys)} images"
-            if known.get(name, {}).get("settings") != stamp:
+            if known.get(name, {}).get("settings") != present:
                 found = findings(crew.client, source, keys=keys, config=config, title=name, change=CONDITIONS[name])
-                known[name] = {"settings": stamp, "images": [asdict(one) for one in found]}
-                store.write_text(json.dumps({**about(), "conditions": known}, indent=1) + "\n")
-    (options.out / "stress.md").write_text(table(known))
-    print(table(known))
+                known[name] = {**about(), "settings": present, "images": [asdict(one) for one in found]}
+                store.write_text(json.dumps({"conditions": known}, indent=1) + "\n")
+    comparable = {name: known[name] for name in CONDITIONS if known.get(name, {}).get("settings") == present}
+    (options.out / "stress.md").write_text(table(comparable))
+    print(table(comparable))
 
 
 def table(conditions: dict[str, dict]) -> str:
