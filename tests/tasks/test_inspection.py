@@ -89,6 +89,18 @@ def test_what_a_mask_leaves_black_has_no_influence(night):
     assert night.inspect().map_digest == clean.map_digest
 
 
+def test_what_an_alpha_channel_leaves_out_has_no_influence(night):
+    pixels = sample("leather", "none", size=(96, 80), seed=2).pixels
+    alpha = np.full((96, 80, 1), 255, dtype=np.uint8)
+    alpha[30:70, 10:40] = 0
+    digests = []
+    for colour in (0, 255):
+        pixels[30:70, 10:40] = colour
+        Image.fromarray(np.concatenate([pixels, alpha], axis=2)).save(night.images / "a.png")
+        digests.append(night.inspect().map_digest)
+    assert digests[0] == digests[1]
+
+
 def test_a_changed_mask_changes_the_etag(night):
     before = night.entries()[0].etag
     Image.fromarray(np.full((96, 80), 255, dtype=np.uint8)).save(night.masks / "a.tif")
