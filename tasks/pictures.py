@@ -64,11 +64,11 @@ def overlay(photo: bytes, heat: bytes, *, boxes: Iterable[Box]) -> bytes:
     return _encoded(picture.convert("RGB"), "JPEG", quality=JPEG_QUALITY)
 
 
-def colour_bar(steps: int = 9) -> list[str]:
+def colour_bar() -> list[str]:
     """Return the colour scale as CSS colours, from lowest to highest."""
     return [
         f"rgba({r}, {g}, {b}, {OPACITY * np.sqrt(value):.2f})"
-        for value in np.linspace(0, 1, steps)
+        for value in np.linspace(0, 1, 9)
         for r, g, b, _ in [colormaps[COLOUR_MAP](value, bytes=True)]
     ]
 
