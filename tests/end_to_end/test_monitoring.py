@@ -5,11 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from tasks.nights import Night
 from tasks.seal import Seal, set_seal
 from tasks.storage import Storage
 from tests.conftest import QUICK, ROOT, wait_for
+from tests.http_server import served_by
 from tests.prefect_server import ask, prefect_server
 
 pytestmark = pytest.mark.slow
@@ -42,17 +42,8 @@ def alarms():
             self.send_response(204)
             self.end_headers()
 
-        def log_message(self, *arguments):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", received
-    finally:
-        server.shutdown()
-        thread.join()
+    with served_by(Receiver) as address:
+        yield address, received
 
 
 @pytest.fixture(scope="module")

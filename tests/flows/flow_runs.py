@@ -1,12 +1,11 @@
 """Flow runs of a line, and a Prefect API that knows them and no more; over real HTTP connections."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +15,7 @@ from prefect.states import Running
 
 from flows.night_runs import Line
 from ssdnet_core.config import Config
+from tests.http_server import served_by
 
 LINE = Line(
     deployment="nightly/line-1",
@@ -83,9 +83,6 @@ def serving(api: RunsApi) -> Iterator[RunsApi]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *arguments):
-            pass
-
     with api_served_by(Answer):
         yield api
 
@@ -93,14 +90,8 @@ def serving(api: RunsApi) -> Iterator[RunsApi]:
 @contextmanager
 def api_served_by(handler: type[BaseHTTPRequestHandler]) -> Iterator[None]:
     """Have Prefect's clients in the block ask a server of these answers."""
-    server = HTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}/api"
-    try:
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}):
-            yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with (
+        served_by(handler) as address,
+        temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_CLIENT_MAX_RETRIES: 0}),
+    ):
+        yield

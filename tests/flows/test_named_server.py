@@ -4,13 +4,14 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from flows.named_server import NoPrefectApiError, wait_for_named_server
 from tasks.proxies import reached_directly
 from tests.conftest import free_port
+from tests.http_server import served_by
 
 
 @contextmanager
@@ -25,18 +26,8 @@ def answering(*statuses, page=False):
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *arguments):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/api"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served_by(Answer) as address:
+        yield f"{address}/api"
 
 
 @pytest.mark.parametrize("statuses", [(200,), (503, 200), (401,), (403,)])

@@ -32,9 +32,6 @@ def refusing(request):
 
         do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
-        def log_message(self, *arguments):
-            pass
-
     with api_served_by(Refusal):
         yield
 

@@ -34,9 +34,6 @@ def refused():
             self.send_header("Retry-After", "0")
             self.end_headers()
 
-        def log_message(self, *arguments):
-            pass
-
     with api_served_by(Refusal):
         yield asked
 
