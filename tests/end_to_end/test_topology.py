@@ -58,9 +58,12 @@ def test_workers_that_join_leave_and_die_during_a_run_change_nothing(cluster, ni
         return len(list((batch / "records").glob("*.json")))
 
     wait_for(lambda: done() >= 1, what="the first record", timeout=120)
-    cut_off, dying = cluster.start_worker("127.0.0.4"), cluster.start_worker("127.0.0.5")
     with Client(cluster.address) as client:
-        client.wait_for_workers(3, timeout=60)
+        [number] = client.run(os.getpid, workers=[host(client, "127.0.0.3")]).values()
+        os.kill(number, signal.SIGSTOP)  # Or it may have done them all before the others are there.
+        cut_off, dying = cluster.start_worker("127.0.0.4"), cluster.start_worker("127.0.0.5")
+        client.wait_for_workers(3, timeout=120)
+        os.kill(number, signal.SIGCONT)
         assert done() < IMAGES
         leaving.terminate()
         seen = done()
