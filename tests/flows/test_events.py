@@ -51,7 +51,7 @@ def test_an_event_of_a_night_has_its_counts_and_names_its_line(told):
 
 def test_a_jump_of_the_defect_rate_is_told_with_what_is_usual(told):
     *_, row = compare_nights([*nights(9), figures(9, defective=150)])
-    night_compared(row)
+    night_compared(row, alarm=True)
     assert set(told) == {DEFECT_RATE, DEFECT_RATE_JUMP}
     jumped = told[DEFECT_RATE_JUMP]["payload"]
     assert (jumped["defective"], jumped["inspected"], jumped["defect_rate"]) == (150, 420, 150 / 420)
@@ -61,7 +61,7 @@ def test_a_jump_of_the_defect_rate_is_told_with_what_is_usual(told):
 
 def test_a_drift_of_the_scores_is_told_by_quantile_and_is_no_alarm_of_the_defect_rate(told):
     *_, row = compare_nights([*nights(9), figures(9, median=3.0)])
-    night_compared(row)
+    night_compared(row, alarm=True)
     assert set(told) == {DEFECT_RATE, SCORE_DRIFT}
     assert told[DEFECT_RATE]["payload"]["alarm"] is False
     drifted = told[SCORE_DRIFT]["payload"]
@@ -73,6 +73,6 @@ def test_a_drift_of_the_scores_is_told_by_quantile_and_is_no_alarm_of_the_defect
 
 def test_a_night_of_the_first_week_has_its_rate_told_without_what_is_usual(told):
     *_, row = compare_nights(nights(3))
-    night_compared(row)
+    night_compared(row, alarm=True)
     assert set(told) == {DEFECT_RATE}
     assert set(told[DEFECT_RATE]["payload"]) == {"defect_rate", "defective", "inspected", "alarm"}
