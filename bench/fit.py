@@ -175,8 +175,7 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
             fused = torch.maximum(fused, scores)
 
     def found() -> None:
-        # No part of the interface, but this very function is to be timed.
-        evidence._findings(pixels, predictions, valid=valid[0], scores=fused, group=working, config=config).apart()
+        evidence.findings(pixels, predictions, valid=valid[0], scores=fused, group=working, config=config).apart()
 
     predictions, fused = pixels, pixels
     matmul = _matmul_rate(device, dtype)

@@ -132,7 +132,7 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
             fused[images] = torch.maximum(fused[images], scores)
     found: dict[int, Findings] = {}
     for images, flags in zip(alike, counted, strict=True):
-        together = _findings(
+        together = findings(
             pixels[images],
             predictions[images],
             valid=flags,
@@ -144,7 +144,7 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
     return [found[index] for index in range(len(group))]
 
 
-def _findings(
+def findings(
     pixels: Tensor,
     prediction: Tensor,
     *,
