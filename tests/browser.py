@@ -49,7 +49,7 @@ class Page:
     def text(self) -> str:
         return self.value("document.body ? document.body.innerText : ''")
 
-    def wait_for_text(self, *wanted: str, timeout: float = 60) -> str:
+    def wait_for_text(self, *wanted: str, timeout: float = 180) -> str:
         deadline = time.monotonic() + timeout
         while not all(part in (text := self.text()) for part in wanted):
             assert time.monotonic() < deadline, f"no {wanted} on the page within {timeout:.0f} s, but:\n{text}"

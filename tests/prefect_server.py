@@ -44,7 +44,7 @@ def prefect_server(home: Path, **settings: str) -> Iterator[dict[str, str]]:
             start_new_session=True,
         )
         try:
-            wait_for(lambda: healthy(port), what="the Prefect server", timeout=120)
+            wait_for(lambda: healthy(port), what="the Prefect server", timeout=300)
             yield environment
         finally:
             end(process)
@@ -67,7 +67,7 @@ def ask(environment: dict[str, str], path: str, body: dict[str, Any], *, method:
     )
     for _ in range(RETRIES):
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
             # SQLite was busy: nothing has changed, and Prefect's own clients ask again as well.

@@ -27,7 +27,7 @@ def radosgw(folder: Path) -> Iterator[dict[str, str]]:
         script = [ROOT / "infra" / "s3" / "radosgw.sh", folder, str(free_port())]
         server = subprocess.Popen(script, stdout=log, stderr=subprocess.STDOUT)
         try:
-            wait_for(lambda: ready.exists() or server.poll() is not None, what="radosgw", timeout=120)
+            wait_for(lambda: ready.exists() or server.poll() is not None, what="radosgw", timeout=300)
             assert ready.exists(), (folder.parent / "radosgw.log").read_text()
             yield dict(line.split("=", 1) for line in ready.read_text().splitlines())
         finally:

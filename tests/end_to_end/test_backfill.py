@@ -129,7 +129,7 @@ def test_a_killed_backfill_run_again_seals_every_night_once(site):
         site.command(), env=site.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        wait_for(lambda: len(site.runs()) > 1, what="the first night started", timeout=300)
+        wait_for(lambda: len(site.runs()) > 1, what="the first night started", timeout=600)
     finally:
         killed.send_signal(signal.SIGKILL)
         killed.wait()
@@ -222,7 +222,7 @@ def test_a_night_whose_truth_is_known_in_part_is_measured_in_part(site):
         "truth": str(site.folder / "truth"),
     }
     run = ask(site.environment, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
-    wait_for(lambda: site.state(run) in ENDED, what="the night", timeout=300)
+    wait_for(lambda: site.state(run) in ENDED, what="the night", timeout=600)
     assert site.state(run) == "COMPLETED"
     [evaluation] = site.results.glob("line-2-2026-11-01*/evaluation.json")
     measured = json.loads(evaluation.read_text())
@@ -246,7 +246,7 @@ def backfills(site) -> dict[str, dict[str, Any]]:
 
 def test_the_last_nights_are_caught_up_with_as_a_schedule_would(site):
     run = ask(site.environment, f"deployments/{backfills(site)['catch-up']['id']}/create_flow_run", {})
-    wait_for(lambda: site.state(run) in ENDED, what="the backfill", timeout=300)
+    wait_for(lambda: site.state(run) in ENDED, what="the backfill", timeout=600)
     [ended] = ask(site.environment, "flow_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
     assert (ended["state_type"], ended["name"]) == ("COMPLETED", "backfill the last 3 nights")
     wanted = {"key": {"any_": ["backfill-outcome"]}, "flow_run_id": {"any_": [run["id"]]}}
@@ -263,7 +263,7 @@ def test_a_backfill_from_the_form_takes_no_place_of_the_nights_it_waits_for(site
     parameters = {"start": "2026-11-01", "end": "2026-11-01", "at_most": 2, "changes": changes}
     run = ask(site.environment, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
 
-    wait_for(lambda: site.state(run) in ENDED, what="the backfill", timeout=300)
+    wait_for(lambda: site.state(run) in ENDED, what="the backfill", timeout=600)
     assert site.state(run) == "COMPLETED"
     fingerprint = Config().updated(changes).fingerprint()[:8]
     assert len(list(site.results.glob(f"line-?-2026-11-01~{fingerprint}/seal.json"))) == 2
@@ -284,7 +284,7 @@ def test_a_schedule_that_misses_its_line_fails_and_a_line_that_stood_still_does_
         assert {run["name"] for run in found if run["run_count"]} <= {f"nightly {line} 2026-11-03" for line in created}
         return {run["parameters"]["line"]: run["state"] for run in found}
 
-    wait_for(lambda: {"COMPLETED", "FAILED"} >= {s["type"] for s in states().values()}, what="both runs", timeout=300)
+    wait_for(lambda: {"COMPLETED", "FAILED"} >= {s["type"] for s in states().values()}, what="both runs", timeout=600)
     assert (states()["line-1"]["type"], states()["line-1"]["name"]) == ("COMPLETED", "NoImages")
     assert states()["lime-1"]["type"] == "FAILED"
     assert "there are line-1, line-2" in states()["lime-1"]["message"]

@@ -160,7 +160,7 @@ def test_a_run_killed_half_way_goes_on_where_it_stopped_and_ends_equal(undisturb
     records = tmp_path / "n" / "records"
     killed = start_alone(*command)
     try:
-        wait_for(lambda: len(list(records.glob("*.json"))) >= 5, what="five records", timeout=300)
+        wait_for(lambda: len(list(records.glob("*.json"))) >= 5, what="five records", timeout=600)
     finally:
         killed.kill()
         killed.communicate()
@@ -211,9 +211,9 @@ def test_ctrl_c_stops_the_run_cleanly_and_says_how_to_go_on(undisturbed, tmp_pat
     folder, _ = undisturbed
     records = tmp_path / "n" / "records"
     running = start_alone("inspect", folder / "night", "--results", tmp_path, "--batch", "n", *SLOW)
-    wait_for(lambda: any(records.glob("*.json")), what="the first record", timeout=300)
+    wait_for(lambda: any(records.glob("*.json")), what="the first record", timeout=600)
     os.killpg(running.pid, signal.SIGINT)
-    _, errors = running.communicate(timeout=120)
+    _, errors = running.communicate(timeout=300)
     assert running.returncode == 1
     assert "run the same command again to go on" in errors
     assert "Traceback" not in errors
@@ -227,7 +227,7 @@ def test_two_runs_of_one_batch_do_not_mix(undisturbed, tmp_path):
         *("--results", tmp_path, "--batch", "n", *QUICK),
     ]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: list((tmp_path / "n" / "leases").glob("*.json")), what="the first run's lease", timeout=300)
+    wait_for(lambda: list((tmp_path / "n" / "leases").glob("*.json")), what="the first run's lease", timeout=600)
     first.send_signal(signal.SIGSTOP)  # Or it may have finished before the second asks for the batch.
     try:
         second = subprocess.run(command, capture_output=True, text=True, timeout=240)

@@ -50,7 +50,7 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        wait_for(lambda: "Ctrl-C here" in self.told() or self.process.poll() is not None, what="ssdnet up", timeout=300)
+        wait_for(lambda: "Ctrl-C here" in self.told() or self.process.poll() is not None, what="ssdnet up", timeout=600)
         assert self.process.poll() is None, self.told()
 
     def told(self) -> str:
@@ -81,7 +81,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.start()
     yield stack
     stack.process.terminate()
-    stack.process.wait(timeout=300)
+    stack.process.wait(timeout=600)
     left = marked(stack.home)
     for process in left:
         process.kill()
@@ -116,7 +116,7 @@ def night(stack: Stack) -> dict[str, Any]:
 
 
 def fetched(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=120) as answer:
+    with urllib.request.urlopen(url, timeout=300) as answer:
         return answer.read()
 
 
@@ -169,7 +169,7 @@ def test_from_the_page_of_a_run_a_browser_gets_to_the_worst_image_and_the_galler
     }
     with browser(tmp_path / "profile") as devtools:
         with opened(devtools, f"{ui}/runs/flow-run/{night['id']}") as page:
-            page.wait_for_text(night["name"], "Completed", "Beginning flow run", timeout=120)
+            page.wait_for_text(night["name"], "Completed", "Beginning flow run", timeout=300)
             page.click("Artifacts")
             page.wait_for_text("line-1-summary", "line-1-worst", "line-1-worst-1", "PROGRESS")
             page.screenshot(SCREENSHOTS / "run.png")
@@ -248,14 +248,14 @@ def test_ctrl_c_stops_everything_and_the_next_start_has_runs_galleries_and_switc
     schedule = f"deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
     stack.ask(schedule, {"active": True}, method="PATCH")
     scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_ASC"}
-    [planned, *_] = wait_for(lambda: stack.ask("flow_runs/filter", scheduled), what="the next run", timeout=120)
+    [planned, *_] = wait_for(lambda: stack.ask("flow_runs/filter", scheduled), what="the next run", timeout=300)
     start = datetime.fromisoformat(planned["expected_start_time"]).astimezone(ZoneInfo("Europe/Madrid"))
     assert (start.hour, start.minute) == (3, 0)
 
     ports = stack.ports
     assert len(ports) == 5
     stack.process.send_signal(signal.SIGINT)
-    stack.process.wait(timeout=300)
+    stack.process.wait(timeout=600)
     assert "Traceback" not in stack.told()
     assert not marked(stack.home)
     assert not [port for port in ports if accepts(port)]

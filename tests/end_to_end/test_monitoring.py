@@ -267,7 +267,7 @@ def test_a_run_killed_with_all_its_processes_is_marked_as_crashed(server, tmp_pa
                 for event in ask(server, "events/filter", alive)["events"]
             ),
             what="a heartbeat",
-            timeout=120,
+            timeout=300,
         )
     finally:
         os.killpg(running.pid, signal.SIGKILL)

@@ -57,17 +57,17 @@ def test_workers_that_join_leave_and_die_during_a_run_change_nothing(cluster, ni
     def done() -> int:
         return len(list((batch / "records").glob("*.json")))
 
-    wait_for(lambda: done() >= 1, what="the first record", timeout=120)
+    wait_for(lambda: done() >= 1, what="the first record", timeout=300)
     with Client(cluster.address) as client:
         [number] = client.run(os.getpid, workers=[host(client, "127.0.0.3")]).values()
         os.kill(number, signal.SIGSTOP)  # Or it may have done them all before the others are there.
         cut_off, dying = cluster.start_worker("127.0.0.4"), cluster.start_worker("127.0.0.5")
-        client.wait_for_workers(3, timeout=120)
+        client.wait_for_workers(3, timeout=300)
         os.kill(number, signal.SIGCONT)
         assert done() < IMAGES
         leaving.terminate()
         seen = done()
-        wait_for(lambda: done() > seen, what="a record of the others", timeout=120)
+        wait_for(lambda: done() > seen, what="a record of the others", timeout=300)
         assert done() < IMAGES
         kill_with_its_nanny(cut_off)
         [number] = client.run(os.getpid, workers=[host(client, "127.0.0.5")]).values()

@@ -27,7 +27,7 @@ def test_a_server_that_cannot_start_is_not_waited_for_and_its_reason_is_told(tmp
         env={**environment, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert "the command's own Prefect server ended with status 1" in finished.stdout
     assert "ImportError: asyncpg is broken here" in finished.stdout
@@ -43,7 +43,7 @@ def test_the_reason_of_a_server_that_ends_while_it_starts_is_told(tmp_path):
         env={**environment, "PREFECT_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert "unable to open database file" in finished.stdout
 
@@ -132,7 +132,7 @@ def test_the_commands_own_server_keeps_away_from_the_users_database_profile_and_
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert (finished.stdout, finished.stderr, finished.returncode) == ("", "", 0)
     assert (tmp_path / ".cache" / "ssdnet" / "prefect" / "prefect.db").exists()
