@@ -216,13 +216,13 @@ def test_only_last_night_makes_a_line_up_to_date(server, tmp_path):
         Image.fromarray(sample("weave", "none", size=(96, 96), seed=day.day).pixels).save(folder / "0.png")
         assert run_night(server, tmp_path, "line-5", day=day).returncode == 0
 
-    def up_to_date():
-        told = events_named(server, "ssdnet.line.up-to-date")
+    def told_of_line(name):
+        told = events_named(server, f"ssdnet.line.{name}")
         return [event for event in told if event["resource"]["prefect.resource.id"] == "ssdnet.line.line-5"]
 
-    [told] = wait_for(up_to_date, what="the line up to date")
+    [told] = wait_for(lambda: told_of_line("up-to-date"), what="the line up to date")
     assert told["payload"]["day"] == last.isoformat()
-    assert not events_named(server, "ssdnet.line.stood-still")
+    assert not told_of_line("stood-still")
 
 
 def test_a_night_that_fails_alarms(server, alarms, tmp_path):
