@@ -75,10 +75,11 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
         if newest:
             tell_of_standstill(night)
         return Completed(name=NO_IMAGES, message=message)
+    batches = Storage(results)
     with Workers(scheduler, workers=workers, device=config.device) as crew:
         outcome = run_batch(
             source,
-            Storage(results),
+            batches,
             pattern="",
             batch=night.batch,
             masks=night.below(masks) if masks else None,
@@ -93,8 +94,8 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
             observer().stage("measuring")
             measure(crew, whole(outcome), source=source, truth=known)
     batch = outcome.manifest.batch
-    trends = update_trends(Storage(results), line, anew={batch})
-    tell_of_night(night, batch, results=Storage(results), trends=trends, newest=newest)
+    trends = update_trends(batches, line, anew={batch})
+    tell_of_night(night, batch, results=batches, trends=trends, newest=newest)
     return outcome
 
 

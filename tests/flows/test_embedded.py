@@ -17,18 +17,19 @@ except EmbeddedServerError as error:
 """
 
 
+def alone(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run code in a process that is told of no server."""
+    own = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**own, **environment}, capture_output=True, text=True, timeout=300
+    )
+
+
 @pytest.mark.slow
 def test_a_server_that_cannot_start_is_not_waited_for_and_its_reason_is_told(tmp_path):
     (tmp_path / "asyncpg.py").write_text("raise ImportError('asyncpg is broken here')\n")
-    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     started = time.monotonic()
-    finished = subprocess.run(
-        [sys.executable, "-c", WAIT],
-        env={**environment, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    finished = alone(WAIT, PYTHONPATH=str(tmp_path))
     assert "the command's own Prefect server ended with status 1" in finished.stdout
     assert "ImportError: asyncpg is broken here" in finished.stdout
     assert time.monotonic() - started < 60
@@ -37,14 +38,7 @@ def test_a_server_that_cannot_start_is_not_waited_for_and_its_reason_is_told(tmp
 @pytest.mark.slow
 def test_the_reason_of_a_server_that_ends_while_it_starts_is_told(tmp_path):
     (tmp_path / "prefect.db").mkdir()
-    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    finished = subprocess.run(
-        [sys.executable, "-c", WAIT],
-        env={**environment, "PREFECT_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    finished = alone(WAIT, PREFECT_HOME=str(tmp_path))
     assert "unable to open database file" in finished.stdout
 
 
@@ -67,14 +61,7 @@ with socket.socket() as other:
 
 @pytest.mark.slow
 def test_no_other_program_gets_the_port_before_the_commands_own_server_listens_on_it(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    finished = subprocess.run(
-        [sys.executable, "-c", HOLD],
-        env={**environment, "PREFECT_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    finished = alone(HOLD, PREFECT_HOME=str(tmp_path))
     assert finished.stdout.split() == ["held"], finished.stderr
 
 
