@@ -55,7 +55,7 @@ def fill(dask_worker: Worker, *, limit: int) -> int:
 @pytest.mark.slow
 def test_a_worker_that_keeps_nine_tenths_of_its_memory_goes_on(monkeypatch):
     limit = 10**9
-    monkeypatch.setattr(tasks.cluster, "local_workers", lambda count, device: (LocalWorker(memory_limit=limit),))
+    monkeypatch.setattr(tasks.cluster, "local_workers", lambda *_, **__: (LocalWorker(memory_limit=limit),))
     with dask_client() as client:
         [process] = client.run(fill, limit=limit).values()
         # Dask looks ten times a second.
