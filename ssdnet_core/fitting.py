@@ -137,6 +137,8 @@ def _fresh_network(pixels: Tensor, config: Config) -> ReconstructionNetwork:
     # Built without values and filled from a generator of its own: torch's global one belongs to the caller.
     with torch.device("meta"):
         network = ReconstructionNetwork(pixels.shape[1], config.network, images=len(pixels))
-    network = network.float().to_empty(device=pixels.device)
+    # Not by to_empty(), for whose tensors without values torch imports an algebra system.
+    places = {name: pixels.new_empty(values.shape) for name, values in network.state_dict().items()}
+    network.load_state_dict(places, assign=True)
     network.initialise(torch.Generator().manual_seed(config.seed))
     return network

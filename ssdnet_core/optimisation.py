@@ -1,10 +1,15 @@
 """One step of AdamW over all weights of a network at once."""
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from ssdnet_core.config import FitConfig
 from ssdnet_core.network import memory_format
+
+BETA2, EPSILON = 0.999, 1e-8
 
 
 class FlatAdamW:
@@ -13,6 +18,7 @@ class FlatAdamW:
     The network itself computes in ``dtype``: its parameters and their gradients become views of two flat tensors. So
     a step is one pass over one tensor, whatever the number of layers and of images, and nothing is cast
     twice, as autocast does it in every layer. Every weight has its own moments: networks side by side do not meet.
+    The steps are those of torch's function; its class imports torch's compiler when it is made, seconds of a process.
 
     Parameters
     ----------
@@ -24,8 +30,8 @@ class FlatAdamW:
 
     def __init__(self, network: nn.Module, config: FitConfig, *, dtype: torch.dtype) -> None:
         parameters = list(network.parameters())
-        self._exact = nn.Parameter(torch.cat([_in_memory_order(parameter.data).flatten() for parameter in parameters]))
-        self._rounded = self._exact.detach().to(dtype, copy=True)
+        self._exact = torch.cat([_in_memory_order(parameter.data).flatten() for parameter in parameters])
+        self._rounded = self._exact.to(dtype, copy=True)
         self._gradient = torch.zeros_like(self._rounded)
         sizes = [parameter.numel() for parameter in parameters]
         for parameter, values, gradient in zip(
@@ -34,10 +40,10 @@ class FlatAdamW:
             shape = _in_memory_order(parameter.data).shape
             parameter.data = _in_channel_order(values.view(shape))
             parameter.grad = _in_channel_order(gradient.view(shape))
-        self._adam = torch.optim.AdamW(
-            [self._exact], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self._schedule = _one_cycle(self._adam, config)
+        self._config = config
+        self._mean, self._square = torch.zeros_like(self._exact), torch.zeros_like(self._exact)
+        # Both count the steps: for AdamW on the weights' device, for the schedule here.
+        self._taken, self._step = self._exact.new_zeros(()), 0
 
     def clear(self) -> None:
         """Set the gradients that lie in the network's parameters to zero."""
@@ -45,10 +51,45 @@ class FlatAdamW:
 
     def step(self) -> None:
         """Follow the gradients that lie in the network's parameters."""
-        self._exact.grad = self._gradient.float()
-        self._adam.step()
-        self._schedule.step()
-        self._rounded.copy_(self._exact.detach())
+        rate, beta1 = one_cycle(self._step, self._config)
+        adamw(
+            [self._exact],
+            [self._gradient.float()],
+            [self._mean],
+            [self._square],
+            [],
+            [self._taken],
+            fused=True,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=BETA2,
+            lr=rate,
+            weight_decay=self._config.weight_decay,
+            eps=EPSILON,
+            maximize=False,
+        )
+        self._step += 1
+        self._rounded.copy_(self._exact)
+
+
+def one_cycle(step: int, config: FitConfig) -> tuple[float, float]:
+    """Return the learning rate and AdamW's first beta of a step, counted from 0.
+
+    Both follow cosines, up to the peak rate and down again, with less momentum where the rate is high (Smith and Topin
+    2019); what torch's ``OneCycleLR`` gives an optimiser of its own.
+    """
+    # Divided by the length of each phase: both get a step at least, also in the shortest fits.
+    total = max(config.steps + 1, 4)
+    peak = min(max(config.warmup, 2 / total), 1 - 2 / total) * total - 1
+    first, highest = config.learning_rate / 25, config.learning_rate
+    if step <= peak:
+        return _cosine(first, highest, done=step / peak), _cosine(0.95, 0.85, done=step / peak)
+    done = (step - peak) / (total - 1 - peak)
+    return _cosine(highest, first / 1e4, done=done), _cosine(0.85, 0.95, done=done)
+
+
+def _cosine(start: float, end: float, *, done: float) -> float:
+    return end + (start - end) / 2 * (math.cos(math.pi * done) + 1)
 
 
 def _in_memory_order(values: Tensor) -> Tensor:
@@ -62,14 +103,3 @@ def _in_channel_order(values: Tensor) -> Tensor:
 def _channels_last(values: Tensor) -> bool:
     # Kernels lie as the images do.
     return values.ndim == 4 and memory_format(values.device) == torch.channels_last
-
-
-def _one_cycle(optimizer: torch.optim.Optimizer, config: FitConfig) -> torch.optim.lr_scheduler.OneCycleLR:
-    # torch divides by the length of each phase: both get a step at least, also in the shortest fits.
-    total = max(config.steps + 1, 4)
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=config.learning_rate,
-        total_steps=total,
-        pct_start=min(max(config.warmup, 2 / total), 1 - 2 / total),
-    )

@@ -1,6 +1,8 @@
 import contextlib
 import functools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -499,6 +501,17 @@ def test_bfloat16_gives_nearly_the_map_of_float32():
     assert rough.anomaly_map.dtype == np.float32
     assert np.corrcoef(exact.anomaly_map.ravel(), rough.anomaly_map.ravel())[0, 1] > 0.9
     assert exact.defective == rough.defective
+
+
+def test_an_inspection_imports_neither_torchs_compiler_nor_an_algebra_system():
+    """Each takes a second of every worker; torch imports them where its optimisers or tensors without values are."""
+    code = (
+        "import sys, numpy, ssdnet_core as core\n"
+        f"core.localize(numpy.eye(64, dtype=numpy.uint8), config=core.Config().updated({LIGHT}))\n"
+        "print('torch' in sys.modules, sys.modules.keys() & {'torch._dynamo', 'sympy'})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "True set()\n"
 
 
 def test_the_settings_may_be_left_out(monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ssdnet_core.config import FitConfig
-from ssdnet_core.optimisation import FlatAdamW
+from ssdnet_core.optimisation import FlatAdamW, one_cycle
 
 SETTINGS = FitConfig(steps=12, learning_rate=1e-2, weight_decay=0.1, warmup=0.25)
 
@@ -55,6 +55,21 @@ def test_it_takes_the_steps_that_adamw_takes_layer_by_layer():
     descend(layered, layer_by_layer(layered))
     assert not torch.allclose(weights_of(at_once), weights_of(small()), atol=1e-2)
     torch.testing.assert_close(weights_of(at_once), weights_of(layered), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [0.01, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 80])
+def test_rate_and_momentum_of_every_step_are_those_of_torchs_one_cycle(steps, warmup):
+    settings = FitConfig(steps=steps, learning_rate=6e-3, warmup=warmup)
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=6e-3)
+    total = max(steps + 1, 4)
+    share = min(max(warmup, 2 / total), 1 - 2 / total)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=total, pct_start=share)
+    for step in range(steps):
+        [group] = optimizer.param_groups
+        assert one_cycle(step, settings) == (group["lr"], group["betas"][0])
+        optimizer.step()
+        schedule.step()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
