@@ -69,7 +69,13 @@ def inspect(
     from flows.batch_command import run_batch_flow
 
     outcome = told(
-        lambda: run_batch_flow(run, module="flows.inspection", addresses=(input, results, masks), as_json=as_json)
+        lambda: run_batch_flow(
+            run,
+            module="flows.inspection",
+            addresses=(input, results, masks),
+            scheduler=scheduler,
+            as_json=as_json,
+        )
     )
     from flows.summary import print_outcome
 
@@ -116,7 +122,13 @@ def evaluate(
     from flows.batch_command import run_batch_flow
 
     measured = told(
-        lambda: run_batch_flow(run, module="flows.evaluation", addresses=(input, results, masks), as_json=as_json)
+        lambda: run_batch_flow(
+            run,
+            module="flows.evaluation",
+            addresses=(input, results, masks),
+            scheduler=scheduler,
+            as_json=as_json,
+        )
     )
     from flows.summary import print_measured
 

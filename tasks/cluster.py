@@ -18,6 +18,7 @@ from distributed.comm.core import CommClosedError
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from tasks.certificates import RENEW, CertificateError, check_certificates, has_expired
 from tasks.local_workers import GPU, SETTINGS, LocalWorker, local_cluster, local_workers
+from tasks.worker_template import start_method
 
 SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
 """Environment variable with the address of the scheduler to use where none is given."""
@@ -114,7 +115,8 @@ def dask_client(
 
 @contextmanager
 def _made_here(workers: tuple[LocalWorker, ...]) -> Iterator[Client]:
-    with dask.config.set(SETTINGS), local_cluster(workers) as cluster, Client(cluster) as client:
+    settings = {**SETTINGS, "distributed.worker.multiprocessing-method": start_method()}
+    with dask.config.set(settings), local_cluster(workers) as cluster, Client(cluster) as client:
         yield client
 
 

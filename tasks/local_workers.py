@@ -119,7 +119,7 @@ def _workers_on(gpus: int) -> int:
 
 def visible_gpus() -> tuple[str, ...]:
     """Return the GPUs that torch can use here, as ``CUDA_VISIBLE_DEVICES`` names them."""
-    if not (shutil.which("nvidia-smi") or Path("/dev/nvidiactl").exists()):
+    if not may_have_gpus():
         return ()
     # In a process of its own: torch takes seconds, and this one does without it.
     count = "import torch; print(torch.cuda.device_count())"
@@ -127,6 +127,11 @@ def visible_gpus() -> tuple[str, ...]:
     found = int(asked.stdout)
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     return tuple(chosen.split(",") if chosen else map(str, range(found)))[:found]
+
+
+def may_have_gpus() -> bool:
+    """Whether there is a sign of a GPU; torch, which takes seconds, is not asked."""
+    return bool(shutil.which("nvidia-smi")) or Path("/dev/nvidiactl").exists()
 
 
 def local_cluster(workers: tuple[LocalWorker, ...]) -> SpecCluster:
@@ -145,7 +150,8 @@ def _nanny_options(worker: LocalWorker) -> dict[str, Any]:
         "nthreads": 1,
         "memory_limit": worker.memory_limit,
         "resources": worker.resources,
-        "env": worker.environment,
+        # All of it: what a worker is forked from has the environment of earlier.
+        "env": {**os.environ, **worker.environment},
         "preload": [PRELOAD],
         "silence_logs": logging.WARN,
         **LOOPBACK_ONLY,

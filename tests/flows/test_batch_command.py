@@ -11,6 +11,10 @@ def test_a_wrong_address_never_becomes_the_parameter_of_a_run(monkeypatch, wrong
     begun = []
     with pytest.raises(AddressError):
         run_batch_flow(
-            lambda: begun.append("a run"), module="flows.inspection", addresses=("/in", wrong, None), as_json=True
+            lambda: begun.append("a run"),
+            module="flows.inspection",
+            addresses=("/in", wrong, None),
+            scheduler=None,
+            as_json=True,
         )
     assert begun == []

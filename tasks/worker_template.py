@@ -1,0 +1,48 @@
+"""The process that a command's workers are forked from: it loads Dask and the method while the rest comes up.
+
+A worker that starts from nothing imports torch for seconds, and so does the next one, and each that takes the place of
+a lost one. Forked from a process that has done so, it is there at once.
+"""
+
+import os
+import signal
+import sys
+from multiprocessing import forkserver, resource_tracker
+
+from tasks.local_workers import WORKER_ENVIRONMENT, may_have_gpus
+
+MODULES = ("distributed", "ssdnet_core.groups", "tasks.inspection")
+
+_started = False
+
+
+def start_worker_template() -> None:
+    """Start the process that this one's workers are forked from; returns at once. It ends with them and this one.
+
+    Not where there may be a GPU: that CUDA comes up in a worker that was forked has not been tried. Nor beside a system
+    whose libraries do not bear a fork.
+    """
+    global _started
+    if sys.platform != "linux" or may_have_gpus():
+        return
+    forkserver.set_forkserver_preload(list(MODULES))
+    # Whose start, which that of the template would bring along, unblocks Ctrl-C.
+    resource_tracker.ensure_running()
+    before = dict(os.environ)
+    os.environ.update(WORKER_ENVIRONMENT)
+    # Ctrl-C is for the command, which takes its workers down itself; a process that still imports would end with a
+    # traceback. A blocked signal stays blocked in what is started and forked.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for name in WORKER_ENVIRONMENT.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+    _started = True
+
+
+def start_method() -> str:
+    """Return how this process should start workers, as ``distributed.worker.multiprocessing-method`` names it."""
+    return "forkserver" if _started else "spawn"
