@@ -28,7 +28,8 @@ COMMAND = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
     # The run's log goes to the server alone: on the terminal there is the bar, and the command tells what failed.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "DASK_LOGGING__DISTRIBUTED": "error",
+    # Dask would tell at length of what a worker could not say any more when the command ended.
+    "DASK_LOGGING__DISTRIBUTED": "critical",
 }
 """Settings of a flow that a command runs, whichever server it runs with."""
 

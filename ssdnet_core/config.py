@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.wrong_settings import no_such_setting, wrong_values
 
-METHOD_VERSION = 9
+METHOD_VERSION = 10
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
 MAX_GROUP = 256
@@ -122,7 +122,8 @@ class ReconstructionConfig(_Settings):
         ge=384,
         le=8192,
         multiple_of=32,
-        description="Side in working pixels of the tiles in which a larger image is reconstructed: bounds the memory.",
+        description="Side in working pixels of the tiles in which a larger image is reconstructed, a strip in longer "
+        "ones of as many pixels: bounds the memory.",
     )
     moments: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
         (0.3, 1.0),
@@ -253,6 +254,12 @@ class Config(_Settings):
                 node = node.get(parent) if isinstance(node, dict) else None
             if not isinstance(node, dict) or leaf not in node:
                 raise InvalidConfigError(no_such_setting(path, setting_paths()))
+            if isinstance(node[leaf], dict):
+                # As a whole it would set the others of the group back to their defaults.
+                raise InvalidConfigError(
+                    f"{path} = {value!r}: this is a group of settings, and none itself: change them one by one, as "
+                    f"{path}.{next(iter(node[leaf]))}"
+                )
             node[leaf] = value
         return parse_config(tree)
 

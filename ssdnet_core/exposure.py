@@ -4,7 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 MUCH_CLIPPED = 0.3
-"""Share of pixels of one extreme value from which on medians tell little: 371 photographs have 0.28 at most."""
+"""Share of pixels of one extreme value of a channel from which on medians tell little: of 161 photographs one has more,
+with 0.49 at the end of a channel."""
 
 LOOKED_AT = 2**18
 """Pixels at most: neither a share nor a step needs more."""
@@ -29,11 +30,18 @@ def looked_at(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]) -
 
 
 def clipped_shares(values: npt.NDArray[np.generic]) -> tuple[float, float]:
-    """Return the shares of pixels (N, C) that have the darkest and the brightest value of all in every channel."""
+    """Return the shares of pixels (N, C) that have the darkest and the brightest value of a channel, the worst one.
+
+    A channel of one value has no structure to lose; if all are, every pixel has both.
+    """
     if not len(values):
         return 0.0, 0.0
-    darkest, brightest = values.min(), values.max()
-    return float((values == darkest).all(axis=1).mean()), float((values == brightest).all(axis=1).mean())
+    darkest, brightest = values.min(axis=0), values.max(axis=0)
+    varied = darkest < brightest
+    if not varied.any():
+        return 1.0, 1.0
+    dark, bright = (float((values == extreme)[:, varied].mean(axis=0).max()) for extreme in (darkest, brightest))
+    return dark, bright
 
 
 def grey_level(values: npt.NDArray[np.generic], *, full_range: float) -> float:

@@ -23,9 +23,10 @@ def find_frame(colour: Tensor, valid: Tensor) -> tuple[int, int, int, int]:
     """Return the widths in pixels of strips along the border that are no part of the surface: top, bottom, left, right.
 
     At the strip's inner edge the brightness jumps by a quarter, and further than between any two such lines of the
-    inside; somewhere the strip is twice as far off. So light that falls off is none, since it does not jump, nor are
-    a texture's own stripes, since the inside has them too. All lines of the strip lie off, and at most an eighth of the
-    short side is a strip. Three lines are added for the edge.
+    inside; somewhere the strip is twice as far off. So light that falls off is none, since it does not jump, unless
+    to a sixteenth or less, where the last lines differ by more than any inside; nor are a texture's own stripes, since
+    the inside has them too. All lines of the strip lie off, and at most an eighth of the short side is a strip. Three
+    lines are added for the edge.
 
     Parameters
     ----------

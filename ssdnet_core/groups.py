@@ -63,7 +63,7 @@ def localize_group(
     MemoryError
         If the device cannot hold a single image.
     """
-    config = config or Config()
+    config = Config() if config is None else config
     if size is not None and size < 1:
         raise InvalidConfigError(f"a group of {size} images cannot be: pass size >= 1, or none")
     hidden = masks if masks is not None else [None] * len(images)

@@ -127,7 +127,7 @@ def localize(
     >>> localize(image, config=Config().updated({"fit.steps": 4})).anomaly_map.shape
     (64, 64)
     """
-    config = config or Config()
+    config = Config() if config is None else config
     (evidence,) = gather_evidence([prepare(image, mask, config=config)], config)
     return judged(evidence, config)
 
@@ -194,7 +194,7 @@ def _of_the_surface(preparation: Preparation, *, unlikeness: float) -> Iterator[
         )
     for share, extreme, remedy in zip(preparation.clipped, ("darkest", "brightest"), ("more", "less"), strict=True):
         if share > MUCH_CLIPPED:
-            yield f"{share:.0%} of the pixels have the {extreme} value: if it is clipped, expose {remedy}"
+            yield f"{share:.0%} of the pixels have the {extreme} value of a channel: if it is clipped, expose {remedy}"
     if preparation.range_over_iqr > MOST_RANGE_OVER_IQR:
         yield (
             f"a few values lie far off: all spread over {preparation.range_over_iqr:.0f} times what half of them do, "

@@ -44,7 +44,8 @@ class Preparation:
     blank
         Share of the image's pixels that are left out as blank ground, 0 to 1.
     clipped
-        Shares of those that count, the frame's not among them, with the darkest and with the brightest value, 0 to 1.
+        Shares of those that count, the frame's not among them, with the darkest and with the brightest value of the
+        channel where that share is largest, 0 to 1.
     range_over_iqr
         How many times the distance between the quartiles of its values, without the frame's, a floating-point image's
         range is, which the frame has a part in: beside a range so wide its surface is flat. Else 0.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ssdnet_core.bands import Band, bands
 from ssdnet_core.bulk import RIDGE, fit_bulk
@@ -43,6 +44,9 @@ ENERGY_WINDOW = 8.0
 ENERGY_SPREAD = 8.0
 COLOUR_WINDOW = 4.0
 COLOUR_SPREAD = 8.0
+WHOLE_WINDOW = 0.95
+"""Share of a window that must lie on pixels that count, for a mean that tells the surface's colour."""
+
 COLOUR_RIDGE = 1e-3
 """Channels of a photograph differ far less than they vary together: a larger ridge hides stains that are a hue."""
 
@@ -202,8 +206,26 @@ def local_colour(image: Tensor, valid: Tensor) -> Tensor:
     counted = (share > 0.5).float()
     if not _tells(share, valid, side=GRID):
         return _zeros(image, like=share)
-    means = weighted_smooth(weighted_shrink(image, valid, factor=GRID), share, sigma=COLOUR_WINDOW / GRID)
+    means = _mean_colours(image, valid, share=share)
     return _distance_over_median(level_z(means, counted, degree=2), counted, ridge=COLOUR_RIDGE)
+
+
+def _mean_colours(image: Tensor, valid: Tensor, *, share: Tensor) -> Tensor:
+    """Return the means seen through the window, (..., C, h, w); where it is cut off, those of whole ones beside it.
+
+    On a regular texture a window that a border or a hole cuts off holds a part of a period, and the mean of that is no
+    colour of the surface's.
+    """
+    sigma = COLOUR_WINDOW / GRID
+    means = weighted_smooth(weighted_shrink(image, valid, factor=GRID), share, sigma=sigma)
+    reach = math.ceil(3 * sigma)
+    framed = functional.pad(share, (reach,) * 4)
+    seen = weighted_smooth(framed, torch.ones_like(framed), sigma=sigma)[..., reach:-reach, reach:-reach]
+    whole = ((share > 0.5) & (seen > WHOLE_WINDOW)).float()
+    if not _tells(whole, valid, side=GRID):
+        return means
+    beside = weighted_smooth(whole, torch.ones_like(whole), sigma=sigma) > 1e-4
+    return torch.where((whole == 0) & beside, weighted_smooth(means, whole, sigma=sigma), means)
 
 
 def _unusual(values: Tensor, share: Tensor, *, window: float) -> Tensor:

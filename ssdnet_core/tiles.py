@@ -42,13 +42,15 @@ def reconstruct_in_tiles(
     """Predict images (G, C, H, W) as :func:`reconstruct_blind` does, in tiles of ``config.tile``: (G, C, H, W).
 
     The tiles' grids of blocks lie on one another, so that a pixel's block has no influence on it here either. An
-    image that is not larger than a tile is predicted in one piece. In several it differs a little, since the network
-    normalises each tile by its own statistics.
+    image that has no more pixels than a tile, as a strip, is predicted in one piece. In several it differs a little,
+    since the network normalises each tile by its own statistics; a tile of which most does not count differs more.
     """
     height, width = pixels.shape[-2:]
     step = math.lcm(2 * config.block, multiple)
     tile = max(config.tile, 2 * OVERLAP + LEAST_STEPS * step)
-    rows, columns = (spans(side, tile=tile, step=step) for side in (height, width))
+    # As many pixels as a square tile has: a strip is one piece, whatever part of it counts.
+    tall, wide = (max(tile, tile**2 // min(other, tile)) for other in (width, height))
+    rows, columns = spans(height, tile=tall, step=step), spans(width, tile=wide, step=step)
     total = torch.zeros_like(pixels)
     for down in rows:
         for right in columns:

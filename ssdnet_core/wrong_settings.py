@@ -8,7 +8,8 @@ from pydantic import ValidationError
 PLAINLY = {
     "tuple_type": "several values are wanted, as [8, 16]",
     "model_type": "this is a group of settings, and none itself",
-    "string_pattern_mismatch": "choose auto, cpu, mps, cuda or cuda:1",  # The device is the only one with a pattern.
+    # The device is the only one with a pattern.
+    "string_pattern_mismatch": "choose auto, cpu, mps or cuda, or outside the pipeline cuda:1",
 }
 """What some of pydantic's errors mean, by their type: its own words are of Python's types and patterns."""
 
@@ -39,7 +40,10 @@ def wrong_values(error: ValidationError, known: Sequence[str]) -> str:
 def _problems(error: ValidationError, known: Sequence[str]) -> Iterator[str]:
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"]) or "config"
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "extra_forbidden" and path in known:
+            group, _, name = path.rpartition(".")
+            yield f"{path}: in a file it is written nested, as {group}: {{{name}: {problem['input']}}}"
+        elif problem["type"] == "extra_forbidden":
             yield no_such_setting(path, known)
         else:
             yield f"{path} = {problem['input']!r}: {PLAINLY.get(problem['type'], problem['msg'])}"

@@ -26,7 +26,7 @@ MEANINGS = {
     "region_precision": "share of the regions, on good images too, that touch a defect",
     "false_alarm_rate": "share of the good images that are called defective",
     "image_auroc": "scores of the images, good against defective",
-    "seconds": "CPU seconds of the localization, mean over all images",
+    "seconds": "CPU seconds of the localization, mean over the measured images",
     "mean": "of the categories in pixel metrics; of all images together from hit_rate on",
 }
 

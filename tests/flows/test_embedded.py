@@ -134,4 +134,4 @@ def test_the_terminal_is_left_to_the_bar_with_a_server_of_the_users_too():
     )
     environment = {**os.environ, "PREFECT_API_URL": "http://plant.example/api"}
     finished = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert finished.stdout.split() == ["CRITICAL", "error"], finished.stderr
+    assert finished.stdout.split() == ["CRITICAL", "critical"], finished.stderr

@@ -13,11 +13,14 @@ images = hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st
 
 
 @given(images, st.data())
-def test_shares_are_those_of_a_count_pixel_by_pixel(pixels, data):
+def test_shares_are_those_of_the_worst_channel_counted_pixel_by_pixel(pixels, data):
     counted = data.draw(hnp.arrays(bool, pixels.shape[:2]).filter(np.any))
     kept = [pixels[place] for place in np.ndindex(counted.shape) if counted[place]]
-    lowest, highest = min(map(min, kept)), max(map(max, kept))
-    expected = [sum(set(pixel) == {extreme} for pixel in kept) / len(kept) for extreme in (lowest, highest)]
+    channels = [channel for channel in zip(*kept, strict=True) if len(set(channel)) > 1]
+    expected = [
+        max((channel.count(extreme(channel)) / len(channel) for channel in channels), default=1.0)
+        for extreme in (min, max)
+    ]
     assert clipped_shares(looked_at(pixels, counted)) == pytest.approx(expected)
 
 

@@ -545,9 +545,12 @@ def test_what_cannot_be_inspected_is_refused_with_the_value_and_the_remedy(image
         localize(image, mask)
 
 
-def test_settings_that_are_no_config_are_refused_with_what_makes_one():
+@pytest.mark.parametrize("settings", [{"fit": {"steps": 5}}, {}])
+def test_settings_that_are_no_config_are_refused_with_what_makes_one(settings):
     with pytest.raises(InvalidConfigError, match=r"dict.*Config\(\).*parse_config"):
-        localize(textile().pixels, config={"fit": {"steps": 5}})
+        localize(textile().pixels, config=settings)
+    with pytest.raises(InvalidConfigError, match=r"dict.*Config\(\).*parse_config"):
+        localize_group([textile().pixels], config=settings)
 
 
 def test_a_device_that_does_not_exist_is_refused():

@@ -174,8 +174,7 @@ def test_a_border_is_a_mask_along_each_side(working_size, masked):
 
 
 def test_no_border_leaves_the_image_whole():
-    image = texture((60, 100))
-    same_bytes(prepared_with(image, None, working_size=BIG), prepared_with(image, None, working_size=BIG, border=0.0))
+    assert (prepared_with(texture((60, 100)), None, working_size=BIG, border=0.0).valid == 1).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -520,6 +520,20 @@ def test_light_that_falls_off_towards_the_corners_is_no_colour():
     assert corners[1] < 1.5 * corners[0]
 
 
+@pytest.mark.parametrize("periods", [(9.3, 7.7), (8.0, 8.0), (11.0, 6.0)])
+def test_the_border_of_a_regular_texture_is_coloured_like_its_middle(periods):
+    """A window that the border cuts off holds a part of a period, which its inside averages away."""
+    rows, columns = np.indices((256, 256))
+    rng = np.random.default_rng(0)
+    waves = 40 * np.sin(2 * np.pi * rows / periods[0]) + 40 * np.cos(2 * np.pi * columns / periods[1])
+    image = torch.from_numpy((waves + 8 * rng.standard_normal((256, 256))) / 60).float()[None]
+    colour = local_colour(image, everything(image))[0]
+    border = torch.ones_like(colour, dtype=torch.bool)
+    border[3:-3, 3:-3] = False
+    assert colour[border].median() < colour[~border].median()
+    assert colour[border].max() < colour[~border].max()
+
+
 def test_the_settled_map_keeps_what_stands_out_and_calms_the_rest():
     scores = 1.5 + 0.3 * texture(128, 128)[0]
     scores[50:74, 60:84] += 12

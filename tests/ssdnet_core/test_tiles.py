@@ -132,6 +132,19 @@ def test_an_image_no_larger_than_a_tile_is_one_piece_to_the_bit(shape):
     assert torch.equal(reconstruct_in_tiles(everywhere, image, valid=valid, **options()), whole)
 
 
+@pytest.mark.parametrize("shape", [(64, 2304), (2304, 64), (380, 388)])
+def test_a_strip_of_no_more_pixels_than_a_tile_is_one_piece_whatever_part_of_it_counts(shape):
+    image, valid = drawn(1, 1, *shape), torch.ones(1, 1, *shape)
+    valid[..., shape[0] // 2 :, shape[1] // 3 :] = 0
+    whole = reconstruct_blind(everywhere, image, valid=valid, **options())
+    assert torch.equal(reconstruct_in_tiles(everywhere, image, valid=valid, **options()), whole)
+    # Of more it is not.
+    longer = drawn(1, 1, *(2 * side for side in shape))
+    counted = torch.ones(1, 1, *longer.shape[-2:])
+    pieces = reconstruct_in_tiles(everywhere, longer, valid=counted, **options())
+    assert not torch.equal(pieces, reconstruct_blind(everywhere, longer, valid=counted, **options()))
+
+
 @few_examples
 @given(st.integers(0, 499), st.integers(0, 539), st.sampled_from([(16, 1), (16, 2), (24, 1)]))
 def test_where_tiles_meet_a_pixel_does_not_see_its_own_block_either(row, column, placement):
@@ -153,10 +166,11 @@ def test_where_tiles_meet_a_pixel_does_not_see_its_own_block_either(row, column,
 
 @pytest.mark.parametrize("block", [36, 68, 256])
 def test_tiles_are_large_enough_for_any_block(block):
-    image, valid = drawn(1, 1, 64, 3000), torch.ones(1, 1, 64, 3000)
-    for column in (0, 900, 1400, 2999):
+    # Beside strips no wider than this a tile is so long that they are one piece.
+    image, valid = drawn(1, 1, 600, 3000), torch.ones(1, 1, 600, 3000)
+    for column in (0, 1400, 2999):
         left = column // block * block
-        here = (..., slice(0, min(block, 64)), slice(left, left + block))
+        here = (..., slice(0, block), slice(left, left + block))
         changed = image.clone()
         changed[here] += 100.0
         before, after = (

@@ -26,6 +26,18 @@ def test_a_name_that_is_nearly_one_is_told_with_the_one_meant_in_a_change_and_in
         parse_config(tree)
 
 
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"fit": 3}, r"^fit = 3: this is a group of settings, and none itself$"),
+        ({"fit.steps": 3}, r"^fit\.steps: in a file it is written nested, as fit: \{steps: 3\}$"),
+    ],
+)
+def test_a_file_that_takes_a_group_for_a_setting_or_names_one_by_its_path_is_told_how(tree, said):
+    with pytest.raises(InvalidConfigError, match=said):
+        parse_config(tree)
+
+
 def test_every_setting_is_its_own_nearest_and_what_is_far_from_all_has_none():
     for path in setting_paths():
         assert f"(did you mean {path}?)" in no_such_setting(path, setting_paths())
@@ -36,8 +48,10 @@ def test_every_setting_is_its_own_nearest_and_what_is_far_from_all_has_none():
     ("changes", "said"),
     [
         ({"corruption.block_sizes": 8}, r"^corruption\.block_sizes = 8: several values are wanted, as \[8, 16\]$"),
-        ({"fit": 3}, r"^fit = 3: this is a group of settings, and none itself$"),
-        ({"device": "tpu"}, r"^device = 'tpu': choose auto, cpu, mps, cuda or cuda:1$"),
+        ({"fit": 3}, r"^fit = 3: this is a group of settings, and none itself: change them one by one, as fit\.steps$"),
+        # What it leaves out would go back to its default.
+        ({"fit": {"crop": 64}}, r"^fit = \{'crop': 64\}: this is a group of settings.*as fit\.steps$"),
+        ({"device": "tpu"}, r"^device = 'tpu': choose auto, cpu, mps or cuda, or outside the pipeline cuda:1$"),
         ({"fit.steps": -1, "border": 0.7}, r"^border = 0\.7: [^;]*0\.45; fit\.steps = -1: [^;]*0$"),
     ],
 )
