@@ -7,8 +7,10 @@ pictures are served, and nothing is ever changed.
 import argparse
 import html
 import mimetypes
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +18,7 @@ from itertools import compress
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from ssdnet_core.errors import SsdnetError
 from tasks.report import PAGE
 from tasks.storage import MissingObjectError, Storage, StorageError
 from tasks.trends import TRENDS
@@ -187,7 +190,8 @@ def gallery_server(
     return ThreadingHTTPServer((host, port), handler)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve the galleries until Ctrl-C; a mistake of the caller's ends it with a message."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", help="folder or s3://bucket/prefix that holds the batches")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; there is no authentication")
@@ -200,7 +204,19 @@ if __name__ == "__main__":
         help="name by which browsers may ask, without a port; repeatable; off loopback, by default any",
     )
     options = parser.parse_args()
-    with gallery_server(
-        Storage(options.results), host=options.host, port=options.port, allowed=options.allow_host
-    ) as server:
-        server.serve_forever()
+    with suppress(KeyboardInterrupt):
+        try:
+            results = Storage(options.results)
+            server = gallery_server(results, host=options.host, port=options.port, allowed=options.allow_host)
+        except SsdnetError as error:
+            sys.exit(f"gallery_server: {error}")
+        except (OSError, OverflowError) as error:
+            sys.exit(f"gallery_server: cannot listen on {options.host}, port {options.port}: {error}")
+        with server:
+            address, port = server.server_address[:2]
+            sys.stderr.write(f"serving the galleries in {results.address} at http://{address!s}:{port}\n")
+            server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -166,10 +166,13 @@ def check_batch_name(name: str) -> str:
     Raises
     ------
     BatchConflictError
-        If it has other characters than letters, digits, dots, dashes, underscores, ``=`` and ``~``.
+        If it has other characters than letters, digits, dots, dashes, underscores, ``=`` and ``~``, or none, or begins
+        with a dot, a dash or ``~``.
     """
     if not re.fullmatch(r"[A-Za-z0-9_=][A-Za-z0-9._=~-]*", name):
-        raise BatchConflictError(f"batch name {name!r}: use letters, digits, '.', '-', '_', '=' and '~' only")
+        raise BatchConflictError(
+            f"batch name {name!r}: use letters, digits, '.', '-', '_', '=' and '~' only, and none of . - ~ first"
+        )
     return name
 
 

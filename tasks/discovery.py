@@ -112,7 +112,11 @@ def list_input(source: Storage, pattern: str = "", *, outside: Iterable[str] = (
         images, others = (_under_their_own_names(found, source) for found in (images, others))
     if not images:
         where = f"{source.address}/{pattern}" if pattern else source.address
-        advice = f"; {pattern} was read as a pattern: for a bracket write [[]" if "[" in pattern else ""
+        advice = ""
+        if "[" in pattern:
+            advice = f"; {pattern} was read as a pattern: for a bracket write [[]"
+        elif pattern and not objects:
+            advice = f"; nothing matches {pattern}: a * stays in one folder, ** goes through those below as well"
         raise NothingToInspectError(
             f"no image in {where}: {len(objects)} other files; images end in {', '.join(sorted(SUFFIXES))}{advice}"
         )

@@ -56,7 +56,7 @@ def write_report(
     lowest, highest = colour_range(manifest)
     draw = partial(_draw, folder=folder, source=Storage(manifest.input), lowest=lowest, highest=highest)
     with ThreadPoolExecutor(DRAWING_THREADS) as pool:
-        pictures = list(pool.map(draw, inspected[:most_pictures]))
+        pictures = list(pool.map(draw, inspected[: max(most_pictures, MOST_OVERLAYS)]))
     worst = [picture for picture in pictures[:MOST_OVERLAYS] if picture.photograph]
     for picture in worst:
         _draw_overlay(folder, picture)
@@ -64,7 +64,7 @@ def write_report(
     page = _page(
         manifest,
         summary,
-        pictures=pictures,
+        pictures=pictures[:most_pictures],
         failed=[record for record in present if record.failed],
         warned=[record for record in present if record.warnings],
         scale=(lowest, highest),

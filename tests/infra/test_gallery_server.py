@@ -227,3 +227,20 @@ def test_no_path_leaves_the_results(pieces):
         parts = key.split("/")
         assert not {"..", ".", ""} & set(parts)
         assert Path("/results", key).resolve().is_relative_to("/results")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("http://plant/results",), "cannot read http://"),
+        (("",), "an address is empty"),
+        ((".", "--port", "99999"), "cannot listen on 127.0.0.1, port 99999"),
+    ],
+)
+def test_what_cannot_be_served_is_told_in_a_line(arguments, said):
+    command = [sys.executable, "-m", "infra.gallery_server", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("gallery_server: ")
+    assert said in ended.stderr
+    assert ended.stderr.count("\n") == 1

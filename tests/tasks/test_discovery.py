@@ -195,6 +195,13 @@ def test_brackets_without_a_match_are_said_to_be_a_pattern(tmp_path):
     assert keys(*split_input(f"{tmp_path}/night [[]2]/*.png")) == ["night [2]/a.png"]
 
 
+def test_a_pattern_that_matches_nothing_is_told_what_would_go_deeper(tmp_path):
+    write_image(tmp_path / "night" / "below" / "a.png")
+    with pytest.raises(NothingToInspectError, match=r"nothing matches \*\.png: a \* stays in one folder, \*\*"):
+        list_images(*split_input(f"{tmp_path}/night/*.png"))
+    assert keys(*split_input(f"{tmp_path}/night/**/*.png")) == ["below/a.png"]
+
+
 def test_an_input_without_images_says_what_is_there_and_what_would_count(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(NothingToInspectError, match=r"1 other files.*\.png"):

@@ -169,6 +169,15 @@ def test_only_pictures_that_are_no_longer_among_the_worst_are_deleted(kept):
     assert {stored.key for stored in folder.list()} == before - gone
 
 
+def test_a_gallery_of_no_pictures_keeps_those_that_the_runs_page_shows(night):
+    folder, manifest, records = night
+    write_report(folder, manifest, records=records, summary=summarise(manifest, records), most_pictures=0)
+    assert not Page(page_of(folder)).of("figure")
+    shown = {overlay_key(record) for record in records.values() if record.inspected}
+    assert shown
+    assert shown == {stored.key for stored in folder.list("report/worst/*")}
+
+
 def test_a_gallery_without_any_picture_is_drawn(kept):
     folder, manifest, _ = kept
     failed = {e.index: failure(e, "broken", fingerprint="f", lasting=True) for e in manifest.entries}
