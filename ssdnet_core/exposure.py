@@ -1,11 +1,18 @@
 """How an image's values were taken: whether its structure shows, and in which steps. Not from the paper."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 MUCH_CLIPPED = 0.3
 """Share of pixels of one extreme value of a channel from which on medians tell little: of 161 photographs one has more,
 with 0.49 at the end of a channel."""
+
+NEARLY_FLAT = 0.985
+"""Share of pixels of one value in every channel from which on medians are rounding: surfaces of 128 with pixels of 127
+and 129 at random score up to 0 at .97, up to 2 at .99 and 36 at .999."""
 
 LOOKED_AT = 2**18
 """Pixels at most: neither a share nor a step needs more."""
@@ -29,34 +36,63 @@ def looked_at(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]) -
     return values[seen]
 
 
-def clipped_shares(values: npt.NDArray[np.generic]) -> tuple[float, float]:
-    """Return the shares of pixels (N, C) that have the darkest and the brightest value of a channel, the worst one.
+class Histogram(NamedTuple):
+    """The values that occur in a channel, ascending, and how many pixels have each: both (V,)."""
+
+    values: npt.NDArray[np.generic]
+    counts: npt.NDArray[np.intp]
+
+    def shares(self) -> npt.NDArray[np.float64]:
+        """Return the share of the pixels that have each value: (V,)."""
+        shares: npt.NDArray[np.float64] = self.counts / self.counts.sum()
+        return shares
+
+
+def histograms(pixels: npt.NDArray[np.generic]) -> tuple[Histogram, ...]:
+    """Count the values of pixels (N, C), channel by channel."""
+    return tuple(_histogram(channel) for channel in np.ascontiguousarray(pixels.T))
+
+
+def _histogram(channel: npt.NDArray[np.generic]) -> Histogram:
+    if not np.issubdtype(channel.dtype, np.integer):
+        return Histogram(*np.unique(channel, return_counts=True))
+    # Counting takes a fifth of the time of sorting.
+    counts = np.bincount(channel)
+    occurring = np.flatnonzero(counts)
+    return Histogram(occurring, counts[occurring])
+
+
+def clipped_shares(channels: Sequence[Histogram]) -> tuple[float, float]:
+    """Return the shares of pixels that have the darkest and the brightest value of a channel, the worst one.
 
     A channel of one value has no structure to lose; if all are, every pixel has both.
     """
-    if not len(values):
+    if not all(len(channel.values) for channel in channels):
         return 0.0, 0.0
-    darkest, brightest = values.min(axis=0), values.max(axis=0)
-    varied = darkest < brightest
-    if not varied.any():
-        return 1.0, 1.0
-    dark, bright = (float((values == extreme)[:, varied].mean(axis=0).max()) for extreme in (darkest, brightest))
+    varied = [channel.shares() for channel in channels if len(channel.values) > 1]
+    dark, bright = (max((float(shares[end]) for shares in varied), default=1.0) for end in (0, -1))
     return dark, bright
 
 
-def grey_level(values: npt.NDArray[np.generic], *, full_range: float) -> float:
-    """Return the step between the values (N, C) of an image, in units of its range: 0 to 1.
+def commonest_share(channels: Sequence[Histogram]) -> float:
+    """Return the share of pixels that have the commonest value of a channel, the one that varies most."""
+    return min(float(channel.shares().max(initial=0.0)) for channel in channels)
+
+
+def grey_level(channels: Sequence[Histogram], *, full_range: float) -> float:
+    """Return the step between the values of an image, in units of its range: 0 to 1.
 
     The median difference of neighbouring values that occur, so that eight bits have the same steps in whatever type
     they are stored; next to 0 where values are continuous.
     """
-    # Counting takes a fifth of the time of sorting.
-    whole = np.issubdtype(values.dtype, np.integer)
-    occurring = np.flatnonzero(np.bincount(values.ravel())) if whole else np.unique(values)
-    if len(occurring) < 2:
+    # A stable sort merges what is ascending already.
+    values = np.sort(np.concatenate([channel.values for channel in channels]), kind="stable").astype(np.float64)
+    steps = np.diff(values)
+    steps = steps[steps > 0]
+    if not len(steps):
         return 0.0
-    step = float(np.median(np.diff(occurring.astype(np.float64)))) / full_range
-    return min(step, COARSEST) if len(occurring) < FEW_VALUES else step
+    step = float(np.median(steps)) / full_range
+    return min(step, COARSEST) if len(steps) + 1 < FEW_VALUES else step
 
 
 def range_over_iqr(values: npt.NDArray[np.generic], *, full_range: float) -> float:

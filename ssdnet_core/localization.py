@@ -13,7 +13,7 @@ import torch
 from ssdnet_core.config import Config
 from ssdnet_core.errors import DivergedError
 from ssdnet_core.evidence import Evidence, gather_evidence
-from ssdnet_core.exposure import MOST_RANGE_OVER_IQR, MUCH_CLIPPED
+from ssdnet_core.exposure import MOST_RANGE_OVER_IQR, MUCH_CLIPPED, NEARLY_FLAT
 from ssdnet_core.filters import enlarge
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES
 from ssdnet_core.preparation import Preparation, prepare
@@ -192,9 +192,13 @@ def _of_the_surface(preparation: Preparation, *, unlikeness: float) -> Iterator[
             f"not one texture: its parts lie {unlikeness:.1f} spreads apart, one texture's at most {SEVERAL_TEXTURES}; "
             "mask what is not the surface"
         )
-    for share, extreme, remedy in zip(preparation.clipped, ("darkest", "brightest"), ("more", "less"), strict=True):
-        if share > MUCH_CLIPPED:
-            yield f"{share:.0%} of the pixels have the {extreme} value of a channel: if it is clipped, expose {remedy}"
+    if preparation.commonest_share > NEARLY_FLAT:
+        yield (
+            f"{preparation.commonest_share:.1%} of the pixels have one value: too few differ for a score to mean much; "
+            "expose and light the surface so that its structure shows"
+        )
+    else:
+        yield from _of_what_is_clipped(preparation)
     if preparation.range_over_iqr > MOST_RANGE_OVER_IQR:
         yield (
             f"a few values lie far off: all spread over {preparation.range_over_iqr:.0f} times what half of them do, "
@@ -202,10 +206,18 @@ def _of_the_surface(preparation: Preparation, *, unlikeness: float) -> Iterator[
         )
 
 
+def _of_what_is_clipped(preparation: Preparation) -> Iterator[str]:
+    for share, extreme, remedy in zip(preparation.clipped, ("darkest", "brightest"), ("more", "less"), strict=True):
+        if share > MUCH_CLIPPED:
+            yield f"{share:.0%} of the pixels have the {extreme} value of a channel: if it is clipped, expose {remedy}"
+
+
 def _of_what_was_left_out(preparation: Preparation) -> Iterator[str]:
     if any(preparation.frame):
         sides = ", ".join(f"{width} {side}" for side, width in zip(SIDES, preparation.frame, strict=True) if width)
         yield f"a frame was left out, in working pixels: {sides}"
+    if preparation.not_finite:
+        yield f"pixels that are no number or infinite were left out: {preparation.not_finite:.1%} of the image"
     if preparation.blank:
         yield f"blank ground beside the surface was left out: {preparation.blank:.1%} of the image"
 

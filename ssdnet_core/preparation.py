@@ -12,7 +12,7 @@ from torch import Tensor
 from ssdnet_core.blank import MARGIN, find_blank_ground
 from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
-from ssdnet_core.exposure import clipped_shares, grey_level, looked_at, range_over_iqr
+from ssdnet_core.exposure import clipped_shares, commonest_share, grey_level, histograms, looked_at, range_over_iqr
 from ssdnet_core.frame import NO_FRAME, find_frame, without_frame
 from ssdnet_core.input_checks import check_image, check_values, countable
 from ssdnet_core.working_size import working_shape
@@ -43,9 +43,13 @@ class Preparation:
         Widths in working pixels of strips that were found to be no part of the surface: top, bottom, left, right.
     blank
         Share of the image's pixels that are left out as blank ground, 0 to 1.
+    not_finite
+        Share of a floating-point image's pixels that are no number or infinite, masked as they must be, 0 to 1.
     clipped
         Shares of those that count, the frame's not among them, with the darkest and with the brightest value of the
         channel where that share is largest, 0 to 1.
+    commonest_share
+        Share of the same pixels that have the commonest value of their channel, in the one that varies most, 0 to 1.
     range_over_iqr
         How many times the distance between the quartiles of its values, without the frame's, a floating-point image's
         range is, which the frame has a part in: beside a range so wide its surface is flat. Else 0.
@@ -59,7 +63,9 @@ class Preparation:
     original_shape: tuple[int, int]
     frame: tuple[int, int, int, int] = NO_FRAME
     blank: float = 0.0
+    not_finite: float = 0.0
     clipped: tuple[float, float] = (0.0, 0.0)
+    commonest_share: float = 0.0
     range_over_iqr: float = 0.0
     constant: bool = False
     seconds: float = 0.0
@@ -149,11 +155,14 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     standardised, mean, std = _standardise(colour[0], valid)
     floating = np.issubdtype(pixels.dtype, np.floating)
     values = looked_at(pixels, _without_strips(counted, strips, size=size))
+    channels = histograms(values)
     preparation = Preparation(
         original_shape=(height, width),
         frame=strips,
         blank=float(ground.mean()) if ground is not None else 0.0,
-        clipped=clipped_shares(values),
+        not_finite=float((~np.isfinite(pixels).all(axis=2)).mean()) if floating else 0.0,
+        clipped=clipped_shares(channels),
+        commonest_share=commonest_share(channels),
         range_over_iqr=range_over_iqr(values, full_range=full_range) if floating else 0.0,
         constant=not bool(standardised.any()),
         seconds=time.thread_time() - started,
@@ -164,7 +173,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         mean=mean + offset / full_range,
         std=std,
         full_range=full_range,
-        grey_level=grey_level(values, full_range=full_range) / float(std),
+        grey_level=grey_level(channels, full_range=full_range) / float(std),
         preparation=preparation,
     )
 

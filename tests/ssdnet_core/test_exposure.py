@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,33 +7,62 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ssdnet_core import Config, localize
-from ssdnet_core.exposure import MUCH_CLIPPED, clipped_shares, grey_level, looked_at, range_over_iqr
+from ssdnet_core.exposure import (
+    MUCH_CLIPPED,
+    NEARLY_FLAT,
+    clipped_shares,
+    commonest_share,
+    grey_level,
+    histograms,
+    looked_at,
+    range_over_iqr,
+)
 from ssdnet_core.preparation import prepare
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
+
+DTYPES = [np.uint8, np.uint16, np.float32, np.float64]
 
 images = hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 3])))
 
 
-@given(images, st.data())
-def test_shares_are_those_of_the_worst_channel_counted_pixel_by_pixel(pixels, data):
+@given(images, st.data(), st.sampled_from(DTYPES))
+def test_shares_are_those_of_channels_counted_pixel_by_pixel(pixels, data, dtype):
     counted = data.draw(hnp.arrays(bool, pixels.shape[:2]).filter(np.any))
     kept = [pixels[place] for place in np.ndindex(counted.shape) if counted[place]]
-    channels = [channel for channel in zip(*kept, strict=True) if len(set(channel)) > 1]
+    channels = list(zip(*kept, strict=True))
+    varied = [channel for channel in channels if len(set(channel)) > 1]
     expected = [
-        max((channel.count(extreme(channel)) / len(channel) for channel in channels), default=1.0)
+        max((channel.count(extreme(channel)) / len(channel) for channel in varied), default=1.0)
         for extreme in (min, max)
     ]
-    assert clipped_shares(looked_at(pixels, counted)) == pytest.approx(expected)
+    found = histograms(looked_at(pixels.astype(dtype), counted))
+    assert clipped_shares(found) == pytest.approx(expected)
+    commonest = [max(channel.count(value) for value in channel) / len(channel) for channel in channels]
+    assert commonest_share(found) == pytest.approx(min(commonest))
+
+
+@given(
+    hnp.arrays(np.uint16, st.tuples(st.integers(1, 30), st.sampled_from([1, 3]))),
+    st.sampled_from([np.uint16, np.float32]),
+)
+def test_steps_are_those_between_neighbours_among_all_values_that_occur(pixels, dtype):
+    occurring = sorted(set(pixels.ravel().tolist()))
+    steps = [above - below for below, above in pairwise(occurring)]
+    step = np.median(steps) / 65535 if steps else 0.0
+    expected = min(step, 1 / 255) if len(occurring) < 4 else step
+    assert grey_level(histograms(pixels.astype(dtype)), full_range=65535) == pytest.approx(expected)
 
 
 def test_of_a_large_image_the_share_is_nearly_that_of_all_pixels():
     rng = np.random.default_rng(0)
     pixels, counted = rng.integers(1, 255, (2100, 2200, 1), dtype=np.uint8), np.ones((2100, 2200), dtype=bool)
     pixels[rng.random(counted.shape) < 0.4] = 255
-    assert clipped_shares(looked_at(pixels, counted))[1] == pytest.approx(float((pixels == 255).mean()), abs=0.005)
+    assert clipped_shares(histograms(looked_at(pixels, counted)))[1] == pytest.approx(
+        float((pixels == 255).mean()), abs=0.005
+    )
     counted[:] = False
     counted[1, 1] = True
-    assert clipped_shares(looked_at(pixels, counted)) == (0.0, 0.0)
+    assert clipped_shares(histograms(looked_at(pixels, counted))) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("period", [2, 4, 8])
@@ -39,13 +70,13 @@ def test_a_large_regular_texture_is_not_met_in_step(period):
     pixels = np.random.default_rng(0).integers(1, 255, (1030, 1100, 1), dtype=np.uint8)
     pixels[:, ::period] = 0
     values = looked_at(pixels, np.ones((1030, 1100), dtype=bool))
-    assert clipped_shares(values)[0] == pytest.approx(1 / period, abs=0.005)
+    assert clipped_shares(histograms(values))[0] == pytest.approx(1 / period, abs=0.005)
 
 
 @pytest.mark.parametrize("kind", TEXTURE_KINDS)
 def test_a_well_exposed_surface_is_hardly_clipped(kind):
     pixels = sample(kind, "hole", seed=0).pixels.reshape(256 * 256, -1)
-    assert max(clipped_shares(pixels)) < MUCH_CLIPPED / 2
+    assert max(clipped_shares(histograms(pixels))) < MUCH_CLIPPED / 2
 
 
 @given(st.integers(0, 1000), st.sampled_from([1, 3]))
@@ -53,21 +84,21 @@ def test_eight_bits_have_the_same_steps_in_whatever_type_they_are_stored(seed, c
     eight = np.random.default_rng(seed).normal(120, 12, (500, channels)).clip(0, 255).astype(np.uint8)
     stored = {np.uint8: eight, np.uint16: eight.astype(np.uint16) * 257}
     for dtype, values in stored.items():
-        assert grey_level(values, full_range=np.iinfo(dtype).max) == pytest.approx(1 / 255)
+        assert grey_level(histograms(values), full_range=np.iinfo(dtype).max) == pytest.approx(1 / 255)
     # One of twelve bits of sixteen.
-    assert grey_level(eight.astype(np.uint16) * 16, full_range=65535) == pytest.approx(16 / 65535)
+    assert grey_level(histograms(eight.astype(np.uint16) * 16), full_range=65535) == pytest.approx(16 / 65535)
     spread = float(np.ptp(eight / np.float32(255)))
-    assert grey_level(eight / np.float32(255), full_range=spread) * spread == pytest.approx(1 / 255)
+    assert grey_level(histograms(eight / np.float32(255)), full_range=spread) * spread == pytest.approx(1 / 255)
 
 
 @pytest.mark.parametrize("values", [[0.0, 1.0], [0.0, 0.5, 1.0]])
 def test_a_drawing_of_few_values_has_no_coarser_steps_for_that(values):
-    assert grey_level(np.array(values)[:, None], full_range=1.0) == pytest.approx(1 / 255)
+    assert grey_level(histograms(np.array(values)[:, None]), full_range=1.0) == pytest.approx(1 / 255)
 
 
 def test_values_that_are_continuous_or_all_the_same_have_no_steps():
-    assert grey_level(np.random.default_rng(0).random((60_000, 1)), full_range=1.0) < 1e-4
-    assert grey_level(np.full((9, 3), 7, dtype=np.uint8), full_range=255.0) == 0
+    assert grey_level(histograms(np.random.default_rng(0).random((60_000, 1))), full_range=1.0) < 1e-4
+    assert grey_level(histograms(np.full((9, 3), 7, dtype=np.uint8)), full_range=255.0) == 0
 
 
 @given(st.integers(0, 1000), st.floats(1, 1e4))
@@ -144,3 +175,28 @@ def test_the_steps_are_those_of_the_surface_and_not_of_the_frame_beside_it(worki
 def test_an_image_that_is_half_clipped_is_warned_of(light, told, dtype):
     warnings = localize(exposed(light, dtype=dtype), config=Config().updated({"fit.steps": 2})).warnings
     assert [told in warning for warning in warnings if "clipped" in warning] == ([True] if told else [])
+
+
+@pytest.mark.parametrize(("one_value", "warned"), [(0.9, False), (0.995, True)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_nearly_flat_image_is_warned_of_and_not_of_as_clipped(one_value, warned, channels):
+    rng = np.random.default_rng(0)
+    image = np.where(rng.random((96, 96, 1)) < one_value, 128, rng.choice([127, 129], (96, 96, 1))).astype(np.uint8)
+    warnings = localize(image.repeat(channels, axis=2), config=Config.preset("preview")).warnings
+    assert ["one value" in warning for warning in warnings] == ([True] if warned else [])
+
+
+def test_an_image_of_which_one_channel_varies_is_not_flat():
+    image = np.full((96, 96, 3), 128, dtype=np.uint8)
+    image[..., 1] = exposed(0)
+    working = prepare(image, None, config=Config())
+    assert working.preparation.commonest_share < NEARLY_FLAT
+    assert not any("one value" in warning for warning in localize(image, config=Config.preset("preview")).warnings)
+
+
+@pytest.mark.parametrize("hidden", [np.nan, np.inf])
+def test_pixels_that_are_no_number_are_told_of_as_left_out(hidden):
+    image = exposed(0).astype(np.float32)
+    image[:24, :48] = hidden
+    warnings = localize(image, ~np.isfinite(image), config=Config.preset("preview")).warnings
+    assert warnings == ("pixels that are no number or infinite were left out: 12.5% of the image",)
