@@ -1,34 +1,45 @@
 """The body of ``ssdnet inspect`` and ``ssdnet evaluate``: a flow with a Prefect API and a progress bar."""
 
-from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from flows.embedded import start_prefect_server, wait_until_ready
 
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from ssdnet_core.config import Config
 
 
-def run_batch_flow(
-    flow: Callable[[], Result],
-    *,
-    module: str,
-    addresses: Iterable[str | None],
-    scheduler: str | None,
-    as_json: bool,
-) -> Result:
+class BatchParameters(TypedDict):
+    """What both flows are given: see :func:`flows.inspection.inspect`."""
+
+    input: str
+    results: str
+    batch: str | None
+    masks: str | None
+    config: "Config"
+    scheduler: str | None
+    workers: int | None
+    group: int | None
+    retry_failed: bool
+
+
+def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> Any:
     """Run a flow, with the server that ``PREFECT_API_URL`` names or one for the length of this process.
 
     Parameters
     ----------
-    module
-        The flow's; it is imported while the server comes up, as each takes seconds.
-    addresses
-        That the flow is given: a run would keep wrong ones, and any credentials in them, among its parameters.
-    scheduler
-        The address that the flow is given; without any, the process its workers are forked from comes up as well.
+    flow
+        As Prefect names it, ``module:function``; it is imported while the server comes up, as each takes seconds.
+    parameters
+        The flow's. Their addresses are looked at first: a run would keep wrong ones, and any credentials in them. If
+        they name no scheduler, the process that workers are forked from comes up beside the server as well.
     as_json
         Show no progress.
+
+    Returns
+    -------
+    Any
+        What the flow returns.
 
     Raises
     ------
@@ -46,13 +57,14 @@ def run_batch_flow(
     from tasks.storage import Storage
     from tasks.worker_template import start_worker_template
 
-    for address in addresses:
+    for address in (parameters["input"], parameters["results"], parameters["masks"]):
         if address is not None:
             Storage(address)
     with ProgressBar(shown=not as_json) as bar, observed_by(bar):
         bar.stage("starting")
-        if not scheduler_to_use(scheduler):
+        if not scheduler_to_use(parameters["scheduler"]):
             start_worker_template()
-        import_module(module)
+        module, _, function = flow.partition(":")
+        body = getattr(import_module(module), function)
         wait_until_ready()
-        return flow()
+        return body(**parameters)

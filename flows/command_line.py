@@ -6,7 +6,7 @@ Nothing heavy is imported before a command needs it: ``ssdnet --help`` answers a
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,6 +15,7 @@ from flows.exit_status import ExitCode, told
 
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
+    from flows.batch_command import BatchParameters
     from ssdnet_core.config import Config
 
 app = typer.Typer(
@@ -49,34 +50,20 @@ def inspect(
 
     Exit status: 0 sealed, 3 sealed with images that could not be inspected, 2 wrong usage, 1 anything else.
     """
-    config = read_config(preset, config_file, changes or [])
-
-    def run() -> Any:
-        from flows.inspection import inspect as flow
-
-        return flow(
-            input,
-            results,
-            batch=batch,
-            masks=masks,
-            config=config,
-            scheduler=scheduler,
-            workers=workers,
-            group=group,
-            retry_failed=retry_failed,
-        )
-
+    parameters: BatchParameters = {
+        "input": input,
+        "results": results,
+        "batch": batch,
+        "masks": masks,
+        "config": read_config(preset, config_file, changes or []),
+        "scheduler": scheduler,
+        "workers": workers,
+        "group": group,
+        "retry_failed": retry_failed,
+    }
     from flows.batch_command import run_batch_flow
 
-    outcome = told(
-        lambda: run_batch_flow(
-            run,
-            module="flows.inspection",
-            addresses=(input, results, masks),
-            scheduler=scheduler,
-            as_json=as_json,
-        )
-    )
+    outcome = told(lambda: run_batch_flow("flows.inspection:inspect", parameters, as_json=as_json))
     from flows.summary import print_outcome
 
     print_outcome(outcome, as_json=as_json)
@@ -102,34 +89,20 @@ def evaluate(
 
     Exit status as for inspect; 3 as well if images could not be measured.
     """
-    config = read_config(preset, config_file, changes or [])
-
-    def run() -> Any:
-        from flows.evaluation import evaluate as flow
-
-        return flow(
-            input,
-            results,
-            batch=batch,
-            masks=masks,
-            config=config,
-            scheduler=scheduler,
-            workers=workers,
-            group=group,
-            retry_failed=retry_failed,
-        )
-
+    parameters: BatchParameters = {
+        "input": input,
+        "results": results,
+        "batch": batch,
+        "masks": masks,
+        "config": read_config(preset, config_file, changes or []),
+        "scheduler": scheduler,
+        "workers": workers,
+        "group": group,
+        "retry_failed": retry_failed,
+    }
     from flows.batch_command import run_batch_flow
 
-    measured = told(
-        lambda: run_batch_flow(
-            run,
-            module="flows.evaluation",
-            addresses=(input, results, masks),
-            scheduler=scheduler,
-            as_json=as_json,
-        )
-    )
+    measured = told(lambda: run_batch_flow("flows.evaluation:evaluate", parameters, as_json=as_json))
     from flows.summary import print_measured
 
     print_measured(measured, as_json=as_json)

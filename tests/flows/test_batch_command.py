@@ -1,20 +1,30 @@
 import pytest
 
+import flows.inspection
 from flows import batch_command
-from flows.batch_command import run_batch_flow
+from flows.batch_command import BatchParameters, run_batch_flow
+from ssdnet_core import Config
 from tasks.storage import AddressError
 
+PARAMETERS: BatchParameters = {
+    "input": "/in",
+    "results": "/out",
+    "batch": None,
+    "masks": None,
+    "config": Config(),
+    "scheduler": None,
+    "workers": None,
+    "group": None,
+    "retry_failed": False,
+}
 
+
+@pytest.mark.parametrize("address", ["input", "results", "masks"])
 @pytest.mark.parametrize("wrong", ["s3://AKIAKEY:hush@nights/line-1", "ftp://nights", ""])
-def test_a_wrong_address_never_becomes_the_parameter_of_a_run(monkeypatch, wrong):
+def test_a_wrong_address_never_becomes_the_parameter_of_a_run(monkeypatch, wrong, address):
     monkeypatch.setattr(batch_command, "start_prefect_server", lambda: None)
     begun = []
+    monkeypatch.setattr(flows.inspection, "inspect", lambda **parameters: begun.append(parameters))
     with pytest.raises(AddressError):
-        run_batch_flow(
-            lambda: begun.append("a run"),
-            module="flows.inspection",
-            addresses=("/in", wrong, None),
-            scheduler=None,
-            as_json=True,
-        )
+        run_batch_flow("flows.inspection:inspect", {**PARAMETERS, address: wrong}, as_json=True)
     assert begun == []
