@@ -23,7 +23,7 @@ class Days:
     Raises
     ------
     BackfillError
-        If it is neither, or both.
+        If it is neither, or both, or the end is before the start.
     """
 
     start: date | None = None
@@ -35,6 +35,8 @@ class Days:
         if given not in (["start", "end"], ["last"]):
             only = f"given {' and '.join(given)}" if given else "given no days"
             raise BackfillError(f"a backfill was {only}: give start and end, or else last, a number of nights")
+        if self.start is not None and self.end is not None and self.start > self.end:
+            raise BackfillError(f"the start {self.start} is after the end {self.end}: swap them")
 
     def until(self, newest: date) -> tuple[date, ...]:
         """Return the days of a line whose last night is ``newest``.
@@ -42,7 +44,7 @@ class Days:
         Raises
         ------
         BackfillError
-            If there are none, as where the end is before the start, or a day that is not over, or without photographs.
+            If there are none, or a day is not over, or one that never had photographs.
         """
         if self.start is not None and self.end is not None:
             return days_between(self.start, self.end, last=newest)
@@ -53,7 +55,7 @@ class Days:
 
 
 def days_between(start: date, end: date, *, last: date) -> tuple[date, ...]:
-    """Return the days from start to end, both included.
+    """Return the days from start to end, both included, which is not before it.
 
     Parameters
     ----------
@@ -63,12 +65,10 @@ def days_between(start: date, end: date, *, last: date) -> tuple[date, ...]:
     Raises
     ------
     BackfillError
-        If the end is before the start, a day is not over, or none ever had photographs.
+        If a day is not over, or one never had photographs.
     """
     if start < FIRST_DAY:
         raise BackfillError(f"the start {start} is before any digital photograph: set it to {FIRST_DAY} or later")
-    if start > end:
-        raise BackfillError(f"the start {start} is after the end {end}: swap them")
     if end > last:
         raise BackfillError(f"{end} is not over yet: the last night is {last}")
     return tuple(start + timedelta(days=offset) for offset in range((end - start).days + 1))

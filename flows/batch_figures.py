@@ -21,7 +21,6 @@ def figures(outcome: "Outcome") -> dict[str, str]:
     """Return the figures of a batch by their names, as plain text."""
     summary, manifest = outcome.summary, outcome.manifest
     inspected = [record for record in present(outcome) if record.inspected]
-    masked = sum(bool(entry.mask) for entry in manifest.present)
     on_gpu = sum(record.device.startswith("cuda") for record in inspected)
     rate = f" ({100 * summary.defect_rate:.1f} %), {summary.regions} regions" if inspected else ""
     each = f", {summary.fit_seconds / summary.inspected:.2f} s an image" if inspected else ""
@@ -31,7 +30,7 @@ def figures(outcome: "Outcome") -> dict[str, str]:
         "defective": f"{summary.defective}{rate}",
         "not inspected": str(summary.failed),
         **({"with warnings": f"{summary.warned}, listed in the gallery"} if summary.warned else {}),
-        **({"with a mask": f"{masked} of {summary.images}, the others whole"} if manifest.masks else {}),
+        **({"with a mask": f"{summary.masked} of {summary.images}, the others whole"} if manifest.masks else {}),
         **({"other files, left out": count_by_suffix(outcome.others)} if outcome.others else {}),
         "CPU time": f"{summary.fit_seconds:.1f} s{each}{share}",
     }

@@ -5,8 +5,9 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
+from urllib.parse import urlsplit
 
-from ssdnet_core.errors import SsdnetError
+from ssdnet_core.errors import SsdnetError, UsageError
 
 PATIENCE = 10.0
 """Seconds: a server may be on its way up, a wrong address stays wrong."""
@@ -17,6 +18,10 @@ ASK_FOR_API = "does the address end in /api?"
 
 class NoPrefectApiError(SsdnetError, OSError):
     """There is no Prefect server, or it does not answer."""
+
+
+class WrongApiAddressError(NoPrefectApiError, UsageError):
+    """The address is none of a server."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,16 @@ def wait_for_named_server(address: str, timeout: float = PATIENCE) -> None:
 
     Raises
     ------
+    WrongApiAddressError
+        If it is no address, as http://host:4200/api is.
     NoPrefectApiError
-        If it does not within ``timeout`` seconds, or something else answers there, or it is no address.
+        If it does not within ``timeout`` seconds, or something else answers there.
     """
+    if not _is_address(address):
+        raise WrongApiAddressError(
+            f"PREFECT_API_URL is {address!r}: give it as http://host:4200/api, or unset it: `ssdnet inspect` and "
+            "`ssdnet evaluate` then start their own server"
+        )
     deadline = time.monotonic() + timeout
     while problem := _problem(address):
         if problem.lasting or time.monotonic() > deadline:
@@ -43,10 +55,16 @@ def wait_for_named_server(address: str, timeout: float = PATIENCE) -> None:
         time.sleep(0.2)
 
 
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _problem(address: str) -> _Problem | None:
-    """Return why this is not the address of a Prefect API, None if it is."""
-    if not address.startswith(("http://", "https://")):
-        return _Problem("it does not begin with http:// or https://.")
+    """Return why there is no Prefect API at an address, None if there is."""
     try:
         with urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
             # Prefect's server answers with its UI where nothing else is.

@@ -21,5 +21,5 @@ class DivergedError(SsdnetError, ArithmeticError):
     """What came of an image is no number: the fit to it diverged, or the device's arithmetic does not suffice."""
 
 
-class DeviceUnavailableError(SsdnetError, RuntimeError):
+class DeviceUnavailableError(UsageError, RuntimeError):
     """The requested device does not exist on this machine."""

@@ -27,6 +27,8 @@ class Summary:
         Defective over inspected; NaN if none was inspected.
     warned
         Number of inspected images with a warning, as of one that is constant or not one texture.
+    masked
+        Number of images with a mask beside them; the others are inspected whole.
     regions
         Number of defect regions.
     score_quantiles
@@ -41,6 +43,7 @@ class Summary:
     defective: int
     defect_rate: float
     warned: int
+    masked: int
     regions: int
     score_quantiles: Mapping[str, float]
     fit_seconds: float
@@ -59,6 +62,7 @@ def summarise(manifest: Manifest, records: Mapping[int, ImageRecord]) -> Summary
         defective=defective,
         defect_rate=defective / len(inspected) if inspected else float("nan"),
         warned=sum(bool(record.warnings) for record in inspected),
+        masked=sum(bool(entry.mask) for entry in manifest.present),
         regions=sum(len(record.regions) for record in inspected),
         score_quantiles={f"{q:g}": float(np.quantile(scores, q)) for q in SCORE_QUANTILES} if inspected else {},
         fit_seconds=sum(record.seconds for record in inspected),

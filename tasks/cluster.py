@@ -38,10 +38,16 @@ class Workers:
     ----------
     scheduler, workers, device
         As for :func:`dask_client`.
+
+    Raises
+    ------
+    InvalidConfigError
+        If the scheduler's address is none, a number of workers is given besides, or the device is a numbered GPU.
     """
 
     def __init__(self, scheduler: str | None = None, *, workers: int | None = None, device: str = "auto") -> None:
         address = scheduler_to_use(scheduler, workers=workers)
+        check_device(device)
         self._connect = partial(dask_client, address, workers=workers, device=device)
         self._stack = ExitStack()
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="workers")
@@ -102,6 +108,8 @@ def dask_client(
         If the scheduler's address and Dask's settings for encryption do not fit each other, or a certificate expired.
     InvalidConfigError
         If the scheduler's address is none, or a number of workers is given besides.
+    DeviceUnavailableError
+        If the workers are to be made on this machine, which has no such device.
     """
     scheduler = scheduler_to_use(scheduler, workers=workers)
     connection = (
@@ -188,6 +196,16 @@ def scheduler_to_use(scheduler: str | None, *, workers: int | None = None) -> st
     return address
 
 
+def check_device(device: str) -> None:
+    """Raise :class:`InvalidConfigError` if the settings' device is ``cuda:1`` or higher, which no worker has."""
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and number not in ("", "0"):
+        raise InvalidConfigError(
+            f"device {device!r}: a worker owns one GPU, which is its first; set device to cuda, and choose among a "
+            "machine's GPUs with CUDA_VISIBLE_DEVICES where its workers start"
+        )
+
+
 def fit_resources(client: Client, device: str) -> dict[str, float]:
     """Return the Dask resources that a fit asks for: a GPU, or none.
 
@@ -201,17 +219,10 @@ def fit_resources(client: Client, device: str) -> dict[str, float]:
     ------
     ClusterError
         If the device is ``cuda`` and no worker declares a GPU, or the scheduler went away.
-    InvalidConfigError
-        If the device is ``cuda:1`` or higher, which no worker has.
     """
-    kind, _, number = device.partition(":")
+    kind = device.partition(":")[0]
     if kind not in ("auto", "cuda"):
         return {}
-    if number not in ("", "0"):
-        raise InvalidConfigError(
-            f"device {device!r}: a worker owns one GPU, which is its first; set device to cuda, and choose among a "
-            "machine's GPUs with CUDA_VISIBLE_DEVICES where its workers start"
-        )
     wanted = {GPU: 1.0}
     if able_workers(client, wanted):
         return wanted

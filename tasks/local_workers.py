@@ -13,6 +13,8 @@ from dask.system import CPU_COUNT
 from distributed import Nanny, Scheduler, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
+from ssdnet_core.errors import DeviceUnavailableError
+
 GPU = "GPU"
 """Dask resource of the workers that own a GPU."""
 
@@ -100,8 +102,19 @@ def local_workers(
         The settings' device.
     images
         To inspect, if that is known: there are no more workers than images.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If the device is ``cuda`` or ``mps``, and this machine has none.
     """
-    gpus = visible_gpus() if device.partition(":")[0] in ("auto", "cuda") else ()
+    kind = device.partition(":")[0]
+    gpus = visible_gpus() if kind in ("auto", "cuda") else ()
+    if (kind == "cuda" and not gpus) or (kind == "mps" and sys.platform != "darwin"):
+        raise DeviceUnavailableError(
+            f"device {device!r}: torch finds none on this machine; set device to auto or cpu, or name the Dask "
+            "scheduler of machines that have one"
+        )
     number = count or _workers_on(len(gpus)) or CPU_COUNT
     if images is not None:
         number = max(1, min(number, images))

@@ -134,7 +134,8 @@ def _drawn(rows: Sequence[TrendRow], panel: Panel, *, size: tuple[float, float])
         axes = drawing.add_subplot()
         panel(axes, rows)
         first, last = rows[0].figures.day, rows[-1].figures.day
-        axes.set_xlim(first - DAY, max(last, first + 13 * DAY) + DAY)  # type: ignore[arg-type]
+        # Of a young line the past is empty: dates to come would give the axis the name of the next month.
+        axes.set_xlim(min(first, last - 13 * DAY) - DAY, last + DAY)  # type: ignore[arg-type]
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)

@@ -4,7 +4,7 @@ import errno
 import socket
 from dataclasses import dataclass, fields, replace
 
-from infra.local.errors import LocalStackError
+from infra.local.errors import EndpointError, LocalStackError
 
 LOOPBACK = "127.0.0.1"
 MAX_PORT = 65535
@@ -66,6 +66,8 @@ class Endpoints:
 
         Raises
         ------
+        EndpointError
+            If a port is out of its range, or the host is no name or IPv4 address.
         LocalStackError
             If a port is taken or the host is none of this machine's, naming the option that chooses another.
         """
@@ -84,9 +86,9 @@ class Endpoints:
 
 def _bound(host: str, port: int, *, option: str) -> socket.socket:
     if not 0 <= port <= MAX_PORT:
-        raise LocalStackError(f"{option} {port}: ports go up to {MAX_PORT}, 0 takes a free one")
+        raise EndpointError(f"{option} {port}: ports go up to {MAX_PORT}, 0 takes a free one")
     if not host or ":" in host:
-        raise LocalStackError(f"--host {host!r}: give a name or an IPv4 address; the parts do not listen on IPv6")
+        raise EndpointError(f"--host {host!r}: give a name or an IPv4 address; the parts do not listen on IPv6")
     try:
         return socket.create_server((host, port))
     except OSError as error:

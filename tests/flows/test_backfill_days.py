@@ -13,9 +13,12 @@ def test_both_days_are_included():
     assert days_between(DAYS[0], DAYS[0], last=DAYS[0]) == (DAYS[0],)
 
 
-def test_days_in_the_wrong_order_or_not_over_are_refused():
+def test_days_in_the_wrong_order_are_refused_before_any_server_is_asked():
     with pytest.raises(BackfillError, match=r"2026-11-02 is after the end 2026-11-01"):
-        days_between(DAYS[1], DAYS[0], last=DAYS[4])
+        Days(DAYS[1], DAYS[0])
+
+
+def test_days_that_are_not_over_or_without_photographs_are_refused():
     with pytest.raises(BackfillError, match=r"2026-11-05 is not over yet: the last night is 2026-11-04"):
         days_between(DAYS[0], DAYS[4], last=DAYS[3])
     with pytest.raises(BackfillError, match="before any digital photograph: set it to 1970-01-01"):

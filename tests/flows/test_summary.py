@@ -178,8 +178,12 @@ def test_how_many_images_have_a_mask_is_told_where_masks_were_given(outcome, cap
     entries = tuple(
         replace(entry, mask="good.png") if entry.key == "good.png" else entry for entry in outcome.manifest.entries
     )
-    print_outcome(replace(outcome, manifest=replace(outcome.manifest, masks="/masks", entries=entries)), as_json=False)
+    manifest = replace(outcome.manifest, masks="/masks", entries=entries)
+    masked = replace(outcome, manifest=manifest, summary=summarise(manifest, outcome.records))
+    print_outcome(masked, as_json=False)
     assert "1 of 2, the others whole" in capsys.readouterr().out
+    print_outcome(masked, as_json=True)
+    assert json.loads(capsys.readouterr().out)["masked"] == 1
 
 
 def test_long_names_are_folded_and_not_cut(outcome, capsys, monkeypatch):

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from infra.local.endpoints import Endpoints
-from infra.local.errors import LocalStackError
+from infra.local.errors import EndpointError, LocalStackError
 
 FREE = Endpoints(prefect=0, scheduler=0, dashboard=0, s3=0, gallery=0)
 
@@ -32,13 +32,13 @@ def test_a_host_that_is_not_this_machine_is_refused_with_its_own_option(host):
 
 @pytest.mark.parametrize("host", ["::1", "::", ""])
 def test_what_not_every_part_can_listen_on_is_refused(host):
-    with pytest.raises(LocalStackError, match=f"--host '{host}'.*IPv4"):
+    with pytest.raises(EndpointError, match=f"--host '{host}'.*IPv4"):
         replace(FREE, host=host).resolved()
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_what_is_no_port_is_named_with_its_option(port):
-    with pytest.raises(LocalStackError, match=f"--gallery-port {port}"):
+    with pytest.raises(EndpointError, match=f"--gallery-port {port}"):
         replace(FREE, gallery=port).resolved()
 
 

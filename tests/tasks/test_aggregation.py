@@ -28,6 +28,9 @@ def test_the_summary_counts_rates_and_quantiles_of_what_was_inspected():
     assert summary.defect_rate == 0.5
     assert summary.score_quantiles["0.5"] == pytest.approx(2.0)
     assert summary.fit_seconds == 5.0
+    assert summary.masked == 0
+    masked = replace(MANIFEST, entries=(replace(ENTRIES[0], mask="0.png"), *ENTRIES[1:]))
+    assert summarise(masked, RECORDS).masked == 1
 
 
 def test_the_quantiles_of_a_batch_are_those_of_the_trends():

@@ -108,10 +108,10 @@ def test_a_gpu_fits_many_images_together_and_a_processor_one_unless_asked():
     assert fit_group({}, 5) == fit_group({"GPU": 1.0}, 5) == 5
 
 
-@pytest.mark.slow
-def test_a_gpu_that_no_worker_has_as_its_first_is_refused(mixed):
-    with Client(mixed.address) as client, pytest.raises(InvalidConfigError, match=r"'cuda:1'.*CUDA_VISIBLE_DEVICES"):
-        fit_resources(client, "cuda:1")
+def test_a_gpu_that_no_worker_has_as_its_first_is_refused():
+    with pytest.raises(InvalidConfigError, match=r"'cuda:1'.*CUDA_VISIBLE_DEVICES"):
+        Workers("tcp://127.0.0.1:1", device="cuda:1")
+    Workers("tcp://127.0.0.1:1", device="cuda:0")
 
 
 @pytest.mark.slow

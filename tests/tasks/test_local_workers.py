@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import tasks.local_workers
+from ssdnet_core.errors import DeviceUnavailableError
 from tasks.cluster import dask_client, fit_resources
 from tasks.local_workers import local_workers, visible_gpus
 
@@ -22,6 +23,14 @@ def test_workers_of_this_machine_own_what_the_device_may_use(monkeypatch):
     assert [worker.gpu for worker in local_workers(5, device="cuda")] == ["0", "1", "0", "1", "0"]
     assert [worker.gpu for worker in local_workers(device="cpu")] == [None] * 2
     assert [worker.gpu for worker in local_workers(3, device="cpu")] == [None] * 3
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
+def test_a_device_that_this_machine_has_not_is_refused_before_any_image(device, monkeypatch):
+    monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: ())
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(DeviceUnavailableError, match=f"'{device}'.*auto or cpu"):
+        local_workers(device=device)
 
 
 @pytest.mark.parametrize(
