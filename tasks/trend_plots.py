@@ -34,7 +34,7 @@ STYLE: Any = {
     "text.color": INK,
     "legend.frameon": False,
 }
-DAY = timedelta(days=1)
+DAY, MARGIN = timedelta(days=1), timedelta(hours=16)
 WIDE, HALF = (12.0, 2.7), (5.9, 2.3)
 
 Panel = Callable[[Axes, Sequence[TrendRow]], None]
@@ -135,7 +135,7 @@ def _drawn(rows: Sequence[TrendRow], panel: Panel, *, size: tuple[float, float])
         panel(axes, rows)
         first, last = rows[0].figures.day, rows[-1].figures.day
         # Of a young line the past is empty: dates to come would give the axis the name of the next month.
-        axes.set_xlim(min(first, last - 13 * DAY) - DAY, last + DAY)  # type: ignore[arg-type]
+        axes.set_xlim(min(first, last - 13 * DAY) - MARGIN, last + MARGIN)  # type: ignore[arg-type]
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
