@@ -35,6 +35,11 @@ WORKER_ENVIRONMENT = {
 SETTINGS: dict[str, Any] = {
     # It listens on this machine alone, whatever the user's settings ask of a cluster.
     "distributed.comm.require-encryption": False,
+    # Nobody looks at the dashboard of a cluster that lives for one run.
+    "distributed.admin.system-monitor.interval": "60s",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "500ms",
     # A nanny starts its worker anew however often it dies. Dask ends the nanny of a worker that is away this long after
     # a loss, even if it came back and was lost once more: two deadly images in turn cost all workers.
     "distributed.deploy.lost-worker-timeout": "365 days",
