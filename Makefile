@@ -48,7 +48,8 @@ test: $(READY)  ## Run the fast tests
 
 # Three at a time on two cores: much of such a test is waiting for servers and workers to start and to end.
 test-slow: $(READY) $(MOTO_READY)  ## Run the tests that fit real sizes or start servers
-	SSDNET_REQUIRE_SERVERS=1 $(PYTEST) -n 3 --dist loadfile -m slow --durations 15 --durations-min 10
+	SSDNET_REQUIRE_SERVERS=1 $(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m slow --durations 15 \
+	  --durations-min 10 $$(grep -rl --include='test_*.py' 'mark\.slow' tests)
 
 test-ceph: $(READY) $(MOTO_READY)  ## Run the S3 policy's tests against Ceph; apt-get install ceph-mon ceph-osd radosgw
 	SSDNET_REQUIRE_CEPH=1 $(BIN)/python -m pytest tests/end_to_end/test_s3_policy.py

@@ -13,6 +13,8 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from tasks import worker_template
+
 Value = TypeVar("Value")
 
 ROOT = Path(__file__).parent.parent
@@ -21,6 +23,19 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 QUICK = ["--set", "fit.steps=8", "--set", "working_size=64", "--set", "fit.crop=64"]
+
+
+LONGEST_FIRST = (
+    *("test_backfill", "test_local_batch", "test_local_stack", "test_monitoring", "test_dispatch", "test_s3_policy"),
+    *("test_object_storage", "test_cluster", "test_localization", "test_topology", "test_prefect_server"),
+    *("test_large_night", "test_embedded", "test_tls", "test_inspection"),
+)
+"""Of the files whose tests take minutes: what is left over at the end is short, and all processes end together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +53,13 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PREFECT_HOME", str(home))
         patch.delenv("PREFECT_API_URL", raising=False)
         yield home
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the workers of a test forked as those of a command are: from nothing, each loads the method for seconds."""
+    monkeypatch.setattr(worker_template, "_started", False)
+    worker_template.start_worker_template()
 
 
 @pytest.fixture(scope="session")
@@ -104,8 +126,11 @@ def accepts(port: int) -> bool:
 
 def wait_for(condition: Callable[[], Value], *, what: str, timeout: float = 180) -> Value:
     deadline = time.monotonic() + timeout
-    while not (found := condition()):
+    while True:
+        asked = time.monotonic()
+        if found := condition():
+            return found
         if time.monotonic() > deadline:
             pytest.fail(f"{what}: not within {timeout:.0f} s")
-        time.sleep(0.05)
-    return found
+        # A server that is asked all the time takes a third of a core for its answers.
+        time.sleep(min(1.0, max(0.05, 10 * (time.monotonic() - asked))))

@@ -1,18 +1,44 @@
+import os
+
 import pytest
 
 from flows.embedded import COMMAND, OWN_SERVER
-from tests.prefect_server import prefect_server
+from tests.prefect_server import prefect_server, provide_database
+
+NOT_NEEDED = ("SCHEDULER", "LATE_RUNS", "CANCELLATION_CLEANUP", "FOREMAN", "PAUSE_EXPIRATIONS", "TRIGGERS")
+"""Of a server that only takes what a command tells it: they look around every few seconds."""
 
 
-@pytest.fixture(scope="module")
-def module_server(tmp_path_factory):
-    """The API of a Prefect server for the commands of a module, each of which would start one of its own."""
-    with prefect_server(tmp_path_factory.mktemp("shared") / "server") as environment:
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    """Give a home a Prefect database that is there already; tests/flows/test_embedded.py makes fresh ones."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def provide(home):
+        provide_database(home, shared=shared)
+        return home
+
+    return provide
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_database(prefect_home, database):
+    """For the servers that commands start by themselves."""
+    database(prefect_home)
+
+
+@pytest.fixture(scope="session")
+def command_server(tmp_path_factory, database):
+    """The API of a Prefect server for commands, each of which would start one of its own."""
+    quiet = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in NOT_NEEDED}
+    home = database(tmp_path_factory.mktemp("shared") / "server")
+    with prefect_server(home, PREFECT_SERVER_UI_ENABLED="false", **quiet) as environment:
         yield environment["PREFECT_API_URL"]
 
 
 @pytest.fixture
-def shared_server(module_server, monkeypatch):
-    """Have the commands of a test use the module's Prefect server, as quietly as one of their own."""
-    for name, value in {**COMMAND, **OWN_SERVER, "PREFECT_API_URL": module_server}.items():
+def shared_server(command_server, monkeypatch):
+    """Have the commands of a test use the one Prefect server, as quietly as one of their own."""
+    for name, value in {**COMMAND, **OWN_SERVER, "PREFECT_API_URL": command_server}.items():
         monkeypatch.setenv(name, value)

@@ -29,8 +29,8 @@ def night(tmp_path):
     return folder
 
 
-def test_two_thousand_images_are_recorded_whole_in_a_small_database_while_the_ui_answers(night, tmp_path):
-    home = tmp_path / "server"
+def test_two_thousand_images_are_recorded_whole_in_a_small_database_while_the_ui_answers(night, tmp_path, database):
+    home = database(tmp_path / "server")
     # The fits alone are replaced: they take minutes, and the server does not see them.
     command = [sys.executable, ROOT / "bench" / "stubbed.py", "inspect", night, "--results", tmp_path / "results"]
     # Into a file: nobody reads while it runs, and a full pipe would stop the workers in the middle of their complaints.

@@ -101,60 +101,29 @@ def test_the_same_command_again_fits_nothing_and_changes_nothing(undisturbed, ss
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "results" / "n" / "maps.zarr").rglob("*")}
 
 
-def test_other_settings_do_not_overwrite_earlier_results(undisturbed, ssdnet, tmp_path):
-    folder, summary = undisturbed
-    shutil.copytree(folder / "results", tmp_path / "results")
-    other = ssdnet(
-        "inspect", folder / "night", "--results", tmp_path / "results", "--batch", "n", "--json", *QUICK,
-        "--set", "seed=1",
-    )  # fmt: skip
-    assert other.returncode == 0, other.stderr
-    assert summary_of(other)["folder"] != str(tmp_path / "results" / "n")
-    assert summary_of(other)["fitted"] == 24
-    assert seal_of(tmp_path / "results" / "n")["digest"] == summary["digest"]
-
-
 def test_a_grown_folder_costs_only_its_new_images(undisturbed, ssdnet, tmp_path):
     folder, _ = undisturbed
-    shutil.copytree(folder, tmp_path / "copy")
-    shutil.rmtree(tmp_path / "copy" / "results")
-    night = tmp_path / "copy" / "night"
-    late = [night / "003.png", night / "010.png"]
+    shutil.copytree(folder / "results", tmp_path / "results")
+    late = [folder / "night" / "003-later.png", folder / "night" / "010-later.png"]
     for path in late:
-        path.rename(path.with_suffix(".later"))
-    command = ["inspect", night, "--results", tmp_path / "results", "--json", *FEW]
-    assert summary_of(ssdnet(*command))["fitted"] == 22
-    for path in late:
-        path.with_suffix(".later").rename(path)
-    grown = summary_of(ssdnet(*command))
-    assert (grown["fitted"], grown["images"]) == (2, 24)
+        shutil.copy(folder / "night" / "001.png", path)
+    try:
+        finished = ssdnet(
+            "inspect", folder / "night", "--results", tmp_path / "results", "--batch", "n", "--json", *FEW
+        )
+    finally:
+        for path in late:
+            path.unlink()
+    grown = summary_of(finished)
+    assert (grown["fitted"], grown["images"]) == (2, 26)
     with xarray.open_zarr(Path(grown["folder"]) / "maps.zarr") as store:
-        assert list(store.image.values[-2:]) == ["003.png", "010.png"]
+        assert list(store.image.values[-2:]) == ["003-later.png", "010-later.png"]
         assert np.isfinite(store.anomaly_map.values).all()
 
 
-def test_maps_that_are_gone_from_a_finished_batch_are_made_again_and_equal(undisturbed, ssdnet, tmp_path):
-    folder, summary = undisturbed
-    shutil.copytree(folder / "results", tmp_path / "results")
-    batch = tmp_path / "results" / "n"
-    shutil.rmtree(batch / "maps.zarr")
-    again = summary_of(
-        ssdnet("inspect", folder / "night", "--results", tmp_path / "results", "--batch", "n", "--json", *QUICK)
-    )
-    assert again == {
-        **summary,
-        "fitted": 24,
-        "folder": str(batch),
-        "report": again["report"],
-        "fit_seconds": again["fit_seconds"],
-    }
-    assert Path(again["report"]).exists()
-    assert len(parquet.read_table(batch / "regions.parquet")) == summary["regions"]
-    with xarray.open_zarr(batch / "maps.zarr") as store, xarray.open_zarr(folder / "results/n/maps.zarr") as first:
-        np.testing.assert_array_equal(store.anomaly_map.values, first.anomaly_map.values)
-
-
-def test_a_run_killed_half_way_goes_on_where_it_stopped_and_ends_equal(undisturbed, ssdnet, tmp_path, start_alone):
+def test_a_run_killed_half_way_goes_on_where_it_stopped_admits_no_other_beside_it_and_ends_equal(
+    undisturbed, tmp_path, start_alone
+):
     folder, summary = undisturbed
     command = ["inspect", folder / "night", "--results", tmp_path, "--batch", "n", "--json", *QUICK]
     records = tmp_path / "n" / "records"
@@ -167,10 +136,25 @@ def test_a_run_killed_half_way_goes_on_where_it_stopped_and_ends_equal(undisturb
     wait_for(lambda: not marked(tmp_path), what="the killed run's server and workers to be gone", timeout=60)
     assert not (tmp_path / "n" / "seal.json").exists()
     done = len(list(records.glob("*.json")))
-    resumed = ssdnet(*command)
-    assert resumed.returncode == 0, resumed.stderr
-    assert summary_of(resumed)["fitted"] == 24 - done
-    assert summary_of(resumed)["digest"] == summary["digest"]
+    again = [sys.executable, "-m", "flows", *map(str, command)]
+    resumed = subprocess.Popen(again, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    leases = tmp_path / "n" / "leases"
+    wait_for(
+        lambda: resumed.pid in [json.loads(lease.read_text())["pid"] for lease in leases.glob("*.json")],
+        what="the second run's lease",
+        timeout=600,
+    )
+    resumed.send_signal(signal.SIGSTOP)  # Or it may have finished before another asks for the batch.
+    try:
+        refused = subprocess.run(again, capture_output=True, text=True, timeout=240)
+    finally:
+        resumed.send_signal(signal.SIGCONT)
+    assert refused.returncode == 1
+    assert f"process {resumed.pid}" in refused.stderr
+    out, errors = resumed.communicate(timeout=400)
+    assert resumed.returncode == 0, errors
+    told = json.loads(out)
+    assert (told["fitted"], told["digest"]) == (24 - done, summary["digest"])
     with (
         xarray.open_zarr(tmp_path / "n" / "maps.zarr") as resumed_store,
         xarray.open_zarr(folder / "results" / "n" / "maps.zarr") as undisturbed_store,
@@ -220,26 +204,6 @@ def test_ctrl_c_stops_the_run_cleanly_and_says_how_to_go_on(undisturbed, tmp_pat
     wait_for(lambda: not marked(tmp_path), what="its server and workers to be gone", timeout=60)
 
 
-def test_two_runs_of_one_batch_do_not_mix(undisturbed, tmp_path):
-    folder, summary = undisturbed
-    command = [
-        *(sys.executable, "-m", "flows", "inspect", folder / "night"),
-        *("--results", tmp_path, "--batch", "n", *QUICK),
-    ]
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: list((tmp_path / "n" / "leases").glob("*.json")), what="the first run's lease", timeout=600)
-    first.send_signal(signal.SIGSTOP)  # Or it may have finished before the second asks for the batch.
-    try:
-        second = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    finally:
-        first.send_signal(signal.SIGCONT)
-    assert second.returncode == 1
-    assert f"process {first.pid}" in second.stderr
-    _, errors = first.communicate(timeout=400)
-    assert first.returncode == 0, errors
-    assert seal_of(tmp_path / "n")["digest"] == summary["digest"]
-
-
 @pytest.fixture(scope="module")
 def mixed_night(tmp_path_factory):
     """Good images beside everything that goes wrong."""
@@ -278,14 +242,20 @@ def test_every_image_of_a_mixed_folder_is_accounted_for(mixed_night, ssdnet, tmp
     assert "<b>&'" not in page
     assert "&lt;b&gt;" in page
     assert page.count("<figure id=") == 5
-    again = ssdnet("inspect", mixed_night, "--results", tmp_path, "--json", *FEW)
-    assert (again.returncode, summary_of(again)["fitted"]) == (3, 0)
+    records = {path: path.stat().st_mtime_ns for path in (Path(summary["folder"]) / "records").iterdir()}
+    again = ssdnet("inspect", mixed_night, "--results", tmp_path, *FEW)
+    assert again.returncode == 3, again.stderr
+    assert "[red].png" in again.stdout, "on the terminal a strange name stands unharmed"
+    assert records == {path: path.stat().st_mtime_ns for path in (Path(summary["folder"]) / "records").iterdir()}
 
 
-def test_the_terminal_shows_the_summary_of_strange_file_names_unharmed(mixed_night, ssdnet, tmp_path):
-    finished = ssdnet("inspect", mixed_night / "<b>*", "--results", tmp_path, *FEW)
-    assert finished.returncode == 0, finished.stderr
-    assert "[red].png" in finished.stdout
+def test_an_input_without_images_is_wrong_usage(ssdnet, tmp_path):
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "x.txt").write_text("")
+    finished = ssdnet("inspect", tmp_path / "night", "--results", tmp_path / "out")
+    assert finished.returncode == 2
+    assert "1 other files" in finished.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_evaluation_of_a_made_night_stands_until_the_truth_changes(ssdnet, tmp_path):

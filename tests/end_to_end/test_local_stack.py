@@ -189,12 +189,12 @@ def test_from_the_page_of_a_run_a_browser_gets_to_the_worst_image_and_the_galler
 
 def test_a_backfill_over_nights_in_s3_leaves_what_is_sealed_alone(stack, night):
     sealed = date.fromisoformat(night["parameters"]["day"])
-    first, before = sealed - timedelta(days=3), sealed - timedelta(days=1)
+    first = sealed - timedelta(days=2)
     code = "import sys; from tasks.sample_night import write_line_night as w; from tasks.storage import Storage; "
-    code += "[w(Storage(address), images=2) for address in sys.argv[1:]]"
-    made = [f"{stack.environment['SSDNET_IMAGES']}/line-1/{day}" for day in (first, before)]
+    code += "w(Storage(sys.argv[1]), images=2)"
     environment = {**os.environ, **stack.environment}
-    subprocess.run([sys.executable, "-c", code, *made], env=environment, check=True)
+    made = f"{stack.environment['SSDNET_IMAGES']}/line-1/{first}"
+    subprocess.run([sys.executable, "-c", code, made], env=environment, check=True)
 
     days = ["--start", str(first), "--end", str(sealed)]
     command = [sys.executable, "-m", "flows", "backfill", "--line", "line-1", *days]
@@ -205,11 +205,8 @@ def test_a_backfill_over_nights_in_s3_leaves_what_is_sealed_alone(stack, night):
     assert nights == [
         ("to do", "sealed"),
         ("no images", "no images"),
-        ("to do", "sealed"),
         ("sealed", "sealed"),
     ]
-    again = subprocess.run([*command, "--dry-run", "--json", *QUICK_OPTIONS], env=environment, capture_output=True)
-    assert [found["state"] for found in json.loads(again.stdout)["nights"]].count("sealed") == 3
 
 
 def test_a_shell_that_sources_the_stacks_environment_has_its_commands(stack):

@@ -12,8 +12,12 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from typer.testing import CliRunner
 
+from infra import automations
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
 from tasks.night_figures import NightFigures
@@ -27,7 +31,7 @@ from tests.prefect_server import ask, prefect_server
 pytestmark = pytest.mark.slow
 
 LAST = datetime.now(UTC).date() - timedelta(days=1)
-ALARMING = ("--hours", "0.003", "--idle-hours", "0.003", "--notify", "webhook/plant", "--line", "line-9")
+ALARMING = ("--hours", "0.003", "--idle-hours", "0.003", "--notify", "webhook/plant")
 QUICK_CONFIG = {"fit.steps": 3, "working_size": 64, "fit.crop": 64}
 
 
@@ -47,9 +51,9 @@ def alarms():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, alarms):
+def server(tmp_path_factory, alarms, database):
     """A server with the automations registered, twice, whose alarms go to the webhook."""
-    home = tmp_path_factory.mktemp("monitoring")
+    home = database(tmp_path_factory.mktemp("monitoring"))
     with prefect_server(home, SSDNET_GALLERY_URL="http://gallery", DASK_LOGGING__DISTRIBUTED="error") as environment:
         block = "from prefect.blocks.webhook import Webhook; import sys; Webhook(url=sys.argv[1]).save('plant')"
         subprocess.run([sys.executable, "-c", block, alarms[0]], env=environment, check=True)
@@ -59,9 +63,18 @@ def server(tmp_path_factory, alarms):
         yield environment
 
 
+def registration(environment, *arguments):
+    """Run infra/automations.py in this process: to start it takes ten seconds."""
+    command = typer.Typer()
+    command.command()(automations.main)
+    with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
+        return CliRunner().invoke(command, arguments)
+
+
 def register(environment, *arguments):
-    command = [sys.executable, ROOT / "infra" / "automations.py", *arguments]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    finished = registration(environment, *arguments)
+    assert finished.exit_code == 0, finished.output
+    return finished.stdout
 
 
 def run_night(environment, folder: Path, line: str, *, day: date = LAST) -> subprocess.CompletedProcess[str]:
@@ -130,13 +143,15 @@ def test_keeping_what_is_there_brings_back_what_is_not_and_leaves_the_rest_as_th
 
 
 def test_a_block_that_is_not_there_is_named(server):
-    command = [sys.executable, ROOT / "infra" / "automations.py", "--notify", "slack-webhook/nowhere"]
-    finished = subprocess.run(command, env=server, capture_output=True, text=True)
-    assert finished.returncode == 2
+    finished = registration(server, "--notify", "slack-webhook/nowhere")
+    assert finished.exit_code == 2
     assert "slack-webhook/nowhere" in finished.stderr
 
 
 def test_a_line_that_was_never_heard_of_again_alarms(server, alarms):
+    # In a process of its own, as a user does; a change of the automations would end what they wait for.
+    command = [sys.executable, ROOT / "infra" / "automations.py", *ALARMING, "--line", "line-9"]
+    subprocess.run(command, env=server, check=True)
     for name in ("missing night", "idle line"):
         wait_for(
             lambda name=name: any(name in text and "line-9" in text for text in alarms[1]),
@@ -261,14 +276,12 @@ def test_a_run_killed_with_all_its_processes_is_marked_as_crashed(server, tmp_pa
             runs = ask(server, "flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}})
             return runs[0] if runs else {"id": "", "state_type": ""}
 
-        wait_for(
-            lambda: any(
-                event["resource"]["prefect.resource.id"].endswith(state()["id"] or "none")
-                for event in ask(server, "events/filter", alive)["events"]
-            ),
-            what="a heartbeat",
-            timeout=300,
-        )
+        def beats():
+            run = state()["id"] or "none"
+            told = ask(server, "events/filter", alive)["events"]
+            return any(event["resource"]["prefect.resource.id"].endswith(run) for event in told)
+
+        wait_for(beats, what="a heartbeat", timeout=300)
     finally:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()

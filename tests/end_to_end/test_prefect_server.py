@@ -6,26 +6,36 @@ scheduler never creates a run.
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import wait_for
+from infra.local.processes import Supervisor
+from infra.local.registration import read_project, register
+from tests.conftest import ROOT, wait_for
 from tests.prefect_server import ask, prefect, prefect_server
 
 pytestmark = pytest.mark.slow
 
 
+def registered(environment, folder):
+    """Register what prefect.yaml has, and return what is told of it."""
+    told: list[str] = []
+    supervisor = Supervisor(folder, folder=ROOT, environment=environment, tell=told.append)
+    register(read_project(ROOT), environment["PREFECT_API_URL"], supervisor=supervisor, tell=told.append)
+    return told
+
+
 @pytest.fixture(scope="module")
-def server(prefect_home: Path):
-    with prefect_server(prefect_home / "server", PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="2") as environment:
+def server(tmp_path_factory, database):
+    folder = tmp_path_factory.mktemp("server")
+    settings = {"PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2"}
+    places = {"SSDNET_IMAGES": "/images", "SSDNET_RESULTS": "/results"}
+    with prefect_server(database(folder / "home"), **settings, **places) as environment:
+        assert not registered(environment, folder), "nothing was there before"
         yield environment
 
 
 def test_a_deployed_schedule_makes_scheduled_runs(server):
-    for pool in ("inspection", "backfills"):
-        prefect(server, "work-pool", "create", pool, "--type", "process")
-    prefect(server, "--no-prompt", "deploy", "--all")
     assert not ask(server, "flow_runs/filter", {})
     [deployment] = ask(server, "deployments/filter", {"deployments": {"name": {"any_": ["line-1"]}}})
     [schedule] = deployment["schedules"]
@@ -54,7 +64,7 @@ def test_a_command_reports_to_the_server_it_is_given(server, tmp_path):
     finished = subprocess.run(
         [
             *(sys.executable, "-m", "flows", "inspect", tmp_path / "night", "--results", tmp_path / "results"),
-            *("--set", "fit.steps=3", "--set", "working_size=64"),
+            *("--workers", "1", "--set", "fit.steps=3", "--set", "working_size=64"),
         ],
         env=server,
         capture_output=True,
@@ -68,3 +78,26 @@ def test_a_command_reports_to_the_server_it_is_given(server, tmp_path):
         lambda: len(ask(server, "task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})) == 5,
         what="its five task runs: discover, one chunk, aggregate, report, seal",
     )
+
+
+def test_registered_again_a_deployment_is_as_the_file_has_it_and_what_was_lost_is_told(server, tmp_path):
+    def line_1():
+        [found] = ask(server, "deployments/filter", {"deployments": {"name": {"any_": ["line-1"]}}})
+        return found
+
+    first = line_1()
+    address = f"deployments/{first['id']}"
+    ask(server, address, {"parameters": first["parameters"] | {"refit": True}}, method="PATCH")
+    ask(server, f"{address}/schedules", [{"schedule": {"cron": "0 5 * * *"}, "active": True}])
+    ask(server, f"{address}/schedules/{first['schedules'][0]['id']}", {"active": True}, method="PATCH")
+    ask(server, "deployments/", {"name": "line-9", "flow_id": first["flow_id"]})
+
+    changed, left = registered(server, tmp_path)  # And nothing of the others.
+    second = line_1()
+    assert second["parameters"] == first["parameters"]
+    [schedule] = second["schedules"]
+    assert (schedule["slug"], schedule["active"]) == ("nightly", True), "what is switched on stays so"
+    assert "nightly/line-1" in changed
+    assert '"refit": true' in changed
+    assert '"cron": "0 5 * * *"' in changed
+    assert "`prefect deployment delete nightly/line-9`" in left

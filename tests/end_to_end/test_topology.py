@@ -43,7 +43,9 @@ def cluster(tmp_path_factory):
 
 
 def test_workers_that_join_leave_and_die_during_a_run_change_nothing(cluster, night, ssdnet, tmp_path):
-    alone = ssdnet("inspect", night, "--results", tmp_path / "alone", "--batch", "n", "--json", *LONG_ENOUGH)
+    alone = ssdnet(
+        *("inspect", night, "--results", tmp_path / "alone", "--batch", "n", "--workers", "1", "--json", *LONG_ENOUGH)
+    )
     leaving = cluster.start_worker("127.0.0.3")
     batch = tmp_path / "shared" / "n"
     command = ["inspect", night, "--results", tmp_path / "shared", "--batch", "n", "--scheduler", cluster.address]

@@ -109,16 +109,6 @@ def test_a_switch_is_turned_by_a_word_and_no_number_is(tmp_path):
         settings_from(None, None, changes=["fit.steps=yes"])
 
 
-@pytest.mark.slow
-def test_an_input_without_images_is_wrong_usage(ssdnet, tmp_path):
-    (tmp_path / "night").mkdir()
-    (tmp_path / "night" / "x.txt").write_text("")
-    finished = ssdnet("inspect", tmp_path / "night", "--results", tmp_path / "out")
-    assert finished.returncode == 2
-    assert "1 other files" in finished.stderr
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_report_of_nothing_is_refused(ssdnet, tmp_path):
     finished = ssdnet("report", tmp_path)
     assert finished.returncode == 1

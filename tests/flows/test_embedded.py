@@ -60,27 +60,20 @@ with socket.socket() as other:
 
 
 @pytest.mark.slow
-def test_no_other_program_gets_the_port_before_the_commands_own_server_listens_on_it(tmp_path):
-    finished = alone(HOLD, PREFECT_HOME=str(tmp_path))
-    assert finished.stdout.split() == ["held"], finished.stderr
-
-
-@pytest.mark.slow
-def test_commands_that_are_started_together_on_a_fresh_account_all_find_their_server(tmp_path):
+def test_commands_that_are_started_together_on_a_fresh_account_find_their_server_and_no_other_gets_its_port(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", WAIT],
+            [sys.executable, "-c", code],
             env={**environment, "PREFECT_HOME": str(tmp_path)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(3)
+        for code in (HOLD, WAIT)
     ]
-    for command in started:
-        assert command.communicate(timeout=180) == ("", "")
-        assert command.returncode == 0
+    assert [command.communicate(timeout=180) for command in started] == [("held\n", ""), ("", "")]
+    assert [command.returncode for command in started] == [0, 0]
 
 
 def test_a_folder_that_cannot_be_made_for_the_database_is_named_with_the_way_out(tmp_path, ssdnet, monkeypatch):

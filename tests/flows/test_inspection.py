@@ -11,10 +11,12 @@ from distributed import Client
 from PIL import Image
 from prefect.utilities.annotations import quote
 
+import tasks.local_workers
 from flows import inspection as flow
 from ssdnet_core.synthetic import sample
 from tasks import lease as leases
 from tasks.batch import REGIONS, SEAL, ImageEntry, Manifest
+from tasks.cluster import dask_client
 from tasks.dispatch import MIN_CHUNK
 from tasks.image_figures import STATUSES, read_figures
 from tasks.inspection import Inspection, inspect_images
@@ -24,7 +26,6 @@ from tasks.report import PAGE
 from tasks.seal import read_seal
 from tasks.storage import Storage
 from tasks.zarr_store import MAPS_METADATA
-from tests.dask_processes import dask_processes
 from tests.tasks.prepared import QUICK, DeadlyStorage, prepared
 
 torch.set_num_threads(1)
@@ -136,9 +137,11 @@ def test_a_run_that_is_taken_over_waits_for_no_further_chunk(tmp_path, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_no_image_is_blamed_for_the_death_of_a_worker_that_had_it_beside_the_next_chunk(tmp_path, monkeypatch):
     # Futures that ask for a GPU are all given to its worker at once, and are suspected of its death together.
-    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    monkeypatch.setitem(tasks.local_workers.SETTINGS, "distributed.scheduler.allowed-failures", 0)
+    monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: ("0",))
     monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
     for name in ("inspect_chunk", "inspect_suspects"):
         monkeypatch.setattr(flow, name, without_prefect(getattr(flow, name)))
@@ -147,18 +150,16 @@ def test_no_image_is_blamed_for_the_death_of_a_worker_that_had_it_beside_the_nex
     names[2 * MIN_CHUNK + 1] = "33-deadly.png"
     inspection, entries = prepared(tmp_path, *names)
     manifest = Manifest("n", input=inspection.source.url, pattern="", config=inspection.config, entries=entries)
-    with dask_processes(tmp_path / "dask") as cluster, hold_batch(inspection.folder) as lease:
-        cluster.add_worker("gpu", "--resources", "GPU=1")
-        with Client(cluster.address) as client:
-            records = flow.inspect_all(
-                DeadlyStorage(inspection.source.url),
-                inspection.folder,
-                manifest=manifest,
-                todo=list(entries),
-                crew=SimpleNamespace(client=client),
-                lease=lease,
-                group=1,
-            )
+    with dask_client(workers=1) as client, hold_batch(inspection.folder) as lease:
+        records = flow.inspect_all(
+            DeadlyStorage(inspection.source.url),
+            inspection.folder,
+            manifest=manifest,
+            todo=list(entries),
+            crew=SimpleNamespace(client=client),
+            lease=lease,
+            group=1,
+        )
     assert [record.key for record in records.values() if record.failed] == ["03-deadly.png", "33-deadly.png"]
     assert sorted(records) == list(range(len(names)))
 
@@ -197,6 +198,22 @@ def test_an_image_whose_map_was_lost_is_inspected_again(run, lost, sealed):
     again = run(more=0)
     assert (again.fitted, again.seal) == (1, first.seal)
     assert (read_map(folder, again.records[1]) == before).all()
+
+
+def test_maps_that_are_gone_from_a_sealed_batch_are_made_again_and_equal(run):
+    first = run(more=2)
+    folder = Storage(first.folder)
+    before = contents(folder)
+    for key in before:
+        if key.startswith("maps.zarr/"):
+            folder.delete(key)
+    again = run(more=0)
+    assert (again.fitted, again.seal) == (2, first.seal)
+    kept = [key for key in before if key.startswith(("maps.zarr/anomaly_map/", REGIONS))]
+    after = contents(folder)
+    assert kept
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    assert folder.exists(PAGE)
 
 
 @pytest.mark.parametrize("gone", [MAPS_METADATA, "maps.zarr/score/zarr.json", REGIONS, PAGE, "report/"])

@@ -68,6 +68,7 @@ def test_a_future_takes_a_few_groups_and_no_worker_more_than_its_share(count, gr
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_an_image_that_kills_its_worker_is_set_aside_and_its_neighbours_are_inspected(tmp_path):
     inspection, entries = prepared(tmp_path, "a.png", "b.png", "c.png", "deadly.png", "e.png")
     deadly = replace(inspection, source=DeadlyStorage(inspection.source.url))
@@ -98,6 +99,7 @@ class FaultyStorage(Storage):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(
     ("storage", "culprit", "named"),
     [
@@ -127,6 +129,7 @@ def test_a_future_of_several_groups_loses_only_the_image_that_is_at_fault(tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_the_image_of_a_future_that_kills_its_worker_is_found_by_halves(tmp_path, monkeypatch):
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(3)), "deadly.png")
     deadly = replace(inspection, source=DeadlyStorage(inspection.source.url), group=2)
@@ -171,6 +174,7 @@ def break_process() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(("group", "task"), [(1, 1), (2, 4)])
 def test_a_broken_worker_costs_no_image(tmp_path, group, task):
     inspection, entries = prepared(tmp_path, *(f"{number:02d}.png" for number in range(16)))
@@ -184,6 +188,7 @@ def test_a_broken_worker_costs_no_image(tmp_path, group, task):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_images_that_fail_in_an_outage_are_tried_once_more_and_told_of_once(tmp_path, workers):
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
@@ -274,6 +279,7 @@ def test_futures_of_workers_that_are_gone_are_left_to_others(tmp_path, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_killed_from_outside_costs_no_image(tmp_path):
     inspection, entries = prepared(tmp_path, *(f"{i}.png" for i in range(8)))
     with dask_client(workers=2) as client:

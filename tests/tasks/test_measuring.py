@@ -71,6 +71,7 @@ def test_an_unforeseen_error_leaves_one_image_unmeasured_and_is_told(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_chunks_on_workers_measure_as_one_image_after_the_other(tmp_path):
     images, inspection, truth = labelled(tmp_path, 2 * MIN_CHUNK + 3)
     one_by_one = summarise_metrics(
@@ -87,6 +88,7 @@ def test_chunks_on_workers_measure_as_one_image_after_the_other(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_an_image_that_kills_its_worker_is_unmeasured_and_all_others_are_measured(tmp_path):
     images, inspection, truth = labelled(tmp_path, MIN_CHUNK + 4)
     deadly = replace(inspection, source=DeadlyStorage(inspection.source.url))
