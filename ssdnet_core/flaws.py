@@ -68,7 +68,7 @@ def plant(
         )
     height, width = photograph.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
-        raise InvalidImageError(f"the photograph is {height} x {width}: each side must be {SMALLEST_SIDE} or more")
+        raise InvalidImageError(f"the photograph is {width} x {height}: each side must be {SMALLEST_SIDE} or more")
     check(defect, (height, width), seed=seed)
     surface = np.atleast_3d(photograph / 255) * np.ones(3)
     rng = np.random.default_rng((seed, DEFECT_KINDS.index(defect)))

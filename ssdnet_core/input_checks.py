@@ -26,7 +26,7 @@ def check_image(image: npt.NDArray[np.generic]) -> None:
         raise InvalidImageError(f"image has dtype {image.dtype}: convert it to uint8, uint16, float32 or float64")
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
-        raise InvalidImageError(f"image of {height} x {width} pixels is smaller than {MIN_SIDE} x {MIN_SIDE}")
+        raise InvalidImageError(f"image of {width} x {height} pixels is smaller than {MIN_SIDE} x {MIN_SIDE}")
 
 
 def countable(shape: tuple[int, int], mask: npt.NDArray[np.bool_] | None, *, border: float) -> npt.NDArray[np.bool_]:
@@ -54,7 +54,7 @@ def countable(shape: tuple[int, int], mask: npt.NDArray[np.bool_] | None, *, bor
         raise InvalidImageError(f"mask is a {type(mask).__name__}, not a numpy array: pass np.asarray(mask)")
     if mask.shape != shape or mask.dtype != np.bool_:
         raise InvalidImageError(
-            f"mask has shape {mask.shape} and dtype {mask.dtype}, the image {height} x {width} pixels: "
+            f"mask has shape {mask.shape} and dtype {mask.dtype}, the image shape {shape}: "
             "pass a bool array of the image's height and width, True where a pixel does not count"
         )
     # Into an array of our own order: torch sums in memory order, and the last bits would follow the mask's.

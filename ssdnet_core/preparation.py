@@ -44,7 +44,7 @@ class Preparation:
     blank
         Share of the image's pixels that are left out as blank ground, 0 to 1.
     not_finite
-        Share of a floating-point image's pixels that are no number or infinite, masked as they must be, 0 to 1.
+        Share of the image's pixels that its reader masked for being no number or infinite, 0 to 1.
     clipped
         Shares of those that count, the frame's not among them, with the darkest and with the brightest value of the
         channel where that share is largest, 0 to 1.
@@ -160,7 +160,6 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         original_shape=(height, width),
         frame=strips,
         blank=float(ground.mean()) if ground is not None else 0.0,
-        not_finite=float((~np.isfinite(pixels).all(axis=2)).mean()) if floating else 0.0,
         clipped=clipped_shares(channels),
         commonest_share=commonest_share(channels),
         range_over_iqr=range_over_iqr(values, full_range=full_range) if floating else 0.0,
@@ -189,7 +188,7 @@ def _check_config(config: Config) -> None:
 def _check_block(block: int, size: tuple[int, int]) -> None:
     if 2 * block > min(size):
         raise InvalidConfigError(
-            f"a masked block of {block} leaves no context in {size[0]} x {size[1]} working pixels: "
+            f"a masked block of {block} leaves no context in {size[1]} x {size[0]} working pixels: "
             f"set reconstruction.block <= {min(size) // 2}"
         )
 
@@ -235,7 +234,7 @@ def _standardise(colour: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]
     """Return what :class:`WorkingImage` calls pixels, mean and std."""
     if int(valid.sum()) < MIN_COUNTED:
         raise InvalidImageError(
-            f"{int(valid.sum())} pixels count at the working size of {valid.shape[-2]} x {valid.shape[-1]}, "
+            f"{int(valid.sum())} pixels count at the working size of {valid.shape[-1]} x {valid.shape[-2]}, "
             f"fewer than {MIN_COUNTED}: mask less, or set a smaller border"
         )
     count = valid.sum()

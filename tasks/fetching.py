@@ -1,5 +1,6 @@
 """From an image's key to the working image: read, decode, leave out what does not count, prepare."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,10 +45,11 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
     height, width = image.pixels.shape[:2]
     if (height, width) != (entry.height, entry.width):
         raise StorageError(
-            f"{entry.key} was replaced during the run: {entry.height} x {entry.width} pixels when it was listed, "
-            f"now {height} x {width}; run again"
+            f"{entry.key} was replaced during the run: {entry.width} x {entry.height} pixels when it was listed, "
+            f"now {width} x {height}; run again"
         )
-    return prepare(image.pixels, left_out(image, entry.mask, masks=masks), config=config)
+    working = prepare(image.pixels, left_out(image, entry.mask, masks=masks), config=config)
+    return replace(working, preparation=replace(working.preparation, not_finite=image.not_finite))
 
 
 def _raise_if_unreadable(entry: ImageEntry, source: Storage) -> None:
@@ -86,8 +88,8 @@ def left_out(image: DecodedImage, mask_key: str, *, masks: Storage | None) -> np
     mask = decoded.pixels
     if mask.shape[:2] != image.pixels.shape[:2]:
         raise MaskError(
-            f"its mask {mask_key} has {mask.shape[0]} x {mask.shape[1]} pixels, the image {image.pixels.shape[0]} x "
-            f"{image.pixels.shape[1]}: make the mask of the image's own size, white where it is to be inspected"
+            f"its mask {mask_key} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {image.pixels.shape[1]} x "
+            f"{image.pixels.shape[0]}: make the mask of the image's own size, white where it is to be inspected"
         )
     if decoded.mask is not None:
         raise MaskError(

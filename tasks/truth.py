@@ -143,8 +143,8 @@ def _read(folder: Storage, where: str, *, valid: npt.NDArray[np.bool_]) -> npt.N
     mask = image.pixels
     if mask.shape[:2] != valid.shape or not np.issubdtype(mask.dtype, np.integer):
         raise TruthError(
-            f"the truth {where} has {mask.shape[0]} x {mask.shape[1]} pixels of {mask.dtype}, its image "
-            f"{valid.shape[0]} x {valid.shape[1]}: make it an 8-bit mask of the image's own size"
+            f"the truth {where} has {mask.shape[1]} x {mask.shape[0]} pixels of {mask.dtype}, its image "
+            f"{valid.shape[1]} x {valid.shape[0]}: make it an 8-bit mask of the image's own size"
         )
     # What is drawn with alpha may be the defects, or all but them.
     if image.mask is not None:

@@ -60,10 +60,13 @@ class DecodedImage:
     mask
         (H, W) bool, True where a pixel does not count: its alpha is below half of full, or one of its values
         is not finite (the pixel is 0 then). None where every pixel counts.
+    not_finite
+        Share of the pixels that are not transparent and have a value that is not finite, 0 to 1.
     """
 
     pixels: npt.NDArray[np.generic]
     mask: npt.NDArray[np.bool_] | None
+    not_finite: float = 0.0
 
 
 def require_size(size: int) -> None:
@@ -137,7 +140,7 @@ def _stored_header(data: bytes) -> tuple[ImageHeader, int]:
             header, orientation = _HEADER_READERS[name](data)
         except MemoryError as error:
             raise DecodeError(f"{name} header asks for more memory than there is: write the file again") from error
-    size, pixels = f"{header.height} x {header.width}", header.height * header.width
+    size, pixels = f"{header.width} x {header.height}", header.height * header.width
     if min(header.height, header.width) < 1:
         raise DecodeError(f"{name} image is {size} and so has no pixels: write the file again")
     if pixels > MAX_PIXELS:
@@ -171,16 +174,17 @@ def _decoded_image(samples: npt.NDArray[Any], header: ImageHeader, *, orientatio
     # Above what float32 holds, float64 turns infinite, and is masked as such.
     with np.errstate(over="ignore"):
         pixels = samples[:, :, : header.channels].astype(_DTYPES[header.bit_depth], copy=False)
-    mask = np.zeros(pixels.shape[:2], dtype=bool)
+    mask, not_finite = np.zeros(pixels.shape[:2], dtype=bool), 0.0
     if header.has_alpha:
         full = 1.0 if header.bit_depth == 32 else np.iinfo(pixels.dtype).max
         mask |= ~(samples[:, :, -1] >= full / 2)
     if header.bit_depth == 32:
         finite = np.isfinite(pixels).all(axis=2)
         pixels = np.where(finite[:, :, None], pixels, np.float32(0))
+        not_finite = float((~finite & ~mask).mean())
         mask |= ~finite
     upright = _upright(pixels[:, :, 0] if header.channels == 1 else pixels, orientation)
-    return DecodedImage(upright, _upright(mask, orientation) if mask.any() else None)
+    return DecodedImage(upright, _upright(mask, orientation) if mask.any() else None, not_finite)
 
 
 def _upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

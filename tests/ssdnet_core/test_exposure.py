@@ -192,11 +192,3 @@ def test_an_image_of_which_one_channel_varies_is_not_flat():
     working = prepare(image, None, config=Config())
     assert working.preparation.commonest_share < NEARLY_FLAT
     assert not any("one value" in warning for warning in localize(image, config=Config.preset("preview")).warnings)
-
-
-@pytest.mark.parametrize("hidden", [np.nan, np.inf])
-def test_pixels_that_are_no_number_are_told_of_as_left_out(hidden):
-    image = exposed(0).astype(np.float32)
-    image[:24, :48] = hidden
-    warnings = localize(image, ~np.isfinite(image), config=Config.preset("preview")).warnings
-    assert warnings == ("pixels that are no number or infinite were left out: 12.5% of the image",)

@@ -91,7 +91,7 @@ def test_lines_are_wider_on_larger_photographs(defect):
         (np.zeros((80, 80), np.uint16), "uint16"),
         (np.zeros((80, 80, 4), np.uint8), r"\(80, 80, 4\)"),
         (np.zeros(80, np.uint8), r"\(80,\)"),
-        (np.zeros((40, 96), np.uint8), "40 x 96: each side must be 64"),
+        (np.zeros((40, 96), np.uint8), "96 x 40: each side must be 64"),
         (np.zeros((96, 96), np.uint8), "a patch does not show on it"),
     ],
 )

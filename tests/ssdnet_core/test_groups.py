@@ -119,7 +119,7 @@ def test_images_of_any_shapes_come_back_in_their_order_constant_ones_too():
 
 
 def test_an_image_that_cannot_be_inspected_is_refused_before_anything_is_fitted():
-    with pytest.raises(InvalidImageError, match="64 x 20"):
+    with pytest.raises(InvalidImageError, match="20 x 64"):
         localize_group([textile(0), np.zeros((64, 20), np.uint8)], config=LIGHT)
 
 

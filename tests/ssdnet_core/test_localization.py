@@ -533,10 +533,10 @@ def test_the_settings_may_be_left_out(monkeypatch):
         ("photo.png", None, r"str.*np\.asarray"),
         (np.zeros((64, 64, 4), np.uint8), None, r"\(64, 64, 4\).*alpha"),
         (np.zeros((64, 64), np.int64), None, r"int64.*uint8"),
-        (np.zeros((64, 20), np.uint8), None, r"64 x 20.*32 x 32"),
+        (np.zeros((64, 20), np.uint8), None, r"20 x 64.*32 x 32"),
         (np.full((64, 64), np.nan), None, r"NaN.*mask"),
         (np.zeros((64, 64), np.uint8), np.ones((64, 64), bool), r"no pixel of the image is left"),
-        (np.zeros((64, 64), np.uint8), np.ones((64, 63), bool), r"\(64, 63\).*64 x 64"),
+        (np.zeros((64, 64), np.uint8), np.ones((64, 63), bool), r"\(64, 63\).*\(64, 64\)"),
         (np.zeros((64, 64), np.uint8), np.zeros((64, 64)), r"float64.*bool"),
     ],
 )
@@ -686,7 +686,7 @@ def test_a_region_too_small_to_count_makes_no_defect():
 
 
 def test_a_block_that_would_hide_the_whole_image_is_refused_with_both_sizes():
-    with pytest.raises(InvalidConfigError, match=r"block of 64 .* 48 x 96 .* reconstruction\.block <= 24"):
+    with pytest.raises(InvalidConfigError, match=r"block of 64 .* 96 x 48 .* reconstruction\.block <= 24"):
         light(np.random.default_rng(0).integers(0, 255, (48, 96), dtype=np.uint8), reconstruction__block=64)
 
 

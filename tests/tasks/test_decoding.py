@@ -265,6 +265,7 @@ def test_a_value_that_is_not_finite_is_masked_and_zero(value):
     pixels[1, 2, 1] = value
     decoded = decode(tiff(pixels, photometric="rgb"))
     assert list(zip(*np.nonzero(decoded.mask), strict=True)) == [(1, 2)]
+    assert decoded.not_finite == pytest.approx(1 / FLOAT.size)
     pixels[1, 2] = 0
     np.testing.assert_array_equal(decoded.pixels, pixels)
 
@@ -281,8 +282,17 @@ def test_alpha_of_a_floating_point_tiff_is_full_at_one():
     pixels = np.dstack([FLOAT_RGB, np.linspace(0, 1, FLOAT.size, dtype=np.float32).reshape(FLOAT.shape)])
     pixels[0, 0, 3] = pixels[5, 5, 3] = np.nan
     pixels[3, 3, 3], pixels[3, 4, 3] = 0.5, np.nextafter(np.float32(0.5), np.float32(0))
-    mask = decode(tiff(pixels, photometric="rgb", extrasamples=["unassalpha"])).mask
-    np.testing.assert_array_equal(mask, ~(pixels[..., 3] >= 0.5))
+    decoded = decode(tiff(pixels, photometric="rgb", extrasamples=["unassalpha"]))
+    np.testing.assert_array_equal(decoded.mask, ~(pixels[..., 3] >= 0.5))
+
+
+def test_a_value_that_is_not_finite_is_none_to_tell_of_where_it_is_transparent():
+    pixels = np.dstack([FLOAT, np.ones_like(FLOAT)])
+    pixels[0, :2, 0] = np.nan
+    pixels[0, 0, 1] = 0
+    decoded = decode(tiff(pixels, extrasamples=["unassalpha"]))
+    assert int(decoded.mask.sum()) == 2
+    assert decoded.not_finite == pytest.approx(1 / FLOAT.size)
 
 
 # Orientation
@@ -564,7 +574,7 @@ def test_an_image_over_the_limit_is_refused(data, read, monkeypatch):
     monkeypatch.setattr(tasks.decoding, "MAX_PIXELS", HEIGHT * WIDTH)
     read(data)
     monkeypatch.setattr(tasks.decoding, "MAX_PIXELS", HEIGHT * WIDTH - 1)
-    with pytest.raises(DecodeError, match=f"image is {HEIGHT} x {WIDTH} = .* cut it into parts, or scale it down"):
+    with pytest.raises(DecodeError, match=f"image is {WIDTH} x {HEIGHT} = .* cut it into parts, or scale it down"):
         read(data)
 
 
@@ -656,7 +666,7 @@ def test_a_run_length_encoded_bmp_is_refused():
 
 
 def test_an_image_without_pixels_is_refused():
-    with pytest.raises(DecodeError, match=f"{HEIGHT} x 0 and so has no pixels"):
+    with pytest.raises(DecodeError, match=f"0 x {HEIGHT} and so has no pixels"):
         decode(patched_tiff(tiff(GREY), 256, 0))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,6 +102,23 @@ def test_what_an_alpha_channel_leaves_out_has_no_influence(night):
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize("hidden", [np.nan, np.inf])
+def test_pixels_that_are_no_number_are_left_out_as_masked_ones_and_told_of(night, hidden):
+    pixels = np.asarray(Image.open(night.images / "a.png").convert("L"), dtype=np.float32)
+    tifffile.imwrite(night.images / "a.png", pixels)
+    mask = np.full((96, 80), 255, dtype=np.uint8)
+    mask[24:48, 10:50] = 0
+    Image.fromarray(mask).save(night.masks / "a.png")
+    masked = night.inspect()
+    (night.masks / "a.png").unlink()
+    pixels[24:48, 10:50] = hidden
+    tifffile.imwrite(night.images / "a.png", pixels)
+    told = night.inspect()
+    assert masked.warnings == ()
+    assert told.warnings == ("pixels that are no number or infinite were left out: 12.5% of the image",)
+    assert told.map_digest == masked.map_digest
+
+
 def test_a_changed_mask_changes_the_etag(night):
     before = night.entries()[0].etag
     Image.fromarray(np.full((96, 80), 255, dtype=np.uint8)).save(night.masks / "a.tif")
@@ -111,7 +129,7 @@ def test_a_changed_mask_changes_the_etag(night):
 @pytest.mark.parametrize(
     ("mask", "named"),
     [
-        (Image.new("L", (96, 80), 255), "80 x 96 pixels, the image 96 x 80"),
+        (Image.new("L", (96, 80), 255), "96 x 80 pixels, the image 80 x 96"),
         (Image.new("L", (80, 96), 0), "no pixel of the image is left to inspect: all are masked"),
         (Image.new("LA", (80, 96), (255, 0)), "its mask a.png has transparent pixels: flatten it"),
         (Image.new("L", (80, 96), 3), "its mask a.png is 3 where it is brightest, of 255: make it white (255)"),
@@ -169,7 +187,7 @@ def test_an_image_replaced_by_one_of_another_size_is_noticed(night):
     Image.fromarray(sample("tile", "none", size=(64, 200)).pixels).save(night.images / "a.png")
     [record] = inspect_images(entries, Inspection(Storage(str(night.images)), night.folder, QUICK, "f"))
     assert (record.status, record.lasting) == ("failed", False)
-    assert "96 x 80 pixels when it was listed, now 64 x 200" in record.error
+    assert "80 x 96 pixels when it was listed, now 200 x 64" in record.error
 
 
 def test_an_image_that_could_be_read_only_after_the_listing_is_a_failure_that_may_pass_and_says_why(night):
