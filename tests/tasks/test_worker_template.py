@@ -1,6 +1,7 @@
 """A command's workers are forked from a process that has loaded the method."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import psutil
 import pytest
 
 from tasks import worker_template
+from tasks.local_workers import WORKER_ENVIRONMENT
 from tasks.worker_template import MODULES, start_method, start_worker_template
 from tests.conftest import wait_for
 
@@ -41,7 +43,10 @@ if __name__ == "__main__":
 def test_workers_are_forked_with_the_method_loaded_and_end_with_the_command(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(FORKED)
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True, timeout=300)
+    # Dask leaves them in a process in which it has started workers, as another test may have.
+    environment = {name: value for name, value in os.environ.items() if name not in WORKER_ENVIRONMENT}
+    done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     [template] = {parent for parent, *_ in said["workers"]}
     assert template != said["self"]
