@@ -17,7 +17,7 @@ from distributed.comm.core import CommClosedError
 
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from tasks.certificates import RENEW, CertificateError, check_certificates, has_expired
-from tasks.local_workers import GPU, SETTINGS, LocalWorker, local_cluster, local_workers
+from tasks.local_workers import GPU, SETTINGS, UNWATCHED, LocalWorker, local_cluster, local_workers
 from tasks.worker_template import start_method
 
 SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
@@ -123,7 +123,7 @@ def dask_client(
 
 @contextmanager
 def _made_here(workers: tuple[LocalWorker, ...]) -> Iterator[Client]:
-    settings = {**SETTINGS, "distributed.worker.multiprocessing-method": start_method()}
+    settings = {**SETTINGS, **UNWATCHED, "distributed.worker.multiprocessing-method": start_method()}
     with dask.config.set(settings), local_cluster(workers) as cluster, Client(cluster) as client:
         yield client
 

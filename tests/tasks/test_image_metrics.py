@@ -204,7 +204,7 @@ def with_other_size(tmp_path):
         (with_empty_mask, r"marks no pixel.*\(255\)"),
         (with_labels, r"is 1 where it is brightest, of 255: mark defects in white \(255\)"),
         (with_broken_mask, "not a PNG"),
-        (with_other_size, "32 x 96 pixels of uint8, its image 128 x 96"),
+        (with_other_size, "96 x 32 pixels of uint8, its image 96 x 128"),
     ],
 )
 def test_an_image_without_a_fitting_truth_is_unmeasured_with_the_reason(tmp_path, spoil, reason):

@@ -135,7 +135,7 @@ def test_what_was_written_among_the_photographs_is_none_of_them(photographs):
         assert write_planted_night(Storage(str(photographs / "night")), str(photographs)) == (24, 18)
 
 
-@pytest.mark.parametrize(("size", "reason"), [((40, 96), "40 x 96"), (None, "broken.png")])
+@pytest.mark.parametrize(("size", "reason"), [((40, 96), "96 x 40"), (None, "broken.png")])
 def test_a_photograph_of_no_use_is_named_with_the_reason(photographs, tmp_path, size, reason):
     file = photographs / "broken.png"
     if size:
