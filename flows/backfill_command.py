@@ -4,6 +4,7 @@ import sys
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from flows.backfill_days import Days
 from flows.embedded import set_up_environment
 
 if TYPE_CHECKING:
@@ -22,16 +23,16 @@ def backfill_nights(
     asked
         As for :func:`flows.backfill_survey.plan_backfill`.
     """
+    # Before the flow is imported, for seconds: what was mistyped is told at once.
+    days = Days(start, end, last)
     set_up_environment()
     from flows.backfill import NightsFailedError, backfill
-    from flows.backfill_days import Days
     from flows.backfill_summary import print_outcomes, print_plan
     from flows.backfill_survey import plan_backfill
     from flows.night_runs import check_api
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar
 
-    days = Days(start, end, last)
     check_api(purpose="for the deployments that a backfill runs through")
     if dry_run:
         print_plan(plan_backfill(days, **asked), as_json=as_json)
