@@ -55,7 +55,7 @@ class Days:
 
 
 def days_between(start: date, end: date, *, last: date) -> tuple[date, ...]:
-    """Return the days from start to end, both included, which is not before it.
+    """Return the days from start to end, both included; the end is not before the start.
 
     Parameters
     ----------
