@@ -49,6 +49,8 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
             f"now {width} x {height}; run again"
         )
     working = prepare(image.pixels, left_out(image, entry.mask, masks=masks), config=config)
+    if not image.not_finite:
+        return working
     return replace(working, preparation=replace(working.preparation, not_finite=image.not_finite))
 
 
