@@ -55,7 +55,6 @@ UNWATCHED: dict[str, Any] = {
     "distributed.admin.system-monitor.interval": "60s",
     "distributed.admin.tick.interval": "1s",
     "distributed.worker.profile.enabled": False,
-    "distributed.worker.memory.monitor-interval": "500ms",
 }
 
 # No dashboard, since nobody is told its address; the server that it is part of would listen everywhere.

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
 from operator import attrgetter
 from typing import Any
 
@@ -34,7 +33,9 @@ STYLE: Any = {
     "text.color": INK,
     "legend.frameon": False,
 }
-DAY, MARGIN = timedelta(days=1), timedelta(hours=16)
+MARGIN = 0.7
+"""Days on both sides of the nights."""
+LEAST_DAYS = 14
 WIDE, HALF = (12.0, 2.7), (5.9, 2.3)
 
 Panel = Callable[[Axes, Sequence[TrendRow]], None]
@@ -133,9 +134,9 @@ def _drawn(rows: Sequence[TrendRow], panel: Panel, *, size: tuple[float, float])
         drawing.subplots_adjust(left=0.75 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.12 / height)
         axes = drawing.add_subplot()
         panel(axes, rows)
-        first, last = rows[0].figures.day, rows[-1].figures.day
+        first, last = _days([rows[0].figures, rows[-1].figures])
         # Of a young line the past is empty: dates to come would give the axis the name of the next month.
-        axes.set_xlim(min(first, last - 13 * DAY) - MARGIN, last + MARGIN)  # type: ignore[arg-type]
+        axes.set_xlim(min(first, last + 1 - LEAST_DAYS) - MARGIN, last + MARGIN)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)

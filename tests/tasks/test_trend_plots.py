@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tasks.trend_plots import BAND, COLOURS, FLAG, counts, defect_rates, metrics, scores
+from tasks.trend_plots import BAND, COLOURS, FLAG, GRID, counts, defect_rates, metrics, scores
 from tasks.trends import compare_nights
 from tests.tasks.made_nights import figures, nights
 
@@ -69,3 +69,14 @@ def test_failed_images_stand_on_the_inspected_ones_as_high_as_they_are_many():
     below, above = ([y for _, y in corners(bar)] for bar in (inspected, failed))
     assert min(below) == max(above), "SVG counts downwards"
     assert (max(above) - min(above)) / (max(below) - min(below)) == pytest.approx(1 / 3, abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_no_night_is_cut_off_at_the_ends_of_the_axis(count):
+    drawing = counts(compare_nights(nights(count)))
+    [line, *_] = styled(drawing, "path", stroke=GRID)
+    left, right = (x for x, _ in corners(line))
+    bars = [[x for x, _ in corners(bar)] for bar in styled(drawing, "path", fill="#b9c4cd")]
+    assert len(bars) == count
+    assert left < min(map(min, bars))
+    assert max(map(max, bars)) < right
