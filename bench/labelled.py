@@ -3,8 +3,9 @@
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from ssdnet_core.config import Config
 from ssdnet_core.devices import resolve_device, resolve_precision
 from ssdnet_core.errors import SsdnetError
+from tasks.cluster import able_workers, fit_resources
 from tasks.decoding import decode
 from tasks.discovery import NothingToInspectError, list_images
 from tasks.storage import Storage
 from tasks.truth import IMAGES_PATTERN, MvtecTruth, truth_key
+
+if TYPE_CHECKING:
+    from ssdnet_core.localization import Localization
 
 Pixels = npt.NDArray[np.generic]
 Truth = npt.NDArray[np.bool_]
@@ -92,52 +97,97 @@ def photograph(source: Storage, key: str) -> Photograph:
     return Photograph(image.pixels, MvtecTruth(source).read(key, counted), image.mask)
 
 
-def finding(source: Storage, key: str, *, config: Config, change: Change | None = None, seed: int = 0) -> Finding:
-    """Inspect one image, changed or as it is; runs on a worker."""
-    from ssdnet_core.localization import localize
-
-    shown = photograph(source, key)
-    if change is not None:
-        shown = change(shown, np.random.default_rng([seed, *key.encode()]))
-    result = localize(shown.pixels, shown.missing, config=config)
-    truth, levels = shown.truth.ravel(), result.anomaly_map.ravel()
-    return Finding(
-        key=key,
-        category=MvtecTruth(source).category(key),
-        truly_defective=bool(truth.any()),
-        auroc=float(roc_auc_score(truth, levels)) if truth.any() else math.nan,
-        average_precision=float(average_precision_score(truth, levels)) if truth.any() else math.nan,
-        score=result.score,
-        defective=result.defective,
-        warned=any("not one texture" in warning for warning in result.warnings),
-        seconds=result.seconds,
-    )
-
-
 def findings(
     client: Client,
     source: Storage,
     *,
-    keys: Iterable[str],
+    keys: Sequence[str],
     config: Config,
     title: str,
     change: Change | None = None,
     seed: int = 0,
 ) -> list[Finding]:
-    """Inspect images on the workers; one that cannot be inspected is told and left out."""
-    futures = {
-        client.submit(finding, source, key, config=config, change=change, seed=seed, pure=False): key for key in keys
-    }
-    found = []
-    for number, future in enumerate(as_completed(futures), start=1):
-        try:
-            found.append(future.result())
-        except SsdnetError as error:
-            print(f"\n{futures[future]}: {error}", file=sys.stderr)
+    """Inspect images on the workers; one that cannot be inspected is told and left out.
+
+    A processor takes one at a time. Where there is a GPU each worker fits its share together, and measures it alone:
+    the metrics take a core longer than the fits take the GPU.
+    """
+    resources = fit_resources(client, config.device)
+    together = -(-len(keys) // len(able_workers(client, resources))) if resources else 1
+    parts = [keys[first : first + together] for first in range(0, len(keys), together)]
+    futures = [
+        client.submit(
+            inspected_and_measured,
+            source,
+            part,
+            config=config,
+            change=change,
+            seed=seed,
+            resources=resources,
+            pure=False,
+        )
+        for part in parts
+    ]
+    found: list[Finding] = []
+    done = 0
+    for future in as_completed(futures):
+        for key, result in future.result().items():
+            done += 1
+            if isinstance(result, Finding):
+                found.append(result)
+            else:
+                print(f"\n{key}: {result}", file=sys.stderr)
         if sys.stderr.isatty():
-            print(f"\r{title}: {number} of {len(futures)}", end="", file=sys.stderr, flush=True)
-    print(f"\r{title}: {len(found)} of {len(futures)} images", file=sys.stderr)
+            print(f"\r{title}: {done} of {len(keys)}", end="", file=sys.stderr, flush=True)
+    print(f"\r{title}: {len(found)} of {len(keys)} images", file=sys.stderr)
     return sorted(found, key=lambda one: one.key)
+
+
+def inspected_and_measured(
+    source: Storage, keys: Sequence[str], *, config: Config, change: Change | None = None, seed: int = 0
+) -> dict[str, Finding | str]:
+    """Inspect images together, changed or as they are, on a worker: the figures of each, or what is wrong with it."""
+    from ssdnet_core.groups import evidence_of_group
+    from ssdnet_core.localization import judged
+    from ssdnet_core.preparation import WorkingImage, prepare
+
+    results: dict[str, Finding | str] = {}
+    working: dict[str, WorkingImage] = {}
+    truths: dict[str, Truth] = {}
+    for key in keys:
+        try:
+            shown = photograph(source, key)
+            if change is not None:
+                shown = change(shown, np.random.default_rng([seed, *key.encode()]))
+            working[key] = prepare(shown.pixels, shown.missing, config=config)
+        except SsdnetError as error:
+            results[key] = str(error)
+        else:
+            truths[key] = shown.truth
+    evidence = evidence_of_group([*working.values()], config, size=len(keys))
+    for key, of_image in zip(working, evidence, strict=True):
+        try:
+            result = judged(of_image, config)
+        except SsdnetError as error:
+            results[key] = str(error)
+        else:
+            results[key] = _measured(result, truths[key], key=key, category=MvtecTruth(source).category(key))
+    return results
+
+
+def _measured(result: "Localization", truth: Truth, *, key: str, category: str) -> Finding:
+    defective, levels = truth.ravel(), result.anomaly_map.ravel()
+    return Finding(
+        key=key,
+        category=category,
+        truly_defective=bool(truth.any()),
+        auroc=float(roc_auc_score(defective, levels)) if truth.any() else math.nan,
+        average_precision=float(average_precision_score(defective, levels)) if truth.any() else math.nan,
+        score=result.score,
+        defective=result.defective,
+        warned=any("not one texture" in warning for warning in result.warnings),
+        seconds=result.seconds,
+    )
 
 
 def accuracy(found: Sequence[Finding]) -> tuple[float, float]:
