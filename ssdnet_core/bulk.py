@@ -57,6 +57,6 @@ def _normal(points: Tensor, weight: Tensor, *, ridge: float, least: Tensor | flo
     covariance = covariance + (ridge * variance + least) * diagonal
     # 18 x 18, and much the same on every device.
     factor = torch.linalg.cholesky_ex(in_double(covariance)).L
-    identity = torch.eye(points.shape[-2]).to(factor)
+    identity = torch.eye(points.shape[-2], dtype=factor.dtype, device=factor.device)
     whitening = torch.linalg.solve_triangular(factor, identity, upper=False).mT.to(points)
     return Bulk(mean[..., 0], whitening)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssdnet_core.config import Config
-from ssdnet_core.devices import callers_state_aside, resolve_device, resolve_precision
+from ssdnet_core.devices import callers_state_aside, resolve_device, resolve_precision, stacked_on
 from ssdnet_core.filters import complete
 from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import unlikeness_of_parts
@@ -106,7 +106,7 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
         return []
     dtype = resolve_precision(config.precision, device)
     alike = _alike(group)
-    pixels = torch.stack([working.pixels for working in group]).to(device)
+    pixels = stacked_on(device, [working.pixels for working in group])
     counted = [group[images[0]].valid.to(device) for images in alike]
     valid = torch.empty_like(pixels[:, :1])
     for images, flags in zip(alike, counted, strict=True):

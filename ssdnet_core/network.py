@@ -128,7 +128,8 @@ def _initialise_convolution(layer: nn.Conv2d, generator: torch.Generator) -> Non
 
 
 def _fill(parameter: Tensor, of_image: Tensor) -> None:
-    parameter.view(-1, *of_image.shape).copy_(of_image)
+    # Brought to the device once, and only there handed to all images.
+    parameter.view(-1, *of_image.shape).copy_(of_image.to(parameter.device))
 
 
 def _double(features: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ Each channel of (..., H, W) is treated alike and by itself, whichever image it i
 """
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -52,20 +54,17 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
     """
     shape = values.shape
     values = values.reshape(-1, *shape[-2:])
-    factor = max(1, min(shape[-2:]) // TREND_GRID)
+    height, width = shape[-2:]
+    factor = max(1, min(height, width) // TREND_GRID)
     share = share_of(valid, factor)
     coarse = weighted_shrink(values, valid, factor=factor)
     counted = (share > 0).float()
     level = median(coarse, counted)
     centred = (coarse - level).flatten(1)
-    powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
-    extent = shape[-2:]
-    down, right = (_powers(side, degree, factor=factor, like=values) for side in extent)
-    basis = torch.stack([down[:, None, i] * right[None, :, j] for i, j in powers], dim=-1).flatten(0, 1)
-    products = (basis[:, :, None] * basis[:, None]).flatten(1)
+    polynomial = _polynomial(height, width, degree=degree, factor=factor, dtype=values.dtype, device=values.device)
+    basis, products, ridge = polynomial.basis, polynomial.products, polynomial.ridge
     base = share.flatten().expand(len(centred), -1)
     weight = base
-    ridge = torch.diag(torch.tensor([1e-6, *[1e-3] * (len(powers) - 1)], dtype=torch.float32)).to(values)
     for _ in range(TREND_ROUNDS):
         total = weight.sum(1)[:, None, None].clamp_min(1e-6)
         normal = (weight @ products).view(-1, *ridge.shape) / total + ridge
@@ -76,16 +75,54 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
         sigma = MAD_TO_SIGMA * row_medians(values_that_count(distance.view_as(coarse), counted))[:, None]
         weight = base * (1 - (distance / (TREND_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
     coefficients = values.new_zeros(len(values), degree + 1, degree + 1)
-    for number, (i, j) in enumerate(powers):
+    for number, (i, j) in enumerate(_exponents(degree)):
         coefficients[:, i, j] = trend[:, number]
-    down, right = (_powers(side, degree, like=values) for side in extent)
-    return (values - level - down @ coefficients @ right.T).view(shape)
+    return (values - level - polynomial.down @ coefficients @ polynomial.right.T).view(shape)
 
 
-def _powers(side: int, degree: int, *, like: Tensor, factor: int = 1) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class _Polynomial:
+    """What a trend's fit takes of an image's shape alone.
+
+    Attributes
+    ----------
+    down, right
+        (H, degree + 1) and (W, degree + 1): the powers of the pixels' places.
+    basis, products
+        (N, P) and (N, P * P): the polynomial's terms at the N squares, and their products in pairs.
+    ridge
+        (P, P), added to the normal equations.
+    """
+
+    down: Tensor
+    right: Tensor
+    basis: Tensor
+    products: Tensor
+    ridge: Tensor
+
+
+# A surface has some twenty trends taken off, and a GPU would have to wait each time for what comes from the processor.
+@lru_cache(maxsize=64)
+def _polynomial(
+    height: int, width: int, *, degree: int, factor: int, dtype: torch.dtype, device: torch.device
+) -> _Polynomial:
+    exponents = _exponents(degree)
+    down, right = (_powers(side, degree, factor=factor) for side in (height, width))
+    basis = torch.stack([down[:, None, i] * right[None, :, j] for i, j in exponents], dim=-1).flatten(0, 1)
+    products = (basis[:, :, None] * basis[:, None]).flatten(1)
+    ridge = torch.diag(torch.tensor([1e-6, *[1e-3] * (len(exponents) - 1)], dtype=torch.float32))
+    whole = (_powers(side, degree) for side in (height, width))
+    return _Polynomial(*(values.to(device, dtype) for values in (*whole, basis, products, ridge)))
+
+
+def _exponents(degree: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
+
+
+def _powers(side: int, degree: int, *, factor: int = 1) -> Tensor:
     # The centres of pixels, or of squares of ``factor``: -1 to 1 from edge to edge of the image.
     squares = torch.arange(math.ceil(side / factor), dtype=torch.float32)
-    centres = (factor * (2 * squares + 1) / side - 1).to(like)
+    centres = factor * (2 * squares + 1) / side - 1
     return torch.stack([centres**power for power in range(degree + 1)], dim=1)
 
 
