@@ -31,7 +31,7 @@ DEFECTS: tuple[DefectKind, ...] = tuple(kind for kind in DEFECT_KINDS if kind !=
 
 
 class OtherImagesError(StorageError, UsageError):
-    """The folder holds labelled images that are not of this sample: all would be measured together."""
+    """The folder holds labelled images that are not of this sample: mixed with it, or where it would write."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,12 @@ class LabelledImage:
         return f"{self.category}/test/{_kind(self.defect)}/{self.name}.png"
 
     def write(self, folder: Storage, picture: Image.Image, *, truth: npt.NDArray[np.bool_]) -> None:
-        """Write the image, and its mask if it has a defect."""
+        """Write the image, and its mask if it has a defect; over no other image."""
+        if folder.exists(self.key) and not _shows(folder.read(self.key), picture):
+            raise OtherImagesError(
+                f"{folder.path(self.key)} is another image than this sample's, as of another seed, and is not written "
+                "over: take another folder, or remove it"
+            )
         folder.write(self.key, _png(picture))
         if mask := truth_key(self.key):
             folder.write(mask, _png(Image.fromarray(truth)))
@@ -214,6 +219,14 @@ def _defect(number: int) -> DefectKind:
 
 def _kind(defect: DefectKind) -> str:
     return "good" if defect == "none" else defect
+
+
+def _shows(content: bytes, picture: Image.Image) -> bool:
+    # Not by the bytes: another version of the library packs the same pixels otherwise.
+    with suppress(OSError):
+        shown = Image.open(io.BytesIO(content))
+        return shown.mode == picture.mode and np.array_equal(np.asarray(shown), np.asarray(picture))
+    return False
 
 
 def _png(picture: Image.Image) -> bytes:
