@@ -13,11 +13,11 @@ from functools import partial
 import dask
 from distributed import Client
 from distributed.comm.addressing import get_address_host_port
-from distributed.comm.core import CommClosedError
 
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from tasks.certificates import RENEW, CertificateError, check_certificates, has_expired
 from tasks.local_workers import GPU, SETTINGS, UNWATCHED, LocalWorker, local_cluster, local_workers
+from tasks.lost_connections import is_no_lost_connection
 from tasks.worker_template import start_method
 
 SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
@@ -156,15 +156,11 @@ def _connected(scheduler: str, timeout: float) -> Iterator[Client]:
 def _no_traces_of_lost_connections() -> Iterator[None]:
     # Who waits for a result says that the connection broke; tornado would print beside it where in Dask, at length.
     log = logging.getLogger("tornado.application")
-    log.addFilter(_is_no_lost_connection)
+    log.addFilter(is_no_lost_connection)
     try:
         yield
     finally:
-        log.removeFilter(_is_no_lost_connection)
-
-
-def _is_no_lost_connection(record: logging.LogRecord) -> bool:
-    return record.exc_info is None or not isinstance(record.exc_info[1], CommClosedError)
+        log.removeFilter(is_no_lost_connection)
 
 
 def scheduler_to_use(scheduler: str | None, *, workers: int | None = None) -> str | None:

@@ -1,5 +1,6 @@
 """Workers come up beside their run, and only if it wants them."""
 
+import logging
 import os
 import threading
 import time
@@ -10,6 +11,7 @@ from importlib import import_module
 import psutil
 import pytest
 from distributed import Client, Future, Worker, wait
+from distributed.comm.core import CommClosedError
 
 import tasks.cluster
 from tasks.cluster import ClusterError, Workers, dask_client
@@ -61,6 +63,24 @@ def test_a_worker_that_keeps_nine_tenths_of_its_memory_goes_on(monkeypatch):
         # Dask looks ten times a second.
         time.sleep(1)
         assert client.submit(os.getpid).result(timeout=30) == process
+
+
+def report_two_errors() -> None:
+    log = logging.getLogger("distributed.worker")
+    for error in (CommClosedError("the scheduler is gone"), OSError("the disk is full")):
+        try:
+            raise error
+        except OSError:
+            log.exception("in the worker")
+
+
+@pytest.mark.slow
+def test_a_worker_prints_no_trace_of_a_lost_connection_and_those_of_all_else(capfd):
+    with dask_client(workers=1) as client:
+        client.run(report_two_errors)
+    printed = capfd.readouterr().err
+    assert "the disk is full" in printed
+    assert "the scheduler is gone" not in printed
 
 
 @pytest.mark.slow

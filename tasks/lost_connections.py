@@ -1,0 +1,10 @@
+"""Dask's traces of connections that are lost where one side is done: nobody is told anything by them."""
+
+import logging
+
+from distributed.comm.core import CommClosedError
+
+
+def is_no_lost_connection(record: logging.LogRecord) -> bool:
+    """Return whether a record is worth showing; a filter for the loggers of :mod:`logging`."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], CommClosedError)
