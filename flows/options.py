@@ -29,7 +29,7 @@ Batch = Annotated[str | None, typer.Option(help="Name of the batch. [default: af
 Masks = Annotated[
     str | None, typer.Option(help="Folder or s3:// prefix of masks named as their images; black does not count.")
 ]
-Preset = Annotated[str | None, typer.Option(help="Settings to start from: default, paper or preview.")]
+Preset = Annotated[str | None, typer.Option(help="Settings to start from: default, fast, paper or preview.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings, as `ssdnet settings` prints.")
 ]
@@ -47,7 +47,8 @@ AtMost = Annotated[int, typer.Option(min=1, help="Most nights at once; of one li
 Force = Annotated[bool, typer.Option("--force", help="Inspect every image again, of sealed nights as well.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and start nothing.")]
 NightPreset = Annotated[
-    str | None, typer.Option("--preset", help="Settings instead of the deployment's own: default, paper or preview.")
+    str | None,
+    typer.Option("--preset", help="Settings instead of the deployment's own: default, fast, paper or preview."),
 ]
 Scheduler = Annotated[
     str | None,

@@ -222,7 +222,7 @@ class Config(_Settings):
 
     @classmethod
     def preset(cls, name: str) -> "Config":
-        """Return a named configuration: ``default``, ``paper`` or ``preview``.
+        """Return a named configuration: ``default``, ``fast``, ``paper`` or ``preview``.
 
         Raises
         ------
@@ -275,6 +275,7 @@ class Config(_Settings):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
+    "fast": {"fit.steps": 40, "reconstruction.moments": (1.0,)},
     "paper": {"loss.perceptual_weight": 0.5},
     "preview": {"fit.steps": 0, "score.inner_product": 0.0},
 }

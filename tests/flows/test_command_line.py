@@ -66,7 +66,7 @@ def test_single_changes_come_last(tmp_path):
         (["--set", "fit.steps=-1"], "fit.steps"),
         (["--set", "fit.steps"], "name=value"),
         (["--set", "fit.steps=[1"], "fit.steps"),
-        (["--preset", "fast"], "default, paper"),
+        (["--preset", "swift"], "default, fast, paper"),
         (["--config", "/does/not/exist.yaml"], "/does/not/exist.yaml"),
         (["--config", "/does/not/exist.yaml", "--preset", "paper"], "exclude each other"),
         (["--config", "/does/not/exist.yaml", "--preset", "default"], "exclude each other"),
@@ -155,7 +155,7 @@ def test_a_backfill_of_a_server_that_is_away_names_its_address(ssdnet, monkeypat
     [
         (["--start", "yesterday"], "yesterday"),
         (["--start", "2026-11-01", "--at-most", "0"], "--at-most"),
-        (["--start", "2026-11-01", "--preset", "fast"], "default, paper"),
+        (["--start", "2026-11-01", "--preset", "swift"], "default, fast, paper"),
     ],
 )
 def test_a_backfill_used_wrongly_ends_with_status_2(ssdnet, arguments, named):

@@ -311,5 +311,5 @@ def test_the_presets_are_valid_and_paper_has_the_perceptual_loss():
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
-    with pytest.raises(InvalidConfigError, match=r"'fast'.*default, paper"):
-        Config.preset("fast")
+    with pytest.raises(InvalidConfigError, match=r"'swift'.*default, fast, paper"):
+        Config.preset("swift")
