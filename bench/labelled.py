@@ -109,8 +109,8 @@ def findings(
 ) -> list[Finding]:
     """Inspect images on the workers; one that cannot be inspected is told and left out.
 
-    A processor takes one at a time. Where there is a GPU each worker fits its share together, and measures it alone:
-    the metrics take a core longer than the fits take the GPU.
+    A processor takes one at a time. Where there is a GPU each worker fits its share together, so that
+    all of them measure side by side.
     """
     resources = fit_resources(client, config.device)
     together = -(-len(keys) // len(able_workers(client, resources))) if resources else 1

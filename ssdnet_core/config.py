@@ -279,7 +279,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"loss.perceptual_weight": 0.5},
     "preview": {"fit.steps": 0, "score.inner_product": 0.0},
 }
-"""Named configurations, as changes to the defaults. A preview is no SSDnet: statistics of the image, no network."""
+"""Named configurations, as changes to the defaults.
+
+``fast`` misses more under noise and uneven light (docs/METHOD.md). A preview is no SSDnet: statistics of the image, no
+network.
+"""
 
 
 def parse_config(settings: dict[str, Any]) -> Config:

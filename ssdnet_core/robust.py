@@ -101,8 +101,9 @@ class _Polynomial:
     ridge: Tensor
 
 
-# A surface has some twenty trends taken off, and a GPU would have to wait each time for what comes from the processor.
-@lru_cache(maxsize=64)
+# An image has 17 trends taken off, in four shapes, and a GPU would wait each time for what comes from the processor.
+# Few are kept: a strip's products are megabytes.
+@lru_cache(maxsize=16)
 def _polynomial(
     height: int, width: int, *, degree: int, factor: int, dtype: torch.dtype, device: torch.device
 ) -> _Polynomial:

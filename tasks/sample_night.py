@@ -223,7 +223,7 @@ def _kind(defect: DefectKind) -> str:
 
 def _shows(content: bytes, picture: Image.Image) -> bool:
     # Not by the bytes: another version of the library packs the same pixels otherwise.
-    with suppress(OSError):
+    with suppress(OSError, SyntaxError):
         shown = Image.open(io.BytesIO(content))
         return shown.mode == picture.mode and np.array_equal(np.asarray(shown), np.asarray(picture))
     return False
