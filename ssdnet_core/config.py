@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.wrong_settings import no_such_setting, wrong_values
 
-METHOD_VERSION = 10
+METHOD_VERSION = 11
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
 MAX_GROUP = 256
@@ -94,7 +94,7 @@ class FitConfig(_Settings):
     """The optimisation on crops of the one image."""
 
     steps: int = Field(
-        80, ge=0, le=10_000, description="Optimisation steps; 0 fits no network and scores the image by itself."
+        60, ge=0, le=10_000, description="Optimisation steps; 0 fits no network and scores the image by itself."
     )
     crop: int = Field(
         128,
@@ -115,7 +115,7 @@ class ReconstructionConfig(_Settings):
     block: int = Field(16, ge=4, le=256, multiple_of=4, description="Side of the masked block in working pixels.")
     shifts: Literal[1, 2, 4] = Field(
         2,
-        description="Shifts of the block grid along each axis; each pixel is predicted shifts x shifts times.",
+        description="Placements of the block grid, moved along its diagonal; each pixel is predicted that many times.",
     )
     tile: int = Field(
         1024,

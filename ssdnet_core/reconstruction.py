@@ -24,9 +24,9 @@ def reconstruct_blind(
 ) -> Tensor:
     """Predict images (G, C, H, W) from themselves, each pixel without its own block: (G, C, H, W).
 
-    The prediction of a pixel is the mean over ``shifts`` x ``shifts`` placements of the block grid; whatever the
-    pixel's block of a placement holds has no influence on it. Pixels that do not count are predicted as well, and
-    never seen.
+    The prediction of a pixel is the mean over ``shifts`` placements of the block grid, each moved along its diagonal;
+    whatever the pixel's block of a placement holds has no influence on it. Pixels that do not count are predicted as
+    well, and never seen.
 
     Parameters
     ----------
@@ -40,19 +40,16 @@ def reconstruct_blind(
     height, width = pixels.shape[-2:]
     pixels, valid = padded(pixels, multiple), padded(valid, multiple)
     total = torch.zeros_like(pixels)
-    step = config.block // config.shifts
-    for down in range(0, config.block, step):
-        for right in range(0, config.block, step):
-            blocks = phase_masks(pixels.shape[-2:], block=config.block, shift=(down, right)).to(pixels)[:, None]
-            hidden = torch.maximum(blocks, 1.0 - valid)
-            seen = torch.cat([pixels * (1.0 - hidden), hidden], dim=2).to(dtype)
-            prediction = network(seen.flatten(1, 2)).float().view(len(PHASES), *pixels.shape)
-            total += (prediction * blocks).sum(0)
-    return total[..., :height, :width] / config.shifts**2
+    for shift in range(0, config.block, config.block // config.shifts):
+        blocks = phase_masks(pixels.shape[-2:], block=config.block, shift=shift).to(pixels)[:, None]
+        hidden = torch.maximum(blocks, 1.0 - valid)
+        seen = torch.cat([pixels * (1.0 - hidden), hidden], dim=2).to(dtype)
+        prediction = network(seen.flatten(1, 2)).float().view(len(PHASES), *pixels.shape)
+        total += (prediction * blocks).sum(0)
+    return total[..., :height, :width] / config.shifts
 
 
-def phase_masks(shape: torch.Size | tuple[int, int], *, block: int, shift: tuple[int, int]) -> Tensor:
+def phase_masks(shape: torch.Size | tuple[int, int], *, block: int, shift: int) -> Tensor:
     """Return (4, 1, H, W) masks of blocks: each pixel is 1.0 in exactly one of the four."""
-    rows = (torch.arange(shape[0]) + shift[0]) // block % 2
-    columns = (torch.arange(shape[1]) + shift[1]) // block % 2
+    rows, columns = ((torch.arange(side) + shift) // block % 2 for side in shape)
     return torch.stack([(rows == down)[:, None] & (columns == right) for down, right in PHASES])[:, None].float()

@@ -77,20 +77,20 @@ def cell(row, column, *, block, shifts):
 
 
 @few_examples
-@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20), st.integers(0, 20), st.integers(0, 20))
-def test_each_pixel_is_in_exactly_one_of_the_four_masks(height, width, block, down, right):
-    masks = phase_masks((height, width), block=block, shift=(down, right))
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20), st.integers(0, 20))
+def test_each_pixel_is_in_exactly_one_of_the_four_masks(height, width, block, shift):
+    masks = phase_masks((height, width), block=block, shift=shift)
     assert masks.shape == (4, 1, height, width)
     assert set(masks.unique().tolist()) <= {0.0, 1.0}
     assert bool((masks.sum(0) == 1).all())
 
 
 @few_examples
-@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20), st.integers(0, 20), st.integers(0, 20))
-def test_the_masks_are_every_other_block_of_the_shifted_grid(height, width, block, down, right):
-    masks = phase_masks((height, width), block=block, shift=(down, right))
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20), st.integers(0, 20))
+def test_the_masks_are_every_other_block_of_the_shifted_grid(height, width, block, shift):
+    masks = phase_masks((height, width), block=block, shift=shift)
     for row, column in np.ndindex(height, width):
-        odd_row, odd_column = (row + down) // block % 2, (column + right) // block % 2
+        odd_row, odd_column = (row + shift) // block % 2, (column + shift) // block % 2
         assert masks[2 * odd_row + odd_column, 0, row, column] == 1
 
 
@@ -158,18 +158,16 @@ def test_every_placement_hides_each_pixel_once_with_its_whole_block(block, shift
     image = torch.ones(1, height, width)
     reconstruct(network, image, block=block, shifts=shifts)
     hidden = torch.cat([shown[:, 1] for shown in network.shown])
-    assert len(hidden) == 4 * shifts**2
-    step = block // shifts
+    assert len(hidden) == 4 * shifts
     expected = set()
-    for down in range(0, block, step):
-        for right in range(0, block, step):
-            rows, columns = (torch.arange(height) + down) // block, (torch.arange(width) + right) // block
-            for odd_row in (0, 1):
-                for odd_column in (0, 1):
-                    mask = (rows % 2 == odd_row)[:, None] & (columns % 2 == odd_column)
-                    expected.add(mask.float().numpy().tobytes())
+    for shift in range(0, block, block // shifts):
+        rows, columns = ((torch.arange(side) + shift) // block for side in (height, width))
+        for odd_row in (0, 1):
+            for odd_column in (0, 1):
+                mask = (rows % 2 == odd_row)[:, None] & (columns % 2 == odd_column)
+                expected.add(mask.float().numpy().tobytes())
     assert {mask.numpy().tobytes() for mask in hidden} == expected
-    assert bool((hidden.sum(0) == shifts**2).all())
+    assert bool((hidden.sum(0) == shifts).all())
 
 
 def test_what_is_hidden_is_zero_and_flagged_and_the_rest_is_shown_as_it_is():
@@ -224,14 +222,13 @@ def test_the_prediction_is_the_mean_over_the_placements_each_hiding_its_block(bl
     outside[:, :45, :53] = 0
     expected = torch.zeros(2, 48, 64)
     rows, columns = torch.arange(48)[:, None], torch.arange(64)
-    for down in range(0, block, block // shifts):
-        for right in range(0, block, block // shifts):
-            for odd in np.ndindex(2, 2):
-                mask = ((rows + down) // block % 2 == odd[0]) & ((columns + right) // block % 2 == odd[1])
-                hidden = torch.maximum(mask.float()[None], outside)
-                with torch.no_grad():
-                    predicted = network(torch.cat([padded * (1 - hidden), hidden])[None])[0]
-                expected[:, mask] += predicted[:, mask] / shifts**2
+    for shift in range(0, block, block // shifts):
+        for odd in np.ndindex(2, 2):
+            mask = ((rows + shift) // block % 2 == odd[0]) & ((columns + shift) // block % 2 == odd[1])
+            hidden = torch.maximum(mask.float()[None], outside)
+            with torch.no_grad():
+                predicted = network(torch.cat([padded * (1 - hidden), hidden])[None])[0]
+            expected[:, mask] += predicted[:, mask] / shifts
     found = reconstruct(network, image, block=block, shifts=shifts)
     np.testing.assert_allclose(found.numpy(), expected[:, :45, :53].numpy(), atol=1e-4)
 
