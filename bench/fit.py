@@ -159,7 +159,13 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     def reconstructed() -> None:
         nonlocal predictions
         predictions = reconstruct_in_tiles(
-            networks, pixels, valid=valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
+            networks,
+            pixels,
+            valid=valid,
+            config=config.reconstruction,
+            side=config.network.unshuffle,
+            multiple=stride(config.network),
+            dtype=dtype,
         )
 
     moments = len(config.reconstruction.moments)

@@ -70,8 +70,8 @@ def random_blocks(
     rows, columns = -(-height // block), -(-width // block)
     draw = torch.rand((count, rows * columns), generator=generator, dtype=torch.float32)
     # The share is exact, not expected: a crop with nothing masked would teach the identity.
-    rank = draw.argsort(dim=1).argsort(dim=1).view(count, rows, columns)
-    chosen = (rank < max(1, round(ratio * rows * columns))).float()
+    first = draw.argsort(dim=1)[:, : max(1, round(ratio * rows * columns))]
+    chosen = torch.zeros_like(draw).scatter_(1, first, 1.0).view(count, rows, columns)
     return chosen.repeat_interleave(block, 1).repeat_interleave(block, 2)[:, :height, :width]
 
 

@@ -188,7 +188,13 @@ def _predictions(pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.
         return
     for _, networks in fit(pixels, valid, config=config, dtype=dtype):
         yield reconstruct_in_tiles(
-            networks, pixels, valid=valid, config=config.reconstruction, multiple=stride(config.network), dtype=dtype
+            networks,
+            pixels,
+            valid=valid,
+            config=config.reconstruction,
+            side=config.network.unshuffle,
+            multiple=stride(config.network),
+            dtype=dtype,
         )
 
 

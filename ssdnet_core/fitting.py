@@ -76,10 +76,9 @@ def _gradient_of(
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
     # By place, as they are replayed.
     def find_gradient(seen: Tensor, target: Tensor, hidden: Tensor, counted: Tensor) -> None:  # noqa: PLR0917
-        optimizer.clear()
-        prediction = places_of(network.folded(channels_of(seen)).float(), like=target)
+        prediction = places_of(network(channels_of(seen)).float(), like=target)
         losses = reconstruction_loss(prediction, target, hidden=hidden, valid=counted, config=config)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.differentiate(losses.sum())
 
     return find_gradient
 

@@ -21,8 +21,9 @@ def stride(config: NetworkConfig) -> int:
 class ReconstructionNetwork(nn.Module):
     """An encoder-decoder with two halvings below a pixel-unshuffled input.
 
-    Input: (N, G (C + 1), H, W), corrupted images and behind each its mask channel (1 = hidden); H and W multiples of
-    :func:`stride`. Output: (N, G C, H, W), the reconstructions.
+    Input: (N, G (C + 1) S, h, w), corrupted images and behind each its mask channel (1 = hidden), pixel-unshuffled
+    (:mod:`ssdnet_core.folding`), S pixels a place; h and w multiples of 4. Output: (N, G C S, h, w), the
+    reconstructions.
 
     Parameters
     ----------
@@ -36,8 +37,6 @@ class ReconstructionNetwork(nn.Module):
     def __init__(self, channels: int, config: NetworkConfig, *, images: int = 1) -> None:
         super().__init__()
         width, inside = config.width, config.unshuffle**2
-        self.unshuffle = config.unshuffle
-        self.images = images
         self.stem = nn.Sequential(
             _convolution((channels + 1) * inside, width, side=3, images=images),
             nn.LeakyReLU(NEGATIVE_SLOPE),
@@ -53,11 +52,6 @@ class ReconstructionNetwork(nn.Module):
 
     def forward(self, corrupted: Tensor) -> Tensor:
         """Reconstruct a corrupted batch."""
-        reconstruction = self.folded(functional.pixel_unshuffle(corrupted, self.unshuffle))
-        return functional.pixel_shuffle(reconstruction, self.unshuffle)
-
-    def folded(self, corrupted: Tensor) -> Tensor:
-        """Reconstruct a batch that is pixel-unshuffled already, into one that still is."""
         fine = self.stem(corrupted.contiguous(memory_format=memory_format(corrupted.device)))
         middle = self.down(fine)
         # Skips are added to a projection of the coarser level: concatenated they cost half as much again.

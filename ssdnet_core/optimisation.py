@@ -1,6 +1,7 @@
 """One step of AdamW over all weights of a network at once."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,11 @@ BETA2, EPSILON = 0.999, 1e-8
 class FlatAdamW:
     """AdamW with a one-cycle learning rate, on one flat float32 copy of a network's weights.
 
-    The network itself computes in ``dtype``: its parameters and their gradients become views of two flat tensors. So
-    a step is one pass over one tensor, whatever the number of layers and of images, and nothing is cast
-    twice, as autocast does it in every layer. Every weight has its own moments: networks side by side do not meet.
-    The steps are those of torch's function; its class imports torch's compiler when it is made, seconds of a process.
+    The network itself computes in ``dtype``: its parameters become views of one flat tensor, and their gradients are
+    laid into another. So a step is one pass over one tensor, whatever the number of layers and of images, and nothing
+    is cast twice, as autocast does it in every layer. Every weight has its own moments: networks side by side do not
+    meet. The steps are those of torch's function; its class imports torch's compiler when it is made, seconds of a
+    process.
 
     Parameters
     ----------
@@ -29,28 +31,27 @@ class FlatAdamW:
     """
 
     def __init__(self, network: nn.Module, config: FitConfig, *, dtype: torch.dtype) -> None:
-        parameters = list(network.parameters())
-        self._exact = torch.cat([_in_memory_order(parameter.data).flatten() for parameter in parameters])
-        self._rounded = self._exact.to(dtype, copy=True)
+        self._parameters = list(network.parameters())
+        self._exact = torch.cat(_pieces(parameter.data for parameter in self._parameters))
+        # In float32 the same tensor: nothing is rounded.
+        self._rounded = self._exact.to(dtype)
         self._gradient = torch.zeros_like(self._rounded)
-        sizes = [parameter.numel() for parameter in parameters]
-        for parameter, values, gradient in zip(
-            parameters, torch.split(self._rounded, sizes), torch.split(self._gradient, sizes), strict=True
-        ):
+        sizes = [parameter.numel() for parameter in self._parameters]
+        for parameter, values in zip(self._parameters, torch.split(self._rounded, sizes), strict=True):
             shape = _in_memory_order(parameter.data).shape
             parameter.data = _in_channel_order(values.view(shape))
-            parameter.grad = _in_channel_order(gradient.view(shape))
         self._config = config
         self._mean, self._square = torch.zeros_like(self._exact), torch.zeros_like(self._exact)
         # Both count the steps: for AdamW on the weights' device, for the schedule here.
         self._taken, self._step = self._exact.new_zeros(()), 0
 
-    def clear(self) -> None:
-        """Set the gradients that lie in the network's parameters to zero."""
-        self._gradient.zero_()
+    def differentiate(self, loss: Tensor) -> None:
+        """Find the gradient of a loss by the network's weights, which the next step follows."""
+        # Not by backward(), which would add it to a gradient of each parameter.
+        torch.cat(_pieces(torch.autograd.grad(loss, self._parameters)), out=self._gradient)
 
     def step(self) -> None:
-        """Follow the gradients that lie in the network's parameters."""
+        """Follow the gradient that was found last."""
         rate, beta1 = one_cycle(self._step, self._config)
         adamw(
             [self._exact],
@@ -90,6 +91,10 @@ def one_cycle(step: int, config: FitConfig) -> tuple[float, float]:
 
 def _cosine(start: float, end: float, *, done: float) -> float:
     return end + (start - end) / 2 * (math.cos(math.pi * done) + 1)
+
+
+def _pieces(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [_in_memory_order(values).flatten() for values in tensors]
 
 
 def _in_memory_order(values: Tensor) -> Tensor:

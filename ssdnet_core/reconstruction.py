@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ssdnet_core.config import ReconstructionConfig
 from ssdnet_core.fitting import padded
+from ssdnet_core.folding import channels_of, folded, places_of, unfolded
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Every other block along each axis is masked at a time, so that each masked block has visible neighbours."""
@@ -19,6 +20,7 @@ def reconstruct_blind(
     *,
     valid: Tensor,
     config: ReconstructionConfig,
+    side: int,
     multiple: int,
     dtype: torch.dtype,
 ) -> Tensor:
@@ -31,22 +33,25 @@ def reconstruct_blind(
     Parameters
     ----------
     network
-        (N, G (C + 1), H, W) in ``dtype`` to (N, G C, H, W); that of an image sees no other image.
+        (N, G (C + 1) S, h, w) in ``dtype`` to (N, G C S, h, w), with the S = side x side pixels of a place in the
+        channels (:mod:`ssdnet_core.folding`); that of an image sees no other image.
     valid
         (G, 1, H, W), 1.0 where a pixel counts.
     multiple
         What the network's input sides must be a multiple of; the images are padded with hidden pixels.
     """
     height, width = pixels.shape[-2:]
-    pixels, valid = padded(pixels, multiple), padded(valid, multiple)
+    shape = padded(pixels, multiple).shape[-2:]
+    # What the network takes is made of places once, and what it gives taken apart once.
+    pixels, valid = (folded(padded(values, multiple)[None], side=side) for values in (pixels, valid))
     total = torch.zeros_like(pixels)
     for shift in range(0, config.block, config.block // config.shifts):
-        blocks = phase_masks(pixels.shape[-2:], block=config.block, shift=shift).to(pixels)[:, None]
+        blocks = folded(phase_masks(shape, block=config.block, shift=shift)[:, None].to(pixels), side=side)
         hidden = torch.maximum(blocks, 1.0 - valid)
-        seen = torch.cat([pixels * (1.0 - hidden), hidden], dim=2).to(dtype)
-        prediction = network(seen.flatten(1, 2)).float().view(len(PHASES), *pixels.shape)
-        total += (prediction * blocks).sum(0)
-    return total[..., :height, :width] / config.shifts
+        seen = torch.cat([pixels * (1.0 - hidden), hidden], dim=4).to(dtype)
+        prediction = network(channels_of(seen)).float()
+        total += (places_of(prediction, like=pixels.expand(len(PHASES), *pixels.shape[1:])) * blocks).sum(0)
+    return unfolded(total)[0, ..., :height, :width] / config.shifts
 
 
 def phase_masks(shape: torch.Size | tuple[int, int], *, block: int, shift: int) -> Tensor:

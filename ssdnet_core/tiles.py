@@ -36,6 +36,7 @@ def reconstruct_in_tiles(
     *,
     valid: Tensor,
     config: ReconstructionConfig,
+    side: int,
     multiple: int,
     dtype: torch.dtype,
 ) -> Tensor:
@@ -56,7 +57,7 @@ def reconstruct_in_tiles(
         for right in columns:
             place = (..., down.place, right.place)
             prediction = reconstruct_blind(
-                network, pixels[place], valid=valid[place], config=config, multiple=multiple, dtype=dtype
+                network, pixels[place], valid=valid[place], config=config, side=side, multiple=multiple, dtype=dtype
             )
             weight = torch.outer(down.weight, right.weight).to(total)
             total[place] += weight * prediction

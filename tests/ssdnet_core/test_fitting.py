@@ -56,6 +56,7 @@ def blind_error(network, image, config=LIGHT):
         image.pixels[None],
         valid=image.valid[None],
         config=config.reconstruction,
+        side=config.network.unshuffle,
         multiple=stride(config.network),
         dtype=torch.float32,
     )
@@ -75,13 +76,13 @@ def test_another_seed_gives_other_weights():
 
 def test_the_seed_decides_the_first_weights_and_what_is_shown_to_them(monkeypatch):
     image = working(noise(64, 64))
-    plain, starts = fitting.ReconstructionNetwork.folded, []
+    plain, starts = fitting.ReconstructionNetwork.forward, []
 
     def noted(self, corrupted):
         starts.append((weights_of(self), corrupted[:, :16].numpy().tobytes(), corrupted[:, 16:].numpy().tobytes()))
         return plain(self, corrupted)
 
-    monkeypatch.setattr(fitting.ReconstructionNetwork, "folded", noted)
+    monkeypatch.setattr(fitting.ReconstructionNetwork, "forward", noted)
     for seed in (0, 0, 1):
         fitted(image, LIGHT.updated({"seed": seed, "fit.steps": 1}))
     once, again, other = starts
@@ -235,7 +236,7 @@ def test_the_loss_of_the_crops_goes_down(monkeypatch):
 def test_the_network_gets_corrupted_crops_and_the_loss_clean_ones(monkeypatch):
     image = working(noise(48, 48))
     seen = []
-    plain_network, plain_loss = fitting.ReconstructionNetwork.folded, fitting.reconstruction_loss
+    plain_network, plain_loss = fitting.ReconstructionNetwork.forward, fitting.reconstruction_loss
 
     def network(self, corrupted):
         seen.append({"input": corrupted.detach().clone()})
@@ -245,7 +246,7 @@ def test_the_network_gets_corrupted_crops_and_the_loss_clean_ones(monkeypatch):
         seen[-1].update(options, target=target)
         return plain_loss(prediction, target, **options)
 
-    monkeypatch.setattr(fitting.ReconstructionNetwork, "folded", network)
+    monkeypatch.setattr(fitting.ReconstructionNetwork, "forward", network)
     monkeypatch.setattr(fitting, "reconstruction_loss", loss)
     config = LIGHT.updated({"corruption.noise": 0.0, "corruption.shuffle_ratio": 0.0, "fit.batch": 3})
     fitted(image, config)

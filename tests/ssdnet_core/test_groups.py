@@ -272,7 +272,13 @@ config = Config().updated({"fit.steps": 2})
 pixels, valid = torch.randn(IMAGES, 3, 256, 256), torch.ones(IMAGES, 1, 256, 256)
 for _, network in fit(pixels, valid, config=config, dtype=torch.float32):
     reconstruct_blind(
-        network, pixels, valid=valid, config=config.reconstruction, multiple=stride(config.network), dtype=torch.float32
+        network,
+        pixels,
+        valid=valid,
+        config=config.reconstruction,
+        side=config.network.unshuffle,
+        multiple=stride(config.network),
+        dtype=torch.float32,
     )
 # Not getrusage's: that begins with the peak of the process it was forked from.
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -690,9 +690,9 @@ def test_a_block_that_would_hide_the_whole_image_is_refused_with_both_sizes():
         light(np.random.default_rng(0).integers(0, 255, (48, 96), dtype=np.uint8), reconstruction__block=64)
 
 
-def test_the_fast_preset_alarms_on_a_hole_after_half_the_steps():
+def test_the_fast_preset_alarms_on_a_hole_after_two_thirds_of_the_steps():
     image, config = textile("leather", "hole", size=(128, 128), seed=1), Config.preset("fast")
-    assert 2 * config.fit.steps == Config().fit.steps
+    assert 3 * config.fit.steps == 2 * Config().fit.steps
     result = localize(image.pixels, config=config)
     assert result.defective
     assert evaluate_map(result.anomaly_map, image.truth).auroc > 0.95

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from ssdnet_core.config import Config, NetworkConfig
-from ssdnet_core.network import ReconstructionNetwork, stride
+from ssdnet_core.network import stride
+from tests.ssdnet_core.whole_images import NetworkOfWholeImages
 
 UNSHUFFLES = (1, 2, 4)
 
@@ -11,7 +12,7 @@ UNSHUFFLES = (1, 2, 4)
 def fresh(channels=1, *, unshuffle=4, width=8, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return ReconstructionNetwork(channels, NetworkConfig(width=width, unshuffle=unshuffle))
+        return NetworkOfWholeImages(channels, NetworkConfig(width=width, unshuffle=unshuffle))
 
 
 def drawn(*shape, seed=0):

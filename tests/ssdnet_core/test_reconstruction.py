@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ssdnet_core.config import NetworkConfig, ReconstructionConfig
 from ssdnet_core.network import ReconstructionNetwork, stride
 from ssdnet_core.reconstruction import phase_masks, reconstruct_blind
+from tests.ssdnet_core.whole_images import NetworkOfWholeImages
 
 SMALL = NetworkConfig(width=8, unshuffle=4)
 MULTIPLE = stride(SMALL)
@@ -26,19 +27,20 @@ def drawn(*shape, seed=0):
 def fresh(channels=1, *, unshuffle=4):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return ReconstructionNetwork(channels, NetworkConfig(width=8, unshuffle=unshuffle)).requires_grad_(True)
+        return NetworkOfWholeImages(channels, NetworkConfig(width=8, unshuffle=unshuffle)).requires_grad_(True)
 
 
 def everything(image):
     return torch.ones_like(image[:1])
 
 
-def reconstruct(network, image, valid=None, *, block=16, shifts=2, multiple=MULTIPLE, dtype=torch.float32):
+def reconstruct(network, image, valid=None, *, block=16, shifts=2, side=1, multiple=MULTIPLE, dtype=torch.float32):
     (prediction,) = reconstruct_blind(
         network.to(dtype) if isinstance(network, torch.nn.Module) else network,
         image[None],
         valid=(everything(image) if valid is None else valid)[None],
         config=ReconstructionConfig(block=block, shifts=shifts),
+        side=side,
         multiple=multiple,
         dtype=dtype,
     )
@@ -231,6 +233,19 @@ def test_the_prediction_is_the_mean_over_the_placements_each_hiding_its_block(bl
             expected[:, mask] += predicted[:, mask] / shifts
     found = reconstruct(network, image, block=block, shifts=shifts)
     np.testing.assert_allclose(found.numpy(), expected[:, :45, :53].numpy(), atol=1e-4)
+
+
+@few_examples
+@given(placements, st.sampled_from([1, 2, 4]), sides, sides, seeds)
+def test_folded_images_are_reconstructed_as_whole_ones_are(placement, unshuffle, height, width, seed):
+    block, shifts = placement
+    whole, image = fresh(2, unshuffle=unshuffle), drawn(2, height, width, seed=seed)
+    valid = (torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed)) > 0.1).float()
+    network = ReconstructionNetwork(2, NetworkConfig(width=8, unshuffle=unshuffle))
+    network.load_state_dict(whole.state_dict())
+    expected = reconstruct(whole, image, valid, block=block, shifts=shifts)
+    found = reconstruct(network, image, valid, block=block, shifts=shifts, side=unshuffle)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @few_examples

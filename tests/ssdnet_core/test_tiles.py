@@ -12,11 +12,12 @@ from torch.nn import functional
 from ssdnet_core import Config
 from ssdnet_core.config import ReconstructionConfig
 from ssdnet_core.fitting import fit
-from ssdnet_core.network import ReconstructionNetwork, stride
+from ssdnet_core.network import stride
 from ssdnet_core.reconstruction import reconstruct_blind
 from ssdnet_core.synthetic import sample
 from ssdnet_core.tiles import LEAST_STEPS, MARGIN, OVERLAP, reconstruct_in_tiles, spans
 from tests.ssdnet_core.prepared_with import prepared_with
+from tests.ssdnet_core.whole_images import NetworkOfWholeImages
 
 TILE = 384
 steps = st.sampled_from([16, 32, 48, 96, 264, 512])
@@ -31,6 +32,7 @@ def drawn(*shape, seed=0):
 def options(*, tile=TILE, block=16, shifts=1):
     return {
         "config": ReconstructionConfig(tile=tile, block=block, shifts=shifts),
+        "side": 1,
         "multiple": 16,
         "dtype": torch.float32,
     }
@@ -82,7 +84,7 @@ def test_the_weights_of_the_tiles_sum_to_one_and_leave_their_margins_out(side, b
 def test_behind_the_margin_the_networks_context_is_whole_and_half_a_margin_would_not_do(monkeypatch, seed):
     # But for the statistics of group norm, which are the whole tile's.
     monkeypatch.setattr(functional, "group_norm", lambda features, *_: features)
-    network = ReconstructionNetwork(1, Config().network)
+    network = NetworkOfWholeImages(1, Config().network)
     network.initialise(torch.Generator().manual_seed(seed))
     seen = torch.cat([drawn(1, 1, 64, 256, seed=seed), torch.zeros(1, 1, 64, 256)], dim=1)
     with torch.no_grad():
@@ -186,7 +188,7 @@ def fitted():
     image = prepared_with(sample("weave", "none", size=(704, 704)).pixels, None, working_size=704)
     pixels, valid = image.pixels[None], image.valid[None]
     *_, (_, network) = fit(pixels, valid, config=config, dtype=torch.float32)
-    each = {**options(), "multiple": stride(config.network)}
+    each = {**options(), "side": config.network.unshuffle, "multiple": stride(config.network)}
     return (
         image.pixels,
         reconstruct_blind(network, pixels, valid=valid, **each)[0],
