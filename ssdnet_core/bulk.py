@@ -6,10 +6,14 @@ import torch
 from torch import Tensor
 
 from ssdnet_core.devices import in_double
+from ssdnet_core.medians import sampled, values_that_count
+from ssdnet_core.robust import over_median
 
 TRIM = 0.9
 TRIM_ROUNDS = 3
 RIDGE = 0.01
+BULK_SAMPLE = 2**13
+"""Pixels that tell a bulk's mean and covariance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,16 @@ def fit_bulk(points: Tensor, *, ridge: float = RIDGE, least: Tensor | float = 0.
         distance = _normal(points, weight, ridge=ridge, least=least).distance(points)
         weight = (distance <= distance.kthvalue(nearest, keepdim=True).values).float()
     return _normal(points, weight, ridge=ridge, least=least)
+
+
+def distance_over_median(features: Tensor, counted: Tensor, *, ridge: float = RIDGE) -> Tensor:
+    """Return the distance of features (..., D, H, W) from their bulk, over its median: (..., 1, H, W).
+
+    ``counted`` is (1, H, W), 1.0 where a pixel counts: the bulk and the median are of those.
+    """
+    bulk = fit_bulk(sampled(values_that_count(features, counted), BULK_SAMPLE), ridge=ridge)
+    distance = bulk.distance(features.flatten(-2)).view(*features.shape[:-3], *counted.shape)
+    return over_median(distance, counted)
 
 
 def _normal(points: Tensor, weight: Tensor, *, ridge: float, least: Tensor | float) -> Bulk:

@@ -15,6 +15,9 @@ from torch.nn import functional
 from ssdnet_core.bands import bands
 from ssdnet_core.medians import median
 
+GRID = 4
+"""What is seen through wide windows is averaged over squares of this many working pixels first."""
+
 BANK_SIZE = 7
 STRETCH = 256
 """Values of a row that are smoothed by one matrix product: it costs as much a value as the stretch is long."""

@@ -22,6 +22,9 @@ TREND_ROUNDS = 4
 TREND_REACH = 4.0
 """In robust standard deviations: a pixel farther from the trend has no part in it (Tukey's biweight)."""
 
+LEAST_SEEN = 0.25
+"""Share of the pixels that count that a scale must see."""
+
 RING_WIDTH = 2
 RING_DEPTH = 12
 
@@ -145,6 +148,14 @@ def without_ring_excess(values: Tensor, valid: Tensor, *, grid: int = 1) -> Tens
             for side in sides:
                 result[..., *side] -= excess
     return result
+
+
+def enough_seen(share: Tensor, valid: Tensor, *, side: int) -> bool:
+    """Whether enough of the pixels that count lie in squares of which more than half does.
+
+    Where holes lie close, few squares are left at a scale, and their medians would tell of themselves.
+    """
+    return bool((share > 0.5).sum() * side**2 > LEAST_SEEN * valid.sum())
 
 
 def _ring(height: int, width: int, *, start: int, ring_width: int) -> list[tuple[slice, slice]]:

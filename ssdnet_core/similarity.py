@@ -1,4 +1,4 @@
-"""Inner-product similarity of local features: the paper's perceptual measure, as the score takes it.
+"""Score C: inner-product similarity of local features, the paper's perceptual measure as the score takes it.
 
 The features are the coefficients of a pixel's 7 x 7 neighbourhood in an orthonormal basis of all patterns of zero mean.
 Their inner product is a covariance, so that no basis is needed; the loss (:mod:`ssdnet_core.losses`) takes a few random
@@ -9,14 +9,31 @@ import torch
 from torch import Tensor
 
 from ssdnet_core.bands import bands
-from ssdnet_core.filters import BANK_SIZE, box_mean, share_of, shrink, weighted_shrink, weighted_smooth
+from ssdnet_core.filters import BANK_SIZE, GRID, box_mean, share_of, shrink, weighted_shrink, weighted_smooth
 from ssdnet_core.medians import median
+from ssdnet_core.robust import level_z, without_ring_excess
 
+SIMILARITY_SCALES = (1, 2, 4)
+SIMILARITY_WINDOW = 6.0
 STABILISER = 0.3
 """Share of the usual energy (here the median, in the loss the mean) added to both sides of the ratio.
 
 Without it flat places have random directions.
 """
+
+
+def inner_product(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor:
+    """Return how unusually unlike image and prediction are in direction: (..., 1, h, w), at H and W over 4, rounded up.
+
+    The paper's inner-product similarity as a score, over three scales.
+    """
+    share = share_of(valid, GRID)
+    total = share.new_zeros((*image.shape[:-3], *share.shape))
+    for scale in SIMILARITY_SCALES:
+        sigma = max(SIMILARITY_WINDOW / scale, 0.6)
+        unlike = dissimilarity(image, prediction, valid=valid, scale=scale, sigma=sigma, grid=GRID // scale)
+        total += (unlike + 1e-4).log()
+    return level_z(without_ring_excess(total, share, grid=GRID), share).square()
 
 
 def dissimilarity(

@@ -5,21 +5,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from ssdnet_core import bands, scoring
+from ssdnet_core import bands
 from ssdnet_core.config import ScoreConfig
-from ssdnet_core.filters import enlarge_squares
-from ssdnet_core.scoring import (
-    GRID,
-    VERDICT_WINDOW,
-    anomaly_map,
-    fill_missing,
-    inner_product,
-    local_colour,
-    local_energy,
-    own_scores,
-    residual_pattern,
-    settled_map,
-    verdict_map,
+from ssdnet_core.local_colour import local_colour
+from ssdnet_core.local_energy import local_energy
+from ssdnet_core.residual_pattern import residual_pattern
+from ssdnet_core.scoring import VERDICT_WINDOW, anomaly_map, fill_missing, own_scores, settled_map, verdict_map
+from ssdnet_core.similarity import inner_product
+from tests.ssdnet_core.made_surfaces import (
+    all_but_holes,
+    at_full_size,
+    blind,
+    everything,
+    highest,
+    texture,
+    with_defect,
 )
 from tests.ssdnet_core.prepared_with import prepared_with
 
@@ -35,54 +35,8 @@ def alone(component, weight=1.0):
     return ScoreConfig(**{**dict.fromkeys(COMPONENTS, 0.0), component: weight})
 
 
-def texture(height=96, width=96, *, channels=1, seed=0, smooth=1.0):
-    """Smoothed noise of zero mean and unit standard deviation: (C, H, W)."""
-    noise = np.random.default_rng(seed).standard_normal((channels, height, width))
-    noise = ndimage.gaussian_filter(noise, (0, smooth, smooth))
-    return torch.from_numpy((noise - noise.mean()) / noise.std()).float()
-
-
-def blind(image, *, seed=100, error=0.4):
-    """Return a prediction as a network makes it: the structure, less contrast, and errors everywhere."""
-    return 0.8 * image + error * texture(*image.shape[1:], channels=len(image), seed=seed)
-
-
-def everything(image):
-    return torch.ones_like(image[:1])
-
-
-def all_but_holes(image, *, seed, share=0.2):
-    """Return flags with rectangular holes."""
-    valid, rng = everything(image), np.random.default_rng(seed)
-    while float(valid.mean()) > 1 - share:
-        top, left = rng.integers(valid.shape[1]), rng.integers(valid.shape[2])
-        valid[:, top : top + 12, left : left + 12] = 0
-    return valid
-
-
 def scored(image, prediction, valid=None, config=ALL):
     return anomaly_map(image, prediction, valid=everything(image) if valid is None else valid, config=config)
-
-
-def highest(scores):
-    return divmod(int(scores.argmax()), scores.shape[1])
-
-
-def at_full_size(score, size=(128, 128)):
-    """Return a score (1, h, w) of wide windows, which is on a coarser grid: (H, W)."""
-    return enlarge_squares(score, GRID, size=size)[0]
-
-
-def with_defect(image, defect, top, left, size):
-    box = (..., slice(top, top + size), slice(left, left + size))
-    changed = image.clone()
-    if defect == "flat":
-        changed[box] = image[box].mean()
-    elif defect == "finer":
-        changed[box] = texture(*image.shape[1:], channels=len(image), seed=55, smooth=0.3)[box]
-    elif defect == "spot":
-        changed[box] += 4.0
-    return changed
 
 
 @pytest.mark.parametrize("defect", ["flat", "finer", "spot"])
@@ -124,27 +78,6 @@ def test_each_score_alone_finds_what_it_is_for(component, defect):
     assert 54 <= column < 86
 
 
-def test_what_is_predicted_too_well_stands_out_as_well():
-    image, prediction = texture(128, 128), blind(texture(128, 128))
-    prediction[:, 50:74, 60:84] = image[:, 50:74, 60:84] + 0.05 * prediction[:, 50:74, 60:84]
-    scores = residual_pattern(prediction - image, everything(image))[0]
-    assert float(scores[54:70, 64:80].median()) > max(10 * float(scores.median()), float(scores.quantile(0.98)))
-
-
-def test_what_is_less_than_a_grey_level_does_not_stand_out():
-    # As a JPEG of low contrast: blocks of a faint hue among others that have none at all.
-    rng = torch.Generator().manual_seed(0)
-    residual = torch.randn(1, 128, 128, generator=rng).repeat(3, 1, 1)
-    residual[2, 48:64, 64:80] += 0.15
-    free, bound = (residual_pattern(residual, everything(residual), grey_level=level)[0] for level in (0.0, 0.1))
-    place = (slice(50, 62), slice(66, 78))
-    assert float(free[place].median()) > float(free.quantile(0.98))
-    assert float(bound[place].median()) < 0.5 * float(bound.quantile(0.98))
-    # What is far more than one is seen as before.
-    residual[2, 48:64, 64:80] += 3
-    assert float(residual_pattern(residual, everything(residual), grey_level=0.1)[0][place].median()) > 10
-
-
 def test_the_energy_of_the_image_counts_not_only_that_of_the_residual():
     # A flat place that is predicted as flat: no residual tells it from the rest.
     bad = with_defect(texture(128, 128), "flat", 50, 60, 20)
@@ -161,20 +94,6 @@ def test_the_energy_of_the_residual_counts_not_only_that_of_the_image():
     wrong[:, 48:80, 56:88] += 1.5 * texture(128, 128, seed=77, smooth=0.5)[:, 48:80, 56:88]
     plain, found = (scored(image, each, config=alone("local_energy")) for each in (prediction, wrong))
     assert float(found[56:72, 64:80].mean()) > 1.5 * float(plain[56:72, 64:80].mean())
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_streaks_stand_out_where_the_contrast_of_the_surface_varies_by_as_much(seed):
-    # Its derivatives grow and shrink together; those of the streaks do not, though each is as strong as elsewhere.
-    noise, size = texture(256, 256, seed=seed), (256, 256)
-    streaks = torch.from_numpy(
-        ndimage.uniform_filter1d(texture(256, 256, seed=seed + 9, smooth=0.7).numpy(), 9, axis=2)
-    )
-    image = noise * (0.5 * texture(256, 256, seed=seed + 99, smooth=10.0)).exp()
-    image[:, 100:148, 100:148] = (streaks / streaks.std())[:, 100:148, 100:148]
-    top, left = highest(at_full_size(local_energy(image, everything(image)), size))
-    assert 100 <= top < 148
-    assert 100 <= left < 148
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
@@ -421,25 +340,6 @@ def test_one_wild_pixel_weighs_less_in_the_verdict_than_a_group():
     np.testing.assert_allclose(verdict_map(torch.full((64, 64), 3.0), valid).numpy(), 3.0, rtol=1e-5)
 
 
-def test_the_inner_product_score_needs_the_prediction():
-    image = texture(128, 128)
-    prediction = blind(image)
-    turned = prediction.clone()
-    turned[:, 50:74, 60:84] = prediction.flip(1)[:, 50:74, 60:84]
-    row, column = highest(at_full_size(inner_product(image, turned, valid=everything(image))))
-    assert 47 <= row < 77
-    assert 57 <= column < 87
-
-
-def test_a_stain_that_changes_nothing_but_the_brightness_is_found_by_the_colour():
-    image = texture(128, 128)
-    stained = image.clone()
-    stained[:, 50:74, 60:84] += 0.8
-    row, column = highest(at_full_size(local_colour(stained, everything(image))))
-    assert 47 <= row < 77
-    assert 57 <= column < 87
-
-
 @pytest.mark.parametrize("score", [local_energy, local_colour])
 def test_a_spots_score_lies_where_the_spot_does_however_wide_the_image(score):
     # 341 is what a photograph of 4:3 becomes: one column of its last squares lies in it.
@@ -465,27 +365,6 @@ def test_what_little_lies_in_a_last_square_is_not_taken_for_a_whole_one():
     assert np.mean(shares) < 1.7
 
 
-def test_a_hue_stands_out_that_no_channel_shows_by_itself():
-    grey = texture(128, 128, smooth=3.0)
-    image = grey + 0.02 * texture(128, 128, channels=3, seed=1, smooth=3.0)
-    stained = image.clone()
-    stained[:, 50:74, 60:84] += 0.15 * torch.tensor([1.0, 0.0, -1.0])[:, None, None]
-    row, column = highest(at_full_size(local_colour(stained, everything(image))))
-    assert 47 <= row < 77
-    assert 57 <= column < 87
-    by_channel = [highest(at_full_size(local_colour(channel[None], everything(image)))) for channel in stained]
-    assert not any(47 <= row < 77 and 57 <= column < 87 for row, column in by_channel)
-
-
-@few_examples
-@given(seeds, st.booleans())
-def test_grey_in_three_channels_is_coloured_like_grey_in_one(seed, masked):
-    grey = texture(56, 67, seed=seed)
-    valid = all_but_holes(grey, seed=seed) if masked else everything(grey)
-    three = local_colour(grey.expand(3, -1, -1), valid)
-    torch.testing.assert_close(three, local_colour(grey, valid), rtol=1e-2, atol=1e-2)
-
-
 def test_a_soft_stain_is_found_by_the_map_even_when_it_is_predicted():
     # Too soft for the derivatives, and no residual tells it from the rest.
     image, window = texture(128, 128), torch.hann_window(48)
@@ -508,30 +387,6 @@ def test_light_that_falls_off_is_no_defect(score):
     edges = torch.cat([sloped[:, :12].flatten(), sloped[:, -12:].flatten()])
     before = torch.cat([plain[:, :12].flatten(), plain[:, -12:].flatten()])
     assert float(edges.mean()) < 2 * float(before.mean())
-
-
-def test_light_that_falls_off_towards_the_corners_is_no_colour():
-    image = texture(128, 128, channels=3)
-    rows, columns = torch.linspace(-1, 1, 128)[:, None], torch.linspace(-1, 1, 128)
-    plain, shaded = (
-        at_full_size(local_colour(each, everything(image))) for each in (image, image - 1.5 * (rows**2 + columns**2))
-    )
-    corners = [float(each[:16, :16].mean() + each[-16:, -16:].mean()) for each in (plain, shaded)]
-    assert corners[1] < 1.5 * corners[0]
-
-
-@pytest.mark.parametrize("periods", [(9.3, 7.7), (8.0, 8.0), (11.0, 6.0)])
-def test_the_border_of_a_regular_texture_is_coloured_like_its_middle(periods):
-    """A window that the border cuts off holds a part of a period, which its inside averages away."""
-    rows, columns = np.indices((256, 256))
-    rng = np.random.default_rng(0)
-    waves = 40 * np.sin(2 * np.pi * rows / periods[0]) + 40 * np.cos(2 * np.pi * columns / periods[1])
-    image = torch.from_numpy((waves + 8 * rng.standard_normal((256, 256))) / 60).float()[None]
-    colour = local_colour(image, everything(image))[0]
-    border = torch.ones_like(colour, dtype=torch.bool)
-    border[3:-3, 3:-3] = False
-    assert colour[border].median() < colour[~border].median()
-    assert colour[border].max() < colour[~border].max()
 
 
 def test_the_settled_map_keeps_what_stands_out_and_calms_the_rest():
@@ -565,10 +420,11 @@ def test_a_large_image_is_scored_in_bands_and_a_few_channels_at_a_time_as_in_one
     image = texture(128, 144, channels=3)
     valid = all_but_holes(image, seed=1) if masked else everything(image)
     # All residuals tell the bulk: a sample of bands would be another one.
-    monkeypatch.setattr(scoring, "BULK_SAMPLE", 2**20)
+    monkeypatch.setattr("ssdnet_core.bulk.BULK_SAMPLE", 2**20)
+    monkeypatch.setattr("ssdnet_core.residual_pattern.BULK_SAMPLE", 2**20)
     whole = scored(image, blind(image), valid)
     monkeypatch.setattr(bands, "BAND_PIXELS", 20 * 144)
-    monkeypatch.setattr(scoring, "VALUES_AT_A_TIME", 4000)
+    monkeypatch.setattr("ssdnet_core.local_energy.VALUES_AT_A_TIME", 4000)
     np.testing.assert_allclose(scored(image, blind(image), valid).numpy(), whole.numpy(), rtol=2e-3, atol=2e-3)
 
 
@@ -601,8 +457,9 @@ SCORES = {
 def test_images_together_are_scored_as_each_alone(name, group, channels, masked, monkeypatch):
     # In bands, and a few channels at a time.
     monkeypatch.setattr(bands, "BAND_PIXELS", 1500)
-    monkeypatch.setattr(scoring, "VALUES_AT_A_TIME", 3000)
-    monkeypatch.setattr(scoring, "BULK_SAMPLE", 2000)
+    monkeypatch.setattr("ssdnet_core.local_energy.VALUES_AT_A_TIME", 3000)
+    monkeypatch.setattr("ssdnet_core.bulk.BULK_SAMPLE", 2000)
+    monkeypatch.setattr("ssdnet_core.residual_pattern.BULK_SAMPLE", 2000)
     image = torch.stack([texture(56, 67, channels=channels, seed=seed, smooth=0.6 + 0.3 * seed) for seed in range(4)])
     image[1] = with_defect(image[1], "spot", 20, 30, 12)
     image = image[: int(np.prod(group))]

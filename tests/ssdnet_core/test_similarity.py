@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from ssdnet_core import bands
 from ssdnet_core.filters import BANK_SIZE, enlarge
-from ssdnet_core.similarity import STABILISER, dissimilarity, inner_products
+from ssdnet_core.similarity import STABILISER, dissimilarity, inner_product, inner_products
+from tests.ssdnet_core.made_surfaces import at_full_size, blind, everything, highest, texture
 
 seeds = st.integers(0, 2**32 - 10)
 scales = st.sampled_from([1, 2, 4])
@@ -19,10 +20,6 @@ few_examples = settings(max_examples=30)
 
 def drawn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def everything(image):
-    return torch.ones_like(image[:1])
 
 
 def features_by_scipy(image):
@@ -182,3 +179,13 @@ def test_images_together_are_as_unlike_their_predictions_as_each_alone(group, ch
         together = dissimilarity(image, prediction, valid=valid, **options)
         alone = torch.stack([dissimilarity(*pair, valid=valid, **options) for pair in pairs])
     torch.testing.assert_close(together, alone.unflatten(0, group), rtol=1e-4, atol=1e-4)
+
+
+def test_the_inner_product_score_needs_the_prediction():
+    image = texture(128, 128)
+    prediction = blind(image)
+    turned = prediction.clone()
+    turned[:, 50:74, 60:84] = prediction.flip(1)[:, 50:74, 60:84]
+    row, column = highest(at_full_size(inner_product(image, turned, valid=everything(image))))
+    assert 47 <= row < 77
+    assert 57 <= column < 87

@@ -1,0 +1,54 @@
+"""Score D: how unusual the mean colour of a neighbourhood is.
+
+Images (..., C, H, W) that count the same pixels are scored together, each as it is alone.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ssdnet_core.bulk import distance_over_median
+from ssdnet_core.filters import GRID, share_of, weighted_shrink, weighted_smooth
+from ssdnet_core.robust import enough_seen, level_z
+
+COLOUR_WINDOW = 4.0
+COLOUR_RIDGE = 1e-3
+"""Channels of a photograph differ far less than they vary together: a larger ridge hides stains that are a hue."""
+
+WHOLE_WINDOW = 0.95
+"""Share of a window that must lie on pixels that count, for a mean that tells the surface's colour."""
+
+
+def local_colour(image: Tensor, valid: Tensor) -> Tensor:
+    """Return how unusual the mean colour of a neighbourhood is: (..., 1, h, w), median 1.
+
+    Robust Mahalanobis distance over the channels, each less its trend of second degree, as light falls off towards the
+    corners. Flat stains show here, and most of all those that are a hue, since the channels of a surface vary
+    together. h and w are H and W over 4, rounded up.
+    """
+    share = share_of(valid, GRID)
+    counted = (share > 0.5).float()
+    if not enough_seen(share, valid, side=GRID):
+        return share.new_zeros((*image.shape[:-3], *share.shape))
+    means = _mean_colours(image, valid, share=share)
+    return distance_over_median(level_z(means, counted, degree=2), counted, ridge=COLOUR_RIDGE)
+
+
+def _mean_colours(image: Tensor, valid: Tensor, *, share: Tensor) -> Tensor:
+    """Return the means seen through the window, (..., C, h, w); where it is cut off, those of whole ones beside it.
+
+    On a regular texture a window that a border or a hole cuts off holds a part of a period, and the mean of that is no
+    colour of the surface's.
+    """
+    sigma = COLOUR_WINDOW / GRID
+    means = weighted_smooth(weighted_shrink(image, valid, factor=GRID), share, sigma=sigma)
+    reach = math.ceil(3 * sigma)
+    framed = functional.pad(share, (reach,) * 4)
+    seen = weighted_smooth(framed, torch.ones_like(framed), sigma=sigma)[..., reach:-reach, reach:-reach]
+    whole = ((share > 0.5) & (seen > WHOLE_WINDOW)).float()
+    if not enough_seen(whole, valid, side=GRID):
+        return means
+    beside = weighted_smooth(whole, torch.ones_like(whole), sigma=sigma) > 1e-4
+    return torch.where((whole == 0) & beside, weighted_smooth(means, whole, sigma=sigma), means)

@@ -1,0 +1,44 @@
+"""Score A: how unusual the strengths of the derivatives in a neighbourhood are.
+
+Images (..., C, H, W) that count the same pixels are scored together, each as it is alone.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ssdnet_core.bulk import distance_over_median
+from ssdnet_core.filters import ENERGY_FLOOR, GRID, energies, enlarge_squares, share_of, weighted_smooth
+from ssdnet_core.robust import enough_seen, without_trend
+
+ENERGY_SCALES = (1, 2, 4, 8)
+ENERGY_WINDOW = 8.0
+VALUES_AT_A_TIME = 2**21
+
+
+def local_energy(values: Tensor, valid: Tensor) -> Tensor:
+    """Return how unusual the strengths of the derivatives in a neighbourhood are: (..., 1, h, w), median 1 a scale.
+
+    The logarithms of the Gaussian-averaged squared derivatives, each less its plane, as a robust Mahalanobis distance
+    over derivatives and channels, which vary together on a surface; summed over four scales. h and w are H and W over
+    4, rounded up.
+    """
+    share = share_of(valid, GRID)
+    total = share.new_zeros((*values.shape[:-3], *share.shape))
+    for side, strength, counted in energies(values, valid, scales=ENERGY_SCALES, grid=GRID):
+        if not enough_seen(counted, valid, side=side):
+            continue
+        unusual = _unusual(strength, counted, window=ENERGY_WINDOW / side)
+        total += enlarge_squares(unusual, side // GRID, size=(share.shape[-2], share.shape[-1]))
+    return total
+
+
+def _unusual(values: Tensor, share: Tensor, *, window: float) -> Tensor:
+    counted = (share > 0.5).float()
+    levels = []
+    # A few channels at a time where the image is large.
+    for part in values.tensor_split(math.ceil(math.prod(values.shape[-3:]) / VALUES_AT_A_TIME), dim=-3):
+        averaged = weighted_smooth(part, share, sigma=max(window, 2.0))
+        levels.append(without_trend((averaged + ENERGY_FLOOR).log(), counted))
+    return distance_over_median(torch.cat(levels, dim=-3), counted)

@@ -1,0 +1,72 @@
+"""Score B: how unusual the residual and its derivatives are together.
+
+Residuals (..., C, H, W) of images that count the same pixels are scored together, each as it is alone.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ssdnet_core.bands import Band, bands
+from ssdnet_core.bulk import BULK_SAMPLE, fit_bulk
+from ssdnet_core.filters import (
+    DERIVATIVE_REACH,
+    enlarge_squares,
+    gaussian_derivatives,
+    share_of,
+    shrink,
+    weighted_smooth,
+)
+from ssdnet_core.medians import sampled, values_that_count
+from ssdnet_core.robust import enough_seen, level_z, over_median, without_ring_excess
+
+PATTERN_SCALES = (1, 2)
+PATTERN_WINDOW = 2.0
+
+
+def residual_pattern(residual: Tensor, valid: Tensor, *, grey_level: Tensor | float = 0.0) -> Tensor:
+    """Return how unusual the residual and its derivatives are together: (..., 1, H, W).
+
+    Robust Mahalanobis distance, its logarithm smoothed, as a squared robust z-score. Two-sided, since a flat defect
+    is predicted *too* well.
+
+    Parameters
+    ----------
+    grey_level
+        (..., 1, 1) or a number: one step of the image's values, in units of the residual. Differences of less are
+        rounding, or what compression has left: without it the few blocks of a JPEG that keep a faint hue stand out
+        from all others, which have none.
+    """
+    size = (residual.shape[-2], residual.shape[-1])
+    total = valid.new_zeros((*residual.shape[:-3], *valid.shape))
+    for scale in PATTERN_SCALES:
+        share = share_of(valid, scale)
+        if not enough_seen(share, valid, side=scale):
+            continue
+        counted = (share > 0.5).float()
+        distance = _distance_from_bulk(shrink(residual, scale), counted, grey_level=grey_level)
+        total += enlarge_squares(over_median(distance, counted).log1p(), scale, size=size)
+    smoothed = without_ring_excess(weighted_smooth(total, valid, sigma=PATTERN_WINDOW), valid)
+    return level_z(smoothed, valid).square()
+
+
+def _distance_from_bulk(residual: Tensor, counted: Tensor, *, grey_level: Tensor | float) -> Tensor:
+    height, width = residual.shape[-2:]
+    parts = list(bands(height, width, reach=DERIVATIVE_REACH))
+    rate = BULK_SAMPLE / max(BULK_SAMPLE, int(counted.sum()))
+    # Of a single band, as most images are, they are kept; of several only the sample is, and they are computed twice.
+    kept = _pattern(residual, parts[0]) if len(parts) == 1 else None
+    drawn = []
+    for band in parts:
+        points = values_that_count(_pattern(residual, band) if kept is None else kept, counted[:, band.inner])
+        drawn.append(sampled(points, math.ceil(rate * points.shape[-1])))
+    bulk = fit_bulk(torch.cat(drawn, dim=-1), least=grey_level**2)
+    patterns = (_pattern(residual, band) if kept is None else kept for band in parts)
+    distance = torch.cat([bulk.distance(pattern.flatten(-2)) for pattern in patterns], dim=-1)
+    return distance.view(*residual.shape[:-3], 1, height, width)
+
+
+def _pattern(residual: Tensor, band: Band) -> Tensor:
+    rows = residual[..., band.outer, :]
+    return torch.cat([rows, gaussian_derivatives(rows)], dim=-3)[..., band.kept, :]

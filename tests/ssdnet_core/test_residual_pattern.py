@@ -1,0 +1,25 @@
+import torch
+
+from ssdnet_core.residual_pattern import residual_pattern
+from tests.ssdnet_core.made_surfaces import blind, everything, texture
+
+
+def test_what_is_predicted_too_well_stands_out_as_well():
+    image, prediction = texture(128, 128), blind(texture(128, 128))
+    prediction[:, 50:74, 60:84] = image[:, 50:74, 60:84] + 0.05 * prediction[:, 50:74, 60:84]
+    scores = residual_pattern(prediction - image, everything(image))[0]
+    assert float(scores[54:70, 64:80].median()) > max(10 * float(scores.median()), float(scores.quantile(0.98)))
+
+
+def test_what_is_less_than_a_grey_level_does_not_stand_out():
+    # As a JPEG of low contrast: blocks of a faint hue among others that have none at all.
+    rng = torch.Generator().manual_seed(0)
+    residual = torch.randn(1, 128, 128, generator=rng).repeat(3, 1, 1)
+    residual[2, 48:64, 64:80] += 0.15
+    free, bound = (residual_pattern(residual, everything(residual), grey_level=level)[0] for level in (0.0, 0.1))
+    place = (slice(50, 62), slice(66, 78))
+    assert float(free[place].median()) > float(free.quantile(0.98))
+    assert float(bound[place].median()) < 0.5 * float(bound.quantile(0.98))
+    # What is far more than one is seen as before.
+    residual[2, 48:64, 64:80] += 3
+    assert float(residual_pattern(residual, everything(residual), grey_level=0.1)[0][place].median()) > 10
