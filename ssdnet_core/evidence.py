@@ -21,7 +21,7 @@ from ssdnet_core.likeness import likeness_to_defect
 from ssdnet_core.network import stride
 from ssdnet_core.preparation import Preparation, WorkingImage
 from ssdnet_core.restlessness import restlessness
-from ssdnet_core.scoring import anomaly_map, fill_missing, own_scores, settled_map, verdict_map
+from ssdnet_core.scoring import anomaly_map, evenly_lit_residual, fill_missing, own_scores, settled_map, verdict_map
 from ssdnet_core.tiles import reconstruct_in_tiles
 
 
@@ -159,8 +159,8 @@ def findings(
     judged = verdict_map(settled, valid)
     peak, restless = judged.amax((-2, -1)), restlessness(judged, valid)
     if config.score.likeness > 0:
-        sources = [shown] if config.fit.steps == 0 else [shown, prediction - shown]
-        likeness = likeness_to_defect(sources, judged, valid=valid, restless=restless)
+        residuals = [] if config.fit.steps == 0 else [evenly_lit_residual(shown, prediction, valid=valid)]
+        likeness = likeness_to_defect([shown, *residuals], judged, valid=valid, restless=restless)
         settled = settled_map(scores, valid, likeness=config.score.likeness * likeness)
         judged = verdict_map(settled, valid)
     return Findings(

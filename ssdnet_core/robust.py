@@ -50,7 +50,7 @@ def level_z(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
 
 
 def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
-    """Subtract from each channel the polynomial through its bulk: a plane, or with degree 2 a paraboloid.
+    """Subtract from each channel the polynomial through its bulk: a plane, with degree 2 a paraboloid, and so on.
 
     Reweighted least squares with Tukey's biweight (Beaton and Tukey, Technometrics 1974), on averages over squares
     so that at least 64 are left along the short side: an anomalous minority does not bend the trend.
@@ -63,71 +63,95 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
     coarse = weighted_shrink(values, valid, factor=factor)
     counted = (share > 0).float()
     level = median(coarse, counted)
-    centred = (coarse - level).flatten(1)
-    polynomial = _polynomial(height, width, degree=degree, factor=factor, dtype=values.dtype, device=values.device)
-    basis, products, ridge = polynomial.basis, polynomial.products, polynomial.ridge
-    base = share.flatten().expand(len(centred), -1)
-    weight = base
-    for _ in range(TREND_ROUNDS):
-        total = weight.sum(1)[:, None, None].clamp_min(1e-6)
-        normal = (weight @ products).view(-1, *ridge.shape) / total + ridge
-        moment = ((weight * centred) @ basis)[:, :, None] / total
-        # 6 x 6 at most, and much the same on every device.
-        trend = torch.linalg.solve_ex(in_double(normal), in_double(moment)).result[:, :, 0].to(values)
-        distance = (centred - trend @ basis.T).abs()
-        sigma = MAD_TO_SIGMA * row_medians(values_that_count(distance.view_as(coarse), counted))[:, None]
-        weight = base * (1 - (distance / (TREND_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
+    centred = coarse - level
+    terms = _terms(height, width, degree=degree, factor=factor, dtype=values.dtype, device=values.device)
     coefficients = values.new_zeros(len(values), degree + 1, degree + 1)
-    for number, (i, j) in enumerate(_exponents(degree)):
-        coefficients[:, i, j] = trend[:, number]
-    return (values - level - polynomial.down @ coefficients @ polynomial.right.T).view(shape)
+    weight = share
+    for _ in range(TREND_ROUNDS):
+        normal, moment = terms.normal_equations(weight, centred)
+        # 15 x 15 at most, and much the same on every device.
+        solved = torch.linalg.solve_ex(in_double(normal), in_double(moment)[..., None]).result[..., 0]
+        coefficients[:, terms.of_rows, terms.of_columns] = solved.to(values)
+        distance = (centred - terms.of_squares(coefficients)).abs()
+        sigma = MAD_TO_SIGMA * row_medians(values_that_count(distance, counted))[:, None, None]
+        weight = share * (1 - (distance / (TREND_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
+    return (values - level - terms.of_pixels(coefficients)).view(shape)
 
 
 @dataclass(frozen=True, eq=False)
-class _Polynomial:
-    """What a trend's fit takes of an image's shape alone.
+class _Terms:
+    """The P terms of a polynomial: products of Legendre's along the rows and the columns, nearly independent.
 
     Attributes
     ----------
     down, right
-        (H, degree + 1) and (W, degree + 1): the powers of the pixels' places.
-    basis, products
-        (N, P) and (N, P * P): the polynomial's terms at the N squares, and their products in pairs.
+        (h, degree + 1) and (w, degree + 1), their values at the squares.
+    pixels_down, pixels_right
+        (H, degree + 1) and (W, degree + 1), their values at the pixels.
+    pairs_down, pairs_right
+        (h, (degree + 1)^2) and (w, (degree + 1)^2), the products of two at the squares.
+    of_rows, of_columns
+        (P,), the degree of each term along either axis.
     ridge
         (P, P), added to the normal equations.
     """
 
     down: Tensor
     right: Tensor
-    basis: Tensor
-    products: Tensor
+    pixels_down: Tensor
+    pixels_right: Tensor
+    pairs_down: Tensor
+    pairs_right: Tensor
+    of_rows: Tensor
+    of_columns: Tensor
     ridge: Tensor
 
+    def normal_equations(self, weight: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the matrices (C, P, P) and right sides (C, P) of least squares over (C, h, w).
 
-# An image has 17 trends taken off, in four shapes, and a GPU would wait each time for what comes from the processor.
-# Few are kept: a strip's products are megabytes.
-@lru_cache(maxsize=16)
-def _polynomial(
-    height: int, width: int, *, degree: int, factor: int, dtype: torch.dtype, device: torch.device
-) -> _Polynomial:
-    exponents = _exponents(degree)
-    down, right = (_powers(side, degree, factor=factor) for side in (height, width))
-    basis = torch.stack([down[:, None, i] * right[None, :, j] for i, j in exponents], dim=-1).flatten(0, 1)
-    products = (basis[:, :, None] * basis[:, None]).flatten(1)
-    ridge = torch.diag(torch.tensor([1e-6, *[1e-3] * (len(exponents) - 1)], dtype=torch.float32))
-    whole = (_powers(side, degree) for side in (height, width))
-    return _Polynomial(*(values.to(device, dtype) for values in (*whole, basis, products, ridge)))
+        Summed along one axis after the other: a table of all terms at all squares would be megabytes for a strip.
+        """
+        (rows, columns), count = (self.of_rows, self.of_columns), self.down.shape[1]
+        weight = weight / weight.sum((-2, -1), keepdim=True).clamp_min(1e-6)
+        sums = (self.pairs_down.T @ weight @ self.pairs_right).view(-1, count, count, count, count)
+        normal = sums[:, rows[:, None], rows, columns[:, None], columns]
+        return normal + self.ridge, (self.down.T @ (weight * values) @ self.right)[:, rows, columns]
+
+    def of_squares(self, coefficients: Tensor) -> Tensor:
+        """Return the polynomials (C, h, w) of (C, degree + 1, degree + 1)."""
+        return self.down @ coefficients @ self.right.T
+
+    def of_pixels(self, coefficients: Tensor) -> Tensor:
+        """Return the polynomials (C, H, W) of (C, degree + 1, degree + 1)."""
+        return self.pixels_down @ coefficients @ self.pixels_right.T
 
 
-def _exponents(degree: int) -> list[tuple[int, int]]:
-    return [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
+# An image has 19 trends taken off, in four shapes, and a GPU would wait each time for what comes from the processor.
+@lru_cache(maxsize=64)
+def _terms(height: int, width: int, *, degree: int, factor: int, dtype: torch.dtype, device: torch.device) -> _Terms:
+    down, right = (_legendre(side, degree, factor=factor).to(device, dtype) for side in (height, width))
+    pixels_down, pixels_right = (_legendre(side, degree).to(device, dtype) for side in (height, width))
+    pairs_down, pairs_right = ((values[:, :, None] * values[:, None]).flatten(1) for values in (down, right))
+    exponents = torch.tensor([(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)], device=device)
+    ridge = torch.diag(torch.tensor([1e-6, *[1e-4] * (len(exponents) - 1)], dtype=dtype, device=device))
+    return _Terms(
+        down,
+        right,
+        pixels_down=pixels_down,
+        pixels_right=pixels_right,
+        pairs_down=pairs_down,
+        pairs_right=pairs_right,
+        of_rows=exponents[:, 0],
+        of_columns=exponents[:, 1],
+        ridge=ridge,
+    )
 
 
-def _powers(side: int, degree: int, *, factor: int = 1) -> Tensor:
-    # The centres of pixels, or of squares of ``factor``: -1 to 1 from edge to edge of the image.
+def _legendre(side: int, degree: int, *, factor: int = 1) -> Tensor:
+    # At the centres of pixels, or of squares of ``factor``: -1 to 1 from edge to edge of the image.
     squares = torch.arange(math.ceil(side / factor), dtype=torch.float32)
     centres = factor * (2 * squares + 1) / side - 1
-    return torch.stack([centres**power for power in range(degree + 1)], dim=1)
+    return torch.stack([torch.special.legendre_polynomial_p(centres, power) for power in range(degree + 1)], dim=1)
 
 
 def without_ring_excess(values: Tensor, valid: Tensor, *, grid: int = 1) -> Tensor:

@@ -25,8 +25,12 @@ from ssdnet_core.filters import (
 from ssdnet_core.local_colour import COLOUR_WINDOW, local_colour
 from ssdnet_core.local_energy import ENERGY_WINDOW, local_energy
 from ssdnet_core.residual_pattern import PATTERN_WINDOW, residual_pattern
-from ssdnet_core.robust import over_median
+from ssdnet_core.robust import over_median, without_trend
 from ssdnet_core.similarity import SIMILARITY_WINDOW, inner_product
+
+LIGHT_DEGREE = 4
+"""Of the trend taken off each channel of a residual: with 2 a lamp's reflection costs .003 AP more, with 6 noise costs
+.0015 AUROC more."""
 
 ENERGY_SPREAD = 8.0
 COLOUR_SPREAD = 8.0
@@ -89,7 +93,7 @@ def anomaly_map(
     """
     image = fill_missing(image, prediction, valid=valid)
     own = own_scores(image, valid, config=config) if own is None else own
-    residual = prediction - image
+    residual = evenly_lit_residual(image, prediction, valid=valid)
     share = share_of(valid, GRID)
     wide, total = _zeros(image, like=share), _zeros(image, like=valid)
     if own.energy is not None:
@@ -109,6 +113,14 @@ def anomaly_map(
     if not complete(valid):
         total = torch.where(valid > 0, total, weighted_smooth(total, valid, sigma=PATTERN_WINDOW))
     return total[..., 0, :, :].sqrt()
+
+
+def evenly_lit_residual(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor:
+    """Return the prediction less the image, (..., C, H, W), without what the network has missed of the light.
+
+    Not from the paper: beside residuals that vary with a lamp's reflection those of a stain would be usual.
+    """
+    return without_trend(prediction - image, valid, degree=LIGHT_DEGREE)
 
 
 def settled_map(scores: Tensor, valid: Tensor, *, likeness: Tensor | float = 0.0) -> Tensor:

@@ -195,18 +195,25 @@ def test_each_channel_has_its_own_plane():
         np.testing.assert_allclose(alone[0].numpy(), without_trend(values, valid)[number].numpy(), atol=1e-4)
 
 
-def paraboloid(height, width, *coefficients):
+def paraboloid(height, width, *coefficients, power=1):
     down, across, twist = coefficients
-    rows, columns = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
+    rows, columns = torch.linspace(-1, 1, height)[:, None] ** power, torch.linspace(-1, 1, width) ** power
     return (down * rows**2 + across * columns**2 + twist * rows * columns)[None]
 
 
 @few_examples
-@given(st.integers(40, 150), st.integers(40, 150), st.tuples(*[st.floats(-50, 50)] * 3), st.floats(-50, 50), seeds)
-def test_a_trend_of_second_degree_is_subtracted_and_what_lies_on_it_stays(height, width, curves, slope, seed):
+@given(
+    st.sampled_from([2, 4]),
+    st.integers(40, 150),
+    st.integers(40, 150),
+    st.tuples(*[st.floats(-50, 50)] * 3),
+    st.floats(-50, 50),
+    seeds,
+)
+def test_a_trend_of_higher_degree_is_subtracted_and_what_lies_on_it_stays(degree, height, width, curves, slope, seed):
     detail, valid = drawn(1, height, width, seed=seed), punched(height, width, seed=seed)
-    trend = paraboloid(height, width, *curves) + plane(height, width, slope, -slope, 3.0)
-    of_detail, of_both = (without_trend(values, valid, degree=2) for values in (detail, detail + trend))
+    trend = paraboloid(height, width, *curves, power=degree // 2) + plane(height, width, slope, -slope, 3.0)
+    of_detail, of_both = (without_trend(values, valid, degree=degree) for values in (detail, detail + trend))
     assert float((of_detail - of_both).abs().max()) < 0.1 + 0.03 * (sum(map(abs, curves)) + 2 * abs(slope))
 
 
@@ -239,6 +246,7 @@ STATISTICS = {
     "level_z": level_z,
     "without_trend": without_trend,
     "without_trend of second degree": lambda values, valid: without_trend(values, valid, degree=2),
+    "without_trend of fourth degree": lambda values, valid: without_trend(values, valid, degree=4),
     "without_ring_excess": without_ring_excess,
     "without_ring_excess, coarse": lambda values, valid: without_ring_excess(values, valid, grid=4),
 }

@@ -377,6 +377,24 @@ def test_a_soft_stain_is_found_by_the_map_even_when_it_is_predicted():
     assert float(bad[56:72, 56:72].mean()) > 1.5 * float(good[56:72, 56:72].mean())
 
 
+@few_examples
+@given(seeds, st.booleans())
+def test_a_stain_is_seen_as_well_where_the_network_has_missed_a_lamps_reflection(seed, masked):
+    # Residuals that vary with the light would make that of the stain usual.
+    image = texture(128, 144, seed=seed)
+    stained = image.clone()
+    stained[:, 60:80, 60:84] += 1.2
+    valid = all_but_holes(image, seed=seed) if masked else everything(image)
+    rows, columns = torch.linspace(-1, 1, 128)[:, None], torch.linspace(-1, 1, 144)
+    reflection = 3 * torch.exp(-((rows - 0.3) ** 2 + (columns + 0.2) ** 2) / 0.8)
+    contrasts = []
+    for light in (0.0, reflection):
+        scores = scored(stained, blind(image) - light, valid, alone("residual_pattern"))
+        contrasts.append(float(scores[62:78, 62:82].median() / scores[valid[0] > 0].median()))
+    learnt, missed = contrasts
+    assert missed > 0.9 * learnt > 5
+
+
 @pytest.mark.parametrize("score", [local_energy, local_colour, residual_pattern])
 def test_light_that_falls_off_is_no_defect(score):
     # As on most photographs: everything is scaled, and lies higher, towards one side.
