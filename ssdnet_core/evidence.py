@@ -117,6 +117,7 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
         for images, flags in zip(alike, counted, strict=True)
     ]
     grey_level = torch.tensor([working.grey_level for working in group], dtype=torch.float32)[:, None, None].to(device)
+    contrast = stacked_on(device, [working.contrast for working in group])
     fused = torch.zeros_like(valid[:, 0])
     for predictions in _predictions(pixels, valid, config=config, dtype=dtype):
         for images, flags, own in zip(alike, counted, known, strict=True):
@@ -127,6 +128,7 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
                 config=config.score,
                 own=own,
                 grey_level=grey_level[images],
+                contrast=contrast[images],
             )
             # Early and late networks know different defects: the higher score of each pixel counts.
             fused[images] = torch.maximum(fused[images], scores)
@@ -159,7 +161,8 @@ def findings(
     judged = verdict_map(settled, valid)
     peak, restless = judged.amax((-2, -1)), restlessness(judged, valid)
     if config.score.likeness > 0:
-        residuals = [] if config.fit.steps == 0 else [evenly_lit_residual(shown, prediction, valid=valid)]
+        contrast = stacked_on(shown.device, [working.contrast for working in group])
+        residuals = [evenly_lit_residual(shown, prediction, valid=valid, contrast=contrast)] if config.fit.steps else []
         likeness = likeness_to_defect([shown, *residuals], judged, valid=valid, restless=restless)
         settled = settled_map(scores, valid, likeness=config.score.likeness * likeness)
         judged = verdict_map(settled, valid)

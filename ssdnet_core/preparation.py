@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ssdnet_core.blank import MARGIN, find_blank_ground
 from ssdnet_core.config import Config
+from ssdnet_core.devices import callers_state_aside
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.exposure import clipped_shares, commonest_share, grey_level, histograms, looked_at, range_over_iqr
 from ssdnet_core.frame import NO_FRAME, find_frame, without_frame
 from ssdnet_core.input_checks import check_image, check_values, countable
+from ssdnet_core.light import contrast_in_light
 from ssdnet_core.working_size import working_shape
 
 MIN_COUNTED = 256
@@ -85,6 +87,8 @@ class WorkingImage:
     mean, std
         (C, 1, 1) and (), what gives the image's own values back: ``pixels * std + mean``, in units of the full range.
         To the standard deviation a thousandth of the range is added.
+    contrast
+        (1, h, w) float32, :func:`ssdnet_core.light.contrast_in_light`; 1 where zero is not black.
     full_range
         The value of white: 255, 65535, or for floating point the spread of the image's values.
     grey_level
@@ -97,11 +101,13 @@ class WorkingImage:
     valid: Tensor
     mean: Tensor
     std: Tensor
+    contrast: Tensor
     full_range: float
     grey_level: float
     preparation: Preparation
 
 
+@callers_state_aside()
 def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, *, config: Config) -> WorkingImage:
     """Check an image and its mask, and bring them to the working size.
 
@@ -153,6 +159,9 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         strips = find_frame(colour[0].clamp_min(0), valid[0])
     valid = without_frame(valid[0], strips)
     standardised, mean, std = _standardise(colour[0], valid)
+    contrast = torch.ones_like(valid)
+    if dark_is_zero:
+        contrast = contrast_in_light(standardised, colour[0].mean(0, keepdim=True), valid=valid)
     floating = np.issubdtype(pixels.dtype, np.floating)
     values = looked_at(pixels, _without_strips(counted, strips, size=size))
     channels = histograms(values)
@@ -171,6 +180,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         valid,
         mean=mean + offset / full_range,
         std=std,
+        contrast=contrast,
         full_range=full_range,
         grey_level=grey_level(channels, full_range=full_range) / float(std),
         preparation=preparation,

@@ -22,15 +22,12 @@ from ssdnet_core.filters import (
     share_of,
     weighted_smooth,
 )
+from ssdnet_core.light import LIGHT_DEGREE
 from ssdnet_core.local_colour import COLOUR_WINDOW, local_colour
 from ssdnet_core.local_energy import ENERGY_WINDOW, local_energy
 from ssdnet_core.residual_pattern import PATTERN_WINDOW, residual_pattern
 from ssdnet_core.robust import over_median, without_trend
 from ssdnet_core.similarity import SIMILARITY_WINDOW, inner_product
-
-LIGHT_DEGREE = 4
-"""Of the trend taken off each channel of a residual: with 2 a lamp's reflection costs .003 AP more, with 6 noise costs
-.0015 AUROC more."""
 
 ENERGY_SPREAD = 8.0
 COLOUR_SPREAD = 8.0
@@ -74,6 +71,7 @@ def anomaly_map(
     config: ScoreConfig,
     own: OwnScores | None = None,
     grey_level: Tensor | float = 0.0,
+    contrast: Tensor | float = 1.0,
 ) -> Tensor:
     """Score every pixel: (..., H, W), at least 0, in robust standard deviations (the root of a sum of squares).
 
@@ -90,10 +88,12 @@ def anomaly_map(
         take another value with each prediction.
     grey_level
         (..., 1, 1) or a number: what :func:`residual_pattern` takes.
+    contrast
+        (..., 1, H, W) or a number: what :func:`evenly_lit_residual` takes.
     """
     image = fill_missing(image, prediction, valid=valid)
     own = own_scores(image, valid, config=config) if own is None else own
-    residual = evenly_lit_residual(image, prediction, valid=valid)
+    residual = evenly_lit_residual(image, prediction, valid=valid, contrast=contrast)
     share = share_of(valid, GRID)
     wide, total = _zeros(image, like=share), _zeros(image, like=valid)
     if own.energy is not None:
@@ -115,12 +115,14 @@ def anomaly_map(
     return total[..., 0, :, :].sqrt()
 
 
-def evenly_lit_residual(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor:
-    """Return the prediction less the image, (..., C, H, W), without what the network has missed of the light.
+def evenly_lit_residual(image: Tensor, prediction: Tensor, *, valid: Tensor, contrast: Tensor | float = 1.0) -> Tensor:
+    """Return the prediction less the image, (..., C, H, W), as it were in even light. Not from the paper.
 
-    Not from the paper: beside residuals that vary with a lamp's reflection those of a stain would be usual.
+    Without the robust trend, which the network has missed of the light: beside residuals that vary with a lamp's
+    reflection those of a stain would be usual. And over the contrast that the light gives the surface, (..., 1, H, W)
+    or a number (:func:`ssdnet_core.light.contrast_in_light`).
     """
-    return without_trend(prediction - image, valid, degree=LIGHT_DEGREE)
+    return without_trend(prediction - image, valid, degree=LIGHT_DEGREE) / contrast
 
 
 def settled_map(scores: Tensor, valid: Tensor, *, likeness: Tensor | float = 0.0) -> Tensor:

@@ -41,7 +41,7 @@ def test_the_defects_looks_are_taken_of_the_image_and_if_there_is_a_fit_of_its_r
         assert float(prediction.abs().max()) < 1e-4
     else:
         [residual] = residuals
-        expected = evenly_lit_residual(image, prediction, valid=working.valid)
+        expected = evenly_lit_residual(image, prediction, valid=working.valid, contrast=working.contrast)
         torch.testing.assert_close(residual, expected, rtol=1e-3, atol=1e-3)
         assert float((residual - (prediction - image)).abs().max()) > 0.01
 

@@ -395,6 +395,20 @@ def test_a_stain_is_seen_as_well_where_the_network_has_missed_a_lamps_reflection
     assert missed > 0.9 * learnt > 5
 
 
+def test_residuals_that_grow_with_the_light_are_seen_alike_in_bright_and_dark():
+    image, config = texture(128, 144), alone("residual_pattern")
+    light = torch.linspace(0.5, 1.5, 144).expand(1, 128, 144)
+    even = scored(image, blind(image), config=config)
+    apart = []
+    for contrast in (light, 1.0):
+        found = anomaly_map(
+            light * image, light * blind(image), valid=everything(image), config=config, contrast=contrast
+        )
+        apart.append(float((found - even).abs().mean() / even.mean()))
+    assert apart[0] < 0.05
+    assert apart[1] > 4 * apart[0]
+
+
 @pytest.mark.parametrize("score", [local_energy, local_colour, residual_pattern])
 def test_light_that_falls_off_is_no_defect(score):
     # As on most photographs: everything is scaled, and lies higher, towards one side.

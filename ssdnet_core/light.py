@@ -1,0 +1,73 @@
+"""How far the contrast of a surface follows the light on it, told from the image itself. Not from the paper.
+
+Light multiplies what a surface shows, its contrast too, and with it the residuals: where a lamp is reflected all are
+larger. The noise of a sensor is the same in the dark. So the contrast goes as a power of the light between 0 and 1.
+"""
+
+import torch
+from torch import Tensor
+
+from ssdnet_core.filters import (
+    ENERGY_FLOOR,
+    GRID,
+    complete,
+    derivative_energy,
+    share_of,
+    weighted_shrink,
+    weighted_smooth,
+)
+from ssdnet_core.medians import median
+from ssdnet_core.robust import MAD_TO_SIGMA, TREND_REACH, TREND_ROUNDS, enough_seen, without_trend
+
+LIGHT_DEGREE = 4
+"""Of the polynomial that light is taken for: from one side, falling off to the corners, or a lamp's reflection."""
+
+DARKEST, BRIGHTEST = 1 / 3, 3.0
+"""In means of the light: what lies beyond is another surface, or can hardly be seen."""
+
+WINDOW = 8.0
+FILLING = 2.0
+EVEN = 1e-4
+"""Variance of the light's logarithm, a hundredth squared, that tells of the contrast no more than nothing does."""
+
+
+def contrast_in_light(pixels: Tensor, brightness: Tensor, *, valid: Tensor) -> Tensor:
+    """Return the contrast that a surface has in the light on it, over what it has in the mean light: (1, H, W).
+
+    The light is the robust trend of the brightness; the power is the robust slope of the logarithm of the derivatives'
+    strength over that of the light. 1 where too few pixels count that lie together.
+
+    Parameters
+    ----------
+    pixels
+        (C, H, W), standardised.
+    brightness
+        (1, H, W), 0 where there is no light.
+    valid
+        (1, H, W), 1.0 where a pixel counts.
+    """
+    trend = brightness - without_trend(brightness, valid, degree=LIGHT_DEGREE)
+    mean = (trend * valid).sum() / valid.sum().clamp_min(1.0)
+    light = (trend / mean).clamp(DARKEST, BRIGHTEST) if float(mean) > 0 else torch.ones_like(trend)
+    share = share_of(valid, GRID)
+    if not enough_seen(share, valid, side=GRID):
+        return torch.ones_like(brightness)
+    if not complete(valid):
+        pixels = torch.where(valid > 0, pixels, weighted_smooth(pixels, valid, sigma=FILLING))
+    energy = weighted_smooth(derivative_energy(pixels, valid, grid=GRID), share, sigma=WINDOW / GRID)
+    strength = (energy + ENERGY_FLOOR).log().mean(-3, keepdim=True) / 2
+    of_squares = weighted_shrink(light.log(), valid, factor=GRID)
+    return light ** _slope(of_squares, strength, counted=(share > 0.5).float()).clamp(0.0, 1.0)
+
+
+def _slope(x: Tensor, y: Tensor, *, counted: Tensor) -> Tensor:
+    """Return the slope of y over x, (1, h, w) each, by reweighted least squares with Tukey's biweight: ()."""
+    weight = counted
+    for _ in range(TREND_ROUNDS):
+        total = weight.sum().clamp_min(1e-6)
+        from_mean, of_value = (values - (weight * values).sum() / total for values in (x, y))
+        slope = (weight * from_mean * of_value).sum() / ((weight * from_mean.square()).sum() + EVEN * total)
+        distance = (of_value - slope * from_mean).abs()
+        sigma = MAD_TO_SIGMA * median(distance, counted)
+        weight = counted * (1 - (distance / (TREND_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
+    return slope
