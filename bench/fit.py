@@ -143,8 +143,8 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     working = _prepared(images, config)
     working = [working[index % len(working)] for index in range(group)]
     grey_level = torch.tensor([image.grey_level for image in working])[:, None, None].to(device)
-    pixels, valid = (
-        torch.stack([getattr(image, name) for image in working]).to(device) for name in ("pixels", "valid")
+    pixels, valid, contrast = (
+        torch.stack([getattr(image, name) for image in working]).to(device) for name in ("pixels", "valid", "contrast")
     )
     with FlopCounterMode(display=False) as counter:
         # On the processor: recorded steps of a GPU are not counted.
@@ -176,7 +176,13 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
         fused = torch.zeros_like(valid[:, 0])
         for _ in range(moments):
             scores = anomaly_map(
-                pixels, predictions, valid=valid[0], config=config.score, own=own, grey_level=grey_level
+                pixels,
+                predictions,
+                valid=valid[0],
+                config=config.score,
+                own=own,
+                grey_level=grey_level,
+                contrast=contrast,
             )
             fused = torch.maximum(fused, scores)
 
