@@ -187,7 +187,9 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
             fused = torch.maximum(fused, scores)
 
     def found() -> None:
-        evidence.findings(pixels, predictions, valid=valid[0], scores=fused, group=working, config=config).apart()
+        evidence.findings(
+            pixels, predictions, valid=valid[0], scores=fused, contrast=contrast, group=working, config=config
+        ).apart()
 
     predictions, fused = pixels, pixels
     matmul = _matmul_rate(device, dtype)

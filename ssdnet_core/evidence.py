@@ -139,6 +139,7 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
             predictions[images],
             valid=flags,
             scores=fused[images],
+            contrast=contrast[images],
             group=[group[index] for index in images],
             config=config,
         )
@@ -152,6 +153,7 @@ def findings(
     *,
     valid: Tensor,
     scores: Tensor,
+    contrast: Tensor,
     group: Sequence[WorkingImage],
     config: Config,
 ) -> Findings:
@@ -161,7 +163,6 @@ def findings(
     judged = verdict_map(settled, valid)
     peak, restless = judged.amax((-2, -1)), restlessness(judged, valid)
     if config.score.likeness > 0:
-        contrast = stacked_on(shown.device, [working.contrast for working in group])
         residuals = [evenly_lit_residual(shown, prediction, valid=valid, contrast=contrast)] if config.fit.steps else []
         likeness = likeness_to_defect([shown, *residuals], judged, valid=valid, restless=restless)
         settled = settled_map(scores, valid, likeness=config.score.likeness * likeness)

@@ -17,7 +17,7 @@ from ssdnet_core.filters import (
     weighted_smooth,
 )
 from ssdnet_core.medians import median
-from ssdnet_core.robust import MAD_TO_SIGMA, TREND_REACH, TREND_ROUNDS, enough_seen, without_trend
+from ssdnet_core.robust import TREND_ROUNDS, biweight, enough_seen, without_trend
 
 LIGHT_DEGREE = 4
 """Of the polynomial that light is taken for: from one side, falling off to the corners, or a lamp's reflection."""
@@ -26,7 +26,11 @@ DARKEST, BRIGHTEST = 1 / 3, 3.0
 """In means of the light: what lies beyond is another surface, or can hardly be seen."""
 
 WINDOW = 8.0
+"""Over which strengths are averaged, in pixels."""
+
 FILLING = 2.0
+"""Window of the means that stand in for pixels that do not count."""
+
 EVEN = 1e-4
 """Variance of the light's logarithm, a hundredth squared, that tells of the contrast no more than nothing does."""
 
@@ -46,12 +50,14 @@ def contrast_in_light(pixels: Tensor, brightness: Tensor, *, valid: Tensor) -> T
     valid
         (1, H, W), 1.0 where a pixel counts.
     """
-    trend = brightness - without_trend(brightness, valid, degree=LIGHT_DEGREE)
-    mean = (trend * valid).sum() / valid.sum().clamp_min(1.0)
-    light = (trend / mean).clamp(DARKEST, BRIGHTEST) if float(mean) > 0 else torch.ones_like(trend)
     share = share_of(valid, GRID)
     if not enough_seen(share, valid, side=GRID):
         return torch.ones_like(brightness)
+    trend = brightness - without_trend(brightness, valid, degree=LIGHT_DEGREE)
+    mean = (trend * valid).sum() / valid.sum()
+    if float(mean) <= 0:
+        return torch.ones_like(brightness)
+    light = (trend / mean).clamp(DARKEST, BRIGHTEST)
     if not complete(valid):
         pixels = torch.where(valid > 0, pixels, weighted_smooth(pixels, valid, sigma=FILLING))
     energy = weighted_smooth(derivative_energy(pixels, valid, grid=GRID), share, sigma=WINDOW / GRID)
@@ -68,6 +74,5 @@ def _slope(x: Tensor, y: Tensor, *, counted: Tensor) -> Tensor:
         from_mean, of_value = (values - (weight * values).sum() / total for values in (x, y))
         slope = (weight * from_mean * of_value).sum() / ((weight * from_mean.square()).sum() + EVEN * total)
         distance = (of_value - slope * from_mean).abs()
-        sigma = MAD_TO_SIGMA * median(distance, counted)
-        weight = counted * (1 - (distance / (TREND_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
+        weight = counted * biweight(distance, median(distance, counted))
     return slope

@@ -73,9 +73,14 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
         solved = torch.linalg.solve_ex(in_double(normal), in_double(moment)[..., None]).result[..., 0]
         coefficients[:, terms.of_rows, terms.of_columns] = solved.to(values)
         distance = (centred - terms.of_squares(coefficients)).abs()
-        sigma = MAD_TO_SIGMA * row_medians(values_that_count(distance, counted))[:, None, None]
-        weight = share * (1 - (distance / (TREND_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
+        weight = share * biweight(distance, row_medians(values_that_count(distance, counted))[:, None, None])
     return (values - level - terms.of_pixels(coefficients)).view(shape)
+
+
+def biweight(distance: Tensor, median_distance: Tensor) -> Tensor:
+    """Return Tukey's weights, 0 to 1: 0 for what lies farther than four standard deviations, told by the median."""
+    sigma = MAD_TO_SIGMA * median_distance
+    return (1 - (distance / (TREND_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +131,7 @@ class _Terms:
         return self.pixels_down @ coefficients @ self.pixels_right.T
 
 
-# An image has 19 trends taken off, in four shapes, and a GPU would wait each time for what comes from the processor.
+# An image has some 20 trends taken off, in four shapes; a GPU would wait each time for what the processor makes.
 @lru_cache(maxsize=64)
 def _terms(height: int, width: int, *, degree: int, factor: int, dtype: torch.dtype, device: torch.device) -> _Terms:
     down, right = (_legendre(side, degree, factor=factor).to(device, dtype) for side in (height, width))

@@ -19,6 +19,12 @@ def blind(image, *, seed=100, error=0.4):
     return 0.8 * image + error * texture(*image.shape[1:], channels=len(image), seed=seed)
 
 
+def reflection(height, width):
+    """Return what a lamp's broad reflection adds to the light, 1 at its middle: (1, H, W)."""
+    rows, columns = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
+    return torch.exp(-((rows - 0.3) ** 2 + (columns + 0.2) ** 2) / 0.8)[None]
+
+
 def everything(image):
     return torch.ones_like(image[:1])
 

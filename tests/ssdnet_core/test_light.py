@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdnet_core.light import BRIGHTEST, DARKEST, contrast_in_light
-from tests.ssdnet_core.made_surfaces import all_but_holes, everything, texture
+from tests.ssdnet_core.made_surfaces import all_but_holes, everything, reflection, texture
 from tests.ssdnet_core.prepared_with import prepared_with
 
 seeds = st.integers(0, 2**32 - 10)
@@ -13,9 +13,8 @@ seeds = st.integers(0, 2**32 - 10)
 few_examples = settings(max_examples=10)
 
 
-def lamp(height, width, strength=0.6):
-    rows, columns = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
-    return (1 + strength * torch.exp(-((rows - 0.3) ** 2 + (columns + 0.2) ** 2) / 0.8))[None]
+def lamp(height, width):
+    return 1 + 0.6 * reflection(height, width)
 
 
 def standardised(image):

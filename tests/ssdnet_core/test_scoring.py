@@ -18,6 +18,7 @@ from tests.ssdnet_core.made_surfaces import (
     blind,
     everything,
     highest,
+    reflection,
     texture,
     with_defect,
 )
@@ -385,10 +386,8 @@ def test_a_stain_is_seen_as_well_where_the_network_has_missed_a_lamps_reflection
     stained = image.clone()
     stained[:, 60:80, 60:84] += 1.2
     valid = all_but_holes(image, seed=seed) if masked else everything(image)
-    rows, columns = torch.linspace(-1, 1, 128)[:, None], torch.linspace(-1, 1, 144)
-    reflection = 3 * torch.exp(-((rows - 0.3) ** 2 + (columns + 0.2) ** 2) / 0.8)
     contrasts = []
-    for light in (0.0, reflection):
+    for light in (0.0, 3 * reflection(128, 144)):
         scores = scored(stained, blind(image) - light, valid, alone("residual_pattern"))
         contrasts.append(float(scores[62:78, 62:82].median() / scores[valid[0] > 0].median()))
     learnt, missed = contrasts
