@@ -121,8 +121,8 @@ def test_a_grown_folder_costs_only_its_new_images(undisturbed, ssdnet, tmp_path)
         assert np.isfinite(store.anomaly_map.values).all()
 
 
-def test_a_run_killed_half_way_goes_on_where_it_stopped_admits_no_other_beside_it_and_ends_equal(
-    undisturbed, tmp_path, start_alone
+def test_a_run_admits_no_other_beside_it_and_killed_half_way_goes_on_where_it_stopped_and_ends_equal(
+    undisturbed, ssdnet, tmp_path, start_alone
 ):
     folder, summary = undisturbed
     command = ["inspect", folder / "night", "--results", tmp_path, "--batch", "n", "--json", *QUICK]
@@ -130,30 +130,19 @@ def test_a_run_killed_half_way_goes_on_where_it_stopped_admits_no_other_beside_i
     killed = start_alone(*command)
     try:
         wait_for(lambda: len(list(records.glob("*.json"))) >= 5, what="five records", timeout=600)
+        killed.send_signal(signal.SIGSTOP)  # Or it may have finished before another asks for the batch.
+        refused = ssdnet(*command)
     finally:
         killed.kill()
         killed.communicate()
+    assert refused.returncode == 1
+    assert f"process {killed.pid}" in refused.stderr
     wait_for(lambda: not marked(tmp_path), what="the killed run's server and workers to be gone", timeout=60)
     assert not (tmp_path / "n" / "seal.json").exists()
     done = len(list(records.glob("*.json")))
-    again = [sys.executable, "-m", "flows", *map(str, command)]
-    resumed = subprocess.Popen(again, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    leases = tmp_path / "n" / "leases"
-    wait_for(
-        lambda: resumed.pid in [json.loads(lease.read_text())["pid"] for lease in leases.glob("*.json")],
-        what="the second run's lease",
-        timeout=600,
-    )
-    resumed.send_signal(signal.SIGSTOP)  # Or it may have finished before another asks for the batch.
-    try:
-        refused = subprocess.run(again, capture_output=True, text=True, timeout=240)
-    finally:
-        resumed.send_signal(signal.SIGCONT)
-    assert refused.returncode == 1
-    assert f"process {resumed.pid}" in refused.stderr
-    out, errors = resumed.communicate(timeout=400)
-    assert resumed.returncode == 0, errors
-    told = json.loads(out)
+    resumed = ssdnet(*command)
+    assert resumed.returncode == 0, resumed.stderr
+    told = summary_of(resumed)
     assert (told["fitted"], told["digest"]) == (24 - done, summary["digest"])
     with (
         xarray.open_zarr(tmp_path / "n" / "maps.zarr") as resumed_store,
