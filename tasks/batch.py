@@ -5,6 +5,8 @@ The order is fixed once an image is in the manifest: image *i* of the manifest i
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
 
@@ -92,6 +94,8 @@ class Manifest:
         Image *i* has index *i*.
     masks
         Address of the folder or prefix of the masks, empty if there are none.
+    fingerprint
+        Of the settings, by the version of the method that founded the batch; by default that of ``config`` now.
     """
 
     batch: str
@@ -100,11 +104,11 @@ class Manifest:
     config: Config
     entries: tuple[ImageEntry, ...] = field(default=())
     masks: str = ""
+    fingerprint: str = ""
 
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of the configuration."""
-        return self.config.fingerprint()
+    def __post_init__(self) -> None:
+        if not self.fingerprint:
+            object.__setattr__(self, "fingerprint", self.config.fingerprint())
 
     @property
     def present(self) -> "tuple[ImageEntry, ...]":
@@ -135,6 +139,8 @@ class Manifest:
             masks=tree["masks"],
             config=parse_config(tree["config"]),
             entries=tuple(ImageEntry(**entry) for entry in tree["entries"]),
+            # Not that of the settings now: a later version of the method would take the batch for one of its own.
+            fingerprint=tree["fingerprint"],
         )
 
     def merged(self, discovered: "tuple[ImageEntry, ...]") -> "Manifest":
@@ -189,8 +195,14 @@ def read_manifest(folder: Storage) -> Manifest:
     DamagedBatchError
         If it cannot be understood.
     """
-    try:
+    with _understood(folder):
         return Manifest.from_json(folder.read(MANIFEST))
+
+
+@contextmanager
+def _understood(folder: Storage) -> Iterator[None]:
+    try:
+        yield
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedBatchError(
             f"{folder.address}/{MANIFEST} is damaged, or of another version: {error!r}. Move {folder.address} away, "
@@ -201,8 +213,8 @@ def read_manifest(folder: Storage) -> Manifest:
 def open_batch(results: Storage, manifest: Manifest) -> Storage:
     """Find or found the batch's folder.
 
-    The plain name belongs to the configuration that came first. Another configuration gets ``NAME~FINGERPRINT``
-    beside it, so that changed settings never overwrite earlier results.
+    The plain name belongs to the settings that came first. Others, and the same ones in another version of the method,
+    get ``NAME~FINGERPRINT`` beside it, so that they never overwrite earlier results.
 
     Raises
     ------
@@ -219,14 +231,17 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
         folder = results.below(name)
         if folder.create(MANIFEST, replace(manifest, batch=name).to_json()):
             return folder
-        stored = read_manifest(folder)
-        if (stored.input, stored.pattern) != (manifest.input, manifest.pattern):
+        with _understood(folder):
+            # No more of it: the settings of another version may be unknown to this one.
+            stored = json.loads(folder.read(MANIFEST))
+            input, pattern, fingerprint = (stored[part] for part in ("input", "pattern", "fingerprint"))
+        if (input, pattern) != (manifest.input, manifest.pattern):
             raise BatchConflictError(
-                f"batch {name!r} in {results.address} was made from {stored.input} {stored.pattern}".rstrip()
+                f"batch {name!r} in {results.address} was made from {input} {pattern}".rstrip()
                 + f", not from {manifest.input} {manifest.pattern}".rstrip()
                 + ": give this one another name with --batch"
             )
-        if stored.fingerprint == manifest.fingerprint:
+        if fingerprint == manifest.fingerprint:
             return folder
     raise BatchConflictError(
         f"batch {manifest.batch!r} exists with other settings: give this one another name with --batch"

@@ -1,9 +1,11 @@
+import json
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssdnet_core import config
 from ssdnet_core.config import Config
 from tasks.batch import (
     BatchConflictError,
@@ -20,14 +22,14 @@ from tasks.storage import AddressError, Storage
 KEYS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), unique=True, max_size=8)
 
 
-def manifest(*keys: str, config: Config | None = None, source: str = "/in") -> Manifest:
+def manifest(*keys: str, settings: Config | None = None, source: str = "/in") -> Manifest:
     entries = tuple(ImageEntry(index=i, key=key, etag=f"e{i}", size=1) for i, key in enumerate(keys))
-    return Manifest(batch="n", input=source, pattern="", config=config or Config(), entries=entries)
+    return Manifest(batch="n", input=source, pattern="", config=settings or Config(), entries=entries)
 
 
 @given(KEYS)
 def test_a_manifest_survives_its_json(keys):
-    original = manifest(*keys, config=Config().updated({"fit.steps": 7}))
+    original = manifest(*keys, settings=Config().updated({"fit.steps": 7}))
     assert Manifest.from_json(original.to_json()) == original
 
 
@@ -92,12 +94,35 @@ def test_the_same_batch_is_found_again(tmp_path):
 def test_other_settings_get_a_folder_of_their_own_and_find_it_again(tmp_path):
     results = Storage(str(tmp_path))
     open_batch(results, manifest())
-    other = manifest(config=Config().updated({"seed": 1}))
+    other = manifest(settings=Config().updated({"seed": 1}))
     folder = open_batch(results, other)
     assert folder.address == str(tmp_path / f"n~{other.fingerprint[:8]}")
     assert open_batch(results, other) == folder
     assert read_manifest(folder).config == other.config
     assert open_batch(results, manifest()).address == str(tmp_path / "n")
+
+
+def test_another_version_of_the_method_leaves_the_batches_of_earlier_ones_alone(tmp_path, monkeypatch):
+    results = Storage(str(tmp_path))
+    earlier = manifest("a.png")
+    open_batch(results, earlier)
+    monkeypatch.setattr(config, "METHOD_VERSION", config.METHOD_VERSION + 1)
+    later = manifest("a.png")
+    folder = open_batch(results, later)
+    assert folder.address == str(tmp_path / f"n~{later.fingerprint[:8]}")
+    assert later.fingerprint != earlier.fingerprint == read_manifest(results.below("n")).fingerprint
+
+
+def test_a_batch_whose_settings_this_version_does_not_know_is_left_alone(tmp_path):
+    results = Storage(str(tmp_path))
+    stored = json.loads(manifest("a.png").to_json())
+    stored["config"]["fit"]["optimiser"] = "sgd"
+    stored["fingerprint"] = "0" * 12
+    results.write("n/manifest.json", json.dumps(stored).encode())
+    assert open_batch(results, manifest("a.png")).address == str(tmp_path / f"n~{manifest().fingerprint[:8]}")
+    assert json.loads(results.read("n/manifest.json")) == stored
+    with pytest.raises(DamagedBatchError, match=r"of another version.*optimiser"):
+        read_manifest(results.below("n"))
 
 
 def test_another_input_of_the_same_name_is_refused_with_both_inputs(tmp_path):
