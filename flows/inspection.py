@@ -43,7 +43,7 @@ from tasks.dispatch import (
 from tasks.image_figures import has_figures, write_figures
 from tasks.inspection import Inspection
 from tasks.lease import Lease, hold_batch
-from tasks.maps import prepare_maps, written_maps
+from tasks.maps import clear_maps, prepare_maps, written_maps
 from tasks.records import ImageRecord, present_records, read_records
 from tasks.report import PAGE, report_address, write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
@@ -180,6 +180,9 @@ def run_batch(
         prepare_maps(folder, manifest)
         if todo:
             records |= inspect_all(source, folder, manifest=manifest, todo=todo, crew=crew, lease=lease, group=group)
+        lease.check()
+        # Those of the images that they had before.
+        clear_maps(folder, [index for index, record in records.items() if record.failed and index in mapped])
         observer().stage("drawing the report")
         lease.check()
         write_figures_and_regions(folder, whole(manifest), records=whole(records))

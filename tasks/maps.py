@@ -5,6 +5,7 @@ chunk ever has two writers: same-chunk writers lose data silently.
 """
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -92,6 +93,19 @@ def write_map(folder: Storage, index: int, *, anomaly_map: npt.NDArray[np.float3
         canvas[: stored.shape[0], : stored.shape[1]] = stored
         array[index] = canvas
     return hashlib.sha256(stored.tobytes()).hexdigest()
+
+
+def clear_maps(folder: Storage, indices: Iterable[int]) -> None:
+    """Leave no map of these images: NaN, and no chunk.
+
+    Raises
+    ------
+    StorageError
+        If they cannot be cleared.
+    """
+    for index in indices:
+        with writing(folder, f"that image {index} has no map"):
+            open_maps(folder, "r+")[index] = np.nan
 
 
 def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = False) -> npt.NDArray[np.float32]:

@@ -200,6 +200,17 @@ def test_an_image_whose_map_was_lost_is_inspected_again(run, lost, sealed):
     assert (read_map(folder, again.records[1]) == before).all()
 
 
+def test_an_image_replaced_by_one_that_cannot_be_inspected_leaves_no_map(run, tmp_path):
+    first = run(more=2)
+    whole = tmp_path / "night" / "1.png"
+    whole.write_bytes(whole.read_bytes()[:200])
+    outcome = run(more=0)
+    assert [outcome.records[index].failed for index in (0, 1)] == [False, True]
+    folder = Storage(outcome.folder)
+    assert written_maps(folder) == {0}
+    assert (read_map(folder, outcome.records[0]) == read_map(folder, first.records[0])).all()
+
+
 def test_maps_that_are_gone_from_a_sealed_batch_are_made_again_and_equal(run):
     first = run(more=2)
     folder = Storage(first.folder)

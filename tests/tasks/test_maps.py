@@ -10,7 +10,7 @@ import zarr
 from ssdnet_core.config import Config
 from tasks.batch import DamagedBatchError, ImageEntry
 from tasks.image_figures import write_figures
-from tasks.maps import LostMapError, prepare_maps, read_map, write_map, written_maps
+from tasks.maps import LostMapError, clear_maps, prepare_maps, read_map, write_map, written_maps
 from tasks.storage import Storage, StorageError
 from tests.tasks.mapped import SHAPES, manifest_of, random_map, record_of
 
@@ -47,6 +47,18 @@ def test_the_digest_is_that_of_the_stored_values_and_not_of_the_canvas(folder, t
     digest = write_map(folder, 0, anomaly_map=values)
     assert digest == write_map(Storage(str(tmp_path / "large")), 0, anomaly_map=values)
     assert digest == hashlib.sha256(values.astype(np.float16).tobytes()).hexdigest()
+
+
+def test_a_cleared_map_is_nan_and_leaves_no_chunk_and_the_others_stay(folder):
+    manifest = manifest_of(SHAPES)
+    prepare_maps(folder, manifest)
+    for entry in manifest.entries:
+        write_map(folder, entry.index, anomaly_map=random_map(entry))
+    clear_maps(folder, [1])
+    assert written_maps(folder) == {entry.index for entry in manifest.entries} - {1}
+    with xarray.open_zarr(f"{folder.address}/maps.zarr", consolidated=False) as store:
+        gone = np.isnan(store.anomaly_map.values).all(axis=(1, 2))
+    assert gone.tolist() == [entry.index == 1 for entry in manifest.entries]
 
 
 def test_values_beyond_float16_are_cut_and_stay_finite(folder):
