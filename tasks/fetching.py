@@ -31,7 +31,7 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
     DecodeError, InvalidImageError, InvalidConfigError, MaskError
         If they cannot be inspected.
     StorageError
-        If they cannot be read, or the image could not be when it was listed, or had another size then.
+        If they cannot be read, or were replaced since they were listed, or the image could not be read then.
     """
     # torch takes seconds to import: the flow's process, which only hands images out, does without.
     from ssdnet_core.preparation import prepare
@@ -41,17 +41,51 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
         _raise_if_unreadable(entry, source)
         # Without its size at the listing, the maps have no room for it.
         raise StorageError(f"{entry.key} can be read now, but could not be when listed ({entry.problem}): run again")
-    image = decode(source.read(entry.key))
-    height, width = image.pixels.shape[:2]
-    if (height, width) != (entry.height, entry.width):
-        raise StorageError(
-            f"{entry.key} was replaced during the run: {entry.width} x {entry.height} pixels when it was listed, "
-            f"now {width} x {height}; run again"
-        )
-    working = prepare(image.pixels, left_out(image, entry.mask, masks=masks), config=config)
+    image, left_out = decode_as_listed(entry.key, source, mask=entry.mask, masks=masks, etag=entry.etag)
+    working = prepare(image.pixels, left_out, config=config)
     if not image.not_finite:
         return working
     return replace(working, preparation=replace(working.preparation, not_finite=image.not_finite))
+
+
+def decode_as_listed(
+    key: str, source: Storage, *, mask: str, masks: Storage | None, etag: str
+) -> tuple[DecodedImage, npt.NDArray[np.bool_] | None]:
+    """Return an image, and where its pixels do not count: transparent ones, and those that its mask leaves black.
+
+    Parameters
+    ----------
+    key, source
+        Of the image.
+    mask, masks
+        Key of its mask, and where the masks lie; empty and None if it has none.
+    etag
+        Of the image and its mask, as :class:`~tasks.batch.ImageEntry` has it.
+
+    Raises
+    ------
+    DecodeError
+        If the image cannot be decoded.
+    MaskError
+        If the mask cannot be decoded, is not of the image's size, has transparent pixels, or is more than 1 where it
+        is brightest, but at most half of its type's highest value.
+    StorageError
+        If they cannot be read, or have another ETag by now: their result would stand for what was listed.
+    """
+    image_etag, _, mask_etag = etag.partition("+")
+    image = decode(_read_as_listed(key, source, etag=image_etag))
+    if not mask or masks is None:
+        return image, image.mask
+    black = _black(_read_as_listed(mask, masks, etag=mask_etag), mask, shape=image.pixels.shape[:2])
+    return image, black if image.mask is None else black | image.mask
+
+
+def _read_as_listed(key: str, storage: Storage, *, etag: str) -> bytes:
+    content = storage.read(key)
+    # After it: what comes in between is not what was read, but then it is not what was listed, either.
+    if storage.etag(key) != etag:
+        raise StorageError(f"{key} was replaced since it was listed: run again")
+    return content
 
 
 def _raise_if_unreadable(entry: ImageEntry, source: Storage) -> None:
@@ -65,44 +99,27 @@ def _raise_if_unreadable(entry: ImageEntry, source: Storage) -> None:
         decode(source.read(entry.key))
 
 
-def left_out(image: DecodedImage, mask_key: str, *, masks: Storage | None) -> npt.NDArray[np.bool_] | None:
-    """Return where pixels do not count: transparent ones, and those that the mask beside the image leaves black.
-
-    Parameters
-    ----------
-    mask_key
-        Of the image's mask, empty if it has none.
-    masks
-        Where the masks lie, if there are any.
-
-    Raises
-    ------
-    MaskError
-        If the mask cannot be decoded, is not of the image's size, has transparent pixels, or is more than 1 where it
-        is brightest, but at most half of its type's highest value.
-    """
-    if not mask_key or masks is None:
-        return image.mask
+def _black(content: bytes, key: str, *, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     try:
-        decoded = decode(masks.read(mask_key))
+        decoded = decode(content)
     except DecodeError as error:
-        raise MaskError(f"its mask {mask_key}: {error}") from error
+        raise MaskError(f"its mask {key}: {error}") from error
     mask = decoded.pixels
-    if mask.shape[:2] != image.pixels.shape[:2]:
+    if mask.shape[:2] != shape:
         raise MaskError(
-            f"its mask {mask_key} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {image.pixels.shape[1]} x "
-            f"{image.pixels.shape[0]}: make the mask of the image's own size, white where it is to be inspected"
+            f"its mask {key} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {shape[1]} x {shape[0]}: make the "
+            "mask of the image's own size, white where it is to be inspected"
         )
     if decoded.mask is not None:
         raise MaskError(
-            f"its mask {mask_key} has transparent pixels: flatten it, white where it is to be inspected, else black"
+            f"its mask {key} has transparent pixels: flatten it, white where it is to be inspected, else black"
         )
     grey: npt.NDArray[Any] = mask if mask.ndim == 2 else mask.max(axis=2)
     if np.issubdtype(grey.dtype, np.integer) and 1 < grey.max() <= np.iinfo(grey.dtype).max // 2:
         # A black mask that was saved as JPEG: its noise would be inspected.
         raise MaskError(
-            f"its mask {mask_key} is {grey.max()} where it is brightest, of {np.iinfo(grey.dtype).max}: make it white "
+            f"its mask {key} is {grey.max()} where it is brightest, of {np.iinfo(grey.dtype).max}: make it white "
             f"({np.iinfo(grey.dtype).max}) where the image is to be inspected"
         )
-    black = grey.astype(np.float32) <= 0.5 * float(grey.max())
-    return black if image.mask is None else black | image.mask
+    black: npt.NDArray[np.bool_] = grey.astype(np.float32) <= 0.5 * float(grey.max())
+    return black

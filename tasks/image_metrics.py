@@ -10,8 +10,8 @@ from ssdnet_core import metrics as pixel
 from ssdnet_core.metrics import PixelMetrics, evaluate_map
 from ssdnet_core.pixel_counts import PixelCounts, count_pixels
 from ssdnet_core.regions import enlarge_labels, label_regions
-from tasks.decoding import DecodedImage, DecodeError, decode
-from tasks.fetching import MaskError, left_out
+from tasks.decoding import DecodedImage, DecodeError
+from tasks.fetching import MaskError, decode_as_listed
 from tasks.inspection import Inspection
 from tasks.maps import read_map
 from tasks.records import ImageRecord
@@ -88,11 +88,11 @@ def evaluate_image(
     if record.failed:
         return UnmeasuredImage(record.key, category, f"not inspected: {record.error}")
     try:
-        image = decode(inspection.source.read(record.key))
-        image = replace(image, mask=left_out(image, mask, masks=inspection.masks))
-        valid = np.ones(image.pixels.shape[:2], dtype=bool) if image.mask is None else ~image.mask
-        if valid.shape != (record.height, record.width):
-            return UnmeasuredImage(record.key, category, "replaced since it was inspected: run again")
+        image, left_out = decode_as_listed(
+            record.key, inspection.source, mask=mask, masks=inspection.masks, etag=record.etag
+        )
+        image = replace(image, mask=left_out)
+        valid = np.ones(image.pixels.shape[:2], dtype=bool) if left_out is None else ~left_out
         pixels = truth.read(record.key, valid)
     except (TruthError, DecodeError, MaskError) as error:
         return UnmeasuredImage(record.key, category, str(error))

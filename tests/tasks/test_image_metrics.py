@@ -46,13 +46,24 @@ def scene(
     fields = {"height": SHAPE[0], "width": SHAPE[1], "working_height": 64, "working_width": 48, "seconds": 2.5}
     level = alarm_level(config.verdict.expected_false_alarms, area=64 * 48)
     record = ImageRecord(
-        0, entry.key, "", "f", "inspected", score=5.0, defective=bool(bumps), regions_from=level, **fields
+        0,
+        entry.key,
+        source.etag(entry.key),
+        "f",
+        "inspected",
+        score=5.0,
+        defective=bool(bumps),
+        regions_from=level,
+        **fields,
     )
     return record, Inspection(source=source, folder=folder, config=config, fingerprint="f"), scores
 
 
 def measured(record, inspection, *, mask=""):
-    """Of the scene's image; its truth lies in MVTec-AD layout."""
+    """Of the scene's image as it is now; its truth lies in MVTec-AD layout."""
+    record = replace(record, etag=inspection.source.etag(record.key))
+    if mask:
+        record = replace(record, etag=f"{record.etag}+{inspection.masks.etag(mask)}")
     return evaluate_image(record, inspection, truth=MvtecTruth(inspection.source), mask=mask)
 
 
@@ -171,10 +182,13 @@ def test_a_dark_edge_is_the_verdicts_only_where_the_settings_keep_it(tmp_path, l
     assert measured(record, inspection).metrics.regions == regions
 
 
-def test_an_image_that_was_replaced_since_is_unmeasured(tmp_path):
+@pytest.mark.parametrize("shape", [(96, 96), SHAPE])
+def test_an_image_that_was_replaced_since_is_unmeasured_until_it_is_inspected_again(tmp_path, shape):
     record, inspection, _ = scene(tmp_path)
-    Image.fromarray(np.zeros((96, 96), dtype=np.uint8)).save(tmp_path / "in/test/hole/a.png")
-    assert "replaced" in measured(record, inspection).reason
+    Image.fromarray(np.full(shape, 255, dtype=np.uint8)).save(tmp_path / "in/test/hole/a.png")
+    unmeasured = evaluate_image(record, inspection, truth=MvtecTruth(inspection.source))
+    assert not unmeasured.lasting
+    assert unmeasured.reason == "test/hole/a.png was replaced since it was listed: run again"
 
 
 def without_mask(tmp_path):
@@ -219,7 +233,7 @@ def test_an_image_without_a_fitting_truth_is_unmeasured_with_the_reason(tmp_path
 def test_an_image_that_is_not_there_may_come_back(tmp_path):
     record, inspection, _ = scene(tmp_path)
     (tmp_path / "in/test/hole/a.png").unlink()
-    unmeasured = measured(record, inspection)
+    unmeasured = evaluate_image(record, inspection, truth=MvtecTruth(inspection.source))
     assert "there is no such file" in unmeasured.reason
     assert not unmeasured.lasting
 

@@ -181,13 +181,15 @@ def test_an_image_removed_after_the_listing_may_come_back(night):
     assert "a.png" in record.error
 
 
-def test_an_image_replaced_by_one_of_another_size_is_noticed(night):
-    entries = night.entries()
-    prepare_maps(night.folder, Manifest("n", str(night.images), "", QUICK, entries))
-    Image.fromarray(sample("tile", "none", size=(64, 200)).pixels).save(night.images / "a.png")
-    [record] = inspect_images(entries, Inspection(Storage(str(night.images)), night.folder, QUICK, "f"))
+@pytest.mark.parametrize("size", [(64, 200), (96, 80)])
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_what_was_replaced_since_it_was_listed_is_noticed_and_may_come_back(night, folder, size):
+    Image.new("L", (80, 96), 255).save(night.masks / "a.png")
+    entries, inspection = night.entries(), night.inspection()
+    Image.fromarray(sample("tile", "hole", size=size).pixels).save(getattr(night, folder) / "a.png")
+    [record] = inspect_images(entries, inspection)
     assert (record.status, record.lasting) == ("failed", False)
-    assert "80 x 96 pixels when it was listed, now 200 x 64" in record.error
+    assert record.error == "a.png was replaced since it was listed: run again"
 
 
 def test_an_image_that_could_be_read_only_after_the_listing_is_a_failure_that_may_pass_and_says_why(night):

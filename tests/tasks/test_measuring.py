@@ -44,7 +44,11 @@ def labelled(tmp_path: Path, count: int) -> tuple[list[JudgedImage], Inspection,
             Image.fromarray(pixels).save(tmp_path / "in" / path)
         write_map(folder, entry.index, anomaly_map=(rng.gamma(2, 2, truth.shape) + (truth > 0)).astype(np.float32))
         sizes = {"height": SIDE, "width": SIDE, "working_height": SIDE, "working_width": SIDE}
-        images.append(JudgedImage(ImageRecord(entry.index, entry.key, "", "f", "inspected", score=1.0, **sizes)))
+        images.append(
+            JudgedImage(
+                ImageRecord(entry.index, entry.key, source.etag(entry.key), "f", "inspected", score=1.0, **sizes)
+            )
+        )
     inspection = Inspection(source=source, folder=folder, config=config, fingerprint="f")
     return images, inspection, MvtecTruth(source)
 
