@@ -29,7 +29,7 @@ from tasks.batch import (
     read_manifest,
 )
 from tasks.cluster import Workers, able_workers, fit_group, fit_resources
-from tasks.discovery import count_by_suffix, discover, find_masks, list_input, split_input
+from tasks.discovery import FoundMasks, count_by_suffix, discover, find_masks, list_input, split_input
 from tasks.dispatch import (
     CollectedChunk,
     Dispatch,
@@ -50,6 +50,9 @@ from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage, StoredObject
 
 Records = dict[int, ImageRecord]
+
+MASKS_NAMED = 5
+"""Of those that are of no image."""
 
 
 @dataclass(frozen=True)
@@ -152,16 +155,16 @@ def run_batch(
     images = listing.images
     if listing.others:
         get_run_logger().info("other files, left out: %s", count_by_suffix(listing.others))
-    masked = find_masks(images, masks) if masks else {}
+    masked = find_masks(images, masks) if masks else FoundMasks({}, ())
     if masks:
-        get_run_logger().info("%d of %d images have a mask in %s", len(masked), len(images), masks.address)
+        tell_of_masks(masked, masks, images=len(images), pattern=pattern)
     folder = open_batch(results, wanted)
     with hold_batch(folder) as lease, watched(folder.name):
         stored, seal = read_manifest(folder), read_seal(folder) if _is_complete(folder) else None
         if seal is None:
             # There is work for them: they come up while headers and records are read.
             crew.start(images=len(images))
-        discovered = discover_images(source, whole(images), stored=whole(stored), masks=whole(masked))
+        discovered = discover_images(source, whole(images), stored=whole(stored), masks=whole(masked.of_images))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         records = read_records(folder, manifest.entries)
         mapped = written_maps(folder)
@@ -279,6 +282,16 @@ def seal_batch(folder: Storage, manifest: Manifest, *, records: Records, lease: 
     lease.check()
     set_seal(folder, seal)
     return seal
+
+
+def tell_of_masks(found: FoundMasks, masks: Storage, *, images: int, pattern: str) -> None:
+    """Tell in the run's log how many images have a mask, and which masks are of no image."""
+    log = get_run_logger()
+    log.info("%d of %d images have a mask in %s", len(found.of_images), images, masks.address)
+    # A pattern leaves out images, and their masks are none of its business.
+    if found.others and not pattern:
+        named = ", ".join(found.others[:MASKS_NAMED]) + (", ..." if len(found.others) > MASKS_NAMED else "")
+        log.warning("%d masks in %s are of no image: %s", len(found.others), masks.address, named)
 
 
 def _is_complete(folder: Storage) -> bool:

@@ -128,8 +128,24 @@ def count_by_suffix(others: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items()))
 
 
-def find_masks(images: Sequence[StoredObject], masks: Storage) -> dict[str, StoredObject]:
-    """Return the masks below a folder or prefix, by the keys of their images.
+@dataclass(frozen=True)
+class FoundMasks:
+    """The masks below a folder or prefix.
+
+    Attributes
+    ----------
+    of_images
+        By the keys of their images; an image without one counts whole.
+    others
+        Keys of those that are of no image, sorted: misnamed, or of images that were not listed.
+    """
+
+    of_images: Mapping[str, StoredObject]
+    others: tuple[str, ...]
+
+
+def find_masks(images: Sequence[StoredObject], masks: Storage) -> FoundMasks:
+    """Tell which masks below a folder or prefix are of which images.
 
     An image's mask has its very name, or else that with another suffix: ``holes/000.png`` for ``holes/000.jpg``.
 
@@ -159,7 +175,8 @@ def find_masks(images: Sequence[StoredObject], masks: Storage) -> dict[str, Stor
             f"none of the {len(images)} images has a mask in {masks.address}, which holds {len(listed)}: give the "
             "folder in which holes/000.png is the mask of the image holes/000.jpg"
         )
-    return found
+    used = {mask.key for mask in found.values()}
+    return FoundMasks(found, others=tuple(key for key in listed if key not in used))
 
 
 def discover(
@@ -174,7 +191,7 @@ def discover(
     Parameters
     ----------
     masks
-        As :func:`find_masks` returns them; an image without one counts whole.
+        Of images, as :class:`FoundMasks` has them.
     known
         Of an earlier listing: the header of an image that has not changed since is not read again.
     """

@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 LEASES = "leases"
 RENEWED_EVERY = 10.0
 STALE_AFTER = 60.0
+ENDED = (b"Z", b"X", psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+"""States of a process that only its parent has not taken note of."""
 
 
 class BatchBusyError(SsdnetError):
@@ -99,14 +101,20 @@ class Lease:
             )
 
     def _renew(self) -> None:
+        told = False
         while not self._stopped.wait(RENEWED_EVERY):
             try:
                 if _highest(self._folder) > self._number:
                     self._lost.set()
                     return
                 self._write(replace(self._holder, renewed=time.time()))
-            except SsdnetError:
-                continue  # The storage is away for a moment: the next renewal may come through before a minute is over.
+                told = False
+            # Whatever it is, as a storage that is away for a moment: the next renewal may come through before a minute
+            # is over, and a lease that nobody renews any more is taken from a run that goes on.
+            except Exception as error:  # noqa: BLE001
+                if not told:
+                    _log.warning("the lease of this batch could not be renewed, which is tried again: %s", error)
+                told = True
 
     def _write(self, holder: LeaseHolder) -> None:
         self._folder.write(_name(self._number), json.dumps(asdict(holder)).encode())
@@ -199,11 +207,13 @@ def _boot_id() -> str:
 
 
 def _started(pid: int) -> float | None:
-    """Return when a process began, to be compared with itself only; None if there is none."""
+    """Return when a process began, to be compared with itself only; None if there is none, or it has ended."""
     try:
         if Path("/proc/self/stat").exists():
             # Not as psutil tells it, by a clock that may be set meanwhile.
-            return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
-        return float(psutil.Process(pid).create_time())
+            state, *numbers = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            return None if state in ENDED else int(numbers[18])
+        process = psutil.Process(pid)
+        return None if process.status() in ENDED else float(process.create_time())
     except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
         return None

@@ -89,6 +89,21 @@ def _has_alpha(page: tifffile.TiffPage) -> bool:
     return bool(page.extrasamples) and _name(page.extrasamples[-1]) in ("ASSOCALPHA", "UNASSALPHA")
 
 
+def _is_premultiplied(page: tifffile.TiffPage) -> bool:
+    return bool(page.extrasamples) and _name(page.extrasamples[-1]) == "ASSOCALPHA"
+
+
+def _require_all_or_nothing(alpha: npt.NDArray[Any]) -> None:
+    """Colours that were multiplied by an alpha are the surface's own only where it is full."""
+    full = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
+    between = np.count_nonzero((alpha > 0) & (alpha < full))
+    if between:
+        raise DecodeError(
+            f"TIFF has {between} pixels of partial transparency whose colours were multiplied by it: save it with "
+            "unassociated alpha, or without"
+        )
+
+
 def _name(value: object) -> str:
     return str(getattr(value, "name", value))
 
@@ -108,6 +123,8 @@ def tiff_samples(data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
         palette = np.asarray(page.colormap) >> 8
         return palette.astype(np.uint8).T[samples.astype(np.uint8)]
     samples = samples.reshape(header.height, header.width, -1)
+    if _is_premultiplied(page):
+        _require_all_or_nothing(samples[:, :, -1])
     if page.bitspersample < 8:
         samples = samples.astype(np.uint8) * np.uint8(255 // (2**page.bitspersample - 1))
     if colours == "MINISWHITE":

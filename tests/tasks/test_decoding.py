@@ -217,6 +217,19 @@ def test_alpha_hides_a_pixel_below_half_of_full(dtype, last_hidden):
     assert list(zip(*np.nonzero(mask), strict=True)) == [(2, 3)]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colours_that_were_multiplied_by_a_partial_alpha_are_refused(dtype):
+    pixels, full = noise(4, dtype), np.iinfo(dtype).max
+    pixels[..., 3] = np.where(np.arange(WIDTH) < 5, 0, full)
+    multiplied = {"photometric": "rgb", "extrasamples": ["assocalpha"]}
+    decoded = decode(tiff(pixels, **multiplied))
+    np.testing.assert_array_equal(decoded.mask, pixels[..., 3] == 0)
+    np.testing.assert_array_equal(decoded.pixels, pixels[..., :3])
+    pixels[2, 8:10, 3] = full - 1
+    with pytest.raises(DecodeError, match="2 pixels of partial transparency .*unassociated"):
+        decode(tiff(pixels, **multiplied))
+
+
 def test_an_opaque_alpha_channel_gives_no_mask():
     pixels = RGBA.copy()
     pixels[..., 3] = 255

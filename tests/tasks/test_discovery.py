@@ -98,12 +98,22 @@ def masks_found(tmp_path, *masks, images):
         write_image(tmp_path / "masks" / name)
     source = Storage(str(tmp_path / "night"))
     found = find_masks(list_images(source), Storage(str(tmp_path / "masks")))
-    return {image: mask.key for image, mask in found.items()}
+    assert set(found.others) == {*masks} - {mask.key for mask in found.of_images.values()}
+    return {image: mask.key for image, mask in found.of_images.items()}
 
 
 def test_a_mask_of_the_very_name_comes_before_one_of_another_suffix(tmp_path):
     found = masks_found(tmp_path, "a.jpg", "a.png", "b/c.tif", images=["a.jpg", "a.png", "b/c.bmp", "d.png"])
     assert found == {"a.jpg": "a.jpg", "a.png": "a.png", "b/c.bmp": "b/c.tif"}
+
+
+def test_masks_of_no_image_are_named_beside_those_of_images(tmp_path):
+    images = [write_image(tmp_path / "night" / name) for name in ("a.png", "b.png")]
+    masks = [write_image(tmp_path / "masks" / name) for name in ("a.png", "deep/b.png", "B.png")]
+    assert images
+    assert masks
+    found = find_masks(list_images(Storage(str(tmp_path / "night"))), Storage(str(tmp_path / "masks")))
+    assert (set(found.of_images), found.others) == ({"a.png"}, ("B.png", "deep/b.png"))
 
 
 def test_two_masks_of_other_suffixes_are_refused_by_name(tmp_path):

@@ -40,7 +40,7 @@ class Night:
     def entries(self):
         source = Storage(str(self.images))
         images = list_images(source)
-        masks = find_masks(images, Storage(str(self.masks))) if any(self.masks.iterdir()) else {}
+        masks = find_masks(images, Storage(str(self.masks))).of_images if any(self.masks.iterdir()) else {}
         return discover(source, images, masks=masks)
 
     def add(self, key: str, *, seed: int = 0, size: tuple[int, int] = (96, 80)) -> None:

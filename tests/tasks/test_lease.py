@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks import lease as leases
@@ -84,6 +85,21 @@ def test_a_process_that_is_gone_does_not_hold_a_batch(folder, started):
     put(folder, 1, mine(pid=ended.pid, started=started))
     with hold_batch(folder) as lease:
         lease.check()
+
+
+def test_a_process_that_has_ended_and_was_not_waited_for_does_not_hold_a_batch(folder):
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        put(folder, 1, mine(pid=ended.pid, started=leases._started(ended.pid)))
+        with pytest.raises(BatchBusyError):
+            hold_batch(folder).__enter__()
+        ended.stdin.close()
+        wait_for(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE, what="its end")
+        with hold_batch(folder) as lease:
+            lease.check()
+    finally:
+        ended.kill()
+        ended.wait()
 
 
 def test_another_process_of_the_same_id_does_not_hold_a_batch(folder):
@@ -231,6 +247,19 @@ def test_a_lease_is_renewed_again_once_the_storage_is_back(folder):
         lead_to(store)
         back = time.time()
         wait_for(lambda: renewed(folder) > back, what="a renewal", timeout=5)
+
+
+def test_a_lease_is_renewed_again_after_any_failure_and_it_is_told_once(folder, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("can't start new thread")
+
+    with hold_batch(folder):
+        with monkeypatch.context() as patch:
+            patch.setattr(leases, "_highest", fail)
+            time.sleep(0.5)
+        back = time.time()
+        wait_for(lambda: renewed(folder) > back, what="a renewal", timeout=5)
+    assert caplog.text.count("could not be renewed, which is tried again: can't start new thread") == 1
 
 
 def test_a_run_that_was_taken_over_renews_and_releases_its_lease_no_more(folder):
