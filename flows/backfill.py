@@ -28,7 +28,8 @@ from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
 from tasks.finished_batch import find_seal
 from tasks.seal import Seal
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 POLL_SECONDS = 2.0
 PATIENCE_SECONDS = 600.0

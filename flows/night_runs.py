@@ -27,8 +27,9 @@ from flows.named_server import ASK_FOR_API, NoPrefectApiError
 from flows.nightly import nightly
 from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
+from tasks.address import AddressError
 from tasks.nights import day_before, site_zone
-from tasks.storage import AddressError, Storage
+from tasks.storage import Storage
 
 Row = TypeVar("Row")
 

@@ -20,7 +20,8 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from ssdnet_core.errors import SsdnetError
 from tasks.report import PAGE
-from tasks.storage import MissingObjectError, Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError, StorageError
 from tasks.trends import TRENDS
 
 SUFFIXES = (".html", ".jpg", ".png", ".svg")

@@ -13,7 +13,8 @@ from pathlib import PurePosixPath
 from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import SsdnetError, UsageError
 from ssdnet_core.working_size import working_shape
-from tasks.storage import AddressError, Storage
+from tasks.address import AddressError
+from tasks.storage import Storage
 
 MANIFEST = "manifest.json"
 MAPS = "maps.zarr"

@@ -12,7 +12,8 @@ from tasks.batch import MANIFEST, MAPS, REPORT, ImageEntry
 from tasks.decoding import SUFFIXES
 from tasks.headers import read_headers
 from tasks.lease import LEASES
-from tasks.storage import Storage, StorageError, StoredObject
+from tasks.storage import Storage, StoredObject
+from tasks.storage_answers import StorageError
 
 TRUTH_FOLDER = "ground_truth"
 """Masks in MVTec-AD layout: no images to inspect."""

@@ -10,7 +10,8 @@ from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import ImageEntry
 from tasks.decoding import DecodedImage, DecodeError, IncompleteHeaderError, decode, read_header, require_size
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 if TYPE_CHECKING:
     from ssdnet_core.preparation import WorkingImage

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from tasks.batch import ImageEntry
 from tasks.decoding import DecodeError, ImageHeader, IncompleteHeaderError, read_header, require_size
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 HEADER_READS: tuple[tuple[int | None, int], ...] = ((4 * 1024, 256), (64 * 1024, 128), (None, 8))
 """How many bytes are read for a header, at first and where that was not enough, and of how many images side by side.

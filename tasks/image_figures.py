@@ -16,7 +16,8 @@ from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 from tasks.batch import MAPS, Manifest
 from tasks.maps import open_maps
 from tasks.records import ImageRecord
-from tasks.storage import MissingObjectError, Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError, StorageError
 from tasks.zarr_store import MAPS_METADATA, METADATA, open_store, writing
 
 STATUSES = ("pending", "inspected", "failed", "absent")

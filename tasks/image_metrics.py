@@ -15,7 +15,7 @@ from tasks.fetching import MaskError, decode_as_listed
 from tasks.inspection import Inspection
 from tasks.maps import read_map
 from tasks.records import ImageRecord
-from tasks.storage import StorageError
+from tasks.storage_answers import StorageError
 from tasks.truth import Truth, TruthError
 
 BORDER = 0.1  # Of each side; published FCA figures crop 100 of 1024 pixels.

@@ -20,7 +20,8 @@ from pathlib import Path
 import psutil
 
 from ssdnet_core.errors import SsdnetError
-from tasks.storage import MissingObjectError, Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError, StorageError
 
 _log = logging.getLogger(__name__)
 

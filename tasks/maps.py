@@ -17,7 +17,8 @@ from ssdnet_core.errors import SsdnetError
 from ssdnet_core.working_size import MIN_SIDE
 from tasks.batch import MAPS, Manifest
 from tasks.records import ImageRecord, record_key
-from tasks.storage import MissingObjectError, Storage
+from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError
 from tasks.zarr_store import METADATA, open_store, understood, writing
 
 ANOMALY_MAP = "anomaly_map"

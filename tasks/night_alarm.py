@@ -6,7 +6,8 @@
 import json
 
 from tasks.batch import ALARM
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 
 def was_raised(folder: Storage, digest: str) -> bool:

@@ -16,8 +16,8 @@ from tasks.evaluation_file import EVALUATION
 from tasks.image_figures import STATUSES, read_figures
 from tasks.nights import Night, night_of
 from tasks.seal import Seal, parse_seal
-from tasks.storage import FAILURES, MissingObjectError, Storage, StorageError
-from tasks.storage_answers import reason_of
+from tasks.storage import Storage
+from tasks.storage_answers import FAILURES, MissingObjectError, StorageError, reason_of
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from ssdnet_core.regions import Region
 from tasks.batch import RECORDS, ImageEntry, Manifest
-from tasks.storage import MissingObjectError, Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError, StorageError
 
 Status = Literal["inspected", "failed"]
 

@@ -16,7 +16,8 @@ from tasks.decoding import DecodeError, decode
 from tasks.maps import read_map
 from tasks.pictures import colour_bar, heat_layer, overlay, photograph
 from tasks.records import ImageRecord, present_records
-from tasks.storage import MissingObjectError, Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError, StorageError
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import SEAL, Manifest
 from tasks.records import ImageRecord, present_records
-from tasks.storage import MissingObjectError, Storage
+from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ Everything is addressed by fsspec URLs; ``s3://`` takes its endpoint and credent
 tools do (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ...).
 """
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,31 +13,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
-from aiohttp import ClientError
-from botocore.exceptions import BotoCoreError
 from fsspec.utils import glob_translate
 
-from ssdnet_core.errors import SsdnetError, UsageError
+from tasks.address import check_address, is_local, path_of
 from tasks.local_files import create_file, file_etag, walk_files, write_beside
-from tasks.storage_answers import BEYOND_THE_END, EXISTS, despite_conflicts, error_code, reason_of
-
-PROTOCOLS = ("file", "s3")
-
-# A connection or credentials that are missing reach us as botocore's own errors, an answer that was cut short as
-# aiohttp's, all else as those of files.
-FAILURES = (OSError, ValueError, BotoCoreError, ClientError)
-
-
-class StorageError(SsdnetError, OSError):
-    """An object could not be listed, read or written."""
-
-
-class AddressError(StorageError, UsageError):
-    """An address is none that could be read."""
-
-
-class MissingObjectError(StorageError):
-    """There is no such object."""
+from tasks.storage_answers import (
+    BEYOND_THE_END,
+    EXISTS,
+    FAILURES,
+    MissingObjectError,
+    StorageError,
+    despite_conflicts,
+    error_code,
+    failure,
+)
 
 
 @dataclass(frozen=True)
@@ -75,23 +63,7 @@ class Storage:
     url: str
 
     def __post_init__(self) -> None:
-        if not self.url.strip():
-            # As a path it would be the folder that the process happens to run in.
-            raise AddressError("an address is empty: give a folder or s3://bucket/prefix")
-        protocol = self.url.split("://", 1)[0] if "://" in self.url else "file"
-        if protocol != "file" and _may_hold_credentials(self.url.split("://", 1)[1].split("/", 1)[0]):
-            # Not repeated: messages are logged.
-            raise AddressError(
-                "the bucket of an address has a : or an @ in its name: give s3://bucket/prefix, and credentials as "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or by AWS_PROFILE"
-            )
-        if protocol not in PROTOCOLS:
-            raise AddressError(f"{self.url!r}: cannot read {protocol}://, use a local path or s3://bucket/prefix")
-        if not self.url.split("://", 1)[-1].strip("/") and protocol != "file":
-            # The batch would become a bucket, perhaps one that is there.
-            raise AddressError(f"{self.url!r} names no bucket: give s3://bucket/prefix")
-        if self.url.encode(errors="ignore").decode() != self.url:
-            raise AddressError(f"{self.url!r} is no UTF-8, and cannot be stored: rename the folder, or link to it")
+        check_address(self.url)
 
     def __getstate__(self) -> dict[str, str]:
         return {"url": self.url}
@@ -111,13 +83,12 @@ class Storage:
     @property
     def is_local(self) -> bool:
         """Whether this is a folder of this machine."""
-        return "://" not in self.url or self.url.startswith("file://")
+        return is_local(self.url)
 
     @cached_property
     def root(self) -> str:
         """The URL without its protocol and trailing slash; absolute."""
-        path = self.url.split("://", 1)[-1]
-        return os.path.abspath(Path(path).expanduser()) if self.is_local else path.rstrip("/")  # noqa: PTH100 - links stay
+        return path_of(self.url)
 
     @property
     def address(self) -> str:
@@ -188,13 +159,23 @@ class Storage:
         """
         with self._told("look for", key):
             if not self.is_local:
-                return bool(self.filesystem.exists(self.path(key)))
+                return self._is_there(self.path(key))
             # Not by fsspec, to which what it may not look at is not there.
             try:
                 Path(self.path(key)).stat()
             except (FileNotFoundError, NotADirectoryError):
                 return False
             return True
+
+    def _is_there(self, path: str) -> bool:
+        if "/" in path:
+            return bool(self.filesystem.exists(path))
+        # Asked for a bucket, s3fs takes every failure for its absence.
+        try:
+            self.filesystem.ls(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def modified(self, key: str) -> float:
         """Return when an object was last written, in seconds since the epoch.
@@ -296,12 +277,7 @@ class Storage:
         try:
             yield
         except FAILURES as error:
-            raise _failure(f"cannot {doing} {self.below(key).address if key else self.address}", error) from error
-
-
-def _may_hold_credentials(bucket: str) -> bool:
-    # A secret key may hold a slash, so that no @ is seen. An access point's name has colons, and begins so.
-    return "@" in bucket or (":" in bucket and not bucket.startswith("arn:"))
+            raise failure(f"cannot {doing} {self.below(key).address if key else self.address}", error) from error
 
 
 def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
@@ -321,9 +297,4 @@ def _depth(pattern: str) -> int | None:
 
 def _unread(key: str, error: Exception) -> bytes | StorageError:
     # An object's first bytes are beyond its end only if it has none.
-    return b"" if error_code(error) in BEYOND_THE_END else _failure(f"cannot read {key}", error)
-
-
-def _failure(what: str, error: Exception) -> StorageError:
-    kind = MissingObjectError if isinstance(error, FileNotFoundError) else StorageError
-    return kind(f"{what}: {reason_of(error)}")
+    return b"" if error_code(error) in BEYOND_THE_END else failure(f"cannot read {key}", error)

@@ -4,7 +4,14 @@ import os
 import time
 from collections.abc import Callable
 
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+import aiohttp
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
+
+from ssdnet_core.errors import SsdnetError
+
+# A connection or credentials that are missing reach us as botocore's own errors, an answer that was cut short as
+# aiohttp's, all else as those of files.
+FAILURES = (OSError, ValueError, BotoCoreError, aiohttp.ClientError)
 
 # Error codes of S3, and what botocore has instead where an answer has no body.
 EXISTS = ("PreconditionFailed", "412")
@@ -13,6 +20,20 @@ BEYOND_THE_END = ("InvalidRange", "416")
 
 CONFLICT_PAUSES = (0.1, 0.3, 1.0)
 """Seconds before a conditional write that met another one is tried again, as S3 asks for."""
+
+
+class StorageError(SsdnetError, OSError):
+    """An object could not be listed, read or written."""
+
+
+class MissingObjectError(StorageError):
+    """There is no such object."""
+
+
+def failure(what: str, error: Exception) -> StorageError:
+    """Return the error of what could not be done, as ``cannot read s3://bucket/image.png``, with the reason."""
+    kind = MissingObjectError if isinstance(error, FileNotFoundError) else StorageError
+    return kind(f"{what}: {reason_of(error)}")
 
 
 def reason_of(error: Exception) -> str:

@@ -15,7 +15,8 @@ from pyarrow import parquet
 
 from tasks.departure import LEAST, TRAILING, Departure, quantile_departure, rate_departure
 from tasks.night_figures import SCORE_PROBABILITIES, NightFigures
-from tasks.storage import MissingObjectError, Storage
+from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError
 
 TRENDS = "trends"
 COMPARED = ("score_q25", "score_q50", "score_q75")

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from ssdnet_core.errors import SsdnetError
 from tasks.decoding import DecodeError, decode
 from tasks.discovery import TRUTH_FOLDER
-from tasks.storage import MissingObjectError, Storage, StoredObject
+from tasks.storage import Storage, StoredObject
+from tasks.storage_answers import MissingObjectError
 
 IMAGES = "test"
 """The folder of a category's images: they lie in a folder of it for each kind of defect, or deeper."""

@@ -7,8 +7,8 @@ from typing import Literal
 import zarr
 
 from tasks.batch import MAPS, DamagedBatchError
-from tasks.storage import FAILURES, Storage, StorageError
-from tasks.storage_answers import reason_of
+from tasks.storage import Storage
+from tasks.storage_answers import FAILURES, StorageError, reason_of
 
 METADATA = "zarr.json"
 MAPS_METADATA = f"{MAPS}/{METADATA}"

@@ -16,7 +16,8 @@ from PIL import Image
 from ssdnet_core.synthetic import sample
 from tasks.discovery import discover, list_images
 from tasks.nights import Night, count_images, days_on_storage
-from tasks.storage import MissingObjectError, Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError, StorageError
 from tests.conftest import QUICK
 
 pytestmark = pytest.mark.slow
@@ -142,5 +143,5 @@ def test_what_is_missing_is_named(s3_server, changes, advice):
         text=True,
     )
     message = finished.stderr.splitlines()[-1]
-    assert message.startswith("tasks.storage.StorageError: cannot list s3://line-1/night: ")
+    assert message.startswith("tasks.storage_answers.StorageError: cannot list s3://line-1/night: ")
     assert advice in message

@@ -194,7 +194,7 @@ def test_wrong_credentials_are_refused_naming_endpoint_and_settings(store, wrong
         [sys.executable, "-c", code], env={**os.environ, **store.inspector, **wrong}, capture_output=True, text=True
     )
     message = refused.stderr.splitlines()[-1]
-    assert message.startswith("tasks.storage.StorageError: cannot list s3://policy-images/line-1: ")
+    assert message.startswith("tasks.storage_answers.StorageError: cannot list s3://policy-images/line-1: ")
     assert f"{store.inspector['AWS_ENDPOINT_URL']} refuses access" in message
     assert "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in message
 

@@ -29,7 +29,7 @@ from flows.named_server import NoPrefectApiError
 from flows.progress import observed_by
 from tasks.nights import Night
 from tasks.seal import Seal
-from tasks.storage import StorageError
+from tasks.storage_answers import StorageError
 from tests.flows.flow_runs import DUE, LINE, RunsApi, flow_run, serving
 
 NIGHT = Night("line-1", date(2026, 11, 22))

@@ -4,7 +4,7 @@ import flows.inspection
 from flows import batch_command
 from flows.batch_command import BatchParameters, run_batch_flow
 from ssdnet_core import Config
-from tasks.storage import AddressError
+from tasks.address import AddressError
 
 PARAMETERS: BatchParameters = {
     "input": "/in",

@@ -4,9 +4,10 @@ import typer
 from flows.backfill_plan import BackfillError
 from flows.exit_status import ExitCode, told
 from ssdnet_core.errors import InvalidConfigError
+from tasks.address import AddressError
 from tasks.batch import BatchConflictError
 from tasks.discovery import MasksError, NothingToInspectError
-from tasks.storage import AddressError, StorageError
+from tasks.storage_answers import StorageError
 
 
 @pytest.mark.parametrize(

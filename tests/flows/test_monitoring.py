@@ -10,7 +10,8 @@ from flows import events, monitoring
 from flows.events import DEFECT_RATE, DEFECT_RATE_JUMP, SCORE_DRIFT, UP_TO_DATE
 from flows.monitoring import tell_of_night
 from tasks.nights import Night
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 from tasks.trends import Trends, compare_nights
 from tests.tasks.made_nights import figures, nights
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 
 def write_image(path: Path, size: tuple[int, int] = (40, 50)) -> Path:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ssdnet_core import config
 from ssdnet_core.config import Config
+from tasks.address import AddressError
 from tasks.batch import (
     BatchConflictError,
     DamagedBatchError,
@@ -17,7 +18,7 @@ from tasks.batch import (
     open_batch,
     read_manifest,
 )
-from tasks.storage import AddressError, Storage
+from tasks.storage import Storage
 
 KEYS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), unique=True, max_size=8)
 

@@ -226,7 +226,7 @@ def test_colours_that_were_multiplied_by_a_partial_alpha_are_refused(dtype):
     np.testing.assert_array_equal(decoded.mask, pixels[..., 3] == 0)
     np.testing.assert_array_equal(decoded.pixels, pixels[..., :3])
     pixels[2, 8:10, 3] = full - 1
-    with pytest.raises(DecodeError, match="2 pixels of partial transparency .*unassociated"):
+    with pytest.raises(DecodeError, match=r"2 pixels of partial transparency .*unassociated"):
         decode(tiff(pixels, **multiplied))
 
 

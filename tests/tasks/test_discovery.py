@@ -13,7 +13,8 @@ from tasks.discovery import (
     list_input,
     split_input,
 )
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 from tests.tasks.small_images import CountedStorage, write_image
 
 

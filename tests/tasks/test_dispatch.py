@@ -27,7 +27,8 @@ from tasks.dispatch import (
 from tasks.maps import read_map
 from tasks.measuring import JudgedImage, Measurement, measure_batch
 from tasks.records import ImageRecord, read_records
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 from tasks.truth import NightTruth
 from tasks.waiting import outcomes
 from tests.conftest import wait_for

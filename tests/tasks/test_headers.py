@@ -9,7 +9,8 @@ import tasks.decoding
 import tasks.headers
 from tasks.discovery import discover, list_images
 from tasks.headers import FEW_TOGETHER, HEADER_READS
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 from tests.tasks.small_images import CountedStorage, write_image
 
 

@@ -8,7 +8,8 @@ import zarr
 from tasks.image_figures import FIGURES, STATUSES, has_figures, read_figures, write_figures
 from tasks.maps import prepare_maps, write_map
 from tasks.records import failure
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 from tests.tasks.mapped import SHAPES, manifest_of, random_map, record_of
 
 

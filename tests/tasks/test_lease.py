@@ -15,7 +15,8 @@ import pytest
 
 from tasks import lease as leases
 from tasks.lease import STALE_AFTER, BatchBusyError, LeaseHolder, LeaseLostError, hold_batch
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 from tests.conftest import wait_for
 
 

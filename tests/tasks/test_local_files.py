@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 
 @pytest.mark.parametrize("pattern", ["", "*.png"])

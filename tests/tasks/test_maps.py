@@ -11,7 +11,8 @@ from ssdnet_core.config import Config
 from tasks.batch import DamagedBatchError, ImageEntry
 from tasks.image_figures import write_figures
 from tasks.maps import LostMapError, clear_maps, prepare_maps, read_map, write_map, written_maps
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 from tests.tasks.mapped import SHAPES, manifest_of, random_map, record_of
 
 

@@ -15,7 +15,8 @@ from tasks.maps import prepare_maps
 from tasks.night_figures import NightFigures, lines, read_nights
 from tasks.records import ImageRecord, failure
 from tasks.seal import make_seal, read_seal, set_seal
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 from tasks.trend_page import write_trends
 from tasks.trends import read_table
 from tests.tasks.made_nights import FIRST, figures, write_sealed

@@ -9,7 +9,7 @@ from ssdnet_core.errors import InvalidConfigError
 from tasks.batch import folder_names
 from tasks.discovery import NothingToInspectError
 from tasks.nights import Night, NoSuchLineError, count_images, day_before, days_on_storage, night_of
-from tasks.storage import StorageError
+from tasks.storage_answers import StorageError
 
 NIGHT = Night("line-1", date(2026, 11, 1))
 LINES = st.from_regex(r"[A-Za-z0-9_=][A-Za-z0-9._=~-]{0,20}", fullmatch=True)

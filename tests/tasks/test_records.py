@@ -5,7 +5,8 @@ import pytest
 from ssdnet_core.regions import Region
 from tasks.batch import ImageEntry
 from tasks.records import ImageRecord, failure, read_records, write_record
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 ENTRY = ImageEntry(index=3, key="a.png", etag="e", size=9, height=64, width=64)
 REGION = Region(top=1, left=2, bottom=5, right=9, area=20, peak=12.5, centroid=(2.5, 5.25))

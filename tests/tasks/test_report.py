@@ -17,7 +17,8 @@ from tasks.maps import prepare_maps, write_map
 from tasks.pictures import heat_layer, photograph
 from tasks.records import ImageRecord, failure
 from tasks.report import colour_range, overlay_key, write_report
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 EVIL = "<img src=x onerror=alert(1)>&\"'.png"
 

@@ -9,7 +9,8 @@ from ssdnet_core.errors import InvalidImageError
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tasks.discovery import NothingToInspectError, list_images
 from tasks.sample_night import OtherImagesError, write_line_night, write_planted_night, write_sample_night
-from tasks.storage import Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 from tasks.truth import IMAGES_PATTERN, MvtecTruth, truth_key
 
 

@@ -6,20 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.storage import AddressError, MissingObjectError, Storage, StorageError
+from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError, StorageError
 from tests.tasks.answering_s3 import done_at, s3_that_answers
-
-
-def test_a_url_is_told_from_a_path(tmp_path):
-    assert Storage(str(tmp_path)).address == str(tmp_path)
-    assert Storage(f"file://{tmp_path}").address == str(tmp_path)
-    assert Storage("s3://bucket/prefix/").address == "s3://bucket/prefix"
-    assert Storage("relative").address == str(Path("relative").absolute())
-
-
-def test_an_unknown_protocol_is_refused_by_name():
-    with pytest.raises(StorageError, match="gopher"):
-        Storage("gopher://hole")
 
 
 def test_what_is_written_is_listed_and_read_back(tmp_path):
@@ -139,7 +128,20 @@ def test_an_answer_that_is_always_cut_short_is_an_error_that_names_the_object():
     with s3_that_answers(holds=b"short", length=100) as (address, _):
         finished = done_at(address, "read('image.png')")
     message = finished.stderr.splitlines()[-1]
-    assert message.startswith("tasks.storage.StorageError: cannot read s3://bucket/image.png: "), finished.stderr
+    assert message.startswith("tasks.storage_answers.StorageError: cannot read s3://bucket/image.png: "), (
+        finished.stderr
+    )
+
+
+@pytest.mark.parametrize("key", ["", "prefix"])
+def test_a_store_that_is_away_is_an_error_and_no_missing_object(key):
+    finished = done_at("http://127.0.0.1:9", f"exists('{key}')")
+    message = finished.stderr.splitlines()[-1]
+    assert message.startswith(f"tasks.storage_answers.StorageError: cannot look for s3://bucket{key and '/' + key}: ")
+
+
+def test_listings_are_not_cached_and_objects_come_in_one_piece():
+    assert Storage("s3://bucket").options == {"use_listings_cache": False, "max_concurrency": 1}
 
 
 def test_what_was_created_with_this_very_content_counts_as_created(tmp_path):
@@ -166,32 +168,6 @@ def test_a_file_in_the_folders_place_is_an_error_that_names_it(tmp_path):
 
 def test_deleting_what_is_not_there_is_no_error(tmp_path):
     Storage(str(tmp_path)).delete("nothing")
-
-
-@pytest.mark.parametrize("url", ["", " "])
-def test_an_empty_address_is_refused_rather_than_taken_for_the_working_directory(url):
-    with pytest.raises(StorageError, match="empty"):
-        Storage(url)
-
-
-@pytest.mark.parametrize("secret", ["hush", "hu/sh"])
-def test_credentials_in_an_address_are_refused_and_not_repeated(secret):
-    with pytest.raises(AddressError, match="AWS_PROFILE") as refused:
-        Storage(f"s3://AKIAKEY:{secret}@nights/line-1")
-    assert "hu" not in str(refused.value)
-
-
-def test_an_access_point_is_a_bucket():
-    name = "arn:aws:s3:eu-west-1:123456789012:accesspoint/nights"
-    assert Storage(f"s3://{name}").root == name
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"), [("s3://", "names no bucket"), ("s3:///", "names no bucket"), ("/nights/Pr\udcfcf", "no UTF-8")]
-)
-def test_an_address_that_nothing_can_lie_under_is_refused(url, reason):
-    with pytest.raises(AddressError, match=reason):
-        Storage(url)
 
 
 def test_folders_are_named_without_what_lies_in_them(tmp_path):

@@ -33,7 +33,7 @@ def test_a_conditional_write_that_always_meets_another_is_an_error_that_says_so(
         finished = created_at(address)
     assert len(received) == TRIES
     message = finished.stderr.splitlines()[-1]
-    assert message.startswith("tasks.storage.StorageError: cannot write s3://bucket/seal: ")
+    assert message.startswith("tasks.storage_answers.StorageError: cannot write s3://bucket/seal: ")
     assert "others were writing it at each try (ConditionalRequestConflict)" in message
 
 
@@ -41,4 +41,6 @@ def test_folders_that_cannot_be_listed_for_want_of_credentials_are_an_error_that
     nobody = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     finished = done_at("http://127.0.0.1:1", "folders()", **nobody)
     message = finished.stderr.splitlines()[-1]
-    assert message.startswith("tasks.storage.StorageError: cannot list s3://bucket: no credentials"), finished.stderr
+    assert message.startswith("tasks.storage_answers.StorageError: cannot list s3://bucket: no credentials"), (
+        finished.stderr
+    )

@@ -1,0 +1,56 @@
+"""Addresses of folders and prefixes: ``/data/night``, ``file:///data/night``, ``s3://bucket/prefix``."""
+
+import os
+from pathlib import Path
+
+from ssdnet_core.errors import UsageError
+from tasks.storage_answers import StorageError
+
+PROTOCOLS = ("file", "s3")
+
+
+class AddressError(StorageError, UsageError):
+    """An address is none that could be read."""
+
+
+def check_address(url: str) -> None:
+    """Refuse an address that could not be read, or that may hold credentials.
+
+    Raises
+    ------
+    AddressError
+        With the reason, and what to give instead.
+    """
+    if not url.strip():
+        # As a path it would be the folder that the process happens to run in.
+        raise AddressError("an address is empty: give a folder or s3://bucket/prefix")
+    protocol = url.split("://", 1)[0] if "://" in url else "file"
+    if protocol != "file" and _may_hold_credentials(url.split("://", 1)[1].split("/", 1)[0]):
+        # Not repeated: messages are logged.
+        raise AddressError(
+            "the bucket of an address has a : or an @ in its name: give s3://bucket/prefix, and credentials as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or by AWS_PROFILE"
+        )
+    if protocol not in PROTOCOLS:
+        raise AddressError(f"{url!r}: cannot read {protocol}://, use a local path or s3://bucket/prefix")
+    if not url.split("://", 1)[-1].strip("/") and protocol != "file":
+        # The batch would become a bucket, perhaps one that is there.
+        raise AddressError(f"{url!r} names no bucket: give s3://bucket/prefix")
+    if url.encode(errors="ignore").decode() != url:
+        raise AddressError(f"{url!r} is no UTF-8, and cannot be stored: rename the folder, or link to it")
+
+
+def is_local(url: str) -> bool:
+    """Whether an address is that of a folder of this machine."""
+    return "://" not in url or url.startswith("file://")
+
+
+def path_of(url: str) -> str:
+    """Return an address without its protocol and trailing slash; absolute."""
+    path = url.split("://", 1)[-1]
+    return os.path.abspath(Path(path).expanduser()) if is_local(url) else path.rstrip("/")  # noqa: PTH100 - links stay
+
+
+def _may_hold_credentials(bucket: str) -> bool:
+    # A secret key may hold a slash, so that no @ is seen. An access point's name has colons, and begins so.
+    return "@" in bucket or (":" in bucket and not bucket.startswith("arn:"))

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from tasks.address import AddressError
+from tasks.storage import Storage
+
+
+def test_a_url_is_told_from_a_path(tmp_path):
+    assert Storage(str(tmp_path)).address == str(tmp_path)
+    assert Storage(f"file://{tmp_path}").address == str(tmp_path)
+    assert Storage("s3://bucket/prefix/").address == "s3://bucket/prefix"
+    assert Storage("relative").address == str(Path("relative").absolute())
+
+
+def test_an_unknown_protocol_is_refused_by_name():
+    with pytest.raises(AddressError, match="gopher"):
+        Storage("gopher://hole")
+
+
+@pytest.mark.parametrize("url", ["", " "])
+def test_an_empty_address_is_refused_rather_than_taken_for_the_working_directory(url):
+    with pytest.raises(AddressError, match="empty"):
+        Storage(url)
+
+
+@pytest.mark.parametrize("secret", ["hush", "hu/sh"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(secret):
+    with pytest.raises(AddressError, match="AWS_PROFILE") as refused:
+        Storage(f"s3://AKIAKEY:{secret}@nights/line-1")
+    assert "hu" not in str(refused.value)
+
+
+def test_an_access_point_is_a_bucket():
+    name = "arn:aws:s3:eu-west-1:123456789012:accesspoint/nights"
+    assert Storage(f"s3://{name}").root == name
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"), [("s3://", "names no bucket"), ("s3:///", "names no bucket"), ("/nights/Pr\udcfcf", "no UTF-8")]
+)
+def test_an_address_that_nothing_can_lie_under_is_refused(url, reason):
+    with pytest.raises(AddressError, match=reason):
+        Storage(url)
