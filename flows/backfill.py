@@ -20,9 +20,10 @@ from flows.backfill_days import Days
 from flows.backfill_plan import BackfillError, NightState, PlannedNight, startable
 from flows.backfill_survey import BackfillPlan, plan_backfill
 from flows.backfill_watch import Watch
+from flows.deployed_lines import Line
+from flows.events import NO_IMAGES
 from flows.named_server import NoPrefectApiError
-from flows.night_runs import Line, look_up, pool_of, start_run
-from flows.nightly import NO_IMAGES
+from flows.night_runs import look_up, pool_of, start_run
 from flows.progress import observer
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError

@@ -1,11 +1,13 @@
 """The body of ``ssdnet backfill``: the flow with a progress bar, and tables of what came of it."""
 
+import os
 import sys
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from flows.backfill_days import Days
 from flows.embedded import set_up_environment
+from flows.named_server import check_address
 
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
@@ -26,10 +28,13 @@ def backfill_nights(
     # Before the flow is imported, for seconds: what was mistyped is told at once.
     days = Days(start, end, last)
     set_up_environment()
+    # Before Prefect is, too: it refuses some addresses with a traceback while it is imported.
+    if named := os.environ.get("PREFECT_API_URL"):
+        check_address(named)
     from flows.backfill import NightsFailedError, backfill
     from flows.backfill_summary import print_outcomes, print_plan
     from flows.backfill_survey import plan_backfill
-    from flows.night_runs import check_api
+    from flows.prefect_api import check_api
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar
 

@@ -16,7 +16,8 @@ from flows.backfill_plan import (
     plan_nights,
     without_runs,
 )
-from flows.night_runs import Line, find_lines, read_runs
+from flows.deployed_lines import Line, find_lines
+from flows.night_runs import read_runs
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.discovery import NothingToInspectError

@@ -6,7 +6,7 @@ from tasks.discovery import count_by_suffix
 from tasks.records import ImageRecord, present_records
 
 if TYPE_CHECKING:
-    from flows.inspection import Outcome
+    from flows.batch_run import Outcome
 
 MOST_FAILURES = 50
 """That are listed; the gallery and the JSON have all."""

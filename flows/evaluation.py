@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.inspection import Outcome, run_batch
+from flows.batch_run import Outcome, run_batch
 from flows.monitoring import tell_of_metrics
 from flows.parameters import GroupSize, whole
 from flows.progress import observer
@@ -59,7 +59,7 @@ def evaluate(  # noqa: PLR0917 - Prefect calls by name
     source, pattern = split_input(input)
     if pattern:
         raise NothingToInspectError(f"{input}: evaluate takes the folder of a category or of several, not a pattern")
-    with Workers(scheduler, workers=workers, device=config.device) as crew:
+    with Workers(scheduler, workers=workers, device=config.device, group=group) as crew:
         try:
             outcome = run_batch(
                 source,
@@ -69,7 +69,6 @@ def evaluate(  # noqa: PLR0917 - Prefect calls by name
                 masks=Storage(masks) if masks is not None else None,
                 config=config,
                 crew=crew,
-                group=group,
                 retry_failed=retry_failed,
             )
         except NothingToInspectError as error:

@@ -27,6 +27,9 @@ STOOD_STILL = "ssdnet.line.stood-still"
 WATCHED = "ssdnet.line.watched"
 """From now on a line is expected to become up to date."""
 
+NO_IMAGES = "NoImages"
+"""Name of the completed state of a night in which the line stood still: Prefect tells of it by an event of its own."""
+
 LONGEST_REASON = 500
 FEW = 0.05
 """Share of a batch's images that may fail: a broken file now and then, not a broken worker."""

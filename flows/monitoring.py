@@ -25,7 +25,7 @@ from tasks.storage import Storage
 from tasks.trends import Trends, remarks
 
 if TYPE_CHECKING:
-    from flows.inspection import Outcome
+    from flows.batch_run import Outcome
 
 
 @contextmanager

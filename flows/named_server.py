@@ -40,11 +40,7 @@ def wait_for_named_server(address: str, timeout: float = PATIENCE) -> None:
     NoPrefectApiError
         If it does not within ``timeout`` seconds, or something else answers there.
     """
-    if not _is_address(address):
-        raise WrongApiAddressError(
-            f"PREFECT_API_URL is {address!r}: give it as http://host:4200/api, or unset it: `ssdnet inspect` and "
-            "`ssdnet evaluate` then start their own server"
-        )
+    check_address(address)
     deadline = time.monotonic() + timeout
     while problem := _problem(address):
         if problem.lasting or time.monotonic() > deadline:
@@ -53,6 +49,21 @@ def wait_for_named_server(address: str, timeout: float = PATIENCE) -> None:
                 "`ssdnet inspect` and `ssdnet evaluate` then start their own"
             )
         time.sleep(0.2)
+
+
+def check_address(address: str) -> None:
+    """Refuse what can be no address of a Prefect API.
+
+    Raises
+    ------
+    WrongApiAddressError
+        If it is no address, as http://host:4200/api is.
+    """
+    if not _is_address(address):
+        raise WrongApiAddressError(
+            f"PREFECT_API_URL is {address!r}: give it as http://host:4200/api, or unset it: `ssdnet inspect` and "
+            "`ssdnet evaluate` then start their own server"
+        )
 
 
 def _is_address(text: str) -> bool:

@@ -6,8 +6,9 @@ from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.batch_run import Outcome, run_batch
 from flows.evaluation import measure
-from flows.inspection import Outcome, run_batch
+from flows.events import NO_IMAGES
 from flows.monitoring import tell_of_night, tell_of_standstill
 from flows.parameters import GroupSize, whole
 from flows.progress import observer
@@ -17,9 +18,6 @@ from tasks.cluster import Workers
 from tasks.nights import Night, count_images, day_before, days_on_storage
 from tasks.storage import Storage
 from tasks.truth import NightTruth
-
-NO_IMAGES = "NoImages"
-"""Name of the completed state of a night in which the line stood still."""
 
 
 def _run_name() -> str:
@@ -76,7 +74,7 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
             tell_of_standstill(night)
         return Completed(name=NO_IMAGES, message=message)
     batches = Storage(results)
-    with Workers(scheduler, workers=workers, device=config.device) as crew:
+    with Workers(scheduler, workers=workers, device=config.device, group=group) as crew:
         outcome = run_batch(
             source,
             batches,
@@ -85,7 +83,6 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
             masks=night.below(masks) if masks else None,
             config=config,
             crew=crew,
-            group=group,
             retry_failed=False,
             refit=refit,
         )

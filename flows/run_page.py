@@ -22,7 +22,7 @@ from tasks.storage import Storage
 from tasks.trends import TrendRow, Trends, remarks
 
 if TYPE_CHECKING:
-    from flows.inspection import Outcome
+    from flows.batch_run import Outcome
 
 GALLERY_URL = "SSDNET_GALLERY_URL"
 WORST = 20

@@ -28,13 +28,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # A script of the checkou
 
 from flows import events
 from flows.exit_status import told
-from flows.night_runs import check_api
-from flows.nightly import NO_IMAGES
+from flows.prefect_api import check_api
 from ssdnet_core.errors import UsageError
 
 BEAT = "prefect.flow-run.heartbeat"
 FLOWS = ("inspect", "evaluate", "nightly", "backfill")
-STATES = [f"prefect.flow-run.{state}" for state in ("Completed", NO_IMAGES, "Failed", "Cancelled", "Crashed")]
+STATES = [f"prefect.flow-run.{state}" for state in ("Completed", events.NO_IMAGES, "Failed", "Cancelled", "Crashed")]
 """In which a run sends no heartbeat because it has ended."""
 
 SILENCE = timedelta(seconds=45)
@@ -42,6 +41,9 @@ SILENCE = timedelta(seconds=45)
 
 SHORTEST = 0.003
 """Hours to wait for a night at least: Prefect does so for no less than ten seconds."""
+
+LONGEST = 8760
+"""Hours: a year."""
 
 MESSAGE = (
     "{{ automation.name }}: {{ event.resource['prefect.resource.name'] }}"
@@ -224,11 +226,15 @@ def main(  # noqa: PLR0917 - typer calls by name
     line: Annotated[
         list[str] | None, typer.Option(help="Line whose first night is awaited from now on. Repeatable.")
     ] = None,
-    hours: Annotated[float, typer.Option(min=SHORTEST, help="A night is missing so long after the one before.")] = 26,
+    hours: Annotated[
+        float, typer.Option(min=SHORTEST, max=LONGEST, help="A night is missing so long after the one before.")
+    ] = 26,
     idle_hours: Annotated[
         float,
         typer.Option(
-            min=SHORTEST, help="A line is idle so long after its last sealed night; by default a long weekend."
+            min=SHORTEST,
+            max=LONGEST,
+            help="A line is idle so long after its last sealed night; by default a long weekend.",
         ),
     ] = 98,
     notify: Annotated[

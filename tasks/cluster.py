@@ -23,6 +23,7 @@ from tasks.worker_template import start_method
 SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
 """Environment variable with the address of the scheduler to use where none is given."""
 
+MAX_PORT = 65535
 GPU_GROUP = 128
 """Images that a GPU fits together where nothing else is asked for."""
 
@@ -38,6 +39,8 @@ class Workers:
     ----------
     scheduler, workers, device
         As for :func:`dask_client`.
+    group
+        Images that a worker fits together; None as :func:`fit_group` says.
 
     Raises
     ------
@@ -45,9 +48,17 @@ class Workers:
         If the scheduler's address is none, a number of workers is given besides, or the device is a numbered GPU.
     """
 
-    def __init__(self, scheduler: str | None = None, *, workers: int | None = None, device: str = "auto") -> None:
+    def __init__(
+        self,
+        scheduler: str | None = None,
+        *,
+        workers: int | None = None,
+        device: str = "auto",
+        group: int | None = None,
+    ) -> None:
         address = scheduler_to_use(scheduler, workers=workers)
         check_device(device)
+        self.group = group
         self._connect = partial(dask_client, address, workers=workers, device=device)
         self._stack = ExitStack()
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="workers")
@@ -186,9 +197,11 @@ def scheduler_to_use(scheduler: str | None, *, workers: int | None = None) -> st
             "leave out one of the two"
         )
     try:
-        get_address_host_port(address)
+        _, port = get_address_host_port(address)
     except ValueError as error:
         raise InvalidConfigError(f"scheduler {address!r}: {error}: give tcp://host:8786 or tls://host:8786") from error
+    if port > MAX_PORT:
+        raise InvalidConfigError(f"scheduler {address!r}: there is no port {port}: give one of at most {MAX_PORT}")
     return address
 
 

@@ -20,7 +20,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.backfill_days import Days
 from flows.backfill_plan import BackfillError, NightState
 from flows.backfill_survey import plan_backfill
-from flows.night_runs import find_lines
+from flows.deployed_lines import find_lines
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
 from tasks.nights import day_before
@@ -149,6 +149,9 @@ def test_a_killed_backfill_run_again_seals_every_night_once(site):
     assert most_at_once(site.runs()) == 2
     for line in ("line-1", "line-2"):
         assert most_at_once([run for run in site.runs() if run["parameters"]["line"] == line]) == 1
+    status, nights = site.backfill("--line", "line-1", first=2, last=2)
+    assert (status, nights["line-1", "02"]["before"]) == (3, "sealed"), "nothing was started, and an image of it failed"
+    assert len(site.runs()) == len(expected)
 
 
 def test_force_inspects_a_sealed_night_again_with_equal_results(site):

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Running
 
-from flows.night_runs import Line
+from flows.deployed_lines import Line
 from ssdnet_core.config import Config
 from tests.http_server import served_by
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from flows import evaluation, inspection
+from flows import batch_run, evaluation
 from flows.evaluation import evaluate
 from tasks.discovery import NothingToInspectError
 
@@ -31,7 +31,7 @@ def test_a_pattern_is_no_input_of_an_evaluation(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_not_laid_out_as_a_category_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "Workers", NoWorkers)
-    monkeypatch.setattr(inspection, "discover_images", inspection.discover_images.fn)
+    monkeypatch.setattr(batch_run, "discover_images", batch_run.discover_images.fn)
     Image.new("L", (64, 64)).save(tmp_path / "loose.png")
     with pytest.raises(NothingToInspectError, match=r"no test/DEFECT/IMAGE in .*give a category's folder"):
         evaluate.fn(str(tmp_path), str(tmp_path / "results"))

@@ -1,59 +1,18 @@
-"""What a line's runs tell of its nights, and what becomes of a Prefect API that refuses, as one behind a proxy does."""
+"""What a line's runs tell of its nights."""
 
 from datetime import date, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
-from uuid import uuid4
 
-import httpx
 import pytest
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Late, Paused, Pending, Running, Scheduled
 
 from flows.backfill_plan import RunState, attempt_key
-from flows.named_server import NoPrefectApiError
-from flows.night_runs import PAGE, SOON, check_api, look_up, night_run, read_runs, run_state
+from flows.night_runs import SOON, night_run, read_runs, run_state
+from flows.prefect_api import PAGE
 from ssdnet_core.config import Config
-from tests.flows.flow_runs import DUE, LINE, RunsApi, api_served_by, flow_run, serving
+from tests.flows.flow_runs import DUE, LINE, RunsApi, flow_run, serving
 
 DAY = date(2026, 11, 22)
 LATER = timedelta(hours=3)
-
-
-@pytest.fixture
-def refusing(request):
-    """The address of an API that answers everything with one status."""
-
-    class Refusal(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(request.param)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", "0")
-            self.send_header("Retry-After", "0")  # Prefect's client waits after its last try as well.
-            self.end_headers()
-
-        do_POST = do_GET  # noqa: N815 - the name that http.server calls
-
-    with api_served_by(Refusal):
-        yield
-
-
-@pytest.mark.parametrize("refusing", [401, 502, 503], indirect=True)
-def test_an_api_that_refuses_everything_is_no_api_for_now(refusing):
-    with pytest.raises(NoPrefectApiError, match=r"answers \d{3}"):
-        look_up([uuid4()])
-    with pytest.raises(NoPrefectApiError, match=r"answers \d{3}"):
-        check_api(purpose="for this test")
-
-
-@pytest.mark.parametrize("refusing", [200, 404, 405], indirect=True)
-def test_an_address_of_something_else_is_not_taken_for_an_api(refusing):
-    with pytest.raises(NoPrefectApiError, match=r"http://127.*/api, answers.*end in /api\?"):
-        check_api(purpose="for this test")
-
-
-@pytest.mark.parametrize("refusing", [422], indirect=True)
-def test_a_request_that_is_refused_for_itself_is_not_asked_again(refusing):
-    with pytest.raises(httpx.HTTPStatusError):
-        look_up([uuid4()])
 
 
 @pytest.mark.parametrize(

@@ -1,45 +1,28 @@
-import json
-import logging
 import os
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from distributed import Client
 from PIL import Image
-from prefect.utilities.annotations import quote
 
-import tasks.local_workers
-from flows import inspection as flow
+from flows import batch_run as flow
 from ssdnet_core.synthetic import sample
 from tasks import lease as leases
-from tasks.batch import REGIONS, SEAL, ImageEntry, Manifest
-from tasks.cluster import dask_client
-from tasks.dispatch import MIN_CHUNK
+from tasks.batch import REGIONS, SEAL
 from tasks.image_figures import STATUSES, read_figures
 from tasks.inspection import Inspection, inspect_images
-from tasks.lease import LeaseHolder, LeaseLostError, hold_batch
+from tasks.lease import LeaseLostError
 from tasks.maps import read_map, written_maps
 from tasks.report import PAGE
 from tasks.seal import read_seal
 from tasks.storage import Storage
 from tasks.zarr_store import MAPS_METADATA
-from tests.tasks.prepared import QUICK, DeadlyStorage, prepared
+from tests.flows.runs_here import take_over, without_prefect
+from tests.tasks.prepared import QUICK
 
 torch.set_num_threads(1)
 TASKS = ("discover_images", "write_figures_and_regions", "draw_report", "seal_batch")
-
-
-def without_prefect(task):
-    def plain(value):
-        return value.unquote() if isinstance(value, quote) else value
-
-    def call(*arguments, **options):
-        return task.fn(*map(plain, arguments), **{name: plain(value) for name, value in options.items()})
-
-    return call
 
 
 @pytest.fixture
@@ -57,7 +40,7 @@ def run(tmp_path, monkeypatch):
     night, results = tmp_path / "night", Storage(str(tmp_path / "results"))
     night.mkdir()
 
-    def inspect(more=1):
+    def inspect(more=1, *, retry_failed=False):
         for _ in range(more):
             seed = len(list(night.iterdir()))
             Image.fromarray(sample("leather", "hole", size=(64, 64), seed=seed).pixels).save(night / f"{seed}.png")
@@ -68,15 +51,10 @@ def run(tmp_path, monkeypatch):
             batch="n",
             config=QUICK,
             crew=SimpleNamespace(start=lambda images: None),
-            retry_failed=False,
+            retry_failed=retry_failed,
         )
 
     return inspect
-
-
-def take_over(folder: Storage, number: int) -> None:
-    other = LeaseHolder(run="r", host="another-host", pid=1, boot="b", renewed=0)
-    folder.write(f"leases/{number:06d}.json", json.dumps(asdict(other)).encode())
 
 
 def contents(folder: Storage) -> dict[str, bytes]:
@@ -105,63 +83,6 @@ def test_a_run_that_is_taken_over_during_a_step_changes_nothing_after_it(run, mo
     outcome = run()
     assert read_seal(folder) == outcome.seal
     assert outcome.seal.inspected == 3
-
-
-def test_a_run_that_is_taken_over_waits_for_no_further_chunk(tmp_path, monkeypatch):
-    broken = tuple(ImageEntry(i, f"{i}.png", "", 1, problem="cut short") for i in range(3 * MIN_CHUNK))
-    manifest = Manifest("n", input=str(tmp_path / "night"), pattern="", config=QUICK, entries=broken)
-    folder, awaited, chunk = Storage(str(tmp_path / "n")), [], without_prefect(flow.inspect_chunk)
-
-    def taken_over_during_the_first(*arguments, first, **others):
-        awaited.append(first)
-        records = chunk(*arguments, first=first, **others)
-        take_over(folder, 2)
-        return records
-
-    monkeypatch.setattr(flow, "inspect_chunk", taken_over_during_the_first)
-    monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
-    with (
-        Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client,
-        hold_batch(folder) as lease,
-        pytest.raises(LeaseLostError),
-    ):
-        flow.inspect_all(
-            Storage(manifest.input),
-            folder,
-            manifest=manifest,
-            todo=list(broken),
-            crew=SimpleNamespace(client=client),
-            lease=lease,
-        )
-    assert awaited == ["0.png"]
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("forked_workers")
-def test_no_image_is_blamed_for_the_death_of_a_worker_that_had_it_beside_the_next_chunk(tmp_path, monkeypatch):
-    # Futures that ask for a GPU are all given to its worker at once, and are suspected of its death together.
-    monkeypatch.setitem(tasks.local_workers.SETTINGS, "distributed.scheduler.allowed-failures", 0)
-    monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: ("0",))
-    monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
-    for name in ("inspect_chunk", "inspect_suspects"):
-        monkeypatch.setattr(flow, name, without_prefect(getattr(flow, name)))
-    names = [f"{number:02d}.png" for number in range(2 * MIN_CHUNK + 3)]
-    names[3] = "03-deadly.png"  # Of the first chunk and of the last, which is queued while the second is waited for.
-    names[2 * MIN_CHUNK + 1] = "33-deadly.png"
-    inspection, entries = prepared(tmp_path, *names)
-    manifest = Manifest("n", input=inspection.source.url, pattern="", config=inspection.config, entries=entries)
-    with dask_client(workers=1) as client, hold_batch(inspection.folder) as lease:
-        records = flow.inspect_all(
-            DeadlyStorage(inspection.source.url),
-            inspection.folder,
-            manifest=manifest,
-            todo=list(entries),
-            crew=SimpleNamespace(client=client),
-            lease=lease,
-            group=1,
-        )
-    assert [record.key for record in records.values() if record.failed] == ["03-deadly.png", "33-deadly.png"]
-    assert sorted(records) == list(range(len(names)))
 
 
 def test_a_sealed_batch_without_news_is_left_as_it_is(run):
@@ -209,6 +130,15 @@ def test_an_image_replaced_by_one_that_cannot_be_inspected_leaves_no_map(run, tm
     folder = Storage(outcome.folder)
     assert written_maps(folder) == {0}
     assert (read_map(folder, outcome.records[0]) == read_map(folder, first.records[0])).all()
+
+
+def test_an_image_that_failed_for_a_reason_of_its_own_is_tried_again_only_if_that_is_asked_for(run, tmp_path):
+    run(more=2)
+    broken = tmp_path / "night" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    first = run(more=0)
+    assert first.records[1].lasting
+    assert (run(more=0).fitted, run(more=0, retry_failed=True).fitted) == (0, 1)
 
 
 def test_maps_that_are_gone_from_a_sealed_batch_are_made_again_and_equal(run):

@@ -1,0 +1,79 @@
+"""The fits of a batch, on the Dask workers: a Prefect task run a chunk, what kills workers alone at the end."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.parameters import whole
+from flows.progress import observer
+from tasks.batch import ImageEntry, Manifest
+from tasks.cluster import Workers, able_workers, fit_group, fit_resources
+from tasks.dispatch import (
+    CollectedChunk,
+    Dispatch,
+    SubmittedChunk,
+    chunks,
+    collect_chunk,
+    submit_chunk,
+    task_size,
+    try_suspects,
+)
+from tasks.inspection import Inspection
+from tasks.lease import Lease
+from tasks.records import ImageRecord
+from tasks.storage import Storage
+
+
+def inspect_all(
+    source: Storage,
+    folder: Storage,
+    *,
+    manifest: Manifest,
+    todo: list[ImageEntry],
+    crew: Workers,
+    lease: Lease,
+) -> dict[int, ImageRecord]:
+    """Inspect the images that need it: a Prefect task run a chunk, a Dask future an image or a few groups.
+
+    What may have killed a worker is tried at the end, when no other image is on its way.
+    """
+    observer().stage("waiting for workers")
+    resources = fit_resources(crew.client, manifest.config.device)
+    inspection = Inspection.of(manifest, source=source, folder=folder, group=fit_group(resources, crew.group))
+    fitting = "the workers that own a GPU fit" if resources else "all workers fit, on what each of them has"
+    together = f"{inspection.group} images together" if inspection.group > 1 else "one image at a time"
+    get_run_logger().info("device %s: %s, %s", manifest.config.device, fitting, together)
+    workers = len(able_workers(crew.client, resources))
+    task = task_size(len(todo), group=inspection.group, workers=workers)
+    dispatch = Dispatch(crew.client, inspection, resources)
+    parts = list(chunks(todo, task=task, workers=workers))
+    records: dict[int, ImageRecord] = {}
+    suspects: list[tuple[ImageEntry, ...]] = []
+    ahead = submit_chunk(dispatch, parts[0], task=task)
+    observer().stage("inspecting")
+    for part, following in pairwise([*parts, ()]):
+        current = ahead
+        # The next chunk is queued before this one is waited for, so that no worker idles between chunks.
+        ahead = submit_chunk(dispatch, following, task=task)
+        lease.check()
+        collected = inspect_chunk(whole(current), first=part[0].key, last=part[-1].key)
+        records |= {record.index: record for record in collected.records}
+        suspects += collected.suspects
+    if suspects:
+        lease.check()
+        records |= {record.index: record for record in inspect_suspects(whole(dispatch), whole(suspects))}
+    return records
+
+
+@task(name="inspect-images", task_run_name="{first} to {last}", cache_policy=NO_CACHE, persist_result=False)
+def inspect_chunk(chunk: SubmittedChunk, *, first: str, last: str) -> CollectedChunk:
+    """Wait for a chunk of images; the Dask workers inspect them."""
+    return collect_chunk(chunk, announce=observer().inspected)
+
+
+@task(name="inspect-suspects", cache_policy=NO_CACHE, persist_result=False)
+def inspect_suspects(dispatch: Dispatch, suspects: Sequence[tuple[ImageEntry, ...]]) -> list[ImageRecord]:
+    """Inspect the images whose workers died, one by one."""
+    return try_suspects(dispatch, suspects, announce=observer().inspected)

@@ -1,0 +1,209 @@
+"""The main job: from a folder of images to anomaly maps and verdicts.
+
+discover, open the batch, inspect chunk by chunk (:mod:`flows.batch_fits`), aggregate, report, seal.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.batch_fits import inspect_all
+from flows.monitoring import tell_of_batch, watched
+from flows.parameters import whole
+from flows.progress import observer
+from ssdnet_core.config import Config
+from tasks.aggregation import Summary, summarise, write_region_table
+from tasks.batch import (
+    MANIFEST,
+    REGIONS,
+    ImageEntry,
+    Manifest,
+    batch_name,
+    check_batch_name,
+    open_batch,
+    read_manifest,
+)
+from tasks.cluster import Workers
+from tasks.discovery import FoundMasks, count_by_suffix, discover, find_masks, list_input
+from tasks.image_figures import has_figures, write_figures
+from tasks.lease import Lease, hold_batch
+from tasks.maps import clear_maps, prepare_maps, written_maps
+from tasks.records import ImageRecord, present_records, read_records
+from tasks.report import PAGE, report_address, write_report
+from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
+from tasks.storage import Storage, StoredObject
+
+Records = dict[int, ImageRecord]
+
+MASKS_NAMED = 5
+"""Of those that are of no image."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of a batch came to.
+
+    Attributes
+    ----------
+    folder
+        Address of the batch's results.
+    report
+        Address of the gallery's page.
+    manifest, records, summary, seal
+        Of the finished batch.
+    fitted
+        Number of images that this run inspected; the others were done before.
+    others
+        How many files of the input are no images, by suffix.
+    """
+
+    folder: str
+    report: str
+    manifest: Manifest
+    records: Records
+    summary: Summary
+    seal: Seal
+    fitted: int
+    others: Mapping[str, int]
+
+
+def run_batch(
+    source: Storage,
+    results: Storage,
+    *,
+    pattern: str,
+    batch: str | None,
+    config: Config,
+    crew: Workers,
+    retry_failed: bool,
+    refit: bool = False,
+    masks: Storage | None = None,
+) -> Outcome:
+    """Bring one batch to its seal, inspecting only what is not inspected yet."""
+    observer().stage("listing images")
+    name = check_batch_name(batch) if batch is not None else batch_name(source.address, pattern)
+    wanted = Manifest(
+        batch=name,
+        input=source.address,
+        pattern=pattern,
+        config=config,
+        masks=masks.address if masks else "",
+    )
+    listing = list_input(source, pattern, outside=[results.address, *([masks.address] if masks else [])])
+    images = listing.images
+    if listing.others:
+        get_run_logger().info("other files, left out: %s", count_by_suffix(listing.others))
+    masked = find_masks(images, masks) if masks else FoundMasks({}, ())
+    if masks:
+        tell_of_masks(masked, masks, images=len(images), pattern=pattern)
+    folder = open_batch(results, wanted)
+    with hold_batch(folder) as lease, watched(folder.name):
+        stored, seal = read_manifest(folder), read_seal(folder) if _is_complete(folder) else None
+        if seal is None:
+            # There is work for them: they come up while headers and records are read.
+            crew.start(images=len(images))
+        discovered = discover_images(source, whole(images), stored=whole(stored), masks=whole(masked.of_images))
+        manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
+        records = read_records(folder, manifest.entries)
+        mapped = written_maps(folder)
+        records = {i: record for i, record in records.items() if record.failed or i in mapped}
+        todo = _unsettled(manifest, {} if refit else records, retry_failed=retry_failed)
+        present = len(manifest.present)
+        observer().begin(images=present, settled=present - len(todo))
+        if manifest.entries == stored.entries and not todo and seal is not None:
+            outcome = _outcome(folder, manifest, records=records, seal=seal, fitted=0, others=listing.others)
+            tell_of_batch(outcome, sealed=False)
+            return outcome
+        lease.check()
+        break_seal(folder)
+        lease.check()
+        folder.write(MANIFEST, manifest.to_json())
+        prepare_maps(folder, manifest)
+        if todo:
+            records |= inspect_all(source, folder, manifest=manifest, todo=todo, crew=crew, lease=lease)
+        lease.check()
+        # Those of the images that they had before.
+        clear_maps(folder, [index for index, record in records.items() if record.failed and index in mapped])
+        observer().stage("drawing the report")
+        lease.check()
+        write_figures_and_regions(folder, whole(manifest), records=whole(records))
+        lease.check()
+        draw_report(folder, whole(manifest), records=whole(records))
+        seal = seal_batch(folder, whole(manifest), records=whole(records), lease=lease)
+        outcome = _outcome(folder, manifest, records=records, seal=seal, fitted=len(todo), others=listing.others)
+        tell_of_batch(outcome, sealed=True)
+        return outcome
+
+
+@task(name="discover", cache_policy=NO_CACHE, persist_result=False)
+def discover_images(
+    source: Storage, images: Sequence[StoredObject], *, stored: Manifest, masks: Mapping[str, StoredObject]
+) -> tuple[ImageEntry, ...]:
+    """Read the headers of the images that are new, or changed since they came into the manifest."""
+    return discover(source, images, masks=masks, known=stored.entries)
+
+
+@task(name="aggregate", cache_policy=NO_CACHE, persist_result=False)
+def write_figures_and_regions(folder: Storage, manifest: Manifest, *, records: Records) -> None:
+    """Write the per-image figures and the table of regions."""
+    write_figures(folder, manifest, records=records)
+    write_region_table(folder, present_records(manifest, records))
+
+
+@task(name="report", cache_policy=NO_CACHE, persist_result=False)
+def draw_report(folder: Storage, manifest: Manifest, *, records: Records) -> str:
+    """Draw the gallery."""
+    return write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+
+
+@task(name="seal", cache_policy=NO_CACHE, persist_result=False)
+def seal_batch(folder: Storage, manifest: Manifest, *, records: Records, lease: Lease) -> Seal:
+    """Declare the batch finished, unless another run took it over."""
+    seal = make_seal(manifest, records)
+    if folder.is_local:
+        # Zarr leaves its chunks to the system to write: after a power cut there would be a seal over empty maps.
+        os.sync()
+    lease.check()
+    set_seal(folder, seal)
+    return seal
+
+
+def tell_of_masks(found: FoundMasks, masks: Storage, *, images: int, pattern: str) -> None:
+    """Tell in the run's log how many images have a mask, and which masks are of no image."""
+    log = get_run_logger()
+    log.info("%d of %d images have a mask in %s", len(found.of_images), images, masks.address)
+    # A pattern leaves out images, and their masks are none of its business.
+    if found.others and not pattern:
+        named = ", ".join(found.others[:MASKS_NAMED]) + (", ..." if len(found.others) > MASKS_NAMED else "")
+        log.warning("%d masks in %s are of no image: %s", len(found.others), masks.address, named)
+
+
+def _is_complete(folder: Storage) -> bool:
+    """Whether what the flow itself writes is there: somebody may have made room, or copied a part."""
+    return has_figures(folder) and all(folder.exists(key) for key in (REGIONS, PAGE))
+
+
+def _unsettled(manifest: Manifest, records: Records, *, retry_failed: bool) -> list[ImageEntry]:
+    def settled(entry: ImageEntry) -> bool:
+        record = records.get(entry.index)
+        return record is not None and record.settles(entry, fingerprint=manifest.fingerprint, retry_failed=retry_failed)
+
+    return [entry for entry in manifest.present if not settled(entry)]
+
+
+def _outcome(
+    folder: Storage, manifest: Manifest, *, records: Records, seal: Seal, fitted: int, others: Mapping[str, int]
+) -> Outcome:
+    return Outcome(
+        folder=folder.address,
+        report=report_address(folder),
+        manifest=manifest,
+        records=records,
+        summary=summarise(manifest, records),
+        seal=seal,
+        fitted=fitted,
+        others=others,
+    )

@@ -1,0 +1,135 @@
+"""The lines that are deployed at the Prefect server: a deployment of the nightly flow for each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.responses import DeploymentResponse
+
+from flows.backfill_plan import BackfillError
+from flows.nightly import nightly
+from flows.prefect_api import PAGE, paged, server
+from ssdnet_core.config import Config, parse_config
+from ssdnet_core.errors import InvalidConfigError
+from tasks.address import AddressError
+from tasks.nights import site_zone
+from tasks.storage import Storage
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line's deployment, and what it runs its nights with.
+
+    Attributes
+    ----------
+    deployment, id
+        Name as ``nightly/line-1``, and id.
+    name
+        Of the line.
+    images, results
+        Addresses.
+    timezone
+        The site's.
+    config
+        Settings of the method.
+    pool
+        The work pool that its runs take a place of.
+    limit
+        Most of its runs at once; None for any number.
+    problem
+        Why no night can run through it, else empty.
+    """
+
+    deployment: str
+    id: UUID
+    name: str
+    images: str
+    results: str
+    timezone: str
+    config: Config
+    pool: str | None
+    limit: int | None
+    problem: str = ""
+
+
+def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tuple[Line, ...]:
+    """Return the deployments of the nightly flow: all, or those named by their line or their own name.
+
+    Raises
+    ------
+    BackfillError
+        If there is no such line or deployment, a line has several, or no night can run through one that was named, or
+        through any.
+    """
+    with server() as client:
+        found = paged(
+            lambda offset: client.read_deployments(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=[nightly.name])), limit=PAGE, offset=offset
+            )
+        )
+    there = {f"{nightly.name}/{deployment.name}": deployment for deployment in found}
+    if not there:
+        raise BackfillError("no line is deployed: run `prefect --no-prompt deploy --all` in the checkout first")
+    if not lines and not deployments:
+        every = tuple(_line(name, there[name]) for name in sorted(there))
+        if all(line.problem for line in every):
+            raise BackfillError(every[0].problem)
+        return every
+    chosen: dict[str, Line] = {}
+    for name in deployments:
+        full = name if "/" in name else f"{nightly.name}/{name}"
+        if full not in there:
+            raise BackfillError(f"there is no deployment {full!r}: there are {', '.join(sorted(there))}")
+        chosen[full] = _line(full, there[full])
+    for line in lines:
+        names = [name for name, deployment in sorted(there.items()) if deployment.parameters.get("line") == line]
+        if not names:
+            known = sorted({str(deployment.parameters.get("line") or "") for deployment in found} - {""})
+            raise BackfillError(f"no deployment inspects a line {line!r}: there are {', '.join(known)}")
+        if len(names) > 1:
+            raise BackfillError(f"line {line!r} has several deployments, {', '.join(names)}: name one of them instead")
+        chosen[names[0]] = _line(names[0], there[names[0]])
+    for found_line in chosen.values():
+        if found_line.problem:
+            raise BackfillError(found_line.problem)
+    return tuple(chosen.values())
+
+
+def _line(name: str, deployment: DeploymentResponse) -> Line:
+    parameters, limit = deployment.parameters, deployment.global_concurrency_limit
+    try:
+        config, problem = _config(name, parameters), ""
+    except BackfillError as error:
+        config, problem = Config(), str(error)
+    return Line(
+        deployment=name,
+        id=UUID(str(deployment.id)),
+        name=str(parameters.get("line") or deployment.name),
+        images=str(parameters.get("images") or ""),
+        results=str(parameters.get("results") or ""),
+        timezone=parameters.get("timezone") or "UTC",
+        config=config,
+        pool=deployment.work_pool_name,
+        limit=limit.limit if limit and limit.active else None,
+        problem=problem,
+    )
+
+
+def _config(name: str, parameters: Mapping[str, Any]) -> Config:
+    """Return the settings of a deployment through which a night can run."""
+    if not parameters.get("line"):
+        raise BackfillError(f"deployment {name} names no line: set its parameter line")
+    for address in ("images", "results"):
+        if not parameters.get(address):
+            raise BackfillError(
+                f"deployment {name} has no address of its {address}: set SSDNET_{address.upper()} and deploy again"
+            )
+    try:
+        site_zone(parameters.get("timezone") or "UTC")
+        for address in ("images", "results"):
+            Storage(parameters[address])
+        return parse_config(parameters.get("config") or {})
+    except (InvalidConfigError, AddressError) as error:
+        raise BackfillError(f"the settings of deployment {name}: {error}") from error

@@ -1,0 +1,89 @@
+"""The Prefect API that a command works through: whether it is there, and a client of it whose failures have words."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import get_current_settings
+
+from flows.named_server import ASK_FOR_API, NoPrefectApiError, check_address
+
+Row = TypeVar("Row")
+
+PAGE = 200
+"""Most that the server returns at once."""
+UNAVAILABLE = {401, 403, 407, 429, 500, 502, 503, 504}
+"""Statuses with which the server, or a proxy before it, refuses whatever it is asked."""
+
+
+def check_api(*, purpose: str) -> None:
+    """Make sure that there is a Prefect API, and that it answers.
+
+    Parameters
+    ----------
+    purpose
+        What it is needed for, as "to register the automations".
+
+    Raises
+    ------
+    WrongApiAddressError
+        If ``PREFECT_API_URL`` is no address.
+    NoPrefectApiError
+        If there is none, or something else is at its address.
+    """
+    address = get_current_settings().api.url
+    if not address:
+        raise NoPrefectApiError(
+            f"{purpose} a Prefect server is needed, and PREFECT_API_URL names none: start one with `ssdnet up` and "
+            "source its environment.sh, or set PREFECT_API_URL, as http://127.0.0.1:4200/api"
+        )
+    check_address(address)
+    with server() as client:
+        try:
+            answer = client.hello().raise_for_status()
+            problem = "answers with a page" if "text/html" in answer.headers.get("content-type", "") else ""
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code in UNAVAILABLE:
+                raise
+            problem = f"answers {error.response.status_code} {error.response.reason_phrase}"
+    if problem:
+        raise NoPrefectApiError(f"what PREFECT_API_URL names, {address}, {problem}: {ASK_FOR_API}")
+
+
+@contextmanager
+def server() -> Iterator[SyncPrefectClient]:
+    """Give a client of the Prefect API.
+
+    Raises
+    ------
+    NoPrefectApiError
+        If it does not answer, or refuses whatever it is asked.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            yield client
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code not in UNAVAILABLE:
+            raise
+        raise NoPrefectApiError(
+            f"the Prefect API at {get_current_settings().api.url} answers {error.response.status_code} "
+            f"{error.response.reason_phrase}: is it behind a proxy, or does it want PREFECT_API_AUTH_STRING or "
+            "PREFECT_API_KEY?"
+        ) from error
+    except (httpx.TransportError, RuntimeError) as error:
+        # A client that cannot reach the server at its first request says so with a RuntimeError.
+        if isinstance(error, RuntimeError) and not isinstance(error.__cause__, httpx.TransportError):
+            raise
+        raise NoPrefectApiError(
+            f"the Prefect API at {get_current_settings().api.url} does not answer: {error.__cause__ or error}"
+        ) from error
+
+
+def paged(read: Callable[[int], list[Row]]) -> list[Row]:
+    """Return all rows of what is read `PAGE` at a time, from an offset on."""
+    rows: list[Row] = []
+    while len(page := read(len(rows))) == PAGE:
+        rows += page
+    return rows + page
