@@ -31,8 +31,8 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
     flow
         As Prefect names it, ``module:function``; it is imported while the server comes up, as each takes seconds.
     parameters
-        The flow's. Their addresses are looked at first: a run would keep wrong ones, and any credentials in them. If
-        they name no scheduler, the process that workers are forked from comes up beside the server as well.
+        The flow's. What can be refused without a run is: a run would keep wrong addresses, and any credentials in
+        them. If they name no scheduler, the process that workers are forked from comes up beside the server as well.
     as_json
         Show no progress.
 
@@ -45,6 +45,10 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
     ------
     AddressError
         If an address is none that could be read.
+    BatchConflictError
+        If the batch's name cannot be a folder's.
+    InvalidConfigError
+        If the scheduler's address is none, a number of workers is given besides, or the device is a numbered GPU.
     EmbeddedServerError
         If the command's own server does not start.
     NoPrefectApiError
@@ -53,16 +57,21 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
     start_prefect_server()
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar
-    from tasks.cluster import scheduler_to_use
+    from tasks.batch import check_batch_name
+    from tasks.cluster import check_device, scheduler_to_use
     from tasks.storage import Storage
     from tasks.worker_template import start_worker_template
 
     for address in (parameters["input"], parameters["results"], parameters["masks"]):
         if address is not None:
             Storage(address)
+    if parameters["batch"] is not None:
+        check_batch_name(parameters["batch"])
+    check_device(parameters["config"].device)
+    scheduler = scheduler_to_use(parameters["scheduler"], workers=parameters["workers"])
     with ProgressBar(shown=not as_json) as bar, observed_by(bar):
         bar.stage("starting")
-        if not scheduler_to_use(parameters["scheduler"]):
+        if not scheduler:
             start_worker_template()
         module, _, function = flow.partition(":")
         body = getattr(import_module(module), function)

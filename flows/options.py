@@ -34,8 +34,12 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings, as `ssdnet settings` prints.")
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="A single setting, as fit.steps=50. Repeatable.")]
-FirstDay = Annotated[datetime | None, typer.Option("--start", formats=["%Y-%m-%d"], help="The first day.")]
-LastDay = Annotated[datetime | None, typer.Option("--end", formats=["%Y-%m-%d"], help="The last day.")]
+FirstDay = Annotated[
+    datetime | None, typer.Option("--start", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The first day.")
+]
+LastDay = Annotated[
+    datetime | None, typer.Option("--end", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The last day.")
+]
 LastNights = Annotated[
     int | None, typer.Option("--last", min=1, help="So many nights instead, counted back from last night.")
 ]

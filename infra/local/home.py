@@ -55,7 +55,14 @@ def stop(home: Path) -> bool:
     """
     holder = _holder(home)
     if holder:
-        os.kill(holder, signal.SIGTERM)
+        try:
+            os.kill(holder, signal.SIGTERM)
+        except ProcessLookupError:
+            pass  # It has ended meanwhile.
+        except PermissionError as error:
+            raise LocalStackError(
+                f"{home} is up, by process {holder} of another account: stop it as that account"
+            ) from error
         deadline = time.monotonic() + STOP_TIMEOUT
         while _holder(home):
             if time.monotonic() > deadline:

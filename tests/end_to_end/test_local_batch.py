@@ -264,7 +264,9 @@ def test_an_evaluation_of_a_made_night_stands_until_the_truth_changes(ssdnet, tm
     assert written.stat().st_mtime_ns == before
     for mask in night.rglob("*_mask.png"):
         mask.unlink()
-    changed = summary_of(ssdnet(*command))["evaluation"]
+    unmeasured = ssdnet(*command)
+    assert unmeasured.returncode == 3
+    changed = summary_of(unmeasured)["evaluation"]
     assert (changed["mean"]["defective"], changed["mean"]["unmeasured"]) == (0, 4)
     assert written.stat().st_mtime_ns > before
 

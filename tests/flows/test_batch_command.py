@@ -4,6 +4,7 @@ import flows.inspection
 from flows import batch_command
 from flows.batch_command import BatchParameters, run_batch_flow
 from ssdnet_core import Config
+from ssdnet_core.errors import UsageError
 from tasks.address import AddressError
 
 PARAMETERS: BatchParameters = {
@@ -17,6 +18,24 @@ PARAMETERS: BatchParameters = {
     "group": None,
     "retry_failed": False,
 }
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"batch": "a/b"}, "'a/b'"),
+        ({"scheduler": "tcp://host:8786", "workers": 2}, "workers = 2"),
+        ({"scheduler": "tcp://host:99999"}, "no port 99999"),
+        ({"config": Config().updated({"device": "cuda:1"})}, "cuda:1"),
+    ],
+)
+def test_what_can_be_refused_without_a_run_never_becomes_one(monkeypatch, changed, named):
+    monkeypatch.setattr(batch_command, "start_prefect_server", lambda: None)
+    begun = []
+    monkeypatch.setattr(flows.inspection, "inspect", lambda **parameters: begun.append(parameters))
+    with pytest.raises(UsageError, match=named):
+        run_batch_flow("flows.inspection:inspect", {**PARAMETERS, **changed}, as_json=True)
+    assert begun == []
 
 
 @pytest.mark.parametrize("address", ["input", "results", "masks"])

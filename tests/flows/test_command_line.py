@@ -4,10 +4,15 @@ import sys
 import tomllib
 
 import pytest
+from typer.testing import CliRunner
 
+from flows import batch_command
+from flows.command_line import app
 from flows.settings import settings_as_yaml, settings_from
 from ssdnet_core.config import METHOD_VERSION, Config
-from ssdnet_core.errors import InvalidConfigError
+from ssdnet_core.errors import InvalidConfigError, SsdnetError
+from tasks import trend_page
+from tasks.storage import Storage
 from tests.conftest import ROOT, free_port
 
 
@@ -150,6 +155,15 @@ def test_a_backfill_of_a_server_that_is_away_names_its_address(ssdnet, monkeypat
     assert "Traceback" not in finished.stderr
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:port/api", "http://[::1/api", "nonsense"])
+def test_a_backfill_at_what_is_no_address_is_wrong_usage(ssdnet, monkeypatch, address):
+    monkeypatch.setenv("PREFECT_API_URL", address)
+    finished = ssdnet("backfill", "--last", "2")
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("ssdnet: PREFECT_API_URL is ")
+    assert "Traceback" not in finished.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -169,6 +183,40 @@ def test_a_backfill_of_days_and_of_the_last_nights_at_once_is_wrong_usage_and_so
         finished = ssdnet("backfill", *arguments)
         assert finished.returncode == 2
         assert "give start and end, or else last" in finished.stderr
+
+
+@pytest.mark.parametrize("command", ["inspect", "evaluate"])
+def test_every_option_of_a_batch_reaches_its_flow(monkeypatch, command):
+    given = []
+
+    def run(flow, parameters, *, as_json):
+        given.append((flow.partition(":")[2], parameters, as_json))
+        raise SsdnetError("seen")
+
+    monkeypatch.setattr(batch_command, "run_batch_flow", run)
+    options = ["--batch", "b", "--masks", "/masks", "--preset", "fast", "--set", "seed=3", "--group", "4"]
+    options += ["--scheduler", "tcp://host:8786", "--workers", "2", "--retry-failed", "--json"]
+    CliRunner().invoke(app, [command, "/in", "--results", "/out", *options])
+    parameters = {
+        "input": "/in",
+        "results": "/out",
+        "batch": "b",
+        "masks": "/masks",
+        "config": Config.preset("fast").updated({"seed": 3}),
+        "scheduler": "tcp://host:8786",
+        "workers": 2,
+        "group": 4,
+        "retry_failed": True,
+    }
+    assert given == [(command, parameters, True)]
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_every_option_of_trends_reaches_what_draws_them(monkeypatch, anew):
+    given = []
+    monkeypatch.setattr(trend_page, "write_all_trends", lambda *of, anew: given.append((*of, anew)) or [])
+    CliRunner().invoke(app, ["trends", "/out", "--line", "a", "--line", "b", *(["--anew"] if anew else [])])
+    assert given == [(Storage("/out"), ["a", "b"], anew)]
 
 
 def test_trends_of_nothing_are_refused(ssdnet, tmp_path):

@@ -35,8 +35,8 @@ def test_a_server_that_does_not_answer_is_named(command):
 
 
 @pytest.mark.parametrize("option", ["--hours", "--idle-hours"])
-@pytest.mark.parametrize("hours", ["-1", "0"])
-def test_a_night_that_is_missing_before_it_can_be_there_is_wrong_usage(command, option, hours):
+@pytest.mark.parametrize("hours", ["-1", "0", "1e12"])
+def test_a_night_that_is_missing_before_it_can_be_there_or_never_is_wrong_usage(command, option, hours):
     finished = command(option, hours)
     assert finished.exit_code == 2
     assert option in finished.stderr

@@ -47,6 +47,16 @@ def test_stopping_asks_the_holder_and_waits_until_it_is_gone(holder, tmp_path):
     assert not stop(tmp_path)
 
 
+def test_a_home_that_another_account_holds_is_told_of(holder, tmp_path, monkeypatch):
+    def kill(number, _):
+        assert number == holder.pid
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", kill)
+    with pytest.raises(LocalStackError, match=f"by process {holder.pid} of another account"):
+        stop(tmp_path)
+
+
 def test_a_home_that_never_was_has_nothing_to_stop(tmp_path):
     assert not stop(tmp_path / "none")
     assert not (tmp_path / "none").exists()
