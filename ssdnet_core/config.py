@@ -203,7 +203,9 @@ class Config(_Settings):
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random in the fit.")
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9]\d?))?)$", description="auto, cpu, mps or cuda; cuda:N in Python alone."
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9]\d?))?)$",
+        description="auto, cpu, mps or cuda; in Python cuda:N.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",

@@ -67,8 +67,6 @@ def _strips(lines: Tensor, deepest: int) -> tuple[int, int]:
 def _width(lines: Tensor, inside: Tensor, *, deepest: int) -> int:
     """Return how many lines, from the first on, are a strip."""
     reach = FRAME_MARGIN + FRAME_SURROUNDINGS
-    if len(inside) <= reach:
-        return 0
     farthest = float((inside[:-reach] - _surroundings(inside)).abs().nan_to_num(0.0).max())
     # (line, last line): a last line is compared with what lies behind the edge, and so are all lines further out.
     off = (lines[:deepest, None] - _surroundings(lines)[:deepest]).abs()

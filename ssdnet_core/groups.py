@@ -18,7 +18,7 @@ from ssdnet_core.devices import resolve_device
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.evidence import Evidence, gather_evidence
 from ssdnet_core.localization import Localization, judged
-from ssdnet_core.preparation import WorkingImage, prepare
+from ssdnet_core.preparation import WorkingImage, check_config, prepare
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,7 +55,8 @@ def localize_group(
         If one of the images or masks cannot be inspected, or there are not as many masks as images; before anything is
         fitted.
     InvalidConfigError
-        If ``size`` is less than 1, the settings are no :class:`Config`, or a masked block would fill an image.
+        If ``size`` is no whole number of at least 1, the settings are no :class:`Config`, or a masked block would fill
+        an image.
     DeviceUnavailableError
         If ``config.device`` does not exist.
     DivergedError
@@ -64,8 +65,9 @@ def localize_group(
         If the device cannot hold a single image.
     """
     config = Config() if config is None else config
-    if size is not None and size < 1:
-        raise InvalidConfigError(f"a group of {size} images cannot be: pass size >= 1, or none")
+    check_config(config)
+    if size is not None and (size < 1 or size % 1):
+        raise InvalidConfigError(f"a group of {size} images cannot be: pass a whole number of at least 1, or none")
     hidden = masks if masks is not None else [None] * len(images)
     if len(hidden) != len(images):
         raise InvalidImageError(

@@ -118,7 +118,8 @@ def _discriminant(features: Tensor, counted: Tensor, *, usual: Tensor, sure: Ten
     centred = (drawn - of_surface) * weight
     covariance = centred @ centred.mT / weight.sum(-1, keepdim=True).clamp_min(1.0)
     spread = covariance.diagonal(dim1=-2, dim2=-1)[..., None].clamp_min(1e-6).sqrt()
-    correlation = covariance / (spread * spread.mT) + RIDGE * torch.eye(spread.shape[-2], device=spread.device)
+    diagonal = torch.eye(spread.shape[-2], dtype=spread.dtype, device=spread.device)
+    correlation = covariance / (spread * spread.mT) + RIDGE * diagonal
     apart = of_defect - of_surface
     direction = torch.linalg.solve_ex(in_double(correlation), in_double(apart / spread)).result.to(apart) / spread
     along = direction.mT @ points - direction.mT @ of_surface

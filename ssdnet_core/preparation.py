@@ -53,8 +53,8 @@ class Preparation:
     commonest_share
         Share of the same pixels that have the commonest value of their channel, in the one that varies most, 0 to 1.
     range_over_iqr
-        How many times the distance between the quartiles of its values, without the frame's, a floating-point image's
-        range is, which the frame has a part in: beside a range so wide its surface is flat. Else 0.
+        How many times the distance between the quartiles of its values, without the frame's, the range of all is, which
+        the frame has a part in: beside a range so wide the surface is flat. Of an image of 8 bits 0.
     constant
         Whether the valid pixels differ by no more than rounding (a standard deviation of a hundred-thousandth of the
         range at most), so that there is no structure to fit.
@@ -129,7 +129,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         If the settings are no :class:`Config`, or a masked block would fill the image.
     """
     started = time.thread_time()
-    _check_config(config)
+    check_config(config)
     check_image(image)
     height, width = image.shape[:2]
     counted = countable((height, width), mask, border=config.border)
@@ -162,7 +162,6 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     contrast = torch.ones_like(valid)
     if dark_is_zero:
         contrast = contrast_in_light(standardised, colour[0].mean(0, keepdim=True), valid=valid)
-    floating = np.issubdtype(pixels.dtype, np.floating)
     values = looked_at(pixels, _without_strips(counted, strips, size=size))
     channels = histograms(values)
     preparation = Preparation(
@@ -171,7 +170,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         blank=float(ground.mean()) if ground is not None else 0.0,
         clipped=clipped_shares(channels),
         commonest_share=commonest_share(channels),
-        range_over_iqr=range_over_iqr(values, full_range=full_range) if floating else 0.0,
+        range_over_iqr=range_over_iqr(values, full_range=_range_of_values(pixels, counted, full_range=full_range)),
         constant=not bool(standardised.any()),
         seconds=time.thread_time() - started,
     )
@@ -187,7 +186,8 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     )
 
 
-def _check_config(config: Config) -> None:
+def check_config(config: Config) -> None:
+    """Raise :class:`~ssdnet_core.errors.InvalidConfigError` if the settings are no :class:`Config`."""
     if not isinstance(config, Config):
         raise InvalidConfigError(
             f"config is a {type(config).__name__}, no Config: pass Config().updated({{'fit.steps': 50}}), or "
@@ -214,6 +214,13 @@ def _offset_and_range(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.b
     rounding = 1e-12 if pixels.dtype == np.float64 else 1e-6
     offset = lowest if abs(lowest) > FAR_OFF * spread else 0.0
     return offset, spread if spread > rounding * largest else max(1.0, largest)
+
+
+def _range_of_values(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_], *, full_range: float) -> float:
+    """Return the range of the values that count; 0 of 8 bits, in which no value lies so far off."""
+    if np.issubdtype(pixels.dtype, np.floating):
+        return full_range
+    return float(np.ptp(pixels[counted])) if pixels.dtype != np.uint8 else 0.0
 
 
 def _without_strips(

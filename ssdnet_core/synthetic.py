@@ -34,7 +34,7 @@ TextureKind = Literal["weave", "leather", "wood", "brushed_metal", "tile"]
 TEXTURE_KINDS: tuple[TextureKind, ...] = get_args(TextureKind)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SyntheticImage:
     """A made photograph, `pixels` (H, W, 3) uint8 RGB, and `truth` (H, W) bool: what was changed."""
 

@@ -46,6 +46,21 @@ def test_the_defects_looks_are_taken_of_the_image_and_if_there_is_a_fit_of_its_r
         assert float((residual - (prediction - image)).abs().max()) > 0.01
 
 
+def test_the_step_of_an_images_own_values_reaches_its_score(monkeypatch):
+    seen = []
+    plain = evidence.anomaly_map
+
+    def noted(*arguments, grey_level, **options):
+        seen.append(float(grey_level))
+        return plain(*arguments, grey_level=grey_level, **options)
+
+    monkeypatch.setattr(evidence, "anomaly_map", noted)
+    working = prepare(sample("weave", "hole", size=(64, 64), seed=1).pixels, None, config=LIGHT)
+    found_in(working, LIGHT)
+    assert seen == pytest.approx(2 * [working.grey_level])
+    assert working.grey_level > 0
+
+
 def test_how_restless_the_surface_is_is_read_before_the_map_is_sharpened():
     working = prepare(sample("wood", "hole", size=(96, 96), seed=9).pixels, None, config=PREVIEW)
     plain, sharpened = (found_in(working, PREVIEW.updated({"score.likeness": weight})) for weight in (0.0, 1.0))

@@ -110,6 +110,12 @@ def test_the_range_is_told_in_distances_between_the_quartiles(seed, factor):
     assert range_over_iqr(np.full((9, 1), 3.0), full_range=1.0) == range_over_iqr(values[:0], full_range=1.0) == 0
 
 
+@pytest.mark.parametrize(("others", "expected"), [([101.0, 98.0, 102.0], 200.0), ([300.0], 2.0), ([], 0.0)])
+def test_where_most_have_one_value_the_range_is_told_in_distances_of_the_others_from_it(others, expected):
+    values = np.array([100.0] * 20 + others)[:, None]
+    assert range_over_iqr(values, full_range=400.0 if others else 1.0) == expected
+
+
 @pytest.mark.parametrize("contrast", [2.0, 20.0])
 def test_the_working_image_knows_a_step_of_its_image(contrast):
     image = np.random.default_rng(0).normal(120, contrast, (64, 64)).clip(0, 255).astype(np.uint8)

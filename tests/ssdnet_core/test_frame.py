@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdnet_core.frame import FRAME_MARGIN, find_frame, without_frame
+from ssdnet_core.synthetic import sample
 from tests.ssdnet_core.prepared_with import prepared_with
 
 SHAPE = (64, 96)
@@ -166,6 +167,13 @@ def test_a_frame_is_found_in_an_image_that_is_shrunk(dtype):
     assert working.preparation.frame[:2] == (0, 0)
     assert working.preparation.frame[3] == 0
     assert 6 <= working.preparation.frame[2] - FRAME_MARGIN <= 7
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_narrow_black_strip_is_found_though_shrinking_undershoots_beside_it(seed):
+    image = sample("weave", "none", size=(160, 160), seed=seed).pixels.copy()
+    image[:3] = np.random.default_rng(seed).integers(0, 2, (3, 160, 3))
+    assert prepared_with(image, None, working_size=64, leave_out_frame=True).preparation.frame == (4, 0, 0, 0)
 
 
 def test_the_tips_of_a_piece_are_no_frame():

@@ -54,6 +54,20 @@ def test_an_image_gets_in_a_group_what_it_gets_alone():
         assert one.warnings == other.warnings
 
 
+def test_a_map_that_is_sharpened_takes_the_light_of_its_own_image():
+    good, flawed = textile(3, (128, 128)), textile(1, (128, 128), defect="hole")
+    y, x = np.indices(flawed.shape[:2])
+    lamp = 0.25 + 0.75 * np.exp(-((y - 20) ** 2 + (x - 20) ** 2) / 4000)
+    flawed = np.rint(flawed * lamp[:, :, None]).astype(np.uint8)
+    mask = np.zeros(flawed.shape[:2], dtype=bool)
+    mask[:5, :5] = True
+    config = LIGHT.updated({"fit.steps": 4})
+    alone = localize(flawed, mask, config=config)
+    assert alone.defective
+    _, together = localize_group([good, flawed], [None, mask], config=config, size=2)
+    np.testing.assert_allclose(together.working_map, alone.working_map, rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "precision",
@@ -149,10 +163,15 @@ def test_groups_are_halved_until_the_memory_suffices_and_nothing_is_lost(count, 
     assert all(2 * number >= min(size, capacity) for number in done[:-1])
 
 
-@pytest.mark.parametrize("size", [0, -3])
-def test_a_group_of_no_image_is_refused(size):
-    with pytest.raises(InvalidConfigError, match=rf"a group of {size} images cannot be: pass size >= 1"):
+@pytest.mark.parametrize("size", [0, -3, 2.5])
+def test_a_group_of_no_number_of_images_is_refused(size):
+    with pytest.raises(InvalidConfigError, match=rf"a group of {size} images cannot be: pass a whole number"):
         localize_group([textile(0)], None, config=LIGHT, size=size)
+
+
+def test_settings_that_are_none_are_refused_of_no_image_as_well():
+    with pytest.raises(InvalidConfigError, match="config is a dict"):
+        localize_group([], config={})
 
 
 def test_masks_that_are_not_as_many_as_the_images_are_refused():

@@ -23,3 +23,11 @@ def test_what_is_less_than_a_grey_level_does_not_stand_out():
     # What is far more than one is seen as before.
     residual[2, 48:64, 64:80] += 3
     assert float(residual_pattern(residual, everything(residual), grey_level=0.1)[0][place].median()) > 10
+
+
+def test_a_ring_along_the_border_that_is_predicted_worse_does_not_stand_out():
+    residual = torch.randn(1, 128, 128, generator=torch.Generator().manual_seed(0))
+    worse = 1.3 * residual
+    worse[:, 8:-8, 8:-8] = residual[:, 8:-8, 8:-8]
+    scores = residual_pattern(worse, everything(worse))[0]
+    assert float(scores[:3].median()) < float(scores[16:-16, 16:-16].quantile(0.9))

@@ -189,3 +189,13 @@ def test_the_inner_product_score_needs_the_prediction():
     row, column = highest(at_full_size(inner_product(image, turned, valid=everything(image))))
     assert 47 <= row < 77
     assert 57 <= column < 87
+
+
+def test_a_ring_along_the_border_that_is_predicted_worse_does_not_stand_out():
+    image = texture(128, 128)
+    prediction = blind(image)
+    ring = torch.ones_like(image, dtype=torch.bool)
+    ring[:, 8:-8, 8:-8] = False
+    worse = torch.where(ring, prediction + 0.8 * texture(128, 128, seed=7), prediction)
+    scores = inner_product(image, worse, valid=everything(image))[0]
+    assert float(scores[0].median()) < float(scores[4:-4, 4:-4].quantile(0.9))
