@@ -1,7 +1,7 @@
 """From an image's key to the working image: read, decode, leave out what does not count, prepare."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import ImageEntry
 from tasks.decoding import DecodedImage, DecodeError, IncompleteHeaderError, decode, read_header, require_size
+from tasks.drawn_masks import white_pixels
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 
@@ -68,8 +69,7 @@ def decode_as_listed(
     DecodeError
         If the image cannot be decoded.
     MaskError
-        If the mask cannot be decoded, is not of the image's size, has transparent pixels, or is more than 1 where it
-        is brightest, but at most half of its type's highest value.
+        If the mask is none that :func:`~tasks.drawn_masks.white_pixels` could read, labels included.
     StorageError
         If they cannot be read, or have another ETag by now: their result would stand for what was listed.
     """
@@ -77,7 +77,11 @@ def decode_as_listed(
     image = decode(_read_as_listed(key, source, etag=image_etag))
     if not mask or masks is None:
         return image, image.mask
-    black = _black(_read_as_listed(mask, masks, etag=mask_etag), mask, shape=image.pixels.shape[:2])
+    content = _read_as_listed(mask, masks, etag=mask_etag)
+    try:
+        black = ~white_pixels(content, shape=image.pixels.shape[:2], labels=True)
+    except DecodeError as error:
+        raise MaskError(f"its mask {mask}: {error}") from error
     return image, black if image.mask is None else black | image.mask
 
 
@@ -98,29 +102,3 @@ def _raise_if_unreadable(entry: ImageEntry, source: Storage) -> None:
         read_header(head)
     except IncompleteHeaderError:
         decode(source.read(entry.key))
-
-
-def _black(content: bytes, key: str, *, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    try:
-        decoded = decode(content)
-    except DecodeError as error:
-        raise MaskError(f"its mask {key}: {error}") from error
-    mask = decoded.pixels
-    if mask.shape[:2] != shape:
-        raise MaskError(
-            f"its mask {key} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {shape[1]} x {shape[0]}: make the "
-            "mask of the image's own size, white where it is to be inspected"
-        )
-    if decoded.mask is not None:
-        raise MaskError(
-            f"its mask {key} has transparent pixels: flatten it, white where it is to be inspected, else black"
-        )
-    grey: npt.NDArray[Any] = mask if mask.ndim == 2 else mask.max(axis=2)
-    if np.issubdtype(grey.dtype, np.integer) and 1 < grey.max() <= np.iinfo(grey.dtype).max // 2:
-        # A black mask that was saved as JPEG: its noise would be inspected.
-        raise MaskError(
-            f"its mask {key} is {grey.max()} where it is brightest, of {np.iinfo(grey.dtype).max}: make it white "
-            f"({np.iinfo(grey.dtype).max}) where the image is to be inspected"
-        )
-    black: npt.NDArray[np.bool_] = grey.astype(np.float32) <= 0.5 * float(grey.max())
-    return black

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ssdnet_core.errors import SsdnetError
-from tasks.decoding import DecodeError, decode
+from tasks.decoding import DecodeError
 from tasks.discovery import TRUTH_FOLDER
+from tasks.drawn_masks import white_pixels
 from tasks.storage import Storage, StoredObject
 from tasks.storage_answers import MissingObjectError
 
@@ -136,25 +137,9 @@ def _in_layout(key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _read(folder: Storage, where: str, *, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     try:
-        image = decode(folder.read(where))
+        # Labels would leave it open which of them are defects.
+        return white_pixels(folder.read(where), shape=valid.shape, labels=False) & valid
     except MissingObjectError as error:
         raise TruthError(f"there is no truth {where} in {folder.address}") from error
     except DecodeError as error:
         raise TruthError(f"the truth {where}: {error}") from error
-    mask = image.pixels
-    if mask.shape[:2] != valid.shape or not np.issubdtype(mask.dtype, np.integer):
-        raise TruthError(
-            f"the truth {where} has {mask.shape[1]} x {mask.shape[0]} pixels of {mask.dtype}, its image "
-            f"{valid.shape[1]} x {valid.shape[0]}: make it an 8-bit mask of the image's own size"
-        )
-    # What is drawn with alpha may be the defects, or all but them.
-    if image.mask is not None:
-        raise TruthError(f"the truth {where} has transparent pixels: flatten it to black and white")
-    grey: npt.NDArray[Any] = mask if mask.ndim == 2 else mask.max(axis=2)
-    brightest, full = int(grey.max()), np.iinfo(grey.dtype).max
-    if 0 < brightest <= full // 2:
-        raise TruthError(
-            f"the truth {where} is {brightest} where it is brightest, of {full}: mark defects in white ({full})"
-        )
-    white: npt.NDArray[np.bool_] = grey > full // 2
-    return white & valid

@@ -216,9 +216,9 @@ def with_other_size(tmp_path):
     [
         (without_mask, r"there is no truth ground_truth/hole/a_mask\.png in .*/in"),
         (with_empty_mask, r"marks no pixel.*\(255\)"),
-        (with_labels, r"is 1 where it is brightest, of 255: mark defects in white \(255\)"),
+        (with_labels, r"is 1 where it is brightest, of 255: make what it marks white \(255\)"),
         (with_broken_mask, "not a PNG"),
-        (with_other_size, "96 x 32 pixels of uint8, its image 96 x 128"),
+        (with_other_size, "96 x 32 pixels, its image 96 x 128"),
     ],
 )
 def test_an_image_without_a_fitting_truth_is_unmeasured_with_the_reason(tmp_path, spoil, reason):

@@ -129,11 +129,17 @@ def test_a_changed_mask_changes_the_etag(night):
 @pytest.mark.parametrize(
     ("mask", "named"),
     [
-        (Image.new("L", (96, 80), 255), "96 x 80 pixels, the image 80 x 96"),
+        (Image.new("L", (96, 80), 255), "96 x 80 pixels, its image 80 x 96"),
         (Image.new("L", (80, 96), 0), "no pixel of the image is left to inspect: all are masked"),
-        (Image.new("LA", (80, 96), (255, 0)), "its mask a.png has transparent pixels: flatten it"),
-        (Image.new("L", (80, 96), 3), "its mask a.png is 3 where it is brightest, of 255: make it white (255)"),
-        (Image.new("I;16", (80, 96), 255), "its mask a.png is 255 where it is brightest, of 65535: make it white"),
+        (Image.new("LA", (80, 96), (255, 0)), "its mask a.png: it has transparent pixels: flatten it"),
+        (
+            Image.new("L", (80, 96), 3),
+            "its mask a.png: it is 3 where it is brightest, of 255: make what it marks",
+        ),
+        (
+            Image.new("I;16", (80, 96), 255),
+            "its mask a.png: it is 255 where it is brightest, of 65535",
+        ),
     ],
 )
 def test_a_mask_that_does_not_fit_is_a_lasting_failure_with_its_reason(night, mask, named):

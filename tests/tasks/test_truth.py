@@ -105,7 +105,7 @@ def test_a_mask_of_labels_is_refused_and_not_taken_for_a_good_image(truth, dtype
     pixels[1, 2] = label
     truth.folder.write("camera/.keep", b"")
     Image.fromarray(pixels).save(f"{truth.folder.root}/a.png")
-    named = rf"the truth a\.png is {label} where it is brightest, of {np.iinfo(dtype).max}: mark defects in white"
+    named = rf"the truth a\.png: it is {label} where it is brightest, of {np.iinfo(dtype).max}: make what it marks"
     for valid in (np.ones(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)):
         with pytest.raises(TruthError, match=named):
             truth.read("a.png", valid)
@@ -120,7 +120,7 @@ def test_a_mask_with_transparent_pixels_is_refused_and_an_opaque_one_is_not(trut
     assert truth.read("a.png", np.ones(SHAPE, dtype=bool)).sum() == 1
     opaque.putpixel((0, 0), (0,) * len(mode))
     opaque.save(path)
-    with pytest.raises(TruthError, match=r"the truth a\.png has transparent pixels: flatten it"):
+    with pytest.raises(TruthError, match=r"the truth a\.png: it has transparent pixels: flatten it"):
         truth.read("a.png", np.ones(SHAPE, dtype=bool))
 
 

@@ -1,0 +1,44 @@
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tasks.decoding import DecodeError
+from tasks.drawn_masks import white_pixels
+
+SHAPE = (6, 8)
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@given(st.integers(128, 255), st.integers(0, 2**16), st.sampled_from([(), (3,)]), st.booleans())
+def test_white_is_what_lies_above_half_of_the_brightest_in_any_channel(brightest, seed, channels, labels):
+    pixels = np.random.default_rng(seed).integers(0, brightest, (*SHAPE, *channels), dtype=np.uint8)
+    pixels[2, 3] = brightest
+    white = white_pixels(png(pixels), shape=SHAPE, labels=labels)
+    for place in np.ndindex(SHAPE):
+        assert white[place] == (2 * int(pixels[place].max()) > brightest)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_black_mask_has_no_white(dtype, labels):
+    assert not white_pixels(png(np.zeros(SHAPE, dtype=dtype)), shape=SHAPE, labels=labels).any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_zero_and_one_are_black_and_white_where_labels_are_taken(dtype):
+    pixels = np.eye(*SHAPE, dtype=dtype)
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels)
+    np.testing.assert_array_equal(white_pixels(file.getvalue(), shape=SHAPE, labels=True), pixels > 0)
+    with pytest.raises(DecodeError, match=r"1 where it is brightest|float32"):
+        white_pixels(file.getvalue(), shape=SHAPE, labels=False)
