@@ -36,14 +36,14 @@ Places: TypeAlias = list[tuple[slice, slice]]
 
 
 def find_blank_ground(
-    pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_], *, margin: int = MARGIN
+    pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_], *, margin: int = MARGIN, selvage: int = 0
 ) -> npt.NDArray[np.bool_] | None:
     """Return which pixels are blank ground, (H, W) bool, or None if there is none.
 
     Ground is told by a whole side, or all four corners, of exactly one value: black, overexposed or filled in, since no
     camera gives a surface one value. It goes on from there as far as the value does, though not through gaps of one or
-    two pixels, and must end at an edge. So a hole or a glare in the surface is none, even at the image's border, nor
-    are clipped joints that cut the surface into many pieces.
+    two pixels, and must end at an edge, or where pixels do not count. So a hole or a glare in the surface is none, even
+    at the image's border, nor are clipped joints that cut the surface into many pieces.
 
     Parameters
     ----------
@@ -53,6 +53,8 @@ def find_blank_ground(
         (H, W), where a pixel counts, somewhere; a side is the first line on which one does.
     margin
         Pixels around the ground that are added for its blurred edge.
+    selvage
+        Further pixels around it that are added, for what borders on it and is not the surface, as a fringe.
     """
     rows, columns = (np.flatnonzero(counted.any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
@@ -71,7 +73,7 @@ def find_blank_ground(
     found[box] = _grown(ground, margin).repeat(step, axis=0).repeat(step, axis=1)[: seen.shape[0], : seen.shape[1]]
     surface = counted & ~found
     enough = surface.sum() >= LEAST_SURFACE * counted.sum()
-    return found if enough and _in_few_pieces(surface[::step, ::step]) else None
+    return _grown(found, selvage) if enough and _in_few_pieces(surface[::step, ::step]) else None
 
 
 def _in_few_pieces(surface: npt.NDArray[np.bool_]) -> bool:
@@ -121,7 +123,8 @@ def _reached(
     reachable[1:-1, 1:-1] &= ground[1:-1, 1:-1]
     ground = ndimage.binary_propagation(ground, SQUARE, mask=reachable)
     around = counted & _grown(ground, 2 * margin) & ~_grown(ground, margin)
-    ends = around.any() and np.quantile(distance[around], 0.25) > EDGE * spread
+    # Where a mask lies all around it, nothing is left to compare it with, and to lose.
+    ends = not around.any() or np.quantile(distance[around], 0.25) > EDGE * spread
     return ground if ends else np.zeros_like(ground)
 
 

@@ -201,6 +201,12 @@ class Config(_Settings):
         True,
         description="Leave out what is beside the surface: blank ground, and strips along the border, as a dark edge.",
     )
+    selvage: float = Field(
+        0.0,
+        ge=0.0,
+        le=0.5,
+        description="Share of the short side that is left out along blank ground, too, as a selvage or fringe.",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random in the fit.")
     device: str = Field(
         "auto",

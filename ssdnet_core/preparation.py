@@ -44,7 +44,7 @@ class Preparation:
     frame
         Widths in working pixels of strips that were found to be no part of the surface: top, bottom, left, right.
     blank
-        Share of the image's pixels that are left out as blank ground, 0 to 1.
+        Share of the image's pixels that are left out as blank ground, its selvage included, 0 to 1.
     not_finite
         Share of the image's pixels that its reader masked for being no number or infinite, 0 to 1.
     clipped
@@ -118,8 +118,8 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     mask
         (H, W) bool, True where a pixel does not count (missing, or outside the region of interest).
     config
-        Its ``working_size``, ``border`` and ``leave_out_frame``. What lies beside the surface is blank ground
-        (:mod:`ssdnet_core.blank`), and strips along the border (:mod:`ssdnet_core.frame`).
+        Its ``working_size``, ``border``, ``leave_out_frame`` and ``selvage``. What lies beside the surface is blank
+        ground (:mod:`ssdnet_core.blank`), and strips along the border (:mod:`ssdnet_core.frame`).
 
     Raises
     ------
@@ -139,9 +139,19 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     _check_block(config.reconstruction.block, size)
     ground = None
     if config.leave_out_frame:
-        ground = find_blank_ground(pixels, counted, margin=math.ceil(MARGIN * min(height, width) / min(size)))
+        ground = find_blank_ground(
+            pixels,
+            counted,
+            margin=math.ceil(MARGIN * min(height, width) / min(size)),
+            selvage=round(config.selvage * min(height, width)),
+        )
     if ground is not None:
         counted &= ~ground
+        if not counted.any():
+            raise InvalidImageError(
+                f"no pixel of the image is left to inspect: blank ground and a selvage of {config.selvage:g} of its "
+                "short side take all of it: set a smaller selvage"
+            )
     valid = torch.from_numpy(counted).float()[None, None]
     offset, full_range = _offset_and_range(pixels, counted)
     # A hidden value beyond single precision becomes infinite, and is never seen.
@@ -252,7 +262,7 @@ def _standardise(colour: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]
     if int(valid.sum()) < MIN_COUNTED:
         raise InvalidImageError(
             f"{int(valid.sum())} pixels count at the working size of {valid.shape[-1]} x {valid.shape[-2]}, "
-            f"fewer than {MIN_COUNTED}: mask less, or set a smaller border"
+            f"fewer than {MIN_COUNTED}: mask less, or set a smaller border or selvage"
         )
     count = valid.sum()
     mean = (colour * valid).sum((-2, -1), keepdim=True) / count

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
+from ssdnet_core import InvalidImageError
 from ssdnet_core.blank import CORNER, LEAST_SURFACE, MARGIN, find_blank_ground
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tests.ssdnet_core.prepared_with import prepared_with
@@ -154,6 +155,32 @@ def test_a_side_counts_from_the_first_line_that_does():
     found = ground_of(pixels, counted)
     assert np.array_equal(found & counted, ndimage.maximum_filter(truth, 2 * MARGIN + 1) & counted)
     assert ground_of(pixels) is None
+
+
+@pytest.mark.parametrize("width", [2 * MARGIN, 20])
+def test_ground_ends_where_a_mask_begins_as_over_the_selvage(width):
+    pixels, truth = beside("left", 30, 255)
+    counted = np.ones(SHAPE, dtype=bool)
+    counted[:, 30 : 30 + width] = False
+    assert np.array_equal(ground_of(pixels, counted) & counted, truth)
+
+
+@few_examples
+@given(st.sampled_from(sorted(QUARTER_TURNS)), st.integers(0, 20))
+def test_a_selvage_along_the_ground_is_left_out_as_far_as_was_asked(where, selvage):
+    pixels, truth = beside(where, 15, 255)
+    assert np.array_equal(ground_of(pixels, selvage=selvage), ndimage.maximum_filter(truth, 2 * (MARGIN + selvage) + 1))
+    assert ground_of(surface(), selvage=selvage) is None
+
+
+def test_a_selvage_is_a_share_of_the_short_side_and_cannot_be_all():
+    image = np.kron(beside("left", 30, 0)[0][..., 0], np.ones((4, 4), dtype=np.uint8))
+    working = prepared_with(image, None, working_size=64, leave_out_frame=True, selvage=0.25)
+    assert not working.valid[0, :, : 30 + MARGIN + 16].any()
+    assert bool((working.valid[0, :, 30 + MARGIN + 16 :] == 1).all())
+    corners, _ = turned(30, 0)
+    with pytest.raises(InvalidImageError, match=r"selvage of 0\.5 of its short side .*set a smaller selvage"):
+        prepared_with(corners[..., 0], None, working_size=256, leave_out_frame=True, selvage=0.5)
 
 
 def test_a_side_of_which_little_counts_tells_nothing():

@@ -15,6 +15,7 @@ OTHER_VALUES = {
     "working_size": 128,
     "border": 0.1,
     "leave_out_frame": False,
+    "selvage": 0.25,
     "seed": 1,
     "device": "cpu",
     "precision": "float32",
