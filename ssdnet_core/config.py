@@ -289,8 +289,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Named configurations, as changes to the defaults.
 
-``fast`` misses more under noise and uneven light (docs/METHOD.md). A preview is no SSDnet: statistics of the image, no
-network.
+``fast`` misses more under noise (docs/METHOD.md). A preview is no SSDnet: statistics of the image, no network.
 """
 
 
