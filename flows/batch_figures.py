@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tasks.discovery import count_by_suffix
+from tasks.discovery import count_and_name, count_by_suffix
 from tasks.records import ImageRecord, present_records
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def figures(outcome: "Outcome") -> dict[str, str]:
         "not inspected": str(summary.failed),
         **({"with warnings": f"{summary.warned}, listed in the gallery"} if summary.warned else {}),
         **({"with a mask": f"{summary.masked} of {summary.images}, the others whole"} if manifest.masks else {}),
+        **({"masks of no image": count_and_name(outcome.stray_masks)} if outcome.stray_masks else {}),
         **({"other files, left out": count_by_suffix(outcome.others)} if outcome.others else {}),
         "CPU time": f"{summary.fit_seconds:.1f} s{each}{share}",
     }

@@ -27,7 +27,7 @@ from tasks.batch import (
     read_manifest,
 )
 from tasks.cluster import Workers
-from tasks.discovery import FoundMasks, count_by_suffix, discover, find_masks, list_input
+from tasks.discovery import FoundMasks, Listing, count_and_name, count_by_suffix, discover, find_masks, list_input
 from tasks.image_figures import has_figures, write_figures
 from tasks.lease import Lease, hold_batch
 from tasks.maps import clear_maps, prepare_maps, written_maps
@@ -37,9 +37,6 @@ from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage, StoredObject
 
 Records = dict[int, ImageRecord]
-
-MASKS_NAMED = 5
-"""Of those that are of no image."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,8 @@ class Outcome:
         Number of images that this run inspected; the others were done before.
     others
         How many files of the input are no images, by suffix.
+    stray_masks
+        Keys of the masks that are of no image that was listed.
     """
 
     folder: str
@@ -68,6 +67,32 @@ class Outcome:
     seal: Seal
     fitted: int
     others: Mapping[str, int]
+    stray_masks: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        folder: Storage,
+        manifest: Manifest,
+        *,
+        records: Records,
+        seal: Seal,
+        fitted: int,
+        listing: Listing,
+        masks: FoundMasks,
+    ) -> "Outcome":
+        """Put together what a run knows at its end."""
+        return cls(
+            folder=folder.address,
+            report=report_address(folder),
+            manifest=manifest,
+            records=records,
+            summary=summarise(manifest, records),
+            seal=seal,
+            fitted=fitted,
+            others=listing.others,
+            stray_masks=masks.others,
+        )
 
 
 def run_batch(
@@ -98,7 +123,9 @@ def run_batch(
         get_run_logger().info("other files, left out: %s", count_by_suffix(listing.others))
     masked = find_masks(images, masks) if masks else FoundMasks({}, ())
     if masks:
-        tell_of_masks(masked, masks, images=len(images), pattern=pattern)
+        get_run_logger().info("%d of %d images have a mask in %s", len(masked.of_images), len(images), masks.address)
+    if masked.others:
+        get_run_logger().info("masks of no image: %s", count_and_name(masked.others))
     folder = open_batch(results, wanted)
     with hold_batch(folder) as lease, watched(folder.name):
         stored, seal = read_manifest(folder), read_seal(folder) if _is_complete(folder) else None
@@ -114,7 +141,7 @@ def run_batch(
         present = len(manifest.present)
         observer().begin(images=present, settled=present - len(todo))
         if manifest.entries == stored.entries and not todo and seal is not None:
-            outcome = _outcome(folder, manifest, records=records, seal=seal, fitted=0, others=listing.others)
+            outcome = Outcome.of(folder, manifest, records=records, seal=seal, fitted=0, listing=listing, masks=masked)
             tell_of_batch(outcome, sealed=False)
             return outcome
         lease.check()
@@ -133,7 +160,8 @@ def run_batch(
         lease.check()
         draw_report(folder, whole(manifest), records=whole(records))
         seal = seal_batch(folder, whole(manifest), records=whole(records), lease=lease)
-        outcome = _outcome(folder, manifest, records=records, seal=seal, fitted=len(todo), others=listing.others)
+        fitted = len(todo)
+        outcome = Outcome.of(folder, manifest, records=records, seal=seal, fitted=fitted, listing=listing, masks=masked)
         tell_of_batch(outcome, sealed=True)
         return outcome
 
@@ -171,16 +199,6 @@ def seal_batch(folder: Storage, manifest: Manifest, *, records: Records, lease: 
     return seal
 
 
-def tell_of_masks(found: FoundMasks, masks: Storage, *, images: int, pattern: str) -> None:
-    """Tell in the run's log how many images have a mask, and which masks are of no image."""
-    log = get_run_logger()
-    log.info("%d of %d images have a mask in %s", len(found.of_images), images, masks.address)
-    # A pattern leaves out images, and their masks are none of its business.
-    if found.others and not pattern:
-        named = ", ".join(found.others[:MASKS_NAMED]) + (", ..." if len(found.others) > MASKS_NAMED else "")
-        log.warning("%d masks in %s are of no image: %s", len(found.others), masks.address, named)
-
-
 def _is_complete(folder: Storage) -> bool:
     """Whether what the flow itself writes is there: somebody may have made room, or copied a part."""
     return has_figures(folder) and all(folder.exists(key) for key in (REGIONS, PAGE))
@@ -192,18 +210,3 @@ def _unsettled(manifest: Manifest, records: Records, *, retry_failed: bool) -> l
         return record is not None and record.settles(entry, fingerprint=manifest.fingerprint, retry_failed=retry_failed)
 
     return [entry for entry in manifest.present if not settled(entry)]
-
-
-def _outcome(
-    folder: Storage, manifest: Manifest, *, records: Records, seal: Seal, fitted: int, others: Mapping[str, int]
-) -> Outcome:
-    return Outcome(
-        folder=folder.address,
-        report=report_address(folder),
-        manifest=manifest,
-        records=records,
-        summary=summarise(manifest, records),
-        seal=seal,
-        fitted=fitted,
-        others=others,
-    )

@@ -63,6 +63,7 @@ def outcome_tree(outcome: Outcome) -> dict[str, Any]:
         "fingerprint": outcome.seal.fingerprint,
         "fitted": outcome.fitted,
         "others": dict(outcome.others),
+        "stray_masks": outcome.stray_masks,
         **asdict(outcome.summary),
         "failures": {record.key: record.error for record in failed(outcome)},
         "warnings": {record.key: record.warnings for record in present(outcome) if record.warnings},
@@ -118,13 +119,14 @@ def _how_many(shown: int, *, of: int) -> str:
 
 def _shown(text: str) -> Text:
     """Return a text as it is, but for what a terminal would obey: a file's name may hold brackets, and escapes."""
-    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return Text(printable, overflow="fold")
 
 
 def _figures(outcome: Outcome) -> Table:
     table = Table(title=outcome.manifest.batch, show_header=False)
     for name, value in {**figures(outcome), "results": outcome.folder, "gallery": outcome.report}.items():
-        table.add_row(name, Text(value, overflow="fold"))
+        table.add_row(name, _shown(value))
     return table
 
 

@@ -18,6 +18,9 @@ from tasks.storage_answers import StorageError
 TRUTH_FOLDER = "ground_truth"
 """Masks in MVTec-AD layout: no images to inspect."""
 
+NAMED = 5
+"""Keys at most that are named of many."""
+
 
 class NothingToInspectError(StorageError, UsageError):
     """The input holds no image."""
@@ -143,6 +146,11 @@ class FoundMasks:
 
     of_images: Mapping[str, StoredObject]
     others: tuple[str, ...]
+
+
+def count_and_name(keys: Sequence[str]) -> str:
+    """Return in words how many keys there are, and the first of them, as ``7: a.png, b.png, c.png, ...``."""
+    return f"{len(keys)}: {', '.join(keys[:NAMED])}{', ...' if len(keys) > NAMED else ''}"
 
 
 def find_masks(images: Sequence[StoredObject], masks: Storage) -> FoundMasks:

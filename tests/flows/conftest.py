@@ -30,4 +30,5 @@ def outcome():
         seal=make_seal(manifest, records),
         fitted=0,
         others={},
+        stray_masks=(),
     )

@@ -186,6 +186,16 @@ def test_how_many_images_have_a_mask_is_told_where_masks_were_given(outcome, cap
     assert json.loads(capsys.readouterr().out)["masked"] == 1
 
 
+def test_masks_of_no_image_are_counted_and_the_first_of_them_named(outcome, capsys):
+    stray = replace(outcome, stray_masks=tuple(f"m{number}.png" for number in range(7)))
+    print_outcome(stray, as_json=False)
+    assert "7: m0.png, m1.png, m2.png, m3.png, m4.png, ..." in " ".join(capsys.readouterr().out.split())
+    print_outcome(stray, as_json=True)
+    assert json.loads(capsys.readouterr().out)["stray_masks"][-1] == "m6.png"
+    print_outcome(replace(stray, stray_masks=("a.png",)), as_json=False)
+    assert "1: a.png " in capsys.readouterr().out
+
+
 def test_long_names_are_folded_and_not_cut(outcome, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     name = "camera-03_lot-2026-11-22T030501_" + "0" * 60 + "17.png"
