@@ -22,7 +22,8 @@ def figures(outcome: "Outcome") -> dict[str, str]:
     summary, manifest = outcome.summary, outcome.manifest
     inspected = [record for record in present(outcome) if record.inspected]
     on_gpu = sum(record.device.startswith("cuda") for record in inspected)
-    rate = f" ({100 * summary.defect_rate:.1f} %), {summary.regions} regions" if inspected else ""
+    regions = f"{summary.regions} region{'' if summary.regions == 1 else 's'}"
+    rate = f" ({100 * summary.defect_rate:.1f} %), {regions}" if inspected else ""
     each = f", {summary.fit_seconds / summary.inspected:.2f} s an image" if inspected else ""
     share = f", {100 * on_gpu / len(inspected):.0f} % of the images on a GPU" if on_gpu else ""
     return {
