@@ -42,8 +42,8 @@ def find_blank_ground(
 
     Ground is told by a whole side, or all four corners, of exactly one value: black, overexposed or filled in, since no
     camera gives a surface one value. It goes on from there as far as the value does, though not through gaps of one or
-    two pixels, and must end at an edge, or where pixels do not count. So a hole or a glare in the surface is none, even
-    at the image's border, nor are clipped joints that cut the surface into many pieces.
+    two pixels, and must end at an edge, or all around where pixels do not count. So a hole or a glare that the surface
+    surrounds is none, even at the image's border, nor are clipped joints that cut the surface into many pieces.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def _reached(
     reachable[1:-1, 1:-1] &= ground[1:-1, 1:-1]
     ground = ndimage.binary_propagation(ground, SQUARE, mask=reachable)
     around = counted & _grown(ground, 2 * margin) & ~_grown(ground, margin)
-    # Where a mask lies all around it, nothing is left to compare it with, and to lose.
+    # Where a mask lies all around it, as over a selvage, nothing is left to compare it with.
     ends = not around.any() or np.quantile(distance[around], 0.25) > EDGE * spread
     return ground if ends else np.zeros_like(ground)
 

@@ -66,7 +66,7 @@ def localize_group(
     """
     config = Config() if config is None else config
     check_config(config)
-    if size is not None and (size < 1 or size % 1):
+    if size is not None and (not isinstance(size, int | np.integer) or size < 1):
         raise InvalidConfigError(f"a group of {size} images cannot be: pass a whole number of at least 1, or none")
     hidden = masks if masks is not None else [None] * len(images)
     if len(hidden) != len(images):

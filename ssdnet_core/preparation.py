@@ -54,7 +54,7 @@ class Preparation:
         Share of the same pixels that have the commonest value of their channel, in the one that varies most, 0 to 1.
     range_over_iqr
         How many times the distance between the quartiles of its values, without the frame's, the range of all is, which
-        the frame has a part in: beside a range so wide the surface is flat. Of an image of 8 bits 0.
+        the frame has a part in: beside a range so wide the surface is flat.
     constant
         Whether the valid pixels differ by no more than rounding (a standard deviation of a hundred-thousandth of the
         range at most), so that there is no structure to fit.
@@ -227,10 +227,12 @@ def _offset_and_range(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.b
 
 
 def _range_of_values(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_], *, full_range: float) -> float:
-    """Return the range of the values that count; 0 of 8 bits, in which no value lies so far off."""
+    """Return the range of the values that count."""
     if np.issubdtype(pixels.dtype, np.floating):
         return full_range
-    return float(np.ptp(pixels[counted])) if pixels.dtype != np.uint8 else 0.0
+    # Without a copy of what counts, which of a large image is gigabytes.
+    seen, white = counted[:, :, None], np.iinfo(pixels.dtype).max  # type: ignore[type-var]
+    return float(np.max(pixels, where=seen, initial=0)) - float(np.min(pixels, where=seen, initial=white))
 
 
 def _without_strips(

@@ -77,6 +77,11 @@ class ImageEntry:
         return working_shape((self.height, self.width), working_size=working_size)
 
 
+def joint_etag(of_image: str, of_mask: str) -> str:
+    """Return one ETag for both: a changed mask is a changed image."""
+    return f"{of_image}+{of_mask}"
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The images of a batch, in their order, and the settings they are inspected with.

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from ssdnet_core.errors import UsageError
-from tasks.batch import MANIFEST, MAPS, REPORT, ImageEntry
+from tasks.batch import MANIFEST, MAPS, REPORT, ImageEntry, joint_etag
 from tasks.decoding import SUFFIXES
 from tasks.headers import read_headers
 from tasks.lease import LEASES
@@ -141,7 +141,8 @@ class FoundMasks:
     of_images
         By the keys of their images; an image without one counts whole.
     others
-        Keys of those that are of no image, sorted: misnamed, or of images that were not listed.
+        Keys of those that are of no image, sorted: misnamed, of images that were not listed, or passed over for one of
+        the image's very name. Hidden files are none.
     """
 
     of_images: Mapping[str, StoredObject]
@@ -165,7 +166,7 @@ def find_masks(images: Sequence[StoredObject], masks: Storage) -> FoundMasks:
     StorageError
         If the masks cannot be listed.
     """
-    listed = {entry.key: entry for entry in masks.list() if _suffix(entry.key) in SUFFIXES}
+    listed = {entry.key: entry for entry in masks.list() if _suffix(entry.key) in SUFFIXES and not _hidden(entry.key)}
     if any(listed.get(image.key) == image for image in images):
         raise MasksError(f"the masks in {masks.address} are the images themselves: give the folder of their masks")
     alike: dict[str, list[StoredObject]] = defaultdict(list)
@@ -218,8 +219,7 @@ def discover(
 
 def _entry(image: StoredObject, mask: StoredObject | None, *, index: int) -> ImageEntry:
     entry = ImageEntry(index=index, key=image.key, etag=image.etag, size=image.size)
-    # One ETag for both: a changed mask is a changed image.
-    return replace(entry, mask=mask.key, etag=f"{image.etag}+{mask.etag}") if mask else entry
+    return replace(entry, mask=mask.key, etag=joint_etag(image.etag, mask.etag)) if mask else entry
 
 
 def _under_their_own_names(images: Sequence[StoredObject], source: Storage) -> list[StoredObject]:
@@ -265,4 +265,8 @@ def _without_suffix(key: str) -> str:
 
 def _set_aside(key: str) -> bool:
     folders = key.split("/")
-    return TRUTH_FOLDER in folders[:-1] or any(part.startswith(".") for part in folders)
+    return TRUTH_FOLDER in folders[:-1] or _hidden(key)
+
+
+def _hidden(key: str) -> bool:
+    return any(part.startswith(".") for part in key.split("/"))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import ImageEntry
+from tasks.batch import ImageEntry, joint_etag
 from tasks.decoding import DecodedImage, DecodeError, IncompleteHeaderError, decode, read_header, require_size
 from tasks.drawn_masks import white_pixels
 from tasks.storage import Storage
@@ -73,24 +73,21 @@ def decode_as_listed(
     StorageError
         If they cannot be read, or have another ETag by now: their result would stand for what was listed.
     """
-    image_etag, _, mask_etag = etag.partition("+")
-    image = decode(_read_as_listed(key, source, etag=image_etag))
-    if not mask or masks is None:
+    # Looked up after each is read: what comes in between is not what was read, but then it is none that was listed.
+    content, now, drawn = source.read(key), source.etag(key), None
+    if mask and masks is not None:
+        drawn, now = masks.read(mask), joint_etag(now, masks.etag(mask))
+    if now != etag:
+        which = key if drawn is None else f"{key} or its mask"
+        raise StorageError(f"{which} was replaced since it was listed: run again")
+    image = decode(content)
+    if drawn is None:
         return image, image.mask
-    content = _read_as_listed(mask, masks, etag=mask_etag)
     try:
-        black = ~white_pixels(content, shape=image.pixels.shape[:2], labels=True)
+        black = ~white_pixels(drawn, shape=image.pixels.shape[:2], labels=True)
     except DecodeError as error:
         raise MaskError(f"its mask {mask}: {error}") from error
     return image, black if image.mask is None else black | image.mask
-
-
-def _read_as_listed(key: str, storage: Storage, *, etag: str) -> bytes:
-    content = storage.read(key)
-    # After it: what comes in between is not what was read, but then it is not what was listed, either.
-    if storage.etag(key) != etag:
-        raise StorageError(f"{key} was replaced since it was listed: run again")
-    return content
 
 
 def _raise_if_unreadable(entry: ImageEntry, source: Storage) -> None:

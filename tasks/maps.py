@@ -1,7 +1,7 @@
 """The batch's anomaly maps: one array of its Zarr store.
 
-``anomaly_map (image, y, x)`` is float16 with one chunk an image, which the worker that fitted the image writes. No
-chunk ever has two writers: same-chunk writers lose data silently.
+``anomaly_map (image, y, x)`` is float16 with one chunk an image, which the worker that fitted the image writes, and the
+flow clears if it has come to fail. No chunk ever has two writers at once: same-chunk writers lose data silently.
 """
 
 import hashlib

@@ -168,7 +168,8 @@ class Storage:
             return True
 
     def _is_there(self, path: str) -> bool:
-        if "/" in path:
+        # An access point's name has slashes, too.
+        if self.filesystem.split_path(path)[1]:
             return bool(self.filesystem.exists(path))
         # Asked for a bucket, s3fs takes every failure for its absence.
         try:

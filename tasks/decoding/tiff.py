@@ -123,10 +123,10 @@ def tiff_samples(data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
         palette = np.asarray(page.colormap) >> 8
         return palette.astype(np.uint8).T[samples.astype(np.uint8)]
     samples = samples.reshape(header.height, header.width, -1)
-    if _is_premultiplied(page):
-        _require_all_or_nothing(samples[:, :, -1])
     if page.bitspersample < 8:
         samples = samples.astype(np.uint8) * np.uint8(255 // (2**page.bitspersample - 1))
+    if _is_premultiplied(page):
+        _require_all_or_nothing(samples[:, :, -1])
     if colours == "MINISWHITE":
         grey = samples[:, :, :1]
         np.subtract(np.iinfo(samples.dtype).max, grey, out=grey)

@@ -163,7 +163,7 @@ def test_groups_are_halved_until_the_memory_suffices_and_nothing_is_lost(count, 
     assert all(2 * number >= min(size, capacity) for number in done[:-1])
 
 
-@pytest.mark.parametrize("size", [0, -3, 2.5])
+@pytest.mark.parametrize("size", [0, -3, 2.0, "4"])
 def test_a_group_of_no_number_of_images_is_refused(size):
     with pytest.raises(InvalidConfigError, match=rf"a group of {size} images cannot be: pass a whole number"):
         localize_group([textile(0)], None, config=LIGHT, size=size)

@@ -356,7 +356,13 @@ def test_blank_ground_beside_the_surface_is_left_out_and_said_so():
 @pytest.mark.parametrize("side", [1, 14])
 @pytest.mark.parametrize(
     ("dtype", "value", "warned"),
-    [(np.float32, 3e4, True), (np.float32, -3e4, True), (np.float32, 300.0, False), (np.uint16, 65535, True)],
+    [
+        (np.float32, 3e4, True),
+        (np.float32, -3e4, True),
+        (np.float32, 300.0, False),
+        (np.uint16, 65535, True),
+        (np.uint8, 255, False),
+    ],
 )
 def test_a_few_values_far_from_all_others_are_warned_of_unless_they_are_masked(dtype, value, warned, side):
     image = textile().pixels.astype(dtype)

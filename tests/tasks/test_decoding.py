@@ -230,6 +230,17 @@ def test_colours_that_were_multiplied_by_a_partial_alpha_are_refused(dtype):
         decode(tiff(pixels, **multiplied))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_alpha_of_a_few_bits_is_full_where_all_of_them_are_set(bits):
+    full = 2**bits - 1
+    pixels = RNG.integers(0, full, (HEIGHT, WIDTH, 2), dtype=np.uint8, endpoint=True)
+    pixels[..., 1] = np.where(np.arange(WIDTH) < 5, 0, full)
+    options = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["assocalpha"]}
+    decoded = decode(tiff(pixels, bitspersample=bits, **options))
+    np.testing.assert_array_equal(decoded.mask, pixels[..., 1] == 0)
+    np.testing.assert_array_equal(decoded.pixels, pixels[..., 0] * (255 // full))
+
+
 def test_an_opaque_alpha_channel_gives_no_mask():
     pixels = RGBA.copy()
     pixels[..., 3] = 255

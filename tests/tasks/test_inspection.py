@@ -195,7 +195,20 @@ def test_what_was_replaced_since_it_was_listed_is_noticed_and_may_come_back(nigh
     Image.fromarray(sample("tile", "hole", size=size).pixels).save(getattr(night, folder) / "a.png")
     [record] = inspect_images(entries, inspection)
     assert (record.status, record.lasting) == ("failed", False)
-    assert record.error == "a.png was replaced since it was listed: run again"
+    assert record.error == "a.png or its mask was replaced since it was listed: run again"
+
+
+def test_an_image_without_a_mask_that_was_replaced_since_it_was_listed_is_named(night):
+    night.add("b.png")
+    entries, inspection = night.entries(), night.inspection()
+    night.add("b.png", seed=1)
+    [record] = inspect_images([entries[-1]], inspection)
+    assert record.error == "b.png was replaced since it was listed: run again"
+
+
+def test_any_etag_is_that_of_an_object_that_was_not_replaced(night, monkeypatch):
+    monkeypatch.setattr(tasks.storage, "file_etag", lambda status: f"CK+b{status.st_size}=")
+    assert night.inspect().status == "inspected"
 
 
 def test_an_image_that_could_be_read_only_after_the_listing_is_a_failure_that_may_pass_and_says_why(night):
