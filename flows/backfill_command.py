@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.backfill_days import Days
 from flows.embedded import set_up_environment
-from flows.named_server import check_address
+from flows.named_server import check_api_address
 
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
@@ -30,7 +30,7 @@ def backfill_nights(
     set_up_environment()
     # Before Prefect is, too: it refuses some addresses with a traceback while it is imported.
     if named := os.environ.get("PREFECT_API_URL"):
-        check_address(named)
+        check_api_address(named)
     from flows.backfill import NightsFailedError, backfill
     from flows.backfill_summary import print_outcomes, print_plan
     from flows.backfill_survey import plan_backfill

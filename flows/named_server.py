@@ -40,7 +40,7 @@ def wait_for_named_server(address: str, timeout: float = PATIENCE) -> None:
     NoPrefectApiError
         If it does not within ``timeout`` seconds, or something else answers there.
     """
-    check_address(address)
+    check_api_address(address)
     deadline = time.monotonic() + timeout
     while problem := _problem(address):
         if problem.lasting or time.monotonic() > deadline:
@@ -51,7 +51,7 @@ def wait_for_named_server(address: str, timeout: float = PATIENCE) -> None:
         time.sleep(0.2)
 
 
-def check_address(address: str) -> None:
+def check_api_address(address: str) -> None:
     """Refuse what can be no address of a Prefect API.
 
     Raises

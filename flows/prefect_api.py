@@ -8,7 +8,7 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import get_current_settings
 
-from flows.named_server import ASK_FOR_API, NoPrefectApiError, check_address
+from flows.named_server import ASK_FOR_API, NoPrefectApiError, check_api_address
 
 Row = TypeVar("Row")
 
@@ -39,7 +39,7 @@ def check_api(*, purpose: str) -> None:
             f"{purpose} a Prefect server is needed, and PREFECT_API_URL names none: start one with `ssdnet up` and "
             "source its environment.sh, or set PREFECT_API_URL, as http://127.0.0.1:4200/api"
         )
-    check_address(address)
+    check_api_address(address)
     with server() as client:
         try:
             answer = client.hello().raise_for_status()

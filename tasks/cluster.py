@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from urllib.parse import urlsplit
 
 import dask
 from distributed import Client
@@ -23,7 +24,6 @@ from tasks.worker_template import start_method
 SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
 """Environment variable with the address of the scheduler to use where none is given."""
 
-MAX_PORT = 65535
 GPU_GROUP = 128
 """Images that a GPU fits together where nothing else is asked for."""
 
@@ -197,11 +197,11 @@ def scheduler_to_use(scheduler: str | None, *, workers: int | None = None) -> st
             "leave out one of the two"
         )
     try:
-        _, port = get_address_host_port(address)
+        get_address_host_port(address)
+        # Raises where there can be no such port, which Dask would wait for.
+        urlsplit(address).port  # noqa: B018
     except ValueError as error:
         raise InvalidConfigError(f"scheduler {address!r}: {error}: give tcp://host:8786 or tls://host:8786") from error
-    if port > MAX_PORT:
-        raise InvalidConfigError(f"scheduler {address!r}: there is no port {port}: give one of at most {MAX_PORT}")
     return address
 
 

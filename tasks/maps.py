@@ -5,7 +5,7 @@ flow clears if it has come to fail. No chunk ever has two writers at once: same-
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -96,7 +96,7 @@ def write_map(folder: Storage, index: int, *, anomaly_map: npt.NDArray[np.float3
     return hashlib.sha256(stored.tobytes()).hexdigest()
 
 
-def clear_maps(folder: Storage, indices: Iterable[int]) -> None:
+def clear_maps(folder: Storage, indices: Sequence[int]) -> None:
     """Leave no map of these images: NaN, and no chunk.
 
     Raises
@@ -104,9 +104,12 @@ def clear_maps(folder: Storage, indices: Iterable[int]) -> None:
     StorageError
         If they cannot be cleared.
     """
-    for index in indices:
-        with writing(folder, f"that image {index} has no map"):
-            open_maps(folder, "r+")[index] = np.nan
+    if not indices:
+        return
+    with writing(folder, "which images have no map"):
+        array = open_maps(folder, "r+")
+        for index in indices:
+            array[index] = np.nan
 
 
 def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = False) -> npt.NDArray[np.float32]:

@@ -12,6 +12,7 @@ import tifffile
 from tasks.decoding.header import ORIENTATION_TAG, DecodeError, ExactReader, ImageHeader, orientation
 
 _PHOTOMETRIC_TAG = 262
+_PREMULTIPLIED = "ASSOCALPHA"
 
 # Lossless ones only: a damaged JPEG strip comes back partly grey without an error, and has a size of its own.
 _COMPRESSIONS = ("NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD")
@@ -86,11 +87,11 @@ def _sample_kind(page: tifffile.TiffPage) -> str:
 
 
 def _has_alpha(page: tifffile.TiffPage) -> bool:
-    return bool(page.extrasamples) and _name(page.extrasamples[-1]) in ("ASSOCALPHA", "UNASSALPHA")
+    return _last_extra_sample(page) in (_PREMULTIPLIED, "UNASSALPHA")
 
 
-def _is_premultiplied(page: tifffile.TiffPage) -> bool:
-    return bool(page.extrasamples) and _name(page.extrasamples[-1]) == "ASSOCALPHA"
+def _last_extra_sample(page: tifffile.TiffPage) -> str:
+    return _name(page.extrasamples[-1]) if page.extrasamples else ""
 
 
 def _require_all_or_nothing(alpha: npt.NDArray[Any]) -> None:
@@ -125,7 +126,7 @@ def tiff_samples(data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
     samples = samples.reshape(header.height, header.width, -1)
     if page.bitspersample < 8:
         samples = samples.astype(np.uint8) * np.uint8(255 // (2**page.bitspersample - 1))
-    if _is_premultiplied(page):
+    if _last_extra_sample(page) == _PREMULTIPLIED:
         _require_all_or_nothing(samples[:, :, -1])
     if colours == "MINISWHITE":
         grey = samples[:, :, :1]

@@ -25,7 +25,7 @@ PARAMETERS: BatchParameters = {
     [
         ({"batch": "a/b"}, "'a/b'"),
         ({"scheduler": "tcp://host:8786", "workers": 2}, "workers = 2"),
-        ({"scheduler": "tcp://host:99999"}, "no port 99999"),
+        ({"scheduler": "tcp://host:99999"}, "out of range"),
         ({"config": Config().updated({"device": "cuda:1"})}, "cuda:1"),
     ],
 )

@@ -109,10 +109,8 @@ def test_a_mask_of_the_very_name_comes_before_one_of_another_suffix(tmp_path):
 
 
 def test_masks_of_no_image_are_named_beside_those_of_images(tmp_path):
-    images = [write_image(tmp_path / "night" / name) for name in ("a.png", "b.png")]
-    masks = [write_image(tmp_path / "masks" / name) for name in ("a.png", "deep/b.png", "B.png", "._a.png")]
-    assert images
-    assert masks
+    for name in ("night/a.png", "night/b.png", "masks/a.png", "masks/deep/b.png", "masks/B.png", "masks/._a.png"):
+        write_image(tmp_path / name)
     found = find_masks(list_images(Storage(str(tmp_path / "night"))), Storage(str(tmp_path / "masks")))
     assert (set(found.of_images), found.others) == ({"a.png"}, ("B.png", "deep/b.png"))
 
