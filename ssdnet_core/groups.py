@@ -17,8 +17,9 @@ from ssdnet_core.config import MAX_GROUP, Config
 from ssdnet_core.devices import resolve_device
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.evidence import Evidence, gather_evidence
+from ssdnet_core.input_checks import check_config
 from ssdnet_core.localization import Localization, judged
-from ssdnet_core.preparation import WorkingImage, check_config, prepare
+from ssdnet_core.preparation import WorkingImage, prepare
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -1,13 +1,23 @@
-"""What an image and its mask must be: each error names the value, the reason and what to change."""
+"""What an image, its mask and the settings must be: each error names the value, the reason and what to change."""
 
 import numpy as np
 import numpy.typing as npt
 
-from ssdnet_core.errors import InvalidImageError
+from ssdnet_core.config import Config
+from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.working_size import MIN_SIDE
 
 LARGEST = 1e30
 """Values beyond this, or all below its inverse, leave float32's range in a square."""
+
+
+def check_config(config: Config) -> None:
+    """Raise :class:`InvalidConfigError` if the settings are no :class:`Config`."""
+    if not isinstance(config, Config):
+        raise InvalidConfigError(
+            f"config is a {type(config).__name__}, no Config: pass Config().updated({{'fit.steps': 50}}), or "
+            "ssdnet_core.config.parse_config(config) of nested dictionaries"
+        )
 
 
 def check_image(image: npt.NDArray[np.generic]) -> None:

@@ -9,28 +9,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ssdnet_core.blank import MARGIN, find_blank_ground
 from ssdnet_core.config import Config
 from ssdnet_core.devices import callers_state_aside
-from ssdnet_core.errors import InvalidConfigError, InvalidImageError
+from ssdnet_core.errors import InvalidImageError
 from ssdnet_core.exposure import clipped_shares, commonest_share, grey_level, histograms, looked_at, range_over_iqr
-from ssdnet_core.frame import NO_FRAME, find_frame, without_frame
-from ssdnet_core.input_checks import check_image, check_values, countable
+from ssdnet_core.frame import NO_FRAME, without_frame
 from ssdnet_core.light import contrast_in_light
-from ssdnet_core.working_size import working_shape
+from ssdnet_core.surface import Surface, find_surface
 
 MIN_COUNTED = 256
 """Fewest pixels that must count at the working size: medians of fewer say little."""
 
 STD_FLOOR = 1e-3
 """Keeps the sensor noise of an almost constant image from being blown up to a texture."""
-
-FAR_OFF = 1e3
-"""Spreads from zero beyond which single precision would round an image's structure away."""
-
-BELOW_BLACK = -0.1
-"""In units of the range: so far does noise reach below zero where a dark image was subtracted. With values further
-below, zero is not black, and frames are not looked for."""
 
 
 @dataclass(frozen=True)
@@ -129,134 +120,55 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         If the settings are no :class:`Config`, or a masked block would fill the image.
     """
     started = time.thread_time()
-    check_config(config)
-    check_image(image)
-    height, width = image.shape[:2]
-    counted = countable((height, width), mask, border=config.border)
-    check_values(image, counted)
-    pixels = image if image.ndim == 3 else image[:, :, None]
-    size = working_shape((height, width), working_size=config.working_size)
-    _check_block(config.reconstruction.block, size)
-    ground = None
-    if config.leave_out_frame:
-        ground = find_blank_ground(
-            pixels,
-            counted,
-            margin=math.ceil(MARGIN * min(height, width) / min(size)),
-            selvage=round(config.selvage * min(height, width)),
-        )
-    if ground is not None:
-        counted &= ~ground
-        if not counted.any():
-            raise InvalidImageError(
-                f"no pixel of the image is left to inspect: blank ground and a selvage of {config.selvage:g} of its "
-                "short side take all of it: set a smaller selvage"
-            )
-    valid = torch.from_numpy(counted).float()[None, None]
-    offset, full_range = _offset_and_range(pixels, counted)
-    # A hidden value beyond single precision becomes infinite, and is never seen.
-    with np.errstate(over="ignore"):
-        near_zero = np.subtract(pixels, offset) if offset else pixels
-        # With an axis in front before the channels are moved there: torch sees that they lie last, and keeps them so.
-        colour = torch.from_numpy(np.array(near_zero[None], dtype=np.float32, order="C")).permute(0, 3, 1, 2)
-    # In place: a large image would be copied three times. Hidden values (even NaN) must not leak out.
-    colour = colour.div_(full_range).masked_fill_(valid == 0, 0.0)
-    dark_is_zero = not offset and float(colour.min()) >= BELOW_BLACK
-    colour, valid = _shrink(colour, valid, size=size)
-    strips = NO_FRAME
-    if config.leave_out_frame and dark_is_zero:
-        # Bicubic shrinking undershoots beside a black edge.
-        strips = find_frame(colour[0].clamp_min(0), valid[0])
-    valid = without_frame(valid[0], strips)
-    standardised, mean, std = _standardise(colour[0], valid)
+    surface = find_surface(image, mask, config=config)
+    valid = surface.valid
+    standardised, mean, std = _standardise(surface.colour, valid)
     contrast = torch.ones_like(valid)
-    if dark_is_zero:
-        contrast = contrast_in_light(standardised, colour[0].mean(0, keepdim=True), valid=valid)
-    values = looked_at(pixels, _without_strips(counted, strips, size=size))
+    if surface.dark_is_zero:
+        contrast = contrast_in_light(standardised, surface.colour.mean(0, keepdim=True), valid=valid)
+    pixels = image if image.ndim == 3 else image[:, :, None]
+    values = looked_at(pixels, _without_strips(surface))
     channels = histograms(values)
     preparation = Preparation(
-        original_shape=(height, width),
-        frame=strips,
-        blank=float(ground.mean()) if ground is not None else 0.0,
+        original_shape=(image.shape[0], image.shape[1]),
+        frame=surface.frame,
+        blank=surface.blank,
         clipped=clipped_shares(channels),
         commonest_share=commonest_share(channels),
-        range_over_iqr=range_over_iqr(values, full_range=_range_of_values(pixels, counted, full_range=full_range)),
+        range_over_iqr=range_over_iqr(values, full_range=_range_of_values(pixels, surface)),
         constant=not bool(standardised.any()),
         seconds=time.thread_time() - started,
     )
     return WorkingImage(
         standardised,
         valid,
-        mean=mean + offset / full_range,
+        mean=mean + surface.offset / surface.full_range,
         std=std,
         contrast=contrast,
-        full_range=full_range,
-        grey_level=grey_level(channels, full_range=full_range) / float(std),
+        full_range=surface.full_range,
+        grey_level=grey_level(channels, full_range=surface.full_range) / float(std),
         preparation=preparation,
     )
 
 
-def check_config(config: Config) -> None:
-    """Raise :class:`~ssdnet_core.errors.InvalidConfigError` if the settings are no :class:`Config`."""
-    if not isinstance(config, Config):
-        raise InvalidConfigError(
-            f"config is a {type(config).__name__}, no Config: pass Config().updated({{'fit.steps': 50}}), or "
-            "ssdnet_core.config.parse_config(config) of nested dictionaries"
-        )
-
-
-def _check_block(block: int, size: tuple[int, int]) -> None:
-    if 2 * block > min(size):
-        raise InvalidConfigError(
-            f"a masked block of {block} leaves no context in {size[1]} x {size[0]} working pixels: "
-            f"set reconstruction.block <= {min(size) // 2}"
-        )
-
-
-def _offset_and_range(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Return what is taken off the values so that single precision holds their structure, and the value of white."""
-    if np.issubdtype(pixels.dtype, np.integer):
-        return 0.0, float(np.iinfo(pixels.dtype).max)  # type: ignore[type-var]
-    # Not those that were checked: the blank ground, left out since, may have had the extremes.
-    values = pixels[counted]
-    lowest, highest = float(values.min()), float(values.max())
-    spread, largest = highest - lowest, max(abs(lowest), abs(highest))
-    rounding = 1e-12 if pixels.dtype == np.float64 else 1e-6
-    offset = lowest if abs(lowest) > FAR_OFF * spread else 0.0
-    return offset, spread if spread > rounding * largest else max(1.0, largest)
-
-
-def _range_of_values(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_], *, full_range: float) -> float:
+def _range_of_values(pixels: npt.NDArray[np.generic], surface: Surface) -> float:
     """Return the range of the values that count."""
     if np.issubdtype(pixels.dtype, np.floating):
-        return full_range
+        return surface.full_range
     # Without a copy of what counts, which of a large image is gigabytes; where all does, in a fifth of the time.
-    seen, white = counted.all() or counted[:, :, None], np.iinfo(pixels.dtype).max  # type: ignore[type-var]
+    seen = surface.counted.all() or surface.counted[:, :, None]
+    white = np.iinfo(pixels.dtype).max  # type: ignore[type-var]
     return float(np.max(pixels, where=seen, initial=0)) - float(np.min(pixels, where=seen, initial=white))
 
 
-def _without_strips(
-    counted: npt.NDArray[np.bool_], strips: tuple[int, int, int, int], *, size: tuple[int, int]
-) -> npt.NDArray[np.bool_]:
+def _without_strips(surface: Surface) -> npt.NDArray[np.bool_]:
     """Return which of the image's own pixels (H, W) count, less the strips that were found at the working size."""
-    if strips == NO_FRAME:
-        return counted
-    top, bottom = (math.ceil(width * counted.shape[0] / size[0]) for width in strips[:2])
-    left, right = (math.ceil(width * counted.shape[1] / size[1]) for width in strips[2:])
-    return without_frame(torch.from_numpy(counted)[None], (top, bottom, left, right))[0].numpy()
-
-
-def _shrink(colour: Tensor, valid: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    if size == tuple(colour.shape[-2:]):
-        return colour, valid
-    weight = _resample(valid, size)
-    kept = weight > 0.5
-    # A weighted mean over the valid pixels in the filter's reach.
-    return torch.where(kept, _resample(colour, size) / weight.clamp_min(0.5), 0.0), kept.float()
-
-
-def _resample(values: Tensor, size: tuple[int, int]) -> Tensor:
-    return torch.nn.functional.interpolate(values, size=list(size), mode="bicubic", antialias=True, align_corners=False)
+    if surface.frame == NO_FRAME:
+        return surface.counted
+    (height, width), (rows, columns) = surface.counted.shape, surface.valid.shape[-2:]
+    top, bottom = (math.ceil(strip * height / rows) for strip in surface.frame[:2])
+    left, right = (math.ceil(strip * width / columns) for strip in surface.frame[2:])
+    return without_frame(torch.from_numpy(surface.counted)[None], (top, bottom, left, right))[0].numpy()
 
 
 def _standardise(colour: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -138,11 +138,11 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
         return np.zeros((record.height, record.width), dtype=np.int32)
     import torch  # It takes seconds: the flow's process does without.
 
-    from ssdnet_core.preparation import prepare
     from ssdnet_core.scoring import verdict_map
+    from ssdnet_core.surface import find_surface
 
     config = inspection.config
-    valid = prepare(image.pixels, image.mask, config=config).valid
+    valid = find_surface(image.pixels, image.mask, config=config).valid
     judged = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid).numpy()
     labels = label_regions(
         judged,
