@@ -4,8 +4,9 @@ discover, open the batch, inspect chunk by chunk (:mod:`flows.batch_fits`), aggr
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -27,14 +28,14 @@ from tasks.batch import (
     read_manifest,
 )
 from tasks.cluster import Workers
-from tasks.discovery import FoundMasks, Listing, count_and_name, count_by_suffix, discover, find_masks, list_input
+from tasks.discovery import Listing, count_and_name, count_by_suffix, discover, list_input
 from tasks.image_figures import has_figures, write_figures
 from tasks.lease import Lease, hold_batch
 from tasks.maps import clear_maps, prepare_maps, written_maps
-from tasks.records import ImageRecord, present_records, read_records
+from tasks.records import ImageRecord, present_records, read_records, withdraw_records
 from tasks.report import PAGE, report_address, write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
-from tasks.storage import Storage, StoredObject
+from tasks.storage import Storage
 
 Records = dict[int, ImageRecord]
 
@@ -79,7 +80,6 @@ class Outcome:
         seal: Seal,
         fitted: int,
         listing: Listing,
-        masks: FoundMasks,
     ) -> "Outcome":
         """Put together what a run knows at its end."""
         return cls(
@@ -91,7 +91,7 @@ class Outcome:
             seal=seal,
             fitted=fitted,
             others=listing.others,
-            stray_masks=masks.others,
+            stray_masks=listing.masks.others,
         )
 
 
@@ -117,61 +117,60 @@ def run_batch(
         config=config,
         masks=masks.address if masks else "",
     )
-    listing = list_input(source, pattern, outside=[results.address, *([masks.address] if masks else [])])
-    images = listing.images
-    if listing.others:
-        get_run_logger().info("other files, left out: %s", count_by_suffix(listing.others))
-    masked = find_masks(images, masks) if masks else FoundMasks({}, ())
-    if masks:
-        get_run_logger().info("%d of %d images have a mask in %s", len(masked.of_images), len(images), masks.address)
-    if masked.others:
-        get_run_logger().info("masks of no image: %s", count_and_name(masked.others))
+    look = partial(list_input, source, pattern, outside=[results.address], masks=masks)
+    listing = look()
     folder = open_batch(results, wanted)
     with hold_batch(folder) as lease, watched(folder.name):
         stored, seal = read_manifest(folder), read_seal(folder) if _is_complete(folder) else None
+        if not listing.shows(stored.present):
+            # Something has gone, or another run had the batch meanwhile, and has seen more.
+            listing = look()
+        _tell_of_listing(listing, masks)
         if seal is None:
             # There is work for them: they come up while headers and records are read.
-            crew.start(images=len(images))
-        discovered = discover_images(source, whole(images), stored=whole(stored), masks=whole(masked.of_images))
+            crew.start(images=len(listing.images))
+        discovered = discover_images(source, whole(listing), stored=whole(stored))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
-        records = read_records(folder, manifest.entries)
-        mapped = written_maps(folder)
-        records = {i: record for i, record in records.items() if record.failed or i in mapped}
+        known, mapped = read_records(folder, manifest.entries), written_maps(folder)
+        records = {i: record for i, record in known.items() if record.failed or i in mapped}
         todo = _unsettled(manifest, {} if refit else records, retry_failed=retry_failed)
         present = len(manifest.present)
         observer().begin(images=present, settled=present - len(todo))
         if manifest.entries == stored.entries and not todo and seal is not None:
-            outcome = Outcome.of(folder, manifest, records=records, seal=seal, fitted=0, listing=listing, masks=masked)
+            outcome = Outcome.of(folder, manifest, records=records, seal=seal, fitted=0, listing=listing)
             tell_of_batch(outcome, sealed=False)
             return outcome
         lease.check()
         break_seal(folder)
         lease.check()
         folder.write(MANIFEST, manifest.to_json())
+        lease.check()
         prepare_maps(folder, manifest)
+        lease.check()
         if todo:
+            proven = [entry for entry in todo if entry.index in known and known[entry.index].inspected]
+            withdraw_records(folder, proven, fingerprint=manifest.fingerprint)
             records |= inspect_all(source, folder, manifest=manifest, todo=todo, crew=crew, lease=lease)
         lease.check()
-        # Those of the images that they had before.
-        clear_maps(folder, [index for index, record in records.items() if record.failed and index in mapped])
+        failed = {index for index, record in records.items() if record.failed}
+        if failed:
+            # Of an earlier inspection, or of one whose record could not be written.
+            clear_maps(folder, sorted(failed & written_maps(folder)))
         observer().stage("drawing the report")
         lease.check()
         write_figures_and_regions(folder, whole(manifest), records=whole(records))
         lease.check()
         draw_report(folder, whole(manifest), records=whole(records))
         seal = seal_batch(folder, whole(manifest), records=whole(records), lease=lease)
-        fitted = len(todo)
-        outcome = Outcome.of(folder, manifest, records=records, seal=seal, fitted=fitted, listing=listing, masks=masked)
+        outcome = Outcome.of(folder, manifest, records=records, seal=seal, fitted=len(todo), listing=listing)
         tell_of_batch(outcome, sealed=True)
         return outcome
 
 
 @task(name="discover", cache_policy=NO_CACHE, persist_result=False)
-def discover_images(
-    source: Storage, images: Sequence[StoredObject], *, stored: Manifest, masks: Mapping[str, StoredObject]
-) -> tuple[ImageEntry, ...]:
+def discover_images(source: Storage, listing: Listing, *, stored: Manifest) -> tuple[ImageEntry, ...]:
     """Read the headers of the images that are new, or changed since they came into the manifest."""
-    return discover(source, images, masks=masks, known=stored.entries)
+    return discover(source, listing.images, masks=listing.masks.of_images, known=stored.entries)
 
 
 @task(name="aggregate", cache_policy=NO_CACHE, persist_result=False)
@@ -197,6 +196,16 @@ def seal_batch(folder: Storage, manifest: Manifest, *, records: Records, lease: 
     lease.check()
     set_seal(folder, seal)
     return seal
+
+
+def _tell_of_listing(listing: Listing, masks: Storage | None) -> None:
+    if listing.others:
+        get_run_logger().info("other files, left out: %s", count_by_suffix(listing.others))
+    if masks:
+        masked, images = len(listing.masks.of_images), len(listing.images)
+        get_run_logger().info("%d of %d images have a mask in %s", masked, images, masks.address)
+    if listing.masks.others:
+        get_run_logger().info("masks of no image: %s", count_and_name(listing.masks.others))
 
 
 def _is_complete(folder: Storage) -> bool:

@@ -235,7 +235,8 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
         raise AddressError(f"results in {results.address}: '::' chains addresses for Zarr, give a folder without it")
     for name in folder_names(manifest.batch, manifest.fingerprint):
         folder = results.below(name)
-        if folder.create(MANIFEST, replace(manifest, batch=name).to_json()):
+        # Looked for first: a store that does not know conditional writes would replace the one that is there.
+        if not folder.exists(MANIFEST) and folder.create(MANIFEST, replace(manifest, batch=name).to_json()):
             return folder
         with _understood(folder):
             # No more of it: the settings of another version may be unknown to this one.

@@ -3,7 +3,7 @@
 import glob
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
@@ -31,6 +31,23 @@ class MasksError(StorageError, UsageError):
 
 
 @dataclass(frozen=True)
+class FoundMasks:
+    """The masks below a folder or prefix.
+
+    Attributes
+    ----------
+    of_images
+        By the keys of their images; an image without one counts whole.
+    others
+        Keys of those that are of no image, sorted: misnamed, of images that were not listed, or passed over for one of
+        the image's very name. Hidden files are none.
+    """
+
+    of_images: Mapping[str, StoredObject] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Listing:
     """What an input holds.
 
@@ -40,10 +57,18 @@ class Listing:
         Sorted by key.
     others
         How many other files there are, by suffix: what is no image for us may be one for its owner, as ``.heic``.
+    masks
+        Of the images.
     """
 
     images: list[StoredObject]
     others: Mapping[str, int]
+    masks: FoundMasks = field(default_factory=FoundMasks)
+
+    def shows(self, entries: Iterable[ImageEntry]) -> bool:
+        """Whether all of these images and their masks are listed, as they are."""
+        listed = {(entry.key, entry.etag) for entry in _unread(self.images, self.masks.of_images)}
+        return all((entry.key, entry.etag) in listed for entry in entries)
 
 
 def split_input(url: str) -> tuple[Storage, str]:
@@ -76,8 +101,10 @@ def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = 
     return list_input(source, pattern, outside=outside).images
 
 
-def list_input(source: Storage, pattern: str = "", *, outside: Iterable[str] = ()) -> Listing:
-    """List the images of an input by suffix, and count what else the glob matches, if there is one.
+def list_input(
+    source: Storage, pattern: str = "", *, outside: Iterable[str] = (), masks: Storage | None = None
+) -> Listing:
+    """List the images of an input by suffix with their masks, and count what else the glob matches, if there is one.
 
     Hidden files and truth masks are neither. An image that a linked folder shows once more is listed under its own
     name only, if that is listed as well.
@@ -89,19 +116,24 @@ def list_input(source: Storage, pattern: str = "", *, outside: Iterable[str] = (
     pattern
         Glob for the keys: ``*`` stays within one folder, ``**`` does not.
     outside
-        Addresses of folders to leave out: results and masks that lie below the input are no input. The galleries of
-        other batches are left out wherever they lie.
+        Addresses of folders to leave out: results that lie below the input are no input, nor are masks. The galleries
+        of other batches are left out wherever they lie.
+    masks
+        Folder or prefix of the masks.
 
     Raises
     ------
     NothingToInspectError
         If there is no image.
+    MasksError
+        As :func:`find_masks`.
     StorageError
-        If the input cannot be listed.
+        If the input or the masks cannot be listed.
     """
     objects = [entry for entry in source.list(pattern) if not _set_aside(entry.key)]
     here = _real(source.address) + "/"
-    below = tuple(folder.removeprefix(here) + "/" for folder in map(_real, outside) if folder.startswith(here))
+    left_out = [*outside, *([masks.address] if masks else [])]
+    below = tuple(folder.removeprefix(here) + "/" for folder in map(_real, left_out) if folder.startswith(here))
     objects = [entry for entry in objects if not entry.key.startswith(below)]
     batches: set[str] = set()
     if any(_holder(REPORT, entry.key) is not None for entry in objects):
@@ -124,29 +156,13 @@ def list_input(source: Storage, pattern: str = "", *, outside: Iterable[str] = (
         raise NothingToInspectError(
             f"no image in {where}: {len(objects)} other files; images end in {', '.join(sorted(SUFFIXES))}{advice}"
         )
-    return Listing(images, Counter(_suffix(entry.key) for entry in others))
+    found = find_masks(images, masks) if masks else FoundMasks()
+    return Listing(images, Counter(_suffix(entry.key) for entry in others), found)
 
 
 def count_by_suffix(others: Mapping[str, int]) -> str:
     """Return in words what :class:`Listing` counts, as ``3 .heic, 1 without a suffix``."""
     return ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items()))
-
-
-@dataclass(frozen=True)
-class FoundMasks:
-    """The masks below a folder or prefix.
-
-    Attributes
-    ----------
-    of_images
-        By the keys of their images; an image without one counts whole.
-    others
-        Keys of those that are of no image, sorted: misnamed, of images that were not listed, or passed over for one of
-        the image's very name. Hidden files are none.
-    """
-
-    of_images: Mapping[str, StoredObject]
-    others: tuple[str, ...]
 
 
 def count_and_name(keys: Sequence[str]) -> str:
@@ -205,7 +221,7 @@ def discover(
     known
         Of an earlier listing: the header of an image that has not changed since is not read again.
     """
-    entries = [_entry(image, masks.get(image.key), index=index) for index, image in enumerate(images)]
+    entries = _unread(images, masks)
     earlier = {(entry.key, entry.etag): entry for entry in known if not entry.problem}
     unchanged = {
         entry.key: replace(entry, height=same.height, width=same.width)
@@ -215,6 +231,10 @@ def discover(
     read = {entry.key: entry for entry in read_headers(source, [e for e in entries if e.key not in unchanged])}
     sized = unchanged | read
     return tuple(sized[entry.key] for entry in entries)
+
+
+def _unread(images: Iterable[StoredObject], masks: Mapping[str, StoredObject]) -> list[ImageEntry]:
+    return [_entry(image, masks.get(image.key), index=index) for index, image in enumerate(images)]
 
 
 def _entry(image: StoredObject, mask: StoredObject | None, *, index: int) -> ImageEntry:

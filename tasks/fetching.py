@@ -73,11 +73,11 @@ def decode_as_listed(
     StorageError
         If they cannot be read, or have another ETag by now: their result would stand for what was listed.
     """
-    # Looked up after each is read: what comes in between is not what was read, but then it is none that was listed.
-    content, now, drawn = source.read(key), source.etag(key), None
+    (content, found), drawn = source.read_with_etag(key), None
     if mask and masks is not None:
-        drawn, now = masks.read(mask), joint_etag(now, masks.etag(mask))
-    if now != etag:
+        drawn, of_mask = masks.read_with_etag(mask)
+        found = joint_etag(found, of_mask)
+    if found != etag:
         which = key if drawn is None else f"{key} or its mask"
         raise StorageError(f"{which} was replaced since it was listed: run again")
     image = decode(content)

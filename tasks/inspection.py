@@ -1,5 +1,6 @@
 """The walk of images through a worker: fetch, fit in groups, write each map, write each record."""
 
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ssdnet_core.config import Config
+from ssdnet_core.config import METHOD_VERSION, Config
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError, SsdnetError
 from tasks.batch import ImageEntry, Manifest
 from tasks.decoding import DecodeError
@@ -40,6 +41,10 @@ LASTING = (DecodeError, InvalidImageError, InvalidConfigError, MaskError)
 """Problems that the same bytes with the same settings have again."""
 
 
+class OtherMethodError(SsdnetError):
+    """A worker has another version of the method than the run."""
+
+
 @dataclass(frozen=True)
 class Inspection:
     """What all images of a batch share; travels to the workers with each task.
@@ -58,6 +63,8 @@ class Inspection:
         Where the masks lie, if there are any.
     group
         Images fitted together, at most.
+    method
+        Version of the method, by which all of them are inspected.
     """
 
     source: Storage
@@ -66,6 +73,7 @@ class Inspection:
     fingerprint: str
     masks: Storage | None = None
     group: int = 1
+    method: int = METHOD_VERSION
 
     @classmethod
     def of(cls, manifest: Manifest, *, source: Storage, folder: Storage, group: int = 1) -> "Inspection":
@@ -87,6 +95,8 @@ def inspect_images(entries: Sequence[ImageEntry], inspection: Inspection) -> lis
     never raised: its group and the batch go on. While a group is fitted, the next one is read and the one before is
     judged and written; a single image takes no thread.
     """
+    if inspection.method != METHOD_VERSION:
+        return [_judged_and_written(entry, _other_method(inspection), inspection=inspection) for entry in entries]
     records: list[ImageRecord] = []
     reading: list[Future[WorkingImage | Problem]] = []
     writing: list[Future[ImageRecord]] = []
@@ -118,6 +128,13 @@ def fitting_groups(entries: Sequence[ImageEntry], inspection: Inspection) -> Ite
         parts = -(-len(images) // most)
         for part in range(parts):
             yield tuple(images[part * len(images) // parts : (part + 1) * len(images) // parts])
+
+
+def _other_method(inspection: Inspection) -> OtherMethodError:
+    return OtherMethodError(
+        f"the worker on {socket.gethostname()} has version {METHOD_VERSION} of the method, the run version "
+        f"{inspection.method}: install the same on both, and start the older one anew"
+    )
 
 
 def _fetched(entry: ImageEntry, inspection: Inspection) -> "WorkingImage | Problem":

@@ -61,7 +61,11 @@ class LeaseHolder:
         if self.released:
             return True
         if (self.host, self.boot) == (socket.gethostname(), _boot_id()):
-            started = _started(self.pid)
+            try:
+                started = _started(self.pid)
+            except PermissionError:
+                # Another account's, which is not to be seen here.
+                return None
             if started is None:
                 return True
             if self.started is not None:
@@ -129,6 +133,8 @@ def hold_batch(folder: Storage) -> Iterator[Lease]:
     ------
     BatchBusyError
         If another run holds it.
+    StorageError
+        If the store does not answer, or does not know conditional writes.
     """
     lease = _take(folder)
     try:
@@ -152,8 +158,15 @@ def _take(folder: Storage) -> Lease:
         renewed=time.time(),
         started=_started(os.getpid()),
     )
-    if not leases.create(_name(number + 1), json.dumps(asdict(me)).encode()):
+    mine = _name(number + 1)
+    if not leases.create(mine, json.dumps(asdict(me)).encode()):
         raise BatchBusyError(_busy(folder, None))
+    if leases.create(mine, b"another's"):
+        leases.delete(mine)
+        raise StorageError(
+            f"{folder.address} lies in a store that writes over what is there when asked not to (If-None-Match): two "
+            "runs could have one batch at once. Keep the results in a store that knows conditional writes"
+        )
     return Lease(folder, number + 1, holder=me)
 
 
@@ -208,13 +221,28 @@ def _boot_id() -> str:
 
 
 def _started(pid: int) -> float | None:
-    """Return when a process began, to be compared with itself only; None if there is none, or it has ended."""
+    """Return when a process began, to be compared with itself only; None if there is none, or it has ended.
+
+    Raises
+    ------
+    PermissionError
+        If there is one, and the system hides it from this account.
+    """
     try:
         if Path("/proc/self/stat").exists():
             # Not as psutil tells it, by a clock that may be set meanwhile.
-            state, *numbers = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            state, *numbers = _status(pid).rpartition(b")")[2].split()
             return None if state in ENDED else int(numbers[18])
         process = psutil.Process(pid)
         return None if process.status() in ENDED else float(process.create_time())
     except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
         return None
+
+
+def _status(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes()
+    except FileNotFoundError:
+        # Mounted so that it hides what is another account's: then there is one that may not be asked.
+        os.kill(pid, 0)
+        raise

@@ -35,7 +35,7 @@ MAP_ATTRIBUTES: dict[str, Any] = {
 
 
 class LostMapError(SsdnetError):
-    """A batch lacks the map of an image that it has a record of."""
+    """A batch lacks the map of an image that it has a record of, or has another."""
 
 
 def prepare_maps(folder: Storage, manifest: Manifest) -> None:
@@ -93,7 +93,7 @@ def write_map(folder: Storage, index: int, *, anomaly_map: npt.NDArray[np.float3
         canvas = np.full(array.shape[1:], np.nan, dtype=np.float16)
         canvas[: stored.shape[0], : stored.shape[1]] = stored
         array[index] = canvas
-    return hashlib.sha256(stored.tobytes()).hexdigest()
+    return _digest(stored)
 
 
 def clear_maps(folder: Storage, indices: Sequence[int]) -> None:
@@ -118,22 +118,29 @@ def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = Fals
     Raises
     ------
     LostMapError
-        If it is not there, or cannot be understood.
+        If it is not there, is another one than the record's, or cannot be understood.
     DamagedBatchError
         If the metadata of all maps cannot be understood.
     """
     try:
         array = open_maps(folder, "r")
-        working = np.asarray(array[record.index, : record.working_height, : record.working_width], dtype=np.float32)
+        stored = np.asarray(array[record.index, : record.working_height, : record.working_width])
     except (RuntimeError, ValueError, FileNotFoundError) as error:
         raise LostMapError(_lost(folder, record, reason=f"cannot be read: {error}")) from error
-    if np.isnan(working).any():
+    if np.isnan(stored).any():
         raise LostMapError(_lost(folder, record, reason="is gone"))
+    if _digest(stored) != record.map_digest:
+        raise LostMapError(_lost(folder, record, reason="is not the one that its record is of"))
+    working = stored.astype(np.float32)
     if not original_size:
         return working
     from ssdnet_core.localization import enlarge_map
 
     return enlarge_map(working, (record.height, record.width))
+
+
+def _digest(stored: npt.NDArray[np.float16]) -> str:
+    return hashlib.sha256(stored.tobytes()).hexdigest()
 
 
 def _lost(folder: Storage, record: ImageRecord, *, reason: str) -> str:

@@ -5,13 +5,18 @@ A record is the proof that an image is done; a run that is killed at any moment 
 
 import json
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 from ssdnet_core.regions import Region
 from tasks.batch import RECORDS, ImageEntry, Manifest
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
+
+WRITERS = 8
+"""Threads that write records where the flow writes many: with an object store they mostly wait."""
 
 Status = Literal["inspected", "failed"]
 
@@ -123,6 +128,20 @@ def failure(entry: ImageEntry, reason: str, *, fingerprint: str, lasting: bool) 
 def write_record(folder: Storage, record: ImageRecord) -> None:
     """Write an image's record, replacing an earlier one."""
     folder.write(record_key(record.index), record.to_json())
+
+
+def withdraw_records(folder: Storage, entries: Iterable[ImageEntry], *, fingerprint: str) -> None:
+    """Let what is known of images that are to be inspected anew prove nothing any more.
+
+    Else, were the inspection interrupted between map and record, and the image put back that was there before, its
+    earlier record would vouch for a map of the other.
+    """
+    reason = "its inspection was interrupted"
+    withdrawn = [failure(entry, reason, fingerprint=fingerprint, lasting=False) for entry in entries]
+    with ThreadPoolExecutor(WRITERS) as writers:
+        # The first error is raised.
+        for _ in writers.map(partial(write_record, folder), withdrawn):
+            pass
 
 
 def read_records(folder: Storage, entries: Iterable[ImageEntry]) -> dict[int, ImageRecord]:

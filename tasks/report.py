@@ -110,10 +110,10 @@ def _draw_photograph(folder: Storage, source: Storage, *, record: ImageRecord) -
     name = f"images/{record.index:07d}-{hashlib.sha256(record.etag.encode()).hexdigest()[:8]}.jpg"
     if not folder.exists(f"{REPORT}/{name}"):
         try:
-            pixels = decode(source.read(record.key)).pixels
-            # After it was read: what is drawn here is kept.
-            if not record.is_of(source.etag(record.key)):
+            content, etag = source.read_with_etag(record.key)
+            if not record.is_of(etag):
                 return ""  # Another image has taken its place.
+            pixels = decode(content).pixels
         except (StorageError, DecodeError, MemoryError):
             return ""
         folder.write(f"{REPORT}/{name}", photograph(pixels))

@@ -4,6 +4,7 @@ Everything is addressed by fsspec URLs; ``s3://`` takes its endpoint and credent
 tools do (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ...).
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from tasks.storage_answers import (
     error_code,
     failure,
 )
+from tasks.whole_objects import read_object
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder or a prefix of a bucket; cheap to make, pickles as its URL.
+    """A folder or a prefix of a bucket; cheap to make, pickles as its address.
 
     Attributes
     ----------
@@ -66,7 +68,8 @@ class Storage:
         check_address(self.url)
 
     def __getstate__(self) -> dict[str, str]:
-        return {"url": self.url}
+        # Not as it was given: a relative path is another one in another process's folder.
+        return {"url": self.address}
 
     @cached_property
     def filesystem(self) -> Any:
@@ -130,7 +133,7 @@ class Storage:
             key = path[len(self.root) + 1 :]
             # Consoles mark a folder by an object of its name and a slash.
             if key and not key.endswith("/") and info["type"] == "file":
-                yield StoredObject(key, size=int(info["size"]), etag=_shown_etag(info))
+                yield StoredObject(key, size=int(info["size"]), etag=str(info["ETag"]).strip('"'))
 
     def folders(self) -> tuple[str, ...]:
         """Return the names of the folders directly below the root, sorted; what lies in them is not listed.
@@ -189,22 +192,6 @@ class Storage:
         with self._told("look for", key):
             return float(self.filesystem.modified(self.path(key)).timestamp())
 
-    def etag(self, key: str) -> str:
-        """Return the ETag of an object, as a listing shows it.
-
-        Raises
-        ------
-        StorageError
-            If there is no such object, or the store does not tell.
-        """
-        with self._told("look for", key):
-            if self.is_local:
-                return file_etag(Path(self.path(key)).stat())
-            info = self.filesystem.info(self.path(key))
-            if info["type"] != "file":  # A prefix of this name.
-                raise FileNotFoundError(self.path(key))
-            return _shown_etag(info)
-
     def read(self, key: str) -> bytes:
         """Read an object.
 
@@ -215,6 +202,22 @@ class Storage:
         """
         with self._told("read", key):
             return bytes(self.filesystem.cat_file(self.path(key)))
+
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
+        """Read an object, and return with it the ETag that a listing shows of what was read.
+
+        Raises
+        ------
+        StorageError
+            If there is no such object, or it cannot be read.
+        """
+        with self._told("read", key):
+            if not self.is_local:
+                return read_object(self.filesystem, self.path(key))
+            with Path(self.path(key)).open("rb") as file:
+                content = file.read()
+                # Of one that was written to meanwhile this is another than was listed.
+                return content, file_etag(os.fstat(file.fileno()))
 
     def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
         """Read many objects, or their first ``end`` bytes, side by side; what failed comes back as its error."""
@@ -286,10 +289,6 @@ def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
         # What cannot be read is listed as well: it is told later, and not lost.
         size, etag = (status.st_size, file_etag(status)) if status else (0, "")
         yield StoredObject(key, size=size, etag=etag)
-
-
-def _shown_etag(info: dict[str, Any]) -> str:
-    return str(info["ETag"]).strip('"')
 
 
 def _depth(pattern: str) -> int | None:

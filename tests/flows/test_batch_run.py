@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,8 @@ from tasks.batch import REGIONS, SEAL
 from tasks.image_figures import STATUSES, read_figures
 from tasks.inspection import Inspection, inspect_images
 from tasks.lease import LeaseLostError
-from tasks.maps import read_map, written_maps
+from tasks.maps import read_map, write_map, written_maps
+from tasks.records import failure
 from tasks.report import PAGE
 from tasks.seal import read_seal
 from tasks.storage import Storage
@@ -63,7 +65,8 @@ def contents(folder: Storage) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "step", ["discover_images", "break_seal", "inspect_all", "write_figures_and_regions", "draw_report"]
+    "step",
+    ["discover_images", "break_seal", "prepare_maps", "inspect_all", "write_figures_and_regions", "draw_report"],
 )
 def test_a_run_that_is_taken_over_during_a_step_changes_nothing_after_it(run, monkeypatch, step):
     folder = Storage(run().folder)
@@ -130,6 +133,57 @@ def test_an_image_replaced_by_one_that_cannot_be_inspected_leaves_no_map(run, tm
     folder = Storage(outcome.folder)
     assert written_maps(folder) == {0}
     assert (read_map(folder, outcome.records[0]) == read_map(folder, first.records[0])).all()
+
+
+def test_an_image_that_comes_to_fail_after_its_map_was_written_leaves_no_map(run, monkeypatch):
+    def without_the_last_record(source, folder, manifest, todo, **_):
+        written = inspect_images(todo, Inspection.of(manifest, source=source, folder=folder))
+        return {record.index: record for record in written} | {1: failed_record(todo[1], manifest)}
+
+    monkeypatch.setattr(flow, "inspect_all", without_the_last_record)
+    outcome = run(more=2)
+    assert [outcome.records[index].failed for index in (0, 1)] == [False, True]
+    assert written_maps(Storage(outcome.folder)) == {0}
+
+
+def failed_record(entry, manifest):
+    return failure(entry, "its worker died", fingerprint=manifest.fingerprint, lasting=False)
+
+
+def test_an_image_put_back_after_an_interrupted_inspection_of_another_is_inspected_again(run, monkeypatch, tmp_path):
+    first = run()
+    folder, image, kept = Storage(first.folder), tmp_path / "night" / "0.png", tmp_path / "kept.png"
+    before = read_map(folder, first.records[0])
+    shutil.copy2(image, kept)
+    Image.fromarray(sample("tile", "hole", size=(64, 64)).pixels).save(image)
+    inspect = flow.inspect_all
+
+    def interrupted(source, folder, manifest, todo, **_):
+        write_map(folder, 0, anomaly_map=before + 1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flow, "inspect_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(more=0)
+    monkeypatch.setattr(flow, "inspect_all", inspect)
+    shutil.copy2(kept, image)
+    again = run(more=0)
+    assert (again.fitted, again.seal) == (1, first.seal)
+    assert (read_map(folder, again.records[0]) == before).all()
+
+
+def test_a_run_that_listed_before_another_one_sealed_the_batch_takes_no_image_out(run, monkeypatch):
+    run()
+    opened = flow.open_batch
+
+    def after_another_run(*arguments):
+        monkeypatch.setattr(flow, "open_batch", opened)
+        run(more=2)
+        return opened(*arguments)
+
+    monkeypatch.setattr(flow, "open_batch", after_another_run)
+    outcome = run(more=0)
+    assert (outcome.seal.images, outcome.seal.inspected, outcome.fitted) == (3, 3, 0)
 
 
 def test_an_image_that_failed_for_a_reason_of_its_own_is_tried_again_only_if_that_is_asked_for(run, tmp_path):

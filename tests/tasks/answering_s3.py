@@ -14,11 +14,12 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AW
 
 @contextmanager
 def s3_that_answers(
-    *statuses: int, holds: bytes = b"", length: int | None = None
+    *statuses: int, holds: bytes = b"", length: int | None = None, cut: int = 0
 ) -> Iterator[tuple[str, list[tuple[str | None, bytes]]]]:
     """A server that answers writes as S3 does, with one status after the other; its address, and what it was sent.
 
-    Reads get what it ``holds``, under a header that may claim another ``length``.
+    Reads get what it ``holds``, the first so many of them ``cut`` short, under a header that may claim another
+    ``length``.
     """
     codes = {409: "ConditionalRequestConflict", 412: "PreconditionFailed"}
     waiting, received = list(statuses), []
@@ -33,11 +34,14 @@ def s3_that_answers(
             self.answer(status, body)
 
         def do_GET(self) -> None:
-            self.answer(200, holds, length=length)
+            received.append((None, b""))
+            short = len(received) <= cut
+            self.answer(200, holds[:-1] if short else holds, length=len(holds) if short else length)
             self.close_connection = True
 
         def answer(self, status: int, body: bytes, *, length: int | None = None) -> None:
             self.send_response(status)
+            self.send_header("ETag", '"tag"')
             self.send_header("Content-Length", str(len(body) if length is None else length))
             self.end_headers()
             self.wfile.write(body)

@@ -1,5 +1,7 @@
 """Batches of given image sizes, with maps and records as an inspection would leave them."""
 
+import hashlib
+
 import numpy as np
 
 from ssdnet_core.config import Config
@@ -29,5 +31,6 @@ def record_of(entry: ImageEntry, **changes) -> ImageRecord:
         "width": entry.width,
         "working_height": height,
         "working_width": width,
+        "map_digest": hashlib.sha256(random_map(entry).astype(np.float16).tobytes()).hexdigest(),
     }
     return ImageRecord(entry.index, entry.key, "", "f", "inspected", **{**fields, **changes})

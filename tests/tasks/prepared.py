@@ -33,7 +33,7 @@ def prepared(tmp_path: Path, *names: str) -> tuple[Inspection, tuple[ImageEntry,
 class DeadlyStorage(Storage):
     """A source some of whose images end the process that reads them: what running out of memory looks like."""
 
-    def read(self, key: str) -> bytes:
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
         if "deadly" in key:
             os._exit(1)
-        return super().read(key)
+        return super().read_with_etag(key)

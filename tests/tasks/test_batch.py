@@ -126,6 +126,20 @@ def test_a_batch_whose_settings_this_version_does_not_know_is_left_alone(tmp_pat
         read_manifest(results.below("n"))
 
 
+def test_a_batch_that_is_there_is_not_written_over_even_by_a_store_that_would(tmp_path, monkeypatch):
+    results = Storage(str(tmp_path))
+    folder = open_batch(results, manifest())
+
+    def write(self, key, content):
+        self.write(key, content)
+        return True
+
+    folder.write("manifest.json", manifest("a.png").to_json())
+    monkeypatch.setattr(Storage, "create", write)
+    assert open_batch(results, manifest()) == folder
+    assert len(read_manifest(folder).entries) == 1
+
+
 def test_another_input_of_the_same_name_is_refused_with_both_inputs(tmp_path):
     results = Storage(str(tmp_path))
     open_batch(results, manifest())

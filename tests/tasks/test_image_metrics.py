@@ -42,28 +42,33 @@ def scene(
     scores = np.zeros((64, 48), dtype=np.float32)
     for y, x in bumps:
         scores[y : y + 6, x : x + 6] = 40
-    write_map(folder, 0, anomaly_map=scores)
+    digest = write_map(folder, 0, anomaly_map=scores)
     fields = {"height": SHAPE[0], "width": SHAPE[1], "working_height": 64, "working_width": 48, "seconds": 2.5}
     level = alarm_level(config.verdict.expected_false_alarms, area=64 * 48)
     record = ImageRecord(
         0,
         entry.key,
-        source.etag(entry.key),
+        source.read_with_etag(entry.key)[1],
         "f",
         "inspected",
         score=5.0,
         defective=bool(bumps),
         regions_from=level,
+        map_digest=digest,
         **fields,
     )
     return record, Inspection(source=source, folder=folder, config=config, fingerprint="f"), scores
 
 
+def with_map(record, inspection, anomaly_map):
+    return replace(record, map_digest=write_map(inspection.folder, record.index, anomaly_map=anomaly_map))
+
+
 def measured(record, inspection, *, mask=""):
     """Of the scene's image as it is now; its truth lies in MVTec-AD layout."""
-    record = replace(record, etag=inspection.source.etag(record.key))
+    record = replace(record, etag=inspection.source.read_with_etag(record.key)[1])
     if mask:
-        record = replace(record, etag=f"{record.etag}+{inspection.masks.etag(mask)}")
+        record = replace(record, etag=f"{record.etag}+{inspection.masks.read_with_etag(mask)[1]}")
     return evaluate_image(record, inspection, truth=MvtecTruth(inspection.source), mask=mask)
 
 
@@ -80,7 +85,7 @@ def test_a_perfect_map_measures_as_one(tmp_path):
     record, inspection, scores = scene(tmp_path)
     perfect = np.zeros_like(scores)
     perfect[10:20, 30:40] = 9
-    write_map(inspection.folder, 0, anomaly_map=perfect)
+    record = with_map(record, inspection, perfect)
     metrics = measured(record, inspection).metrics
     # Bilinear enlargement blurs the edge of the defect, and only that.
     assert metrics.auroc > 0.99
@@ -114,7 +119,7 @@ def test_a_region_round_a_defect_it_does_not_touch_is_no_hit(tmp_path):
     ring = np.zeros_like(scores)
     ring[12:52, 4:44] = 40
     ring[17:47, 9:39] = 0
-    write_map(inspection.folder, 0, anomaly_map=ring)
+    record = with_map(record, inspection, ring)
     metrics = measured(record, inspection).metrics
     assert (metrics.regions, metrics.touching, metrics.iou) == (1, 0, 0.0)
 
@@ -143,7 +148,7 @@ def test_the_border_is_a_tenth_of_each_side(tmp_path):
     # An alarm within 12 rows or 9 columns of the edge is a mistake in the full frame only.
     record, inspection, _ = scene(tmp_path, bumps=[(10, 30), (0, 20)])
     spoilt = measured(record, inspection).metrics
-    write_map(inspection.folder, 0, anomaly_map=scene(tmp_path / "other", bumps=[(10, 30)])[2])
+    record = with_map(record, inspection, scene(tmp_path / "other", bumps=[(10, 30)])[2])
     clean = measured(record, inspection).metrics
     assert spoilt.average_precision < clean.average_precision - 0.05
     assert spoilt.border_ignored == clean.border_ignored
@@ -156,10 +161,10 @@ def test_pixels_that_alpha_leaves_out_count_nowhere(tmp_path):
     alpha[90:, :] = 0
     record, inspection, scores = scene(tmp_path, bumps=[(10, 30), (50, 5)], alpha=alpha)
     scores[45:] = 0
-    write_map(inspection.folder, 0, anomaly_map=scores)
+    record = with_map(record, inspection, scores)
     clean = measured(record, inspection)
     scores[45:] = 60
-    write_map(inspection.folder, 0, anomaly_map=scores)
+    record = with_map(record, inspection, scores)
     spoilt = measured(record, inspection)
     assert spoilt.counts[0].good.sum() + spoilt.counts[0].bad.sum() == 90 * 96
     assert (spoilt.metrics.iou, spoilt.metrics.regions) == (clean.metrics.iou, 1)

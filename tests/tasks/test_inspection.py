@@ -14,12 +14,12 @@ from PIL import Image
 
 import tasks.decoding
 from ssdnet_core import evidence, groups, localize
-from ssdnet_core.config import Config
+from ssdnet_core.config import METHOD_VERSION, Config
 from ssdnet_core.synthetic import sample
 from tasks.batch import ImageEntry, Manifest
 from tasks.discovery import discover, find_masks, list_images
 from tasks.inspection import PIXELS_TOGETHER, Inspection, fitting_groups, inspect_images
-from tasks.maps import prepare_maps, read_map
+from tasks.maps import prepare_maps, read_map, written_maps
 from tasks.records import ImageRecord, read_records
 from tasks.storage import Storage
 
@@ -237,6 +237,15 @@ def test_an_image_that_was_refused_when_listed_is_refused_again_without_reading_
     assert read == []
 
 
+def test_a_worker_with_another_version_of_the_method_inspects_nothing_and_says_so(night):
+    inspection = replace(night.inspection(), method=METHOD_VERSION + 1)
+    [record] = inspect_images(night.entries(), inspection)
+    assert record.passing
+    assert f"has version {METHOD_VERSION} of the method, the run version {METHOD_VERSION + 1}: install" in record.error
+    assert read_records(night.folder, night.entries()) == {0: record}
+    assert written_maps(night.folder) == set()
+
+
 def test_a_setting_for_another_machine_is_a_failure_that_may_pass(night):
     entries = night.entries()
     elsewhere = replace(
@@ -253,9 +262,9 @@ class WatchedStorage(Storage):
 
     tell: Callable[[str], object] = field(kw_only=True)
 
-    def read(self, key: str) -> bytes:
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
         self.tell(key)
-        return super().read(key)
+        return super().read_with_etag(key)
 
     def write(self, key: str, content: bytes) -> None:
         self.tell(key)

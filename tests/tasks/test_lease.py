@@ -103,6 +103,34 @@ def test_a_process_that_has_ended_and_was_not_waited_for_does_not_hold_a_batch(f
         ended.wait()
 
 
+@pytest.mark.parametrize("hidden", [FileNotFoundError, PermissionError])
+def test_a_process_that_the_system_hides_from_this_account_is_not_taken_for_one_that_is_gone(monkeypatch, hidden):
+    """As where /proc is mounted with hidepid, and the batch is another account's."""
+
+    def refuse(*_):
+        raise PermissionError
+
+    def hide(*_):
+        raise hidden
+
+    holder = mine(started=5.0)
+    assert holder.gone is True
+    monkeypatch.setattr(Path, "read_bytes", hide)
+    monkeypatch.setattr(os, "kill", refuse)
+    assert holder.gone is None
+
+
+def test_a_store_that_does_not_know_conditional_writes_holds_no_batch_and_is_named(folder, monkeypatch):
+    def write(self, key, content):
+        self.write(key, content)
+        return True
+
+    monkeypatch.setattr(Storage, "create", write)
+    with pytest.raises(StorageError, match=r"writes over what is there .*If-None-Match"), hold_batch(folder):
+        pass
+    assert folder.below("leases").list() == []
+
+
 def test_another_process_of_the_same_id_does_not_hold_a_batch(folder):
     put(folder, 1, mine(started=leases._started(os.getpid()) - 1))
     with hold_batch(folder) as lease:

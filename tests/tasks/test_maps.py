@@ -34,8 +34,8 @@ def test_the_helper_gives_a_map_at_the_images_own_size(folder):
     manifest = manifest_of([(300, 512)])
     prepare_maps(folder, manifest)
     [entry] = manifest.entries
-    write_map(folder, 0, anomaly_map=np.full(entry.working_shape(256), 7, dtype=np.float32))
-    enlarged = read_map(folder, record_of(entry), original_size=True)
+    digest = write_map(folder, 0, anomaly_map=np.full(entry.working_shape(256), 7, dtype=np.float32))
+    enlarged = read_map(folder, record_of(entry, map_digest=digest), original_size=True)
     assert enlarged.shape == (300, 512)
     assert (enlarged == 7).all()
 
@@ -65,8 +65,8 @@ def test_a_cleared_map_is_nan_and_leaves_no_chunk_and_the_others_stay(folder):
 def test_values_beyond_float16_are_cut_and_stay_finite(folder):
     manifest = manifest_of([(64, 64)])
     prepare_maps(folder, manifest)
-    write_map(folder, 0, anomaly_map=np.full((64, 64), 1e9, dtype=np.float32))
-    assert np.isfinite(read_map(folder, record_of(manifest.entries[0]))).all()
+    digest = write_map(folder, 0, anomaly_map=np.full((64, 64), 1e9, dtype=np.float32))
+    assert np.isfinite(read_map(folder, record_of(manifest.entries[0], map_digest=digest))).all()
 
 
 def test_a_store_that_grows_keeps_its_maps_even_when_the_canvas_does_too(folder):
@@ -132,7 +132,13 @@ def test_a_working_size_far_beyond_the_images_makes_no_larger_chunks(folder):
 
 
 @pytest.mark.parametrize(
-    ("damage", "reason"), [("gone", "is gone"), ("cut", "cannot be read"), ("store", "cannot be read")]
+    ("damage", "reason"),
+    [
+        ("gone", "is gone"),
+        ("cut", "cannot be read"),
+        ("store", "cannot be read"),
+        ("another's", "is not the one that its record is of"),
+    ],
 )
 def test_a_map_that_is_lost_is_named_with_what_to_do(folder, damage, reason):
     manifest = manifest_of(SHAPES)
@@ -142,6 +148,8 @@ def test_a_map_that_is_lost_is_named_with_what_to_do(folder, damage, reason):
     chunk = "maps.zarr/anomaly_map/c/1/0/0"
     if damage == "cut":
         folder.write(chunk, folder.read(chunk)[:100])
+    elif damage == "another's":
+        write_map(folder, 1, anomaly_map=random_map(manifest.entries[1]) + 1)
     else:
         folder.delete(chunk if damage == "gone" else "maps.zarr/anomaly_map/zarr.json")
     with pytest.raises(LostMapError, match=rf"the map of 1\.png .*{reason}.*Delete .*/records/0000001\.json and run"):

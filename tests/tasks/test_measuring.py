@@ -42,13 +42,11 @@ def labelled(tmp_path: Path, count: int) -> tuple[list[JudgedImage], Inspection,
             path = path if "test" in path else path.replace(".png", "_mask.png")
             (tmp_path / "in" / path).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / "in" / path)
-        write_map(folder, entry.index, anomaly_map=(rng.gamma(2, 2, truth.shape) + (truth > 0)).astype(np.float32))
-        sizes = {"height": SIDE, "width": SIDE, "working_height": SIDE, "working_width": SIDE}
-        images.append(
-            JudgedImage(
-                ImageRecord(entry.index, entry.key, source.etag(entry.key), "f", "inspected", score=1.0, **sizes)
-            )
-        )
+        scores = (rng.gamma(2, 2, truth.shape) + (truth > 0)).astype(np.float32)
+        fields = {"height": SIDE, "width": SIDE, "working_height": SIDE, "working_width": SIDE, "score": 1.0}
+        digest, etag = write_map(folder, entry.index, anomaly_map=scores), source.read_with_etag(entry.key)[1]
+        record = ImageRecord(entry.index, entry.key, etag, "f", "inspected", map_digest=digest, **fields)
+        images.append(JudgedImage(record))
     inspection = Inspection(source=source, folder=folder, config=config, fingerprint="f")
     return images, inspection, MvtecTruth(source)
 
@@ -57,12 +55,12 @@ def labelled(tmp_path: Path, count: int) -> tuple[list[JudgedImage], Inspection,
 class DeadlyStorage(Storage):
     """A source one of whose images ends the process that reads it, and one of which comes as an unforeseen error."""
 
-    def read(self, key: str) -> bytes:
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
         if key.endswith("004.png"):
             os._exit(1)
         if key.endswith("008.png"):
             raise RuntimeError("unforeseen")
-        return super().read(key)
+        return super().read_with_etag(key)
 
 
 def test_an_unforeseen_error_leaves_one_image_unmeasured_and_is_told(tmp_path):

@@ -28,9 +28,9 @@ def test_an_etag_changes_with_the_content(tmp_path):
     os.utime(tmp_path / "a", ns=(1, 1))
     [after] = storage.list()
     assert before.etag != after.etag
-    assert storage.etag("a") == after.etag
+    assert storage.read_with_etag("a") == (b"two", after.etag)
     with pytest.raises(MissingObjectError, match="b"):
-        storage.etag("b")
+        storage.read_with_etag("b")
 
 
 def test_reading_many_returns_what_failed_as_its_error(tmp_path):
@@ -124,13 +124,22 @@ def test_of_many_threads_one_creates_and_its_content_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["seal"], "no partial file is left"
 
 
-def test_an_answer_that_is_always_cut_short_is_an_error_that_names_the_object():
+@pytest.mark.parametrize("call", ["read", "read_with_etag"])
+def test_an_answer_that_is_always_cut_short_is_an_error_that_names_the_object(call):
     with s3_that_answers(holds=b"short", length=100) as (address, _):
-        finished = done_at(address, "read('image.png')")
+        finished = done_at(address, f"{call}('image.png')")
     message = finished.stderr.splitlines()[-1]
     assert message.startswith("tasks.storage_answers.StorageError: cannot read s3://bucket/image.png: "), (
         finished.stderr
     )
+
+
+def test_an_object_is_read_with_its_etag_by_one_request_and_again_after_an_answer_that_was_cut_short():
+    for cut in (0, 1):
+        with s3_that_answers(holds=b"whole", cut=cut) as (address, received):
+            finished = done_at(address, "read_with_etag('image.png')")
+        assert finished.stdout == "(b'whole', 'tag')\n", finished.stderr
+        assert len(received) == 1 + cut
 
 
 @pytest.mark.parametrize("key", ["", "prefix"])
@@ -138,6 +147,13 @@ def test_a_store_that_is_away_is_an_error_and_no_missing_object(key):
     finished = done_at("http://127.0.0.1:9", f"exists('{key}')")
     message = finished.stderr.splitlines()[-1]
     assert message.startswith(f"tasks.storage_answers.StorageError: cannot look for s3://bucket{key and '/' + key}: ")
+
+
+def test_a_storage_is_the_same_folder_in_a_process_that_runs_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(Storage("night"))
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickled).address == str(tmp_path / "night")
 
 
 def test_listings_are_not_cached_and_objects_come_in_one_piece():
