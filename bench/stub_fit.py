@@ -55,6 +55,7 @@ def made_evidence(image: StubImage, config: Config) -> Any:
 
     from ssdnet_core.evidence import Evidence, Findings
     from ssdnet_core.preparation import Preparation
+    from ssdnet_core.small_region import Box
 
     shape = working_shape(image.original_shape, working_size=config.working_size)
     noise = np.random.default_rng(image.mark).standard_gamma(1.0, shape).astype(np.float32)
@@ -72,7 +73,7 @@ def made_evidence(image: StubImage, config: Config) -> Any:
     return Evidence(
         findings,
         area=float(shape[0] * shape[1]),
-        preparation=Preparation(image.original_shape),
+        preparation=Preparation(image.original_shape, Box.whole(shape)),
         seconds=0.0,
     )
 

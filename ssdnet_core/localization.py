@@ -30,9 +30,10 @@ class Localization:
     Attributes
     ----------
     working_map
-        (h, w) float32, the anomaly map at working size: at least 0, in robust standard deviations of the image itself.
+        (h, w) float32, the anomaly map at working size: at least 0, in robust standard deviations of the image itself;
+        0 beyond the box around what counts, if that is less than half of the image.
     working_background
-        (h, w, C) float32, what the image's own structure explains, in the image's units.
+        (h, w, C) float32, what the image's own structure explains, in the image's units; beyond that box its mean.
     score
         -log10 of the number of false alarms expected at the image's highest peak, before the map is sharpened: 1 means
         that one in ten images without a defect scores as high, 2 one in a hundred.
@@ -142,7 +143,9 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     """
     started = time.thread_time()
     found, preparation = evidence.findings, evidence.preparation
-    levels, peak, restless = found.judged.numpy(), float(found.peak), float(found.restless)
+    box, background = preparation.box, found.background.numpy()
+    levels = box.laid_back(found.judged.numpy(), beyond=0.0)
+    peak, restless = float(found.peak), float(found.restless)
     # Compared with any level, NaN would be no alarm, and as a score it would become the highest.
     if not math.isfinite(peak):
         raise DivergedError(
@@ -165,8 +168,8 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     regions = find_regions(levels, labels, original_shape=preparation.original_shape)
     return Localization(
         # Copies: a view would keep what the device left of the whole group, in memory that cannot be swapped out.
-        working_map=found.scores.numpy().copy(),
-        working_background=found.background.numpy().copy(),
+        working_map=box.laid_back(found.scores.numpy(), beyond=0.0),
+        working_background=box.laid_back(background, beyond=background.mean((0, 1))),
         score=significance(peak, area=evidence.area, restless=restless),
         defective=bool(regions),
         regions=regions,

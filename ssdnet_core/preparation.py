@@ -15,7 +15,9 @@ from ssdnet_core.errors import InvalidImageError
 from ssdnet_core.exposure import clipped_shares, commonest_share, grey_level, histograms, looked_at, range_over_iqr
 from ssdnet_core.frame import NO_FRAME, without_frame
 from ssdnet_core.light import contrast_in_light
+from ssdnet_core.small_region import Box, box_of_what_counts
 from ssdnet_core.surface import Surface, find_surface
+from ssdnet_core.working_size import MIN_SIDE
 
 MIN_COUNTED = 256
 """Fewest pixels that must count at the working size: medians of fewer say little."""
@@ -32,6 +34,8 @@ class Preparation:
     ----------
     original_shape
         (H, W) of the image given.
+    box
+        Of the image at its working size, what all else is done on.
     frame
         Widths in working pixels of strips that were found to be no part of the surface: top, bottom, left, right.
     blank
@@ -54,6 +58,7 @@ class Preparation:
     """
 
     original_shape: tuple[int, int]
+    box: Box
     frame: tuple[int, int, int, int] = NO_FRAME
     blank: float = 0.0
     not_finite: float = 0.0
@@ -66,7 +71,7 @@ class Preparation:
 
 @dataclass(frozen=True, eq=False)
 class WorkingImage:
-    """The image as the network sees it.
+    """The image as the network sees it: (h, w) is its working size, or that of the box around what little counts.
 
     Attributes
     ----------
@@ -121,16 +126,18 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     """
     started = time.thread_time()
     surface = find_surface(image, mask, config=config)
-    valid = surface.valid
-    standardised, mean, std = _standardise(surface.colour, valid)
+    box = box_of_what_counts(surface.valid, least=max(MIN_SIDE, 2 * config.reconstruction.block))
+    colour, valid = (box.cut(values) for values in (surface.colour, surface.valid))
+    standardised, mean, std = _standardise(colour, valid)
     contrast = torch.ones_like(valid)
     if surface.dark_is_zero:
-        contrast = contrast_in_light(standardised, surface.colour.mean(0, keepdim=True), valid=valid)
+        contrast = contrast_in_light(standardised, colour.mean(0, keepdim=True), valid=valid)
     pixels = image if image.ndim == 3 else image[:, :, None]
     values = looked_at(pixels, _without_strips(surface))
     channels = histograms(values)
     preparation = Preparation(
         original_shape=(image.shape[0], image.shape[1]),
+        box=box,
         frame=surface.frame,
         blank=surface.blank,
         clipped=clipped_shares(channels),

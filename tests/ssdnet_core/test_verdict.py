@@ -9,6 +9,7 @@ from ssdnet_core.evidence import Evidence, Findings
 from ssdnet_core.localization import judged
 from ssdnet_core.preparation import Preparation
 from ssdnet_core.significance import alarm_level, significance
+from ssdnet_core.small_region import Box
 
 SIDE = 64
 ALARM = alarm_level(0.1, area=SIDE**2)
@@ -29,7 +30,7 @@ def evidence(*, peak, highest, restless=1.0):
     return Evidence(
         findings,
         area=float(SIDE**2),
-        preparation=Preparation((SIDE, SIDE), seconds=2.0),
+        preparation=Preparation((SIDE, SIDE), Box.whole((SIDE, SIDE)), seconds=2.0),
         seconds=3.0,
     )
 

@@ -1,0 +1,74 @@
+"""A small region of interest: where little of an image counts, all is done on the box around what counts.
+
+In the whole image most of the fit's crops would show nothing, and the blind reconstruction would normalise by what is
+hidden. Not from the paper.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+LITTLE = 0.5
+"""Share of the image that a box is of at most. Above it nothing is gained, and images of one size, whose frames are
+never quite the same, would have a size each and could not be fitted together."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of an image of ``size`` (h, w): rows from ``top`` to before ``bottom``, columns ``left`` to ``right``."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    size: tuple[int, int]
+
+    @classmethod
+    def whole(cls, size: tuple[int, int]) -> "Box":
+        """Return the box of a whole image (h, w)."""
+        return cls(0, size[0], 0, size[1], size)
+
+    def cut(self, values: Tensor) -> Tensor:
+        """Return what lies in the box of values (C, h, w), in memory as the box alone would lie there."""
+        part = values[:, self.top : self.bottom, self.left : self.right]
+        # With the colours of a pixel beside one another; the whole stays as it is.
+        return values if part.shape == values.shape else part.movedim(0, -1).contiguous().movedim(-1, 0)
+
+    def laid_back(self, values: npt.NDArray[np.float32], *, beyond: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return values of the box, (bottom - top, right - left, ...), in an image of the whole size, as a copy."""
+        whole = np.empty((*self.size, *values.shape[2:]), dtype=values.dtype)
+        whole[:] = beyond
+        whole[self.top : self.bottom, self.left : self.right] = values
+        return whole
+
+
+def box_of_what_counts(valid: Tensor, *, least: int) -> Box:
+    """Return the box around the pixels that count, or the whole image if the box is more than half of it.
+
+    Parameters
+    ----------
+    valid
+        (1, h, w), 1.0 where a pixel counts.
+    least
+        Shortest side of the box, if the image has as much.
+    """
+    height, width = valid.shape[-2:]
+    counted = valid[0] > 0
+    if not counted.any():
+        return Box.whole((height, width))
+    top, bottom = _around(counted.any(1), least=least)
+    left, right = _around(counted.any(0), least=least)
+    if (bottom - top) * (right - left) > LITTLE * height * width:
+        return Box.whole((height, width))
+    return Box(top, bottom, left, right, size=(height, width))
+
+
+def _around(counted: Tensor, *, least: int) -> tuple[int, int]:
+    """Return where a line's counted pixels begin and end, at least so far apart if the line is as long."""
+    places = counted.nonzero()[:, 0]
+    first, last = int(places[0]), int(places[-1]) + 1
+    missing = max(0, min(least, len(counted)) - (last - first))
+    first = min(max(0, first - missing // 2), len(counted) - (last - first) - missing)
+    return first, max(last, first + min(least, len(counted)))
