@@ -129,7 +129,9 @@ def write_table(results: Storage, line: str, *, rows: Iterable[TrendRow]) -> Non
 
 
 def read_table(results: Storage, line: str) -> list[NightFigures]:
-    """Return the nights of a line's table; none if there is no table, or a damaged one, or one of another version.
+    """Return the nights of a line's table; none if there is no table, or a damaged one, or one that is no such table.
+
+    Of a table that another version wrote before there was some figure, that figure is None.
 
     Raises
     ------
@@ -142,7 +144,8 @@ def read_table(results: Storage, line: str) -> list[NightFigures]:
         return []
     try:
         table = parquet.read_table(pa.BufferReader(content))
-        return [NightFigures(**row) for row in table.select([field.name for field in fields(NightFigures)]).to_pylist()]
+        names = [field.name for field in fields(NightFigures) if field.name in table.column_names]
+        return [NightFigures(**row) for row in table.select(names).to_pylist()]
     # Of a damaged file, Parquet raises an OSError as well.
     except (pa.ArrowException, OSError, LookupError, TypeError):
         return []  # Written anew in a moment.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
@@ -187,6 +188,17 @@ def test_a_night_that_was_archived_keeps_its_row_with_a_warning(results, caplog,
     address = results.below(first.batch).address
     assert f"{address} stays in the trends as it was known: cannot read {first.batch}/seal.json" in caplog.text
     assert [night.day for night in read_table(results, "line-1")] == [figures(number).day for number in range(3)]
+
+
+def test_a_night_that_was_archived_keeps_its_row_of_a_table_from_before_there_was_some_figure(results):
+    write_sealed(results, figures(0))
+    table = write_trends(results, "line-1").table
+    parquet.write_table(parquet.read_table(table).drop_columns(["score_q99", "aupro"]), table)
+    for name in ("seal.json", "trend.json"):
+        archive(results, figures(0), name)
+    write_sealed(results, figures(1))
+    first, new = (row.figures for row in write_trends(results, "line-1").rows)
+    assert (first, new) == (replace(figures(0), score_q99=None), figures(1))
 
 
 def test_an_archived_night_that_nobody_knows_is_left_out_with_a_warning(results, caplog):
