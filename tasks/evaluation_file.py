@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, fields
-from importlib.metadata import version
 from typing import Any, TypeVar
 
 from ssdnet_core.metrics import PixelMetrics
@@ -16,6 +15,9 @@ from tasks.seal import Seal
 from tasks.storage import Storage, StoredObject
 
 EVALUATION = "evaluation.json"
+METRICS_VERSION = 1
+"""Raised whenever the same results, images and truth give other metrics; what was measured before is measured again."""
+
 MEANINGS = {
     "auroc, average_precision, aupro, f1": "pixels, full frame, mean over the defective images; f1 is the best one",
     "border_ignored": f"the same without a border of {100 * BORDER:g} % of each side",
@@ -34,8 +36,8 @@ Row = TypeVar("Row", ImageMetrics, CategoryMetrics)
 
 
 def evaluation_basis(seal: Seal, entries: Iterable[ImageEntry], *, truth: Iterable[StoredObject]) -> str:
-    """Return a SHA-256 over all that metrics follow from: results, images, truth masks, and this program's version."""
-    digest = hashlib.sha256(f"{version('ssdnet-inspect')} {seal.digest}".encode())
+    """Return a SHA-256 over all that metrics follow from: results, images, truth masks, version of the metrics."""
+    digest = hashlib.sha256(f"{METRICS_VERSION} {seal.digest}".encode())
     for key, etag in [
         *sorted((entry.key, entry.etag) for entry in entries if entry.present),
         *sorted((mask.key, mask.etag) for mask in truth),

@@ -3,15 +3,19 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from tasks import evaluation_file
 from tasks.batch import ImageEntry
 from tasks.category_metrics import Evaluation, gathered, summarise_metrics
-from tasks.evaluation_file import EVALUATION, evaluation_basis, read_evaluation, write_evaluation
+from tasks.evaluation_file import EVALUATION, METRICS_VERSION, evaluation_basis, read_evaluation, write_evaluation
 from tasks.image_metrics import UnmeasuredImage
+from tasks.maps import write_map
 from tasks.seal import Seal
 from tasks.storage import Storage, StoredObject
 from tests.tasks.test_category_metrics import night
+from tests.tasks.test_image_metrics import measured, scene
 
 SEAL = Seal(batch="n", fingerprint="f", images=1, inspected=1, failed=0, defective=0, digest="d")
 ENTRY = ImageEntry(index=0, key="test/hole/a.png", etag="e", size=1)
@@ -47,6 +51,40 @@ def test_other_results_images_or_truth_are_another_basis(tmp_path, seal, entries
     folder, _ = written(tmp_path)
     assert evaluation_basis(seal, entries, truth=masks) != BASIS
     assert read_evaluation(folder, basis=evaluation_basis(seal, entries, truth=masks)) is None
+
+
+def test_another_version_of_the_metrics_is_another_basis(monkeypatch):
+    monkeypatch.setattr(evaluation_file, "METRICS_VERSION", METRICS_VERSION + 1)
+    assert evaluation_basis(SEAL, [ENTRY], truth=[MASK]) != BASIS
+
+
+def on_ground(tmp_path, name, *, score, **drawn):
+    """Measure an image whose map has bumps on a ground of many values."""
+    record, inspection, bumps = scene(tmp_path / name, name=name, **drawn)
+    y, x = np.indices(bumps.shape)
+    write_map(inspection.folder, 0, anomaly_map=bumps + ((7 * y * y + 13 * x) % 37 / 4).astype(np.float32))
+    return measured(replace(record, score=score), inspection)
+
+
+def test_maps_that_measure_otherwise_are_measured_by_another_version(tmp_path):
+    """Where they are meant to: raise METRICS_VERSION, and write down all numbers anew."""
+    images = [
+        on_ground(tmp_path, "found", score=3.0, bumps=[(10, 30), (50, 5)], truth=[(20, 40, 60, 80), (96, 110, 40, 60)]),
+        on_ground(tmp_path, "missed", score=1.0, bumps=[], truth=[(2, 30, 2, 12)]),
+        on_ground(tmp_path, "good", score=2.0, bumps=[(30, 20)], truth=[]),
+    ]
+    mean = summarise_metrics(gathered(images)).mean
+    verdicts = [mean.hit_rate, mean.region_precision, mean.false_alarm_rate, mean.image_auroc, mean.iou]
+    assert METRICS_VERSION == 1
+    assert verdicts == pytest.approx([1 / 2, 1 / 3, 1, 1 / 2, 0.1139706], abs=1e-6)
+    for row, numbers in (
+        (mean, [0.5660366, 0.1157363, 0.2336107, 0.1820008]),
+        (mean.border_ignored, [0.5374867, 0.1226267, 0.2077154, 0.1648475]),
+        (mean.pooled, [0.5960404, 0.1488088, 0.2694484, 0.2507463]),
+        (mean.pooled_border_ignored, [0.6241677, 0.1916907, 0.2520662, 0.3105360]),
+        (mean.pooled_error, [0.0019069, 0.0031142, 0.0035421, 0.0]),
+    ):
+        assert [row.auroc, row.average_precision, row.aupro, row.f1] == pytest.approx(numbers, abs=1e-6)
 
 
 def test_the_order_of_listings_is_no_other_basis():
