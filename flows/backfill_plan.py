@@ -86,7 +86,7 @@ class StoredNight:
     problem
         Why its images cannot be inspected, else empty; its run will say so, too.
     hopeless
-        No run is worth starting, as its line has no folder at all.
+        No run is worth starting, as its line has no folder at all, or the storage is away.
     """
 
     images: int

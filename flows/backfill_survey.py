@@ -22,8 +22,9 @@ from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.discovery import NothingToInspectError
 from tasks.finished_batch import find_seal
-from tasks.nights import Night, NoSuchLineError, count_images, day_before, days_on_storage
+from tasks.nights import Night, count_images, day_before, days_on_storage
 from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 LISTINGS = 8
 """Nights listed side by side."""
@@ -59,8 +60,8 @@ def plan_backfill(
 ) -> BackfillPlan:
     """Look at the lines' deployments, runs and storage, and plan what to do.
 
-    Where all lines that are deployed were asked for, one that has no folder of images, or a deployment through which no
-    night can run, has its nights given up: it must not keep the others from running.
+    Where all lines that are deployed were asked for, one that has no folder of images, whose storage is away, or a
+    deployment through which no night can run, has its nights given up: it must not keep the others from running.
 
     Parameters
     ----------
@@ -76,19 +77,18 @@ def plan_backfill(
         deployment that was asked for by name, or through any.
     NoPrefectApiError
         If there is no Prefect server.
-    NoSuchLineError
-        If a line that was asked for by name, or the only one, has no folder of images.
     StorageError
-        If images cannot be listed.
+        If images of a line that was asked for by name, or of the only one, cannot be listed, or its seals not be read;
+        a `NoSuchLineError` if it has no folder of images.
     """
     observer().stage("looking at the nights")
     found = find_lines(lines or (), deployments or ())
     usable = {line.deployment: line for line in found if not line.problem}
     configs = {name: (config or line.config).updated(dict(changes or {})) for name, line in usable.items()}
     _refuse_shared_batches(usable, configs)
-    missing_ok = not (lines or deployments) and len(found) > 1
+    away_ok = not (lines or deployments) and len(found) > 1
     plans = [
-        _planned(usable[line.deployment], days, config=configs[line.deployment], force=force, missing_ok=missing_ok)
+        _planned(usable[line.deployment], days, config=configs[line.deployment], force=force, away_ok=away_ok)
         if line.deployment in usable
         else _given_up(line, days)
         for line in found
@@ -96,12 +96,12 @@ def plan_backfill(
     return BackfillPlan(usable, configs, tuple(interleaved(plans)))
 
 
-def _planned(line: Line, asked: Days, *, config: Config, force: bool, missing_ok: bool) -> tuple[PlannedNight, ...]:
+def _planned(line: Line, asked: Days, *, config: Config, force: bool, away_ok: bool) -> tuple[PlannedNight, ...]:
     days = asked.until(day_before(datetime.now(UTC), line.timezone))
     # The runs come first: one that ends meanwhile is waited for in vain, but its seal is not overlooked.
     runs = read_runs(line, start=days[0])
     fingerprint = config.fingerprint()
-    stored = _look_at_storage(line, days, fingerprint=fingerprint, missing_ok=missing_ok)
+    stored = _look_at_storage(line, days, fingerprint=fingerprint, away_ok=away_ok)
     nights = plan_nights(line.deployment, stored, runs=runs, fingerprint=fingerprint, force=force)
     if line.limit == 0:
         return without_runs(
@@ -132,26 +132,27 @@ def _refuse_shared_batches(lines: Mapping[str, Line], configs: Mapping[str, Conf
         by_batch[batch] = name
 
 
-def _look_at_storage(
-    line: Line, days: Sequence[date], *, fingerprint: str, missing_ok: bool
-) -> dict[Night, StoredNight]:
-    results, missing = Storage(line.results), ""
+def _look_at_storage(line: Line, days: Sequence[date], *, fingerprint: str, away_ok: bool) -> dict[Night, StoredNight]:
+    results, away = Storage(line.results), ""
     try:
         there = days_on_storage(line.images, line.name)
-    except NoSuchLineError as error:
-        if not missing_ok:
+    except StorageError as error:
+        if not away_ok:
             raise
-        there, missing = frozenset(), str(error)
+        there, away = frozenset(), str(error)
 
     def look(night: Night) -> StoredNight:
-        seal = find_seal(results, night.batch, fingerprint=fingerprint)
-        if missing:
-            return StoredNight(0, seal, missing, hopeless=True)
+        seal, images = None, 0
         try:
-            images, problem = count_images(line.images, night, days=there), ""
+            seal = find_seal(results, night.batch, fingerprint=fingerprint)
+            images = 0 if away else count_images(line.images, night, days=there)
         except NothingToInspectError as error:
-            images, problem = 0, str(error)
-        return StoredNight(images, seal, problem)
+            return StoredNight(0, seal, str(error))
+        except StorageError as error:
+            if not away_ok:
+                raise
+            return StoredNight(0, seal, str(error), hopeless=True)
+        return StoredNight(images, seal, away, hopeless=bool(away))
 
     nights = [Night(line.name, day) for day in days]
     with ThreadPoolExecutor(LISTINGS) as threads:

@@ -299,6 +299,19 @@ def test_a_line_without_a_folder_keeps_no_other_from_running_unless_it_is_asked_
         away.rename(folder)
 
 
+def test_a_line_whose_storage_is_away_keeps_no_other_from_running_unless_it_is_asked_for(site):
+    before = site.runs_by_night()
+    with deployed(site, "line-3", line="line-3", images=str(site.folder / "unmounted")):
+        status, nights = site.backfill(first=1, last=1)
+        assert (status, site.runs_by_night()) == (1, before)
+        assert nights["line-1", "01"]["state"] == nights["line-2", "01"]["state"] == "sealed"
+        assert (nights["line-3", "01"]["state"], nights["line-3", "01"]["run"]) == ("failed", None)
+        assert nights["line-3", "01"]["reason"].startswith(f"cannot list {site.folder}/unmounted: ")
+        asked = subprocess.run(site.command("--line", "line-3"), env=site.environment, capture_output=True, text=True)
+        assert asked.returncode == 1
+        assert f"cannot list {site.folder}/unmounted: " in asked.stderr
+
+
 def test_lines_are_found_by_their_own_or_their_deployments_name(site):
     with temporary_settings({PREFECT_API_URL: site.environment["PREFECT_API_URL"]}):
         assert [line.name for line in find_lines()] == ["line-1", "line-2"]
