@@ -17,7 +17,7 @@ from ssdnet_core.config import Config
 from tasks.cluster import Workers
 from tasks.nights import Night, count_images, day_before, days_on_storage
 from tasks.storage import Storage
-from tasks.truth import NightTruth
+from tasks.truth import find_truth
 
 
 def _run_name() -> str:
@@ -86,14 +86,28 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
             retry_failed=False,
             refit=refit,
         )
-        known = NightTruth(night.below(truth), line) if truth else None
-        if known and known.exists():
-            observer().stage("measuring")
-            measure(crew, whole(outcome), source=source, truth=known)
+        if truth:
+            measure_night(crew, outcome, source=source, night=night, truth=truth)
     batch = outcome.manifest.batch
     trends = update_trends(batches, line, anew={batch})
     tell_of_night(night, batch, results=batches, trends=trends, newest=newest)
     return outcome
+
+
+def measure_night(crew: Workers, outcome: Outcome, *, source: Storage, night: Night, truth: str) -> None:
+    """Compare a sealed night with its truth, if somebody has looked at it.
+
+    Raises
+    ------
+    NoTruthError
+        If there is no truth of any line: the address may be misspelt.
+    """
+    known = find_truth(truth, night)
+    if known is None:
+        get_run_logger().warning("no truth at %s: this night is not measured", night.below(truth).address)
+        return
+    observer().stage("measuring")
+    measure(crew, whole(outcome), source=source, truth=known)
 
 
 def is_last_night(day: date, *, due: datetime, now: datetime, timezone: str) -> bool:

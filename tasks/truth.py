@@ -7,12 +7,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ssdnet_core.errors import SsdnetError
+from ssdnet_core.errors import SsdnetError, UsageError
 from tasks.decoding import DecodeError
 from tasks.discovery import TRUTH_FOLDER
 from tasks.drawn_masks import white_pixels
+from tasks.nights import Night
 from tasks.storage import Storage, StoredObject
-from tasks.storage_answers import MissingObjectError
+from tasks.storage_answers import MissingObjectError, StorageError
 
 IMAGES = "test"
 """The folder of a category's images: they lie in a folder of it for each kind of defect, or deeper."""
@@ -26,6 +27,10 @@ SUFFIX = ".png"
 
 class TruthError(SsdnetError, ValueError):
     """An image's truth is of no use: it is not of the layout, or does not fit the image."""
+
+
+class NoTruthError(StorageError, UsageError):
+    """There is no truth of any night: a misspelt address must not look like a night that nobody has looked at."""
 
 
 class Truth(Protocol):
@@ -95,10 +100,6 @@ class NightTruth:
     folder: Storage
     line: str
 
-    def exists(self) -> bool:
-        """Whether there is any mask for this night."""
-        return self.folder.exists()
-
     def category(self, key: str) -> str:
         """Return the line."""
         return self.line
@@ -111,6 +112,27 @@ class NightTruth:
     def objects(self) -> list[StoredObject]:
         """List the masks of the night."""
         return self.folder.list()
+
+
+def find_truth(root: str, night: Night) -> NightTruth | None:
+    """Return the truth of a night below that of all lines; None if nobody has looked at that night.
+
+    Raises
+    ------
+    NoTruthError
+        If there is nothing at the root either.
+    StorageError
+        If the store does not answer, or will not tell.
+    """
+    truth = NightTruth(night.below(root), night.line)
+    if truth.folder.exists():
+        return truth
+    if not Storage(root).exists():
+        raise NoTruthError(
+            f"no truth at {Storage(root).address}: there is no such folder or bucket, or nothing under such a prefix: "
+            f"correct the parameter truth of line {night.line!r}, or take it away"
+        )
+    return None
 
 
 def truth_key(key: str) -> str | None:

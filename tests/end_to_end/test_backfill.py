@@ -21,9 +21,11 @@ from flows.backfill_days import Days
 from flows.backfill_plan import BackfillError, NightState
 from flows.backfill_survey import plan_backfill
 from flows.deployed_lines import find_lines
-from ssdnet_core.config import Config
+from ssdnet_core.config import Config, parse_config
 from ssdnet_core.synthetic import sample
+from tasks.finished_batch import find_seal
 from tasks.nights import day_before
+from tasks.storage import Storage
 from tests.conftest import QUICK, end, wait_for
 from tests.prefect_server import PREFECT, ask, prefect, prefect_server
 
@@ -183,6 +185,18 @@ def test_a_night_that_failed_gets_another_attempt_and_a_grown_one_its_new_images
     ]
 
 
+def night_with(site, **places):
+    """Run the first night of line-2 with settings of its own, and masks or truth; return the run that has ended."""
+    [deployment] = ask(site.environment, "deployments/filter", {"deployments": {"name": {"any_": ["line-2"]}}})
+    config = Config().updated({"fit.steps": 8, "working_size": 64, "fit.crop": 64, "seed": 3})
+    parameters = {"day": "2026-11-01", "config": config.model_dump(mode="json")}
+    parameters |= {name: str(folder) for name, folder in places.items()}
+    run = ask(site.environment, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
+    wait_for(lambda: site.state(run) in ENDED, what="the night", timeout=600)
+    [ended] = ask(site.environment, "flow_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    return ended
+
+
 def test_a_night_whose_truth_is_known_in_part_is_measured_in_part(site):
     day = "line-2/2026-11-01"
     for kind in ("masks", "truth"):
@@ -191,17 +205,8 @@ def test_a_night_whose_truth_is_known_in_part_is_measured_in_part(site):
     keep[:8] = 0
     Image.fromarray(keep).save(site.folder / "masks" / day / "001.png")
     Image.fromarray(sample("weave", "hole", size=(96, 96), seed=11).truth).save(site.folder / "truth" / day / "001.png")
-    [deployment] = ask(site.environment, "deployments/filter", {"deployments": {"name": {"any_": ["line-2"]}}})
-    config = Config().updated({"fit.steps": 8, "working_size": 64, "fit.crop": 64, "seed": 3})
-    parameters = {
-        "day": "2026-11-01",
-        "config": config.model_dump(mode="json"),
-        "masks": str(site.folder / "masks"),
-        "truth": str(site.folder / "truth"),
-    }
-    run = ask(site.environment, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
-    wait_for(lambda: site.state(run) in ENDED, what="the night", timeout=600)
-    assert site.state(run) == "COMPLETED"
+    run = night_with(site, masks=site.folder / "masks", truth=site.folder / "truth")
+    assert run["state_type"] == "COMPLETED"
     [evaluation] = site.results.glob("line-2-2026-11-01*/evaluation.json")
     measured = json.loads(evaluation.read_text())
     assert [(image["key"], image["truly_defective"]) for image in measured["images"]] == [("001.png", True)]
@@ -214,6 +219,14 @@ def test_a_night_whose_truth_is_known_in_part_is_measured_in_part(site):
     assert mean["AUROC"] == pytest.approx(measured["mean"]["auroc"], abs=0.001)
     [masked] = [e for e in json.loads((evaluation.parent / "manifest.json").read_text())["entries"] if e["mask"]]
     assert masked["key"] == "001.png"
+
+
+def test_a_night_whose_truth_is_nowhere_is_sealed_and_its_run_fails_and_says_so(site):
+    run = night_with(site, truth=site.folder / "trouth")
+    assert run["state_type"] == "FAILED"
+    assert f"no truth at {site.folder}/trouth: " in run["state"]["message"]
+    fingerprint = parse_config(run["parameters"]["config"]).fingerprint()
+    assert find_seal(Storage(str(site.results)), "line-2-2026-11-01", fingerprint=fingerprint) is not None
 
 
 def backfills(site) -> dict[str, dict[str, Any]]:

@@ -1,8 +1,14 @@
+import logging
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
-from flows.nightly import is_last_night
+from flows import nightly as flow
+from flows.nightly import is_last_night, measure_night
+from tasks.nights import Night
+from tasks.storage import Storage
+from tasks.truth import NightTruth, NoTruthError
 
 
 @pytest.mark.parametrize(
@@ -24,3 +30,34 @@ def test_only_the_night_before_makes_a_line_up_to_date_and_only_until_the_next_i
 def test_a_night_that_is_due_before_midnight_may_start_after_it():
     due = datetime(2026, 11, 23, 22, 30, tzinfo=UTC)
     assert is_last_night(date(2026, 11, 22), due=due, now=due + timedelta(hours=1), timezone="Europe/Madrid")
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """Measure a sealed night, and tell what it was compared with."""
+    night, root, compared = Night("line-1", date(2026, 11, 22)), tmp_path / "truth", []
+    monkeypatch.setattr(flow, "measure", lambda *_, truth, **__: compared.append(truth))
+    monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
+
+    def measure(*folders):
+        for folder in folders:
+            (root / folder).mkdir(parents=True)
+        measure_night(SimpleNamespace(), SimpleNamespace(), source=Storage("/in"), night=night, truth=str(root))
+        return compared
+
+    return measure
+
+
+def test_a_night_is_measured_against_its_own_truth(measured, tmp_path):
+    folder = Storage(str(tmp_path / "truth" / "line-1" / "2026-11-22"))
+    assert measured("line-1/2026-11-22") == [NightTruth(folder, "line-1")]
+
+
+def test_a_night_that_nobody_has_looked_at_is_not_measured_and_the_log_says_so(measured, tmp_path, caplog):
+    assert not measured("line-1/2026-11-21")
+    assert f"no truth at {tmp_path}/truth/line-1/2026-11-22: this night is not measured" in caplog.text
+
+
+def test_truth_that_is_nowhere_fails_the_run_and_does_not_look_like_a_night_nobody_has_looked_at(measured, tmp_path):
+    with pytest.raises(NoTruthError, match=f"no truth at {tmp_path}/truth: "):
+        measured()

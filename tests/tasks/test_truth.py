@@ -1,10 +1,13 @@
+from datetime import date
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tasks.discovery import list_images
+from tasks.nights import Night
 from tasks.storage import Storage
-from tasks.truth import IMAGES_PATTERN, MvtecTruth, NightTruth, TruthError, truth_key
+from tasks.truth import IMAGES_PATTERN, MvtecTruth, NightTruth, NoTruthError, TruthError, find_truth, truth_key
 
 
 @pytest.mark.parametrize(
@@ -130,10 +133,17 @@ def test_a_mask_that_cannot_be_decoded_is_named(truth):
         truth.read("a.png", np.ones(SHAPE, dtype=bool))
 
 
-def test_a_night_without_masks_is_told_from_one_with_some(truth):
-    assert not truth.exists()
-    write(truth, "a.png")
-    assert truth.exists()
+def test_a_night_that_nobody_has_looked_at_is_told_from_truth_that_is_nowhere(tmp_path):
+    night = Night("line-1", date(2026, 11, 1))
+    root = tmp_path / "truth"
+    with pytest.raises(NoTruthError, match=f"no truth at {root}: .* correct the parameter truth of line 'line-1'"):
+        find_truth(str(root), night)
+    root.mkdir()
+    assert find_truth(str(root), night) is None
+    (root / "line-1" / "2026-10-31").mkdir(parents=True)
+    assert find_truth(str(root), night) is None
+    (root / "line-1" / "2026-11-01").mkdir()
+    assert find_truth(str(root), night) == NightTruth(night.below(str(root)), "line-1")
 
 
 def test_all_images_are_of_the_lines_category(truth):
