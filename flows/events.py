@@ -36,11 +36,20 @@ FEW = 0.05
 
 
 def batch_sealed(seal: Seal, *, folder: str, report: str) -> None:
-    """Tell that a batch is finished, and if too many of its images could not be inspected."""
-    figures = {name: getattr(seal, name) for name in ("images", "inspected", "failed", "defective")}
-    _emit(BATCH_SEALED, seal.batch, payload={**figures, "digest": seal.digest, "folder": folder, "report": report})
-    if seal.failed > FEW * seal.images:
-        _emit(MANY_FAILED, seal.batch, payload=figures)
+    """Tell that a batch is finished."""
+    _emit(
+        BATCH_SEALED, seal.batch, payload={**_counts(seal), "digest": seal.digest, "folder": folder, "report": report}
+    )
+
+
+def has_many_failed(seal: Seal) -> bool:
+    """Whether more of a batch's images could not be inspected than may fail."""
+    return seal.failed > FEW * seal.images
+
+
+def many_failed(seal: Seal) -> None:
+    """Tell that too many images of a finished batch could not be inspected."""
+    _emit(MANY_FAILED, seal.batch, payload=_counts(seal))
 
 
 def image_failed(batch: str, record: ImageRecord) -> None:
@@ -94,6 +103,10 @@ def line_watched(line: str) -> None:
 def line_resource(line: str) -> dict[str, str]:
     """Return the resource of a line."""
     return {"prefect.resource.id": f"ssdnet.line.{line}", "prefect.resource.name": line}
+
+
+def _counts(seal: Seal) -> dict[str, int]:
+    return {"images": seal.images, "inspected": seal.inspected, "failed": seal.failed, "defective": seal.defective}
 
 
 def _emit(event: str, batch: str, *, payload: dict[str, Any]) -> None:

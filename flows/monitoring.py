@@ -18,8 +18,8 @@ from flows.progress import observed_by
 from flows.progress_artifact import ProgressArtifact
 from flows.run_log import RunLog
 from flows.run_page import show_batch, show_metrics, show_trends
+from tasks.alarms import FAILED_IMAGES, OUT_OF_THE_ORDINARY, note_raised, was_raised
 from tasks.category_metrics import Evaluation
-from tasks.night_alarm import note_raised, was_raised
 from tasks.nights import Night
 from tasks.storage import Storage
 from tasks.trends import Trends, remarks
@@ -48,7 +48,11 @@ def watched(batch: str) -> Iterator[None]:
 
 
 def tell_of_batch(outcome: "Outcome", *, sealed: bool) -> None:
-    """Put a finished batch on its run's page; if this run ``sealed`` it, tell that too."""
+    """Put a finished batch on its run's page; if this run ``sealed`` it, tell that too.
+
+    That too many images failed alarms once for these results, also where an earlier run sealed them and died before it
+    came to this.
+    """
     if FlowRunContext.get() is None:
         return
     logger, seal = get_run_logger(), outcome.seal
@@ -56,10 +60,16 @@ def tell_of_batch(outcome: "Outcome", *, sealed: bool) -> None:
         "batch %s: sealed with %d images, %d defective, %d not inspected: %s",
         *(seal.batch, seal.images, seal.defective, seal.failed, outcome.report),
     )
+    folder = Storage(outcome.folder)
+    alarm = events.has_many_failed(seal) and not was_raised(folder, FAILED_IMAGES, digest=seal.digest)
     with _harmless():
         if sealed:
             events.batch_sealed(seal, folder=outcome.folder, report=outcome.report)
+        if alarm:
+            events.many_failed(seal)
         show_batch(outcome)
+        if alarm:
+            note_raised(folder, FAILED_IMAGES, digest=seal.digest)
 
 
 def tell_of_metrics(batch: str, evaluation: Evaluation) -> None:
@@ -90,14 +100,14 @@ def tell_of_night(night: Night, batch: str, *, results: Storage, trends: Trends,
     for remark in remarks(row):
         get_run_logger().warning("line %s, batch %s: %s", night.line, batch, remark)
     folder, digest = results.below(batch), row.figures.digest
-    alarm = newest and (row.jump or row.drift) and not was_raised(folder, digest)
+    alarm = newest and (row.jump or row.drift) and not was_raised(folder, OUT_OF_THE_ORDINARY, digest=digest)
     with _harmless():
         events.night_compared(row, alarm=alarm)
         if newest:
             events.line_up_to_date(night)
         show_trends(night.line, row, trends=trends)
         if alarm:
-            note_raised(folder, digest)
+            note_raised(folder, OUT_OF_THE_ORDINARY, digest=digest)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Which alarms a night raises: last night, once for its results, however often and by whichever run it is compared."""
+"""Which alarms a batch raises, and a night: once for its results, however often and by whichever run they are told."""
 
 import logging
 from dataclasses import replace
@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from flows import events, monitoring
-from flows.events import DEFECT_RATE, DEFECT_RATE_JUMP, SCORE_DRIFT, UP_TO_DATE
-from flows.monitoring import tell_of_night
+from flows.events import BATCH_SEALED, DEFECT_RATE, DEFECT_RATE_JUMP, MANY_FAILED, SCORE_DRIFT, UP_TO_DATE
+from flows.monitoring import tell_of_batch, tell_of_night
 from tasks.nights import Night
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
@@ -27,7 +27,8 @@ def sent(monkeypatch):
     monkeypatch.setattr(events, "emit_event", lambda event, **rest: sent.append(event))
     monkeypatch.setattr(monitoring, "FlowRunContext", SimpleNamespace(get=lambda: "a run"))
     monkeypatch.setattr(monitoring, "get_run_logger", logging.getLogger)
-    monkeypatch.setattr(monitoring, "show_trends", lambda *arguments, **named: None)
+    for name in ("show_batch", "show_trends"):
+        monkeypatch.setattr(monitoring, name, lambda *arguments, **named: None)
     return sent
 
 
@@ -42,6 +43,13 @@ def told(sent, results, night=ODD, *, newest=True):
     trends = Trends(compare_nights([*nights(10), night]), table="t", page="p")
     tell_of_night(Night("line-1", night.day), night.batch, results=results, trends=trends, newest=newest)
     return set(sent)
+
+
+def sealed(sent, outcome, *, sealed=True, **changes):
+    """The events of a run that finds this batch finished, or seals it; it has two images, of which one failed."""
+    sent.clear()
+    tell_of_batch(replace(outcome, seal=replace(outcome.seal, **changes)), sealed=sealed)
+    return sent
 
 
 def test_last_night_alarms_once_for_its_results_however_often_it_is_run(sent, results):
@@ -81,3 +89,33 @@ def test_where_the_storage_does_not_say_it_alarms_rather_twice_than_never(sent, 
     told(sent, results)
     monkeypatch.setattr(Storage, "read", away)
     assert told(sent, results) == COMPARED | ALARMS
+
+
+@pytest.fixture
+def batch(results, outcome):
+    """A batch of last night of which half of the images failed."""
+    folder = results.below(ODD.batch)
+    return replace(outcome, folder=folder.address, seal=replace(outcome.seal, batch=folder.name))
+
+
+def test_many_failed_images_alarm_once_for_the_results_however_often_the_batch_is_run(sent, batch):
+    assert sealed(sent, batch) == [BATCH_SEALED, MANY_FAILED]
+    assert sealed(sent, batch, sealed=False) == []
+    assert sealed(sent, batch) == [BATCH_SEALED]
+    assert sealed(sent, batch, digest="with late images") == [BATCH_SEALED, MANY_FAILED]
+
+
+def test_many_failed_images_that_a_killed_run_sealed_alarm_when_the_batch_is_run_again(sent, batch):
+    assert sealed(sent, batch, sealed=False) == [MANY_FAILED]
+
+
+def test_few_failed_images_raise_no_alarm_and_leave_nothing(sent, results, batch):
+    assert sealed(sent, batch, images=20, failed=1) == [BATCH_SEALED]
+    assert not results.folders()
+
+
+def test_many_failed_images_and_what_is_out_of_the_ordinary_are_alarms_of_their_own(sent, results, batch):
+    assert sealed(sent, batch, digest=ODD.digest) == [BATCH_SEALED, MANY_FAILED]
+    assert told(sent, results) == COMPARED | ALARMS
+    assert sealed(sent, batch, digest=ODD.digest) == [BATCH_SEALED]
+    assert told(sent, results) == COMPARED

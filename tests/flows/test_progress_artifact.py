@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows import monitoring, progress_artifact
+from flows import events, monitoring, progress_artifact
 from flows.monitoring import tell_of_batch
 from flows.progress_artifact import STEP, ProgressArtifact
 from tests.flows.flow_runs import api_served_by
@@ -42,6 +42,8 @@ def refused():
 def run(monkeypatch, caplog):
     """What the log of a flow run says."""
     monkeypatch.setattr(monitoring, "FlowRunContext", SimpleNamespace(get=lambda: "a run"))
+    # Events take a way of their own, past these answers.
+    monkeypatch.setattr(events, "emit_event", lambda *_, **__: None)
     for module in (monitoring, progress_artifact):
         name = "get_run_logger" if module is monitoring else "get_logger"
         monkeypatch.setattr(module, name, lambda *_: logging.getLogger("run"))

@@ -1,0 +1,31 @@
+"""Which alarms were raised of a batch's results: each once for them, however often the batch is run.
+
+``RESULTS/BATCH/alarm.json`` has the digest of the results by alarm; batches that raised none have no such object. A run
+that is killed after the seal has raised nothing, so the next one decides anew, from the seal.
+"""
+
+import json
+
+from tasks.batch import ALARM
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
+
+FAILED_IMAGES = "failed images"
+OUT_OF_THE_ORDINARY = "out of the ordinary"
+
+
+def was_raised(folder: Storage, alarm: str, *, digest: str) -> bool:
+    """Whether an alarm of these results was raised; False where the storage does not say: rather twice than never."""
+    return _raised(folder).get(alarm) == digest
+
+
+def note_raised(folder: Storage, alarm: str, *, digest: str) -> None:
+    """Remember that an alarm of these results was raised."""
+    folder.write(ALARM, (json.dumps({**_raised(folder), alarm: digest}) + "\n").encode())
+
+
+def _raised(folder: Storage) -> dict[str, str]:
+    try:
+        return dict(json.loads(folder.read(ALARM)))
+    except (StorageError, ValueError, TypeError):
+        return {}
