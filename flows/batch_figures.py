@@ -1,23 +1,19 @@
 """A finished batch in figures and words, as the terminal and the run's page in the Prefect UI show them."""
 
-from typing import TYPE_CHECKING
-
+from flows.outcome import Outcome
 from tasks.discovery import count_and_name, count_by_suffix
 from tasks.records import ImageRecord, present_records
-
-if TYPE_CHECKING:
-    from flows.batch_run import Outcome
 
 MOST_FAILURES = 50
 """That are listed; the gallery and the JSON have all."""
 
 
-def present(outcome: "Outcome") -> list[ImageRecord]:
+def present(outcome: Outcome) -> list[ImageRecord]:
     """Return the records of the images that the input still has."""
     return present_records(outcome.manifest, outcome.records)
 
 
-def figures(outcome: "Outcome") -> dict[str, str]:
+def figures(outcome: Outcome) -> dict[str, str]:
     """Return the figures of a batch by their names, as plain text."""
     summary, manifest = outcome.summary, outcome.manifest
     inspected = [record for record in present(outcome) if record.inspected]
@@ -38,7 +34,7 @@ def figures(outcome: "Outcome") -> dict[str, str]:
     }
 
 
-def failed(outcome: "Outcome") -> list[ImageRecord]:
+def failed(outcome: Outcome) -> list[ImageRecord]:
     """Return the records of the images that could not be inspected, by their keys."""
     return sorted((record for record in present(outcome) if record.failed), key=lambda record: record.key)
 

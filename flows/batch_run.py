@@ -4,8 +4,7 @@ discover, open the batch, inspect chunk by chunk (:mod:`flows.batch_fits`), aggr
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from prefect import get_run_logger, task
@@ -13,10 +12,11 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.batch_fits import inspect_all
 from flows.monitoring import tell_of_batch, watched
+from flows.outcome import Outcome, Records
 from flows.parameters import whole
 from flows.progress import observer
 from ssdnet_core.config import Config
-from tasks.aggregation import Summary, summarise, write_region_table
+from tasks.aggregation import summarise, write_region_table
 from tasks.batch import (
     MANIFEST,
     REGIONS,
@@ -32,67 +32,10 @@ from tasks.discovery import Listing, count_and_name, count_by_suffix, discover, 
 from tasks.image_figures import has_figures, write_figures
 from tasks.lease import Lease, hold_batch
 from tasks.maps import clear_maps, prepare_maps, written_maps
-from tasks.records import ImageRecord, present_records, read_records, withdraw_records
-from tasks.report import PAGE, report_address, write_report
+from tasks.records import present_records, read_records, withdraw_records
+from tasks.report import PAGE, write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage
-
-Records = dict[int, ImageRecord]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run of a batch came to.
-
-    Attributes
-    ----------
-    folder
-        Address of the batch's results.
-    report
-        Address of the gallery's page.
-    manifest, records, summary, seal
-        Of the finished batch.
-    fitted
-        Number of images that this run inspected; the others were done before.
-    others
-        How many files of the input are no images, by suffix.
-    stray_masks
-        Keys of the masks that are of no image that was listed.
-    """
-
-    folder: str
-    report: str
-    manifest: Manifest
-    records: Records
-    summary: Summary
-    seal: Seal
-    fitted: int
-    others: Mapping[str, int]
-    stray_masks: tuple[str, ...]
-
-    @classmethod
-    def of(
-        cls,
-        folder: Storage,
-        manifest: Manifest,
-        *,
-        records: Records,
-        seal: Seal,
-        fitted: int,
-        listing: Listing,
-    ) -> "Outcome":
-        """Put together what a run knows at its end."""
-        return cls(
-            folder=folder.address,
-            report=report_address(folder),
-            manifest=manifest,
-            records=records,
-            summary=summarise(manifest, records),
-            seal=seal,
-            fitted=fitted,
-            others=listing.others,
-            stray_masks=listing.masks.others,
-        )
 
 
 def run_batch(

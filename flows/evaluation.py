@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.batch_run import Outcome, run_batch
+from flows.batch_run import run_batch
 from flows.monitoring import tell_of_metrics
+from flows.outcome import Outcome
 from flows.parameters import GroupSize, whole
 from flows.progress import observer
 from ssdnet_core.config import Config

@@ -5,7 +5,8 @@ A flow's parameters are described as "Args:", the one form that Prefect shows in
 
 from prefect import flow
 
-from flows.batch_run import Outcome, run_batch
+from flows.batch_run import run_batch
+from flows.outcome import Outcome
 from flows.parameters import GroupSize
 from ssdnet_core.config import Config
 from tasks.cluster import Workers

@@ -5,7 +5,6 @@ None of it is worth a batch: what the Prefect server does not take is missing th
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
@@ -14,6 +13,7 @@ from prefect.settings import get_current_settings
 
 from flows import events
 from flows.embedded import HEARTBEAT
+from flows.outcome import Outcome
 from flows.progress import observed_by
 from flows.progress_artifact import ProgressArtifact
 from flows.run_log import RunLog
@@ -23,9 +23,6 @@ from tasks.category_metrics import Evaluation
 from tasks.nights import Night
 from tasks.storage import Storage
 from tasks.trends import Trends, remarks
-
-if TYPE_CHECKING:
-    from flows.batch_run import Outcome
 
 
 @contextmanager
@@ -47,7 +44,7 @@ def watched(batch: str) -> Iterator[None]:
     log.end()
 
 
-def tell_of_batch(outcome: "Outcome", *, sealed: bool) -> None:
+def tell_of_batch(outcome: Outcome, *, sealed: bool) -> None:
     """Put a finished batch on its run's page; if this run ``sealed`` it, tell that too.
 
     That too many images failed alarms once for these results, also where an earlier run sealed them and died before it

@@ -6,10 +6,11 @@ from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.batch_run import Outcome, run_batch
+from flows.batch_run import run_batch
 from flows.evaluation import measure
 from flows.events import NO_IMAGES
 from flows.monitoring import tell_of_night, tell_of_standstill
+from flows.outcome import Outcome
 from flows.parameters import GroupSize, whole
 from flows.progress import observer
 from flows.trends import update_trends

@@ -7,13 +7,14 @@ page links to the gallery and shows pictures; without it, it names the addresses
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from flows.batch_figures import MOST_FAILURES, failed, figures, largest_at, present
 from flows.events import LONGEST_REASON
+from flows.outcome import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.nights import night_of
 from tasks.records import ImageRecord
@@ -21,14 +22,11 @@ from tasks.report import MOST_OVERLAYS, PAGE, overlay_key, worst_first
 from tasks.storage import Storage
 from tasks.trends import TrendRow, Trends, remarks
 
-if TYPE_CHECKING:
-    from flows.batch_run import Outcome
-
 GALLERY_URL = "SSDNET_GALLERY_URL"
 WORST = 20
 
 
-def show_batch(outcome: "Outcome") -> None:
+def show_batch(outcome: Outcome) -> None:
     """Write the artifacts of a finished batch; those of a line's nights are versions of one another."""
     batch, folder = outcome.manifest.batch, Storage(outcome.folder)
     key = artifact_key(batch)
@@ -77,7 +75,7 @@ def show_trends(line: str, row: TrendRow, *, trends: Trends) -> None:
     )
 
 
-def summary_of(outcome: "Outcome") -> str:
+def summary_of(outcome: Outcome) -> str:
     """Return a batch in figures, as Markdown."""
     batch, gallery = plain(outcome.manifest.batch), url_of(Storage(outcome.folder), PAGE)
     rows = {

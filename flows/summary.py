@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.batch_figures import MOST_FAILURES, failed, figures, largest_at, present
-from flows.batch_run import Outcome
 from flows.evaluation import MeasuredOutcome
+from flows.outcome import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.evaluation_file import evaluation_tree
 from tasks.image_metrics import BORDER

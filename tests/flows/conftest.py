@@ -1,6 +1,6 @@
 import pytest
 
-from flows.batch_run import Outcome
+from flows.outcome import Outcome
 from ssdnet_core.config import Config
 from tasks.aggregation import summarise
 from tasks.batch import ImageEntry, Manifest

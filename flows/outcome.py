@@ -1,0 +1,69 @@
+"""What a run of a batch came to, for whoever shows or tells it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tasks.aggregation import Summary, summarise
+from tasks.batch import Manifest
+from tasks.discovery import Listing
+from tasks.records import ImageRecord
+from tasks.report import report_address
+from tasks.seal import Seal
+from tasks.storage import Storage
+
+Records = dict[int, ImageRecord]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of a batch came to.
+
+    Attributes
+    ----------
+    folder
+        Address of the batch's results.
+    report
+        Address of the gallery's page.
+    manifest, records, summary, seal
+        Of the finished batch.
+    fitted
+        Number of images that this run inspected; the others were done before.
+    others
+        How many files of the input are no images, by suffix.
+    stray_masks
+        Keys of the masks that are of no image that was listed.
+    """
+
+    folder: str
+    report: str
+    manifest: Manifest
+    records: Records
+    summary: Summary
+    seal: Seal
+    fitted: int
+    others: Mapping[str, int]
+    stray_masks: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        folder: Storage,
+        manifest: Manifest,
+        *,
+        records: Records,
+        seal: Seal,
+        fitted: int,
+        listing: Listing,
+    ) -> "Outcome":
+        """Put together what a run knows at its end."""
+        return cls(
+            folder=folder.address,
+            report=report_address(folder),
+            manifest=manifest,
+            records=records,
+            summary=summarise(manifest, records),
+            seal=seal,
+            fitted=fitted,
+            others=listing.others,
+            stray_masks=listing.masks.others,
+        )
