@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
 
 from tasks.records import ImageRecord
 
 
-class Observer(Protocol):
-    """What wants to know."""
+class Observer:
+    """What wants to know; of what it does not take up, nothing comes."""
 
     def begin(self, *, images: int, settled: int) -> None:
         """Tell that ``settled`` of the batch's images need no inspection."""
@@ -27,7 +26,7 @@ class Observer(Protocol):
         """Tell what somebody may have to look at."""
 
 
-class _Everyone:
+class _Everyone(Observer):
     """Passes on to all who watch; there may be none."""
 
     def __init__(self, watchers: tuple[Observer, ...]) -> None:

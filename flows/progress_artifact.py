@@ -1,7 +1,6 @@
 """The progress of a run on its page in the Prefect UI."""
 
 import threading
-from collections.abc import Sequence
 from contextvars import copy_context
 from typing import cast
 from uuid import UUID
@@ -9,6 +8,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_logger
 
+from flows.progress import Observer
 from tasks.records import ImageRecord
 
 EVERY = 2.0
@@ -18,7 +18,7 @@ STEP = 0.5
 """Percent between updates, at least: a run has at most 200 of them, however long it takes."""
 
 
-class ProgressArtifact:
+class ProgressArtifact(Observer):
     """An observer that moves a bar on the run's page, from a thread of its own: a slow server slows no batch.
 
     Parameters
@@ -42,18 +42,9 @@ class ProgressArtifact:
         self._finished.set()
         self._thread.join(timeout=10)
 
-    def stage(self, name: str) -> None:
-        """Do nothing: the bar is of images."""
-
     def begin(self, *, images: int, settled: int) -> None:
         """Set how much there is to do."""
         self._images, self._done = images, settled
-
-    def waiting(self, *, done: int, nights: int, running: Sequence[str], queued: Sequence[str]) -> None:
-        """Do nothing: nights have a page each."""
-
-    def hint(self, text: str) -> None:
-        """Do nothing: only a backfill hints."""
 
     def inspected(self, record: ImageRecord) -> None:
         """Count one more image."""

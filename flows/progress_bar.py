@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from flows.progress import Observer
 from tasks.records import ImageRecord
 
 LOG_EVERY = 30.0
 
 
-class ProgressBar:
+class ProgressBar(Observer):
     """An observer that draws; where there is no terminal, it prints a line now and then.
 
     Parameters

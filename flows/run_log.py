@@ -1,9 +1,9 @@
 """The log of a run: what an operator reads at three in the morning, a few lines a batch and not one for each image."""
 
 import logging
-from collections.abc import Sequence
 
 from flows import events
+from flows.progress import Observer
 from tasks.nights import night_of
 from tasks.records import ImageRecord
 
@@ -16,7 +16,7 @@ PARTS, LEAST_STEP = 10, 25
 """Counts are written after each tenth of the images, but not for fewer than 25."""
 
 
-class RunLog:
+class RunLog(Observer):
     """An observer that writes to a run's log, and tells failed images as events.
 
     Parameters
@@ -42,12 +42,6 @@ class RunLog:
         """Write down how much there is to do."""
         self._todo = images - settled
         self._logger.info("%s: %d images, %d of them done before", self._name, images, settled)
-
-    def waiting(self, *, done: int, nights: int, running: Sequence[str], queued: Sequence[str]) -> None:
-        """Do nothing: nights have a log each."""
-
-    def hint(self, text: str) -> None:
-        """Do nothing: only a backfill hints."""
 
     def inspected(self, record: ImageRecord) -> None:
         """Count an image; write down what is wrong with it, and the counts now and then."""

@@ -26,7 +26,7 @@ from flows.backfill_plan import BackfillError, NightState, PlannedNight
 from flows.backfill_survey import BackfillPlan
 from flows.backfill_watch import UNTAKEN_SECONDS
 from flows.named_server import NoPrefectApiError
-from flows.progress import observed_by
+from flows.progress import Observer, observed_by
 from tasks.nights import Night
 from tasks.seal import Seal
 from tasks.storage_answers import StorageError
@@ -123,7 +123,7 @@ def test_a_storage_that_is_away_is_waited_for_as_long(clock, results, away):
             assert PATIENCE < clock.now < 1.5 * PATIENCE
 
 
-class Shown:
+class Shown(Observer):
     """An observer: how the nights stood at each look, and the hints by the time of the clock."""
 
     def __init__(self, clock):

@@ -1,7 +1,7 @@
-from flows.progress import observed_by, observer
+from flows.progress import Observer, observed_by, observer
 
 
-class Heard:
+class Heard(Observer):
     def __init__(self):
         self.stages = []
         self.told = []
@@ -45,3 +45,18 @@ def test_all_that_an_observer_wants_to_know_is_passed_on():
         {"done": 1, "nights": 2, "running": ["line-1, 2026-11-22"], "queued": ["line-2, 2026-11-22 (Late)"]},
         "look at the pool",
     ]
+
+
+def test_an_observer_takes_up_what_it_wants_and_nothing_comes_of_the_rest():
+    class Stages(Observer):
+        def stage(self, name):
+            stages.append(name)
+
+    stages = []
+    with observed_by(Stages()):
+        observer().begin(images=3, settled=1)
+        observer().inspected("a record")
+        observer().stage("inspecting")
+        observer().waiting(done=1, nights=2, running=[], queued=[])
+        observer().hint("look at the pool")
+    assert stages == ["inspecting"]
