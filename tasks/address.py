@@ -38,6 +38,13 @@ def check_address(url: str) -> None:
         raise AddressError(f"{url!r} names no bucket: give s3://bucket/prefix")
     if url.encode(errors="ignore").decode() != url:
         raise AddressError(f"{url!r} is no UTF-8, and cannot be stored: rename the folder, or link to it")
+    try:
+        path_of(url)
+    except RuntimeError as error:
+        raise AddressError(
+            f"{url!r}: there is no home of such an account here: correct its name, or give the whole path of a folder "
+            "whose name begins with ~"
+        ) from error
 
 
 def is_local(url: str) -> bool:

@@ -42,3 +42,11 @@ def test_an_access_point_is_a_bucket():
 def test_an_address_that_nothing_can_lie_under_is_refused(url, reason):
     with pytest.raises(AddressError, match=reason):
         Storage(url)
+
+
+@pytest.mark.parametrize("url", ["~nosuchuser/x", "./~nosuchuser/x", "file://~nosuchuser/x"])
+def test_the_home_of_nobody_is_refused_and_a_folder_of_such_a_name_is_not(url):
+    with pytest.raises(AddressError, match=f"'{url}': there is no home of such an account here"):
+        Storage(url)
+    assert Storage("/nights/~nosuchuser/x").address == "/nights/~nosuchuser/x"
+    assert Storage("~/x").address == str(Path.home() / "x")
