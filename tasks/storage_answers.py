@@ -18,6 +18,22 @@ EXISTS = ("PreconditionFailed", "412")
 IN_CONFLICT = ("ConditionalRequestConflict", "409")
 BEYOND_THE_END = ("InvalidRange", "416")
 
+ADVICE = {
+    **dict.fromkeys(IN_CONFLICT, ("others were writing it at each try", "run again")),
+    **dict.fromkeys(
+        ("SlowDown", "ServiceUnavailable", "503"),
+        ("the store takes no more requests now", "run again later, with fewer workers where it stays so"),
+    ),
+    # To s3fs these are all a lack of permission.
+    "InvalidObjectState": ("it lies in an archive", "have the store restore it first"),
+    "ExpiredToken": (
+        "the session's credentials have expired",
+        "renew AWS_SESSION_TOKEN and its keys, and start the workers again with them",
+    ),
+    "RequestTimeTooSkewed": ("the clock of the machine that asks is off", "set it"),
+}
+"""What an error code means where it says more than that access is refused, and what to do about it."""
+
 CONFLICT_PAUSES = (0.1, 0.3, 1.0)
 """Seconds before a conditional write that met another one is tried again, as S3 asks for."""
 
@@ -48,8 +64,9 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, EndpointConnectionError):
         return f"{error}: check AWS_ENDPOINT_URL"
     answer, code = _answer(error), error_code(error)
-    if code in IN_CONFLICT:
-        return f"others were writing it at each try ({code}): run again"
+    if code in ADVICE:
+        meaning, advice = ADVICE[code]
+        return f"{meaning} ({code}): {advice}"
     if isinstance(error, PermissionError) and code:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
         return (

@@ -50,6 +50,22 @@ def s3_that_answers(
         yield address, received
 
 
+@contextmanager
+def s3_that_refuses(status: int, code: str) -> Iterator[str]:
+    """A server that answers reads with this error; its address."""
+
+    class Refusal(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = f"<Error><Code>{code}</Code><Message/></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with served_by(Refusal) as address:
+        yield address
+
+
 def done_at(address: str, call: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Call an S3 server, in a process of its own: a file system keeps the server that it first had."""
     return subprocess.run(

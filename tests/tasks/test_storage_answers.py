@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tasks.storage_answers import CONFLICT_PAUSES
-from tests.tasks.answering_s3 import done_at, s3_that_answers
+from tests.tasks.answering_s3 import CREDENTIALS, done_at, s3_that_answers, s3_that_refuses
 
 TRIES = len(CONFLICT_PAUSES) + 1
 
@@ -44,3 +44,28 @@ def test_folders_that_cannot_be_listed_for_want_of_credentials_are_an_error_that
     assert message.startswith("tasks.storage_answers.StorageError: cannot list s3://bucket: no credentials"), (
         finished.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "meaning", "advice"),
+    [
+        (403, "InvalidObjectState", "it lies in an archive", "have the store restore it first"),
+        (400, "ExpiredToken", "the session's credentials have expired", "start the workers again with them"),
+        (403, "RequestTimeTooSkewed", "the clock of the machine that asks is off", "set it"),
+        (503, "SlowDown", "the store takes no more requests now", "run again later"),
+        (503, "ServiceUnavailable", "the store takes no more requests now", "run again later"),
+    ],
+)
+def test_an_answer_that_is_no_lack_of_rights_says_what_to_do_and_not_to_check_the_keys(status, code, meaning, advice):
+    with s3_that_refuses(status, code) as address:
+        finished = done_at(address, "read('image.png')", **CREDENTIALS, AWS_MAX_ATTEMPTS="1")
+    message = finished.stderr.splitlines()[-1]
+    assert f"cannot read s3://bucket/image.png: {meaning} ({code}): " in message, finished.stderr
+    assert advice in message
+    assert "AWS_ACCESS_KEY_ID" not in message
+
+
+def test_a_lack_of_rights_says_to_check_the_keys():
+    with s3_that_refuses(403, "AccessDenied") as address:
+        finished = done_at(address, "read('image.png')")
+    assert f"{address} refuses access (AccessDenied): check AWS_ACCESS_KEY_ID" in finished.stderr.splitlines()[-1]
