@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from threading import Event
 from urllib.parse import urlsplit
 
 import dask
@@ -17,6 +18,7 @@ from distributed.comm.addressing import get_address_host_port
 
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from tasks.certificates import RENEW, CertificateError, check_certificates, has_expired
+from tasks.first_worker import worker_joins
 from tasks.local_workers import GPU, SETTINGS, UNWATCHED, LocalWorker, local_cluster, local_workers
 from tasks.lost_connections import is_no_lost_connection
 from tasks.worker_template import start_method
@@ -34,6 +36,8 @@ class ClusterError(SsdnetError, OSError):
 
 class Workers:
     """The workers of a run, connected to when first needed: a batch that is done already needs none.
+
+    Leaving the block ends a wait for a scheduler or its workers: who stops a run does not sit it out.
 
     Parameters
     ----------
@@ -59,7 +63,8 @@ class Workers:
         address = scheduler_to_use(scheduler, workers=workers)
         check_device(device)
         self.group = group
-        self._connect = partial(dask_client, address, workers=workers, device=device)
+        self._left = Event()
+        self._connect = partial(dask_client, address, workers=workers, device=device, unwanted=self._left)
         self._stack = ExitStack()
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="workers")
         self._client: Future[Client] | None = None
@@ -68,6 +73,8 @@ class Workers:
         return self
 
     def __exit__(self, *failure: object) -> None:
+        # First: the thread that is to close may be waiting for the scheduler.
+        self._left.set()
         # In the thread that opened it: a Dask client is closed in the context that it was made in.
         self._starter.submit(self._stack.close).result()
         self._starter.shutdown()
@@ -98,6 +105,7 @@ def dask_client(
     device: str = "auto",
     images: int | None = None,
     timeout: float = 60.0,
+    unwanted: Event | None = None,
 ) -> Iterator[Client]:
     """Connect to the workers.
 
@@ -109,12 +117,14 @@ def dask_client(
     workers, device, images
         For the cluster on this machine, as for :func:`tasks.local_workers.local_workers`.
     timeout
-        Seconds to wait for the scheduler and its first worker.
+        Seconds to wait for the scheduler, and as many again for its first worker.
+    unwanted
+        Once it is set, waiting for a scheduler that is there already ends; workers of this machine are made to the end.
 
     Raises
     ------
     ClusterError
-        If the scheduler does not answer, or no worker joins it.
+        If the scheduler does not answer, no worker joins it, or both are unwanted before one has.
     CertificateError
         If the scheduler's address and Dask's settings for encryption do not fit each other, or a certificate expired.
     InvalidConfigError
@@ -124,7 +134,7 @@ def dask_client(
     """
     scheduler = scheduler_to_use(scheduler, workers=workers)
     connection = (
-        _connected(scheduler, timeout)
+        _connected(scheduler, timeout=timeout, unwanted=unwanted or Event())
         if scheduler
         else _made_here(local_workers(workers, device=device, images=images))
     )
@@ -140,10 +150,11 @@ def _made_here(workers: tuple[LocalWorker, ...]) -> Iterator[Client]:
 
 
 @contextmanager
-def _connected(scheduler: str, timeout: float) -> Iterator[Client]:
+def _connected(scheduler: str, *, timeout: float, unwanted: Event) -> Iterator[Client]:
     check_certificates(scheduler)
     try:
-        client = Client(scheduler, timeout=timeout)
+        joined = worker_joins(scheduler, timeout=timeout, unwanted=unwanted)
+        client = Client(scheduler, timeout=timeout) if joined else None
     except OSError as error:
         if has_expired(error):
             raise CertificateError(
@@ -152,14 +163,14 @@ def _connected(scheduler: str, timeout: float) -> Iterator[Client]:
         raise ClusterError(
             f"no Dask scheduler answers at {scheduler} within {timeout:.0f} s (is it tcp:// or tls://?): {error}"
         ) from error
+    if client is None:
+        if unwanted.is_set():
+            raise ClusterError(f"the run ended before the Dask scheduler at {scheduler} had a worker")
+        raise ClusterError(
+            f"the Dask scheduler at {scheduler} has no worker after {timeout:.0f} s: start one with "
+            f"`dask worker {scheduler} --nthreads 1`"
+        )
     with client:
-        try:
-            client.wait_for_workers(1, timeout=timeout)
-        except TimeoutError as error:
-            raise ClusterError(
-                f"the Dask scheduler at {scheduler} has no worker after {timeout:.0f} s: start one with "
-                f"`dask worker {scheduler} --nthreads 1`"
-            ) from error
         yield client
 
 

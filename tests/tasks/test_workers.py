@@ -2,9 +2,10 @@
 
 import logging
 import os
+import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 
@@ -17,6 +18,8 @@ import tasks.cluster
 from tasks.cluster import ClusterError, Workers, dask_client
 from tasks.local_workers import LocalWorker
 from tasks.waiting import outcomes
+from tests.conftest import free_port
+from tests.dask_processes import dask_processes
 
 
 def test_workers_that_nobody_wants_are_not_started():
@@ -34,6 +37,77 @@ def test_what_keeps_workers_from_starting_is_told_to_who_wants_them_and_to_nobod
         crew.start()
         with pytest.raises(ClusterError, match="no Dask scheduler"):
             _ = crew.client
+
+
+@contextmanager
+def without_workers(folder):
+    with dask_processes(folder) as cluster:
+        yield cluster.address
+
+
+@contextmanager
+def silent(folder):
+    """A place that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def deserted(folder):
+    yield f"tcp://127.0.0.1:{free_port()}"
+
+
+@pytest.mark.parametrize("scheduler", [silent, deserted, pytest.param(without_workers, marks=pytest.mark.slow)])
+def test_who_leaves_does_not_wait_for_the_scheduler_or_its_workers(tmp_path, capfd, caplog, scheduler):
+    with scheduler(tmp_path) as address:
+        before = threading.active_count()
+        with Workers(address) as crew:
+            starting = crew.start()
+            with pytest.raises(TimeoutError):
+                starting.result(timeout=1)
+            left = time.monotonic()
+        assert time.monotonic() - left < 5
+        assert threading.active_count() <= before
+    with pytest.raises(ClusterError, match=rf"ended before the Dask scheduler at {address} had a worker"):
+        starting.result()
+    assert not caplog.records
+    assert not capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_no_worker_joins_is_told_with_what_to_start(tmp_path):
+    with without_workers(tmp_path) as address:
+        expected = rf"at {address} has no worker after 1 s: start one with `dask worker {address} --nthreads 1`"
+        with pytest.raises(ClusterError, match=expected), dask_client(address, timeout=1):
+            pass
+
+
+@pytest.mark.slow
+def test_a_worker_that_joins_while_the_run_waits_is_taken(tmp_path):
+    with dask_processes(tmp_path) as cluster, Workers(cluster.address) as crew:
+        crew.start()
+        cluster.add_worker("late")
+        assert crew.client.submit(len, "abc").result() == 3
+
+
+def test_what_takes_connections_and_says_nothing_is_no_scheduler(tmp_path):
+    expected = r"no Dask scheduler answers at .* within 1 s .*: what listens there .* says nothing"
+    with silent(tmp_path) as address, pytest.raises(ClusterError, match=expected), dask_client(address, timeout=1):
+        pass
+
+
+def test_a_web_server_is_no_scheduler():
+    def answer(listener):
+        with closing(listener.accept()[0]) as connection:
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            connection.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        expected = rf"no Dask scheduler answers at {address} .*: what listens there is no Dask scheduler"
+        with pytest.raises(ClusterError, match=expected), dask_client(address, timeout=5):
+            pass
 
 
 @pytest.mark.slow
