@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,12 @@ WORST = f"{REPORT}/worst"
 MOST_PICTURES = 200
 MOST_OVERLAYS = 5
 DRAWING_THREADS = 4
+
+BYTES_TOGETHER = 2**30
+"""Bytes that images take that are drawn side by side, unless a single one takes more."""
+
+BYTES_A_PIXEL = 20
+"""That drawing takes at most: 17 were measured of maps, and of photographs of 8 and 16 bits beside twice their file."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,8 @@ def write_report(
     inspected = worst_first(present)
     lowest, highest = colour_range(manifest)
     draw = partial(_draw, folder=folder, source=Storage(manifest.input), lowest=lowest, highest=highest)
-    with ThreadPoolExecutor(DRAWING_THREADS) as pool:
-        pictures = list(pool.map(draw, inspected[: max(most_pictures, MOST_OVERLAYS)]))
+    sizes = {entry.index: entry.size for entry in manifest.entries}
+    pictures = _side_by_side(draw, inspected[: max(most_pictures, MOST_OVERLAYS)], sizes=sizes)
     worst = [picture for picture in pictures[:MOST_OVERLAYS] if picture.photograph]
     for picture in worst:
         _draw_overlay(folder, picture)
@@ -96,6 +103,29 @@ def colour_range(manifest: Manifest) -> tuple[float, float]:
     """
     level = alarm_level(manifest.config.verdict.expected_false_alarms, area=REFERENCE_AREA)
     return 0.5 * level, 2.0 * level
+
+
+def drawing_bytes(record: ImageRecord, *, size: int) -> int:
+    """Return how much memory it takes to draw an image whose file has so many bytes: its map, then its photograph.
+
+    It is more for floating point in double precision, or compressed: the record does not know of either.
+    """
+    return 2 * size + BYTES_A_PIXEL * max(record.height * record.width, record.working_height * record.working_width)
+
+
+def _side_by_side(
+    draw: Callable[[ImageRecord], Picture], records: Sequence[ImageRecord], *, sizes: Mapping[int, int]
+) -> list[Picture]:
+    # Large ones by fewer threads, not by threads that wait for each other: each keeps some of what it once had.
+    groups: defaultdict[int, list[ImageRecord]] = defaultdict(list)
+    for record in records:
+        need = drawing_bytes(record, size=sizes[record.index])
+        groups[max(1, min(DRAWING_THREADS, BYTES_TOGETHER // need))].append(record)
+    pictures: dict[int, Picture] = {}
+    for threads, group in groups.items():
+        with ThreadPoolExecutor(threads) as pool:
+            pictures |= {picture.record.index: picture for picture in pool.map(draw, group)}
+    return [pictures[record.index] for record in records]
 
 
 def _draw(record: ImageRecord, *, folder: Storage, source: Storage, lowest: float, highest: float) -> Picture:

@@ -1,0 +1,120 @@
+"""How much memory a gallery takes while it is drawn."""
+
+import io
+import threading
+import time
+from dataclasses import replace
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import tasks.report
+from ssdnet_core.config import Config
+from tasks.aggregation import summarise
+from tasks.batch import Manifest
+from tasks.decoding import decode
+from tasks.discovery import discover, list_images
+from tasks.maps import prepare_maps, write_map
+from tasks.records import ImageRecord
+from tasks.report import DRAWING_THREADS, drawing_bytes, write_report
+from tasks.storage import Storage
+from tests.tasks.peak_memory import peak_memory
+
+
+@pytest.fixture
+def large_night(tmp_path):
+    """The folder, the manifest and the records of twelve images, each of which is larger than the one before."""
+    night = tmp_path / "night"
+    night.mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (40 + 20 * number, 60), dtype=np.uint8)
+        Image.fromarray(pixels).save(night / f"{number:02d}.png")
+    source, folder = Storage(str(night)), Storage(str(tmp_path / "results"))
+    entries = discover(source, list_images(source))
+    manifest = Manifest(batch="n", input=source.address, pattern="", config=Config(), entries=entries)
+    prepare_maps(folder, manifest)
+    records = {}
+    for entry in entries:
+        digest = write_map(folder, entry.index, anomaly_map=np.ones((40, 60), dtype=np.float32))
+        record = ImageRecord(entry.index, entry.key, entry.etag, "f", "inspected", map_digest=digest)
+        records[entry.index] = replace(
+            record, height=entry.height, width=entry.width, working_height=40, working_width=60
+        )
+    return folder, manifest, records
+
+
+@pytest.mark.parametrize("images_together", [1, 2])
+def test_images_are_drawn_side_by_side_as_long_as_their_bytes_allow(large_night, monkeypatch, images_together):
+    folder, manifest, records = large_night
+    needs = {entry.size: drawing_bytes(records[entry.index], size=entry.size) for entry in manifest.entries}
+    bound = images_together * max(needs.values())
+    monkeypatch.setattr(tasks.report, "BYTES_TOGETHER", bound)
+    lock, drawn, together = threading.Lock(), [], []
+
+    def watched(data):
+        with lock:
+            drawn.append(needs[len(data)])
+            together.append(sum(drawn))
+        time.sleep(0.02)
+        try:
+            return decode(data)
+        finally:
+            with lock:
+                drawn.remove(needs[len(data)])
+
+    monkeypatch.setattr(tasks.report, "decode", watched)
+    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    assert len(together) == len(needs) == 12
+    assert max(together) <= bound
+
+
+def test_small_images_are_drawn_by_all_threads(large_night, monkeypatch):
+    folder, manifest, records = large_night
+    together = threading.Barrier(DRAWING_THREADS, timeout=60)
+
+    def watched(data):
+        together.wait()
+        return decode(data)
+
+    monkeypatch.setattr(tasks.report, "decode", watched)
+    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    assert len(folder.list("report/images/*.jpg")) == 12
+
+
+def encoded(pixels, form):
+    buffer = io.BytesIO()
+    if form == "TIFF":
+        tifffile.imwrite(buffer, pixels, photometric="rgb")
+    elif pixels.dtype == np.uint16:
+        buffer.write(imagecodecs.png_encode(pixels, level=1))
+    else:
+        Image.fromarray(pixels).save(buffer, form)
+    return buffer.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "dtype", "channels"),
+    [
+        *(("PNG", np.uint8, 3), ("JPEG", np.uint8, 3), ("WEBP", np.uint8, 3), ("PNG", np.uint16, 4)),
+        *(("TIFF", np.uint16, 4), ("TIFF", np.float32, 3)),
+    ],
+)
+def test_no_photograph_takes_more_than_is_reckoned_with(tmp_path, form, dtype, channels):
+    height, width = 2000, 3000
+    pixels = np.random.default_rng(0).integers(0, 200, (height, width, channels)).astype(dtype)
+    file = tmp_path / "image"
+    file.write_bytes(encoded(pixels, form))
+    ready = """
+import imagecodecs, tifffile
+import numpy as np
+from tasks.decoding import decode
+from tasks.pictures import photograph
+photograph(np.zeros((64, 64, 3), dtype=np.uint16))
+"""
+    taken = peak_memory(f"photograph(decode(Path({str(file)!r}).read_bytes()).pixels)", after=ready)
+    record = ImageRecord(0, "", "", "", "inspected", height=height, width=width)
+    assert taken <= drawing_bytes(record, size=file.stat().st_size)
