@@ -23,6 +23,13 @@ BELOW_BLACK = -0.1
 """In units of the range: so far does noise reach below zero where a dark image was subtracted. With values further
 below, zero is not black, and frames are not looked for."""
 
+KEPT = 0.499
+"""Share of what a working pixel is made of that must count for it to count. Of every other row, or of a checkerboard,
+half does everywhere, and rounding would tell on which side of one half."""
+
+MOST_LOST = 4
+"""Times the share of the image that counts may be that of the working image: else its surface has gone in shrinking."""
+
 
 @dataclass(frozen=True, eq=False)
 class Surface:
@@ -144,9 +151,16 @@ def _shrink(colour: Tensor, valid: Tensor, *, size: tuple[int, int]) -> tuple[Te
     if size == tuple(colour.shape[-2:]):
         return colour, valid
     weight = _resample(valid, size)
-    kept = weight > 0.5
+    kept = (weight > KEPT).float()
+    before, after = float(valid.mean()), float(kept.mean())
+    if MOST_LOST * after < before:
+        raise InvalidImageError(
+            f"what counts is too scattered or narrow to be shrunk: {before:.2%} of the image's pixels count, and "
+            f"{after:.2%} at the working size of {size[1]} x {size[0]}: set working_size to the image's short side, "
+            f"{min(valid.shape[-2:])}, or mask less"
+        )
     # A weighted mean over the valid pixels in the filter's reach.
-    return torch.where(kept, _resample(colour, size) / weight.clamp_min(0.5), 0.0), kept.float()
+    return torch.where(kept > 0, _resample(colour, size) / weight.clamp_min(KEPT), 0.0), kept
 
 
 def _resample(values: Tensor, size: tuple[int, int]) -> Tensor:

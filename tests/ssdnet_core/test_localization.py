@@ -294,6 +294,17 @@ def test_a_masked_defect_raises_no_alarm_and_no_region_lies_in_the_mask():
         assert not mask[round(region.centroid[0]), round(region.centroid[1])]
 
 
+@pytest.mark.parametrize("kind", ["other rows", "checkerboard"])
+def test_a_hole_is_found_where_every_other_pixel_is_masked_and_the_image_shrunk(kind):
+    rows, columns = np.indices((256, 256))
+    mask = (rows if kind == "other rows" else rows + columns) % 2 == 0
+    config = Config.preset("preview").updated({"working_size": 128})
+    image = textile("leather", "hole", size=(256, 256), seed=1)
+    result = localize(image.pixels, mask, config=config)
+    assert result.defective
+    assert overlaps(result.regions[0], image.truth)
+
+
 @pytest.mark.parametrize("pixels", [np.full((64, 64), 80, np.uint8), np.full((40, 90, 3), (3, 90, 200), np.uint16)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_constant_image_is_not_defective_and_says_so(pixels, masked):

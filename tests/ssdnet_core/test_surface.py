@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdnet_core import Config
+from ssdnet_core import Config, InvalidImageError
 from ssdnet_core.preparation import prepare
 from ssdnet_core.surface import find_surface
 
@@ -64,3 +64,46 @@ def test_ground_and_mask_do_not_count_and_the_rest_does():
 )
 def test_zero_is_black_unless_values_lie_below_it_or_far_off(image, black):
     assert find_surface(image, None, config=Config()).dark_is_zero is black
+
+
+def pattern(kind, side):
+    """Return what a mask leaves of side x side pixels: half of them in fine regular patterns, or few of them."""
+    rows, columns = np.indices((side, side))
+    return {
+        "other rows": rows % 2 == 0,
+        "other columns": columns % 2 == 1,
+        "checkerboard": (rows + columns) % 2 == 0,
+        "one in four": (rows % 2 == 0) & (columns % 2 == 0),
+        "one row in eight": rows % 8 == 0,
+        "at random, a tenth": np.random.default_rng(0).random((side, side)) < 0.1,
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["other rows", "other columns", "checkerboard"])
+@pytest.mark.parametrize("side", [128, 125, 240, 256])
+def test_a_mask_that_leaves_half_of_the_pixels_everywhere_leaves_the_surface(kind, side):
+    image, counted = np.random.default_rng(0).integers(40, 200, (side, side), dtype=np.uint8), pattern(kind, side)
+    surface = find_surface(image, ~counted, config=Config(working_size=64))
+    assert float(surface.valid.mean()) > 0.65
+    # A mean of what counts, whatever that is.
+    assert abs(float(surface.colour[0][surface.valid[0] > 0].mean()) - image[counted].mean() / 255) < 0.01
+
+
+@pytest.mark.parametrize("kind", ["one in four", "one row in eight", "at random, a tenth"])
+def test_what_lies_too_scattered_to_be_shrunk_is_refused_and_inspected_at_its_own_size(kind):
+    image, counted = np.random.default_rng(0).integers(40, 200, (256, 256), dtype=np.uint8), pattern(kind, 256)
+    shares = rf"{counted.mean():.2%} of the image.*0\.\d\d% at the working size of 128 x 128.*short side, 256"
+    with pytest.raises(InvalidImageError, match=shares):
+        find_surface(image, ~counted, config=Config(working_size=128))
+    surface = find_surface(image, ~counted, config=Config(working_size=256))
+    assert np.array_equal(surface.valid[0].numpy() > 0, counted)
+
+
+@settings(max_examples=30)
+@given(st.integers(100, 300), st.integers(60, 100), st.floats(0.2, 1), st.floats(0.2, 1))
+def test_a_surface_in_one_piece_is_never_too_scattered(side, working_size, height, width):
+    image = np.random.default_rng(0).integers(40, 200, (side, side), dtype=np.uint8)
+    mask = np.ones((side, side), dtype=bool)
+    mask[: int(height * side), : int(width * side)] = False
+    surface = find_surface(image, mask, config=Config(working_size=working_size))
+    assert float(surface.valid.mean()) == pytest.approx(float((~mask).mean()), abs=0.02)
