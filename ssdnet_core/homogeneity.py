@@ -7,6 +7,9 @@ from ssdnet_core.filters import ENERGY_FLOOR, energies, share_of, weighted_smoot
 from ssdnet_core.robust import MAD_TO_SIGMA
 
 PARTS = 4
+LEAST_SIDE = 8
+"""Averages along a part's side, and its square those of it that must count: the medians of fewer tell of themselves."""
+
 SCALES = (1, 2, 4)
 WINDOW = 8.0
 GRID = 4
@@ -20,7 +23,7 @@ def unlikeness_of_parts(images: Tensor, valid: Tensor) -> Tensor:
 
     Of the logarithm of each derivative's local energy: the distance from the 15 % to the 85 % quantile of the parts'
     medians, so that two parts may be a defect. The 90 % quantile over derivatives and channels, since
-    two textures need not differ in all. 0 where a part would be smaller than 8 x 8 averages.
+    two textures need not differ in all. Parts of which fewer than 8 x 8 averages count have no say; 0 where none has.
 
     Parameters
     ----------
@@ -31,7 +34,7 @@ def unlikeness_of_parts(images: Tensor, valid: Tensor) -> Tensor:
     """
     whole = (share_of(valid, GRID) > 0.5)[0]
     rows, columns = whole.shape[0] // PARTS, whole.shape[1] // PARTS
-    if min(rows, columns) < 8:
+    if min(rows, columns) < LEAST_SIDE:
         return images.new_zeros(images.shape[:-3])
     logs = [
         (weighted_smooth(strength, counted, sigma=WINDOW / side) + ENERGY_FLOOR).log()
@@ -40,7 +43,8 @@ def unlikeness_of_parts(images: Tensor, valid: Tensor) -> Tensor:
     values = torch.where(whole, torch.cat(logs, dim=-3), torch.nan)
     cells = values[..., : PARTS * rows, : PARTS * columns].unfold(-2, rows, rows).unfold(-2, columns, columns)
     parts = cells.flatten(-2).flatten(-3, -2)
-    centres = parts.nanmedian(dim=-1).values
+    little_seen = parts.isfinite().sum(-1) < LEAST_SIDE**2
+    centres = parts.nanmedian(dim=-1).values.masked_fill(little_seen, torch.nan)
     within = MAD_TO_SIGMA * (parts - centres[..., None]).abs().nanmedian(dim=-1).values.nanmedian(dim=-1).values
     between = centres.nanquantile(0.85, dim=-1) - centres.nanquantile(0.15, dim=-1)
     return (between / within.clamp_min(1e-3)).nanquantile(0.9, dim=-1).nan_to_num()

@@ -83,3 +83,27 @@ def test_an_image_of_which_little_counts_has_a_finite_unlikeness():
     image, valid = noise(256, 256, smooth=1.0), torch.zeros(1, 256, 256)
     valid[:, 100:110, 100:110] = 1
     assert bool(unlikeness(image, valid).isfinite())
+
+
+@pytest.mark.parametrize("width", [28, 42, 85])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_narrow_diagonal_band_of_one_texture_is_one_texture(width, seed):
+    # At its sides it cuts corners off parts that hardly count.
+    image, (rows, columns) = noise(256, 256, smooth=1.0, seed=seed), np.indices((256, 256))
+    valid = torch.from_numpy(np.abs(rows - columns) < width / 2).float()[None]
+    assert unlikeness(image * valid, valid) < SEVERAL_TEXTURES / 2
+
+
+@pytest.mark.parametrize("share", [0.2, 0.3])
+@pytest.mark.parametrize("seed", range(4))
+def test_of_scattered_pixels_of_which_no_part_has_enough_nothing_is_said(share, seed):
+    image = noise(256, 256, smooth=1.0, seed=seed)
+    valid = torch.from_numpy(np.random.default_rng(seed).random((1, 256, 256)) < share).float()
+    assert unlikeness(image * valid, valid) == 0
+
+
+def test_two_textures_along_a_narrow_band_are_several():
+    image, (rows, columns) = noise(256, 256, smooth=0.8), np.indices((256, 256))
+    image[:, 128:] = noise(256, 256, smooth=3.0, seed=1)[:, 128:]
+    valid = torch.from_numpy(np.abs(rows - columns) < 40).float()[None]
+    assert unlikeness(image * valid, valid) > SEVERAL_TEXTURES
