@@ -39,8 +39,15 @@ def values_that_count(values: Tensor, valid: Tensor) -> Tensor:
 def sampled(columns: Tensor, count: int) -> Tensor:
     """Return ``count`` columns of (..., N) drawn with replacement, always the same ones; all if there are no more."""
     total = columns.shape[-1]
+    return columns if total <= count else columns[..., sampled_places(total, count).to(columns.device)]
+
+
+def sampled_places(total: int, count: int) -> Tensor:
+    """Return ``count`` places below ``total`` drawn with replacement, always the same ones; all if there are no more.
+
+    (N,) int64, on the processor, in the order in which :func:`sampled` takes them.
+    """
     if total <= count:
-        return columns
+        return torch.arange(total)
     # At random: a regular sample would meet a regular texture in step.
-    places = torch.randint(total, (count,), generator=torch.Generator().manual_seed(0))
-    return columns[..., places.to(columns.device)]
+    return torch.randint(total, (count,), generator=torch.Generator().manual_seed(0))

@@ -3,7 +3,7 @@
 Residuals (..., C, H, W) of images that count the same pixels are scored together, each as it is alone.
 """
 
-import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from ssdnet_core.filters import (
     shrink,
     weighted_smooth,
 )
-from ssdnet_core.medians import sampled, values_that_count
+from ssdnet_core.medians import sampled_places, values_that_count
 from ssdnet_core.robust import enough_seen, level_z, over_median, without_ring_excess
 
 PATTERN_SCALES = (1, 2)
@@ -54,17 +54,35 @@ def residual_pattern(residual: Tensor, valid: Tensor, *, grey_level: Tensor | fl
 def _distance_from_bulk(residual: Tensor, counted: Tensor, *, grey_level: Tensor | float) -> Tensor:
     height, width = residual.shape[-2:]
     parts = list(bands(height, width, reach=DERIVATIVE_REACH))
-    rate = BULK_SAMPLE / max(BULK_SAMPLE, int(counted.sum()))
     # Of a single band, as most images are, they are kept; of several only the sample is, and they are computed twice.
     kept = _pattern(residual, parts[0]) if len(parts) == 1 else None
-    drawn = []
-    for band in parts:
-        points = values_that_count(_pattern(residual, band) if kept is None else kept, counted[:, band.inner])
-        drawn.append(sampled(points, math.ceil(rate * points.shape[-1])))
-    bulk = fit_bulk(torch.cat(drawn, dim=-1), least=grey_level**2)
-    patterns = (_pattern(residual, band) if kept is None else kept for band in parts)
-    distance = torch.cat([bulk.distance(pattern.flatten(-2)) for pattern in patterns], dim=-1)
+
+    def patterns() -> Iterator[Tensor]:
+        return (_pattern(residual, band) if kept is None else kept for band in parts)
+
+    points = (
+        values_that_count(pattern, counted[:, band.inner]) for pattern, band in zip(patterns(), parts, strict=True)
+    )
+    bulk = fit_bulk(_sampled_together(points, total=int(counted.count_nonzero())), least=grey_level**2)
+    distance = torch.cat([bulk.distance(pattern.flatten(-2)) for pattern in patterns()], dim=-1)
     return distance.view(*residual.shape[:-3], 1, height, width)
+
+
+def _sampled_together(parts: Iterable[Tensor], *, total: int) -> Tensor:
+    """Return what :func:`ssdnet_core.medians.sampled` draws of all parts' columns (..., D, N) in a row: (..., D, n).
+
+    In the same order, so that it does not show where one part ends and the next begins. There are ``total`` columns.
+    """
+    places = sampled_places(total, BULK_SAMPLE)
+    drawn, order, begun = [], [], 0
+    for columns in parts:
+        ended = begun + columns.shape[-1]
+        inside = torch.nonzero((places >= begun) & (places < ended))[:, 0]
+        drawn.append(columns[..., (places[inside] - begun).to(columns.device)])
+        order.append(inside)
+        begun = ended
+    together = torch.cat(drawn, dim=-1)
+    return together[..., torch.cat(order).argsort().to(together.device)]
 
 
 def _pattern(residual: Tensor, band: Band) -> Tensor:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdnet_core import medians
-from ssdnet_core.medians import median, row_medians, row_quantiles, sampled, values_that_count
+from ssdnet_core.medians import median, row_medians, row_quantiles, sampled, sampled_places, values_that_count
 
 seeds = st.integers(0, 2**32)
 sides = st.integers(3, 20)
@@ -78,6 +78,13 @@ def test_a_sample_is_always_the_same_and_all_if_there_are_no_more():
     assert torch.equal(once, again)
     assert once.shape == (2, 200)
     assert sampled(columns, 1000) is columns
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_the_places_of_a_sample_are_those_of_the_columns_drawn(total, count):
+    places = sampled_places(total, count)
+    assert torch.equal(sampled(torch.arange(total), count), places)
+    assert len(places) == min(total, count)
 
 
 def test_the_sample_is_as_large_as_the_calibrated_law_rests_on():

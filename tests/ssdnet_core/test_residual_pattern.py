@@ -1,7 +1,12 @@
+import pytest
 import torch
 
+from ssdnet_core import bands
+from ssdnet_core import residual_pattern as module
+from ssdnet_core.bulk import BULK_SAMPLE, fit_bulk
+from ssdnet_core.medians import sampled, values_that_count
 from ssdnet_core.residual_pattern import residual_pattern
-from tests.ssdnet_core.made_surfaces import blind, everything, texture
+from tests.ssdnet_core.made_surfaces import all_but_holes, blind, everything, texture
 
 
 def test_what_is_predicted_too_well_stands_out_as_well():
@@ -31,3 +36,24 @@ def test_a_ring_along_the_border_that_is_predicted_worse_does_not_stand_out():
     worse[:, 8:-8, 8:-8] = residual[:, 8:-8, 8:-8]
     scores = residual_pattern(worse, everything(worse))[0]
     assert float(scores[:3].median()) < float(scores[16:-16, 16:-16].quantile(0.9))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_bulk_of_a_large_image_is_drawn_at_the_same_places_however_many_bands_it_has(monkeypatch, masked):
+    numbered = torch.arange(256.0 * 192).view(1, 256, 192)
+    valid = all_but_holes(numbered, seed=0) if masked else everything(numbered)
+    seen = []
+
+    def noted(points, **options):
+        seen.append(points[0])
+        return fit_bulk(points, **options)
+
+    monkeypatch.setattr(module, "fit_bulk", noted)
+    for band_pixels in (bands.BAND_PIXELS, 4096, 192):
+        monkeypatch.setattr(bands, "BAND_PIXELS", band_pixels)
+        seen.clear()
+        residual_pattern(numbered, valid)
+        assert torch.equal(seen[0], sampled(values_that_count(numbered, valid)[0], BULK_SAMPLE))
+    # Of two halves not at the same places.
+    upper, lower = (set((seen[0][seen[0] // (128 * 192) == half] % (128 * 192)).tolist()) for half in (0, 1))
+    assert len(upper & lower) < 0.25 * min(len(upper), len(lower))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from ssdnet_core import bands
+from ssdnet_core.bulk import BULK_SAMPLE
 from ssdnet_core.config import ScoreConfig
 from ssdnet_core.local_colour import local_colour
 from ssdnet_core.local_energy import local_energy
@@ -450,9 +451,8 @@ def test_the_settled_map_is_finite_and_does_not_see_invalid_pixels(seed, value):
 def test_a_large_image_is_scored_in_bands_and_a_few_channels_at_a_time_as_in_one_piece(monkeypatch, masked):
     image = texture(128, 144, channels=3)
     valid = all_but_holes(image, seed=1) if masked else everything(image)
-    # All residuals tell the bulk: a sample of bands would be another one.
-    monkeypatch.setattr("ssdnet_core.bulk.BULK_SAMPLE", 2**20)
-    monkeypatch.setattr("ssdnet_core.residual_pattern.BULK_SAMPLE", 2**20)
+    # More pixels than tell the bulk: the same ones are drawn of all bands as of the whole.
+    assert valid.sum() > BULK_SAMPLE
     whole = scored(image, blind(image), valid)
     monkeypatch.setattr(bands, "BAND_PIXELS", 20 * 144)
     monkeypatch.setattr("ssdnet_core.local_energy.VALUES_AT_A_TIME", 4000)
