@@ -12,7 +12,7 @@ import torch
 
 from ssdnet_core.config import Config
 from ssdnet_core.errors import DivergedError
-from ssdnet_core.evidence import Evidence, gather_evidence
+from ssdnet_core.evidence import Evidence, Findings, gather_evidence
 from ssdnet_core.exposure import MOST_RANGE_OVER_IQR, MUCH_CLIPPED, NEARLY_FLAT
 from ssdnet_core.filters import enlarge
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES
@@ -139,19 +139,14 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     Raises
     ------
     DivergedError
-        If the map has no peak that is a number.
+        If the map's peak, the map or the background is no number.
     """
     started = time.thread_time()
     found, preparation = evidence.findings, evidence.preparation
+    _check_numbers(found)
     box, background = preparation.box, found.background.numpy()
     levels = box.laid_back(found.judged.numpy(), beyond=0.0)
     peak, restless = float(found.peak), float(found.restless)
-    # Compared with any level, NaN would be no alarm, and as a score it would become the highest.
-    if not math.isfinite(peak):
-        raise DivergedError(
-            f"the anomaly map's peak is {peak}, as after a fit that diverged: set another seed, precision=float32 or "
-            "device=cpu"
-        )
     alarm = alarm_level(config.verdict.expected_false_alarms, area=evidence.area, restless=restless)
     alarmed = peak >= alarm
     # An alarm has a region, wherever sharpening the map has moved its peak.
@@ -179,6 +174,24 @@ def judged(evidence: Evidence, config: Config) -> Localization:
         warnings=_warnings(preparation, unlikeness=float(found.unlikeness)),
         seconds=preparation.seconds + evidence.seconds + time.thread_time() - started,
     )
+
+
+def _check_numbers(found: Findings) -> None:
+    # Compared with any level, NaN would be no alarm, and as a score it would become the highest. Scores that see the
+    # image alone have a peak whatever the network has made of it.
+    numbers = {
+        "the anomaly map's peak": found.peak,
+        "a value of the anomaly map": found.scores,
+        "a value of the background": found.background,
+    }
+    for name, values in numbers.items():
+        # Both are NaN where any value is, and no flags of a large image are made.
+        strange = [extreme for extreme in map(float, values.aminmax()) if not math.isfinite(extreme)]
+        if strange:
+            raise DivergedError(
+                f"{name} is {strange[0]}, as after a fit that diverged: set another seed, precision=float32 or "
+                "device=cpu"
+            )
 
 
 def _warnings(preparation: Preparation, *, unlikeness: float) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 LIGHT = {"network.width": 8, "fit.steps": 4, "fit.crop": 64, "precision": "float32", "device": "cpu"}
 QUICK = {"network.width": 24, "fit.steps": 30, "fit.crop": 64, "precision": "float32", "device": "cpu"}
 GOOD_SEEDS = range(4)
+COMPONENTS = ("local_energy", "local_colour", "residual_pattern", "inner_product")
 
 
 def light(image, mask=None, **changes):
@@ -62,6 +63,11 @@ def everything_of(result):
     )
 
 
+def alone(component):
+    """Return the changes that leave one score."""
+    return {f"score.{name}": float(name == component) for name in COMPONENTS}
+
+
 def overlaps(region, truth):
     return truth[region.top : region.bottom, region.left : region.right].any()
 
@@ -79,10 +85,7 @@ def test_a_planted_defect_is_found_in_a_few_steps(kind, seed):
 def test_the_scores_that_need_the_network_find_it_by_themselves(component):
     # Here the prediction has to be right: the energy of the image, which finds most holes, has no say.
     image = textile("weave", "hole", size=(96, 96), seed=1)
-    others = dict.fromkeys(
-        ("score.local_energy", "score.local_colour", "score.residual_pattern", "score.inner_product"), 0.0
-    )
-    result = localize(image.pixels, config=Config().updated({**QUICK, **others, f"score.{component}": 1.0}))
+    result = localize(image.pixels, config=Config().updated({**QUICK, **alone(component)}))
     assert evaluate_map(result.anomaly_map, image.truth).auroc > 0.85
 
 
@@ -583,8 +586,9 @@ def test_a_device_that_does_not_exist_is_refused():
             light(image, device="cuda:99")
 
 
+@pytest.mark.parametrize("component", [None, *COMPONENTS])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_map_that_is_no_number_gets_no_verdict_but_what_to_try(monkeypatch, value):
+def test_what_is_no_number_gets_no_verdict_but_what_to_try(monkeypatch, value, component):
     plain = evidence.reconstruct_in_tiles
 
     def diverged(*arguments, **options):
@@ -593,10 +597,20 @@ def test_a_map_that_is_no_number_gets_no_verdict_but_what_to_try(monkeypatch, va
         return prediction
 
     monkeypatch.setattr(evidence, "reconstruct_in_tiles", diverged)
-    with pytest.raises(DivergedError, match=r"peak is nan.*diverged.*seed.*precision=float32.*device=cpu"):
-        light(textile("weave", "hole").pixels)
-    with pytest.raises(DivergedError, match="peak is nan"):
-        localize_group([textile(seed=seed).pixels for seed in range(2)], config=Config().updated(LIGHT), size=2)
+    config = Config().updated({**LIGHT, **(alone(component) if component else {})})
+    with pytest.raises(DivergedError, match=r"is (nan|inf), .*diverged.*seed.*precision=float32.*device=cpu"):
+        localize(textile("weave", "hole").pixels, config=config)
+    with pytest.raises(DivergedError, match=r"is (nan|inf), "):
+        localize_group([textile(seed=seed).pixels for seed in range(2)], config=config, size=2)
+
+
+def test_a_prediction_that_is_no_number_is_told_by_the_background_where_all_scores_see_the_image_alone(monkeypatch):
+    monkeypatch.setattr(
+        evidence, "reconstruct_in_tiles", lambda networks, pixels, **_: torch.full_like(pixels, math.nan)
+    )
+    config = Config().updated({**LIGHT, **alone("local_colour"), "score.likeness": 0.0})
+    with pytest.raises(DivergedError, match="a value of the background is nan"):
+        localize(textile().pixels, config=config)
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (61, 97), (200, 80)])
