@@ -353,15 +353,25 @@ def test_faint_noise_is_not_blown_up_to_a_texture():
     assert float(prepared_with(faint, None, working_size=BIG).pixels.std()) < 0.8
 
 
-@pytest.mark.parametrize(("factor", "dtype"), [(1e39, np.float64), (3e38, np.float32), (1e-300, np.float64)])
-def test_extreme_floating_point_values_are_standardised_or_refused(factor, dtype):
-    image = (np.random.default_rng(0).uniform(-1, 1, (64, 64)) * factor).astype(dtype)
-    try:
-        with np.errstate(over="ignore"):
-            working = prepared_with(image, None, working_size=BIG)
-    except InvalidImageError:
-        return
+def between_minus_one_and_one(factor, dtype):
+    with np.errstate(over="ignore"):
+        return (np.random.default_rng(0).uniform(-1, 1, (64, 64)) * factor).astype(dtype)
+
+
+@pytest.mark.parametrize(("factor", "dtype"), [(1e29, "f4"), (1e-29, "f4"), (1e29, "f8"), (5e-30, "f8")])
+@pytest.mark.parametrize("working_size", [BIG, 40])
+def test_very_large_and_very_small_floating_point_values_are_standardised(factor, dtype, working_size):
+    working = prepared_with(between_minus_one_and_one(factor, dtype), None, working_size=working_size)
     assert float(working.pixels.std()) == pytest.approx(1, abs=0.05)
+    assert not working.preparation.constant
+
+
+@pytest.mark.parametrize(
+    ("factor", "dtype"), [(1e39, "f8"), (1e31, "f4"), (3e38, "f4"), (1e39, "f4"), (1e-31, "f8"), (1e-300, "f8")]
+)
+def test_floating_point_values_beyond_the_arithmetics_range_are_refused(factor, dtype):
+    with pytest.raises(InvalidImageError, match=r"beyond the range of 1e-30 to 1e\+30: scale it|NaN or infinite"):
+        prepared_with(between_minus_one_and_one(factor, dtype), None, working_size=BIG)
 
 
 def mask_of(shape, *, masked):
