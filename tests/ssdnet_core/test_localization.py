@@ -21,6 +21,7 @@ from ssdnet_core import (
     localization,
     localize,
     localize_group,
+    robust,
 )
 from ssdnet_core.localization import Localization, enlarge_map
 from ssdnet_core.metrics import evaluate_map
@@ -207,6 +208,14 @@ def default_dtype(dtype):
         torch.set_default_dtype(before)
 
 
+def make_anew_what_is_kept():
+    """Forget what is kept from call to call: it may not be made otherwise under the caller's."""
+    filters.orthonormal_bank.cache_clear()
+    filters.gaussian_windows.cache_clear()
+    filters._derivative_kernels.cache_clear()
+    robust._terms.cache_clear()
+
+
 @pytest.mark.parametrize(
     "callers",
     [
@@ -241,13 +250,22 @@ def test_the_callers_defaults_of_torch_change_no_byte(callers, precision):
         found = localize(pixels, hidden, config=config)
         assert found.defective or number < len(cases) - 1
         plain = everything_of(found)
-        # What is kept from call to call may not have been made under the caller's.
-        filters.orthonormal_bank.cache_clear()
-        filters.gaussian_windows.cache_clear()
-        filters._derivative_kernels.cache_clear()
+        make_anew_what_is_kept()
         with callers():
             assert everything_of(localize(pixels, hidden, config=config)) == plain
         assert everything_of(localize(pixels, hidden, config=config)) == plain
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_callers_mode_without_gradients_changes_no_byte(mode, masked):
+    image, hidden = textile("weave", "hole", seed=1).pixels, hole_mask((64, 64)) if masked else None
+    config = Config().updated({**LIGHT, "loss.perceptual_weight": 0.5})
+    plain = everything_of(localize(image, hidden, config=config))
+    make_anew_what_is_kept()
+    with mode():
+        assert everything_of(localize(image, hidden, config=config)) == plain
+    assert everything_of(localize(image, hidden, config=config)) == plain
 
 
 def test_the_chances_of_a_false_alarm_are_those_of_the_working_pixels_that_count(monkeypatch):

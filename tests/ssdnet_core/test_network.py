@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from ssdnet_core.config import Config, NetworkConfig
-from ssdnet_core.network import stride
+from ssdnet_core.network import ReconstructionNetwork, stride
 from tests.ssdnet_core.whole_images import NetworkOfWholeImages
 
 UNSHUFFLES = (1, 2, 4)
@@ -142,3 +142,9 @@ def test_the_weights_start_as_torch_starts_them():
 def test_the_width_sets_the_number_of_channels():
     narrow, wide = (sum(p.numel() for p in fresh(width=width).parameters()) for width in (8, 16))
     assert 3 < wide / narrow < 4.5
+
+
+@pytest.mark.parametrize(("channels", "count"), [(3, 180_784), (1, 170_512)])
+def test_the_default_network_has_as_many_parameters_as_the_documentation_says(channels, count):
+    network = ReconstructionNetwork(channels, NetworkConfig())
+    assert sum(parameter.numel() for parameter in network.parameters()) == count
