@@ -83,16 +83,23 @@ def grey_level(channels: Sequence[Histogram], *, full_range: float) -> float:
     """Return the step between the values of an image, in units of its range: 0 to 1.
 
     The median difference of neighbouring values that occur, so that eight bits have the same steps in whatever type
-    they are stored; next to 0 where values are continuous.
+    they are stored; next to 0 where values are continuous. In the channel where it is least: channels that were scaled
+    each by itself have values between one another's. Those of fewer than half of the values that another has, as of one
+    hue, have no say.
     """
-    # A stable sort merges what is ascending already.
-    values = np.sort(np.concatenate([channel.values for channel in channels]), kind="stable").astype(np.float64)
-    steps = np.diff(values)
-    steps = steps[steps > 0]
-    if not len(steps):
-        return 0.0
-    step = float(np.median(steps)) / full_range
-    return min(step, COARSEST) if len(steps) + 1 < FEW_VALUES else step
+    enough = max(FEW_VALUES, max(len(channel.values) for channel in channels) / 2)
+    told = [channel.values for channel in channels if len(channel.values) >= enough]
+    if told:
+        return min(_usual_step(values) for values in told) / full_range
+    pooled = np.unique(np.concatenate([channel.values for channel in channels]))
+    step = _usual_step(pooled) / full_range
+    return min(step, COARSEST) if len(pooled) < FEW_VALUES else step
+
+
+def _usual_step(values: npt.NDArray[np.generic]) -> float:
+    """Return the median difference of neighbours among values (V,), ascending; 0 if there is but one."""
+    steps = np.diff(values.astype(np.float64))
+    return float(np.median(steps)) if len(steps) else 0.0
 
 
 def range_over_iqr(values: npt.NDArray[np.generic], *, full_range: float) -> float:
