@@ -33,7 +33,8 @@ def fit(
     valid
         (G, 1, H, W), 1.0 where a pixel counts.
     config
-        Its ``seed`` decides the weights, the crops and every corruption, whatever the device.
+        Its ``seed`` decides the weights, the crops and every corruption, whatever the device; ``fit.steps`` of at
+        least 1.
     dtype
         Arithmetic of the network; its weights are kept in float32 beside.
 
@@ -53,7 +54,7 @@ def fit(
     find_gradient = _gradient_of(network, optimizer, config=config.loss)
     if pixels.device.type == "cuda":
         find_gradient = Replayed(find_gradient)
-    for step in range(1, (max(moments) if config.fit.steps else 0) + 1):
+    for step in range(1, max(moments) + 1):
         crops = random_crops(pixels, valid, crop=crop, count=config.fit.batch, generator=generator)
         target, counted = (folded(values, side=side) for values in crops)
         corrupted = corrupt(
