@@ -102,16 +102,17 @@ def _usual_step(values: npt.NDArray[np.generic]) -> float:
     return float(np.median(steps)) if len(steps) else 0.0
 
 
-def range_over_iqr(values: npt.NDArray[np.generic], *, full_range: float) -> float:
+def range_over_iqr(values: npt.NDArray[np.generic], *, spread: float) -> float:
     """Return how many times the distance between the quartiles of values (N, C) their range is; 0 if all are one.
 
-    Where the quartiles are one value, as most of the pixels have, it is the usual distance of the others from it.
+    ``spread`` is that range, of all values that these may be a sample of. Where the quartiles are one value, as most of
+    the pixels have, it is the usual distance of the others from it.
     """
     if not len(values):
         return 0.0
     exact = values.astype(np.float64)
     low, high = np.quantile(exact, (0.25, 0.75))
     if high > low:
-        return full_range / float(high - low)
+        return spread / float(high - low)
     others = exact[exact != low]
-    return full_range / float(np.median(np.abs(others - low))) if len(others) else 0.0
+    return spread / float(np.median(np.abs(others - low))) if len(others) else 0.0

@@ -142,7 +142,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         blank=surface.blank,
         clipped=clipped_shares(channels),
         commonest_share=commonest_share(channels),
-        range_over_iqr=range_over_iqr(values, full_range=_range_of_values(pixels, surface)),
+        range_over_iqr=range_over_iqr(values, spread=_spread_of_values(pixels, surface)),
         constant=not bool(standardised.any()),
         seconds=time.thread_time() - started,
     )
@@ -158,8 +158,8 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     )
 
 
-def _range_of_values(pixels: npt.NDArray[np.generic], surface: Surface) -> float:
-    """Return the range of the values that count."""
+def _spread_of_values(pixels: npt.NDArray[np.generic], surface: Surface) -> float:
+    """Return how far apart the lowest and the highest of the values that count lie."""
     if np.issubdtype(pixels.dtype, np.floating):
         return surface.full_range
     # Without a copy of what counts, which of a large image is gigabytes; where all does, in a fifth of the time.

@@ -113,14 +113,14 @@ def test_the_range_is_told_in_distances_between_the_quartiles(seed, factor):
     values = np.random.default_rng(seed).random((4000, 1))
     values[7] = factor
     spread = float(np.ptp(values))
-    assert range_over_iqr(values, full_range=spread) == pytest.approx(spread / 0.5, rel=0.07)
-    assert range_over_iqr(np.full((9, 1), 3.0), full_range=1.0) == range_over_iqr(values[:0], full_range=1.0) == 0
+    assert range_over_iqr(values, spread=spread) == pytest.approx(spread / 0.5, rel=0.07)
+    assert range_over_iqr(np.full((9, 1), 3.0), spread=1.0) == range_over_iqr(values[:0], spread=1.0) == 0
 
 
 @pytest.mark.parametrize(("others", "expected"), [([101.0, 98.0, 102.0], 200.0), ([300.0], 2.0), ([], 0.0)])
 def test_where_most_have_one_value_the_range_is_told_in_distances_of_the_others_from_it(others, expected):
     values = np.array([100.0] * 20 + others)[:, None]
-    assert range_over_iqr(values, full_range=400.0 if others else 1.0) == expected
+    assert range_over_iqr(values, spread=400.0 if others else 1.0) == expected
 
 
 @pytest.mark.parametrize("contrast", [2.0, 20.0])
