@@ -12,7 +12,9 @@ import argparse
 import io
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,9 @@ from tasks.storage import Storage
 
 REFERENCE = 256
 """Widths of borders, blurs and holes are given for an image of this short side."""
+
+REACH = 6
+"""Pixels to each side that an interpolated one is made of at most: Lanczos at half the scale."""
 
 
 def gradient(shown: Photograph, rng: np.random.Generator) -> Photograph:
@@ -67,14 +72,15 @@ def dark_border(shown: Photograph, rng: np.random.Generator) -> Photograph:
 
 def noise(shown: Photograph, rng: np.random.Generator) -> Photograph:
     """Gaussian noise of sigma 0.1 of the range."""
-    return _clipped(shown, shown.pixels + 25.5 * rng.standard_normal(shown.pixels.shape))
+    return _clipped(shown, _bytes(shown) + 25.5 * rng.standard_normal(shown.pixels.shape))
 
 
 def missing(shown: Photograph, rng: np.random.Generator) -> Photograph:
-    """30 % of the pixels missing."""
+    """30 % of the pixels missing, beside those that the image lacks."""
     unit, (height, width) = _unit(shown), shown.truth.shape
-    holes = rng.random((-(-height // unit), -(-width // unit))) < 0.3
-    return replace(shown, missing=np.kron(holes, np.ones((unit, unit), dtype=bool))[:height, :width])
+    squares = rng.random((-(-height // unit), -(-width // unit))) < 0.3
+    holes = np.kron(squares, np.ones((unit, unit), dtype=bool))[:height, :width]
+    return replace(shown, missing=holes if shown.missing is None else holes | shown.missing)
 
 
 def jpeg(shown: Photograph, _: np.random.Generator) -> Photograph:
@@ -88,21 +94,25 @@ def rotation(shown: Photograph, _: np.random.Generator) -> Photograph:
     """Turn by 3 degrees; the corners that come in are cut off."""
     cut = int(0.055 * max(shown.truth.shape))
     inside = np.s_[cut : shown.truth.shape[0] - cut, cut : shown.truth.shape[1] - cut]
-    pixels = ndimage.rotate(_bytes(shown).astype(float), 3, reshape=False, order=3, mode="reflect")[inside]
-    truth = ndimage.rotate(shown.truth.astype(float), 3, reshape=False, order=1)[inside] > 0.5
-    return _clipped(replace(shown, truth=truth), pixels)
+    turned = partial(ndimage.rotate, angle=3, reshape=False)
+    return _moved(
+        shown,
+        pixels=lambda pixels: _eight_bits(turned(pixels.astype(float), order=3, mode="reflect")[inside]),
+        flags=lambda flags: turned(flags.astype(float), order=1)[inside] > 0.5,
+    )
 
 
 def askew(shown: Photograph, _: np.random.Generator) -> Photograph:
     """Lie whole on black ground, turned by 12 degrees."""
-    pixels, truth = (
-        np.asarray(Image.fromarray(values).rotate(12, resample=resample, expand=True))
-        for values, resample in (
-            (_bytes(shown), Image.Resampling.BICUBIC),
-            (shown.truth.astype(np.uint8), Image.Resampling.NEAREST),
-        )
+
+    def turned(pixels: np.ndarray, resample: Image.Resampling) -> np.ndarray:
+        return np.asarray(Image.fromarray(pixels).rotate(12, resample=resample, expand=True))
+
+    return _moved(
+        shown,
+        pixels=lambda pixels: turned(pixels, Image.Resampling.BICUBIC),
+        flags=lambda flags: turned(flags.astype(np.uint8), Image.Resampling.NEAREST) > 0,
     )
-    return replace(shown, pixels=pixels, truth=truth > 0)
 
 
 def half(shown: Photograph, _: np.random.Generator) -> Photograph:
@@ -207,7 +217,7 @@ def draw_conditions(shown: Photograph, path: Path) -> None:
         axes.set_axis_off()
     for axes, (name, change) in zip(panels, CONDITIONS.items(), strict=False):
         changed = change(shown, np.random.default_rng(0)) if change else shown
-        pixels = np.array(changed.pixels)
+        pixels = np.array(_bytes(changed))
         if changed.missing is not None:
             pixels[changed.missing] = 255
         axes.imshow(pixels, cmap="gray")
@@ -227,8 +237,16 @@ def _unit(shown: Photograph) -> int:
 
 
 def _bytes(shown: Photograph) -> np.ndarray:
+    """Return the pixels in 8 bits; of floating-point ones the lowest that counts is black and the highest white."""
     pixels = np.asarray(shown.pixels)
-    return pixels if pixels.dtype == np.uint8 else (pixels / np.iinfo(pixels.dtype).max * 255).astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        return pixels
+    if np.issubdtype(pixels.dtype, np.integer):
+        return (pixels / np.iinfo(pixels.dtype).max * 255).astype(np.uint8)
+    counted = pixels if shown.missing is None else pixels[~shown.missing]
+    lowest, highest = float(counted.min()), float(counted.max())
+    # What is missing may be no number.
+    return _eight_bits(np.nan_to_num((pixels.astype(float) - lowest) / (highest - lowest or 1.0) * 255))
 
 
 def _lit(shown: Photograph, light: np.ndarray) -> Photograph:
@@ -237,15 +255,39 @@ def _lit(shown: Photograph, light: np.ndarray) -> Photograph:
 
 
 def _clipped(shown: Photograph, pixels: np.ndarray) -> Photograph:
-    return replace(shown, pixels=np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
+    return replace(shown, pixels=_eight_bits(pixels))
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
 def _scaled(shown: Photograph, factor: float) -> Photograph:
     height, width = shown.truth.shape
     size = round(factor * width), round(factor * height)
-    truth = np.asarray(Image.fromarray(shown.truth.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 127
-    pixels = np.asarray(Image.fromarray(_bytes(shown)).resize(size, Image.Resampling.LANCZOS))
-    return Photograph(pixels, truth, None)
+
+    def resized(pixels: np.ndarray, resample: Image.Resampling) -> np.ndarray:
+        return np.asarray(Image.fromarray(pixels).resize(size, resample))
+
+    return _moved(
+        shown,
+        pixels=lambda pixels: resized(pixels, Image.Resampling.LANCZOS),
+        flags=lambda flags: resized(flags.astype(np.uint8) * 255, Image.Resampling.BOX) > 127,
+    )
+
+
+def _moved(
+    shown: Photograph,
+    *,
+    pixels: Callable[[np.ndarray], np.ndarray],
+    flags: Callable[[np.ndarray], np.ndarray],
+) -> Photograph:
+    """Move the pixels in 8 bits, and with them what is defective and what is missing."""
+    missing = None
+    if shown.missing is not None:
+        # Interpolated, what lies beside a missing pixel would show some of it.
+        missing = flags(ndimage.maximum_filter(shown.missing, size=2 * REACH + 1))
+    return replace(shown, pixels=pixels(_bytes(shown)), truth=flags(shown.truth), missing=missing)
 
 
 if __name__ == "__main__":
