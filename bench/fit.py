@@ -148,13 +148,14 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     )
     with FlopCounterMode(display=False) as counter:
         # On the processor: recorded steps of a GPU are not counted.
-        _fitted(pixels[:1].cpu(), valid[:1].cpu(), config=config.updated({"fit.steps": COUNTED_STEPS}), dtype=dtype)
-    step_flop = counter.get_total_flops() / COUNTED_STEPS
-    networks = _fitted(pixels[:1], valid[:1], config=config, dtype=dtype)
+        few = config.updated({"fit.steps": COUNTED_STEPS})
+        counted, _ = _fitted(pixels[:1].cpu(), valid[:1].cpu(), config=few, dtype=dtype)
+    step_flop = counter.get_total_flops() / counted[-1]
+    moments, networks = _fitted(pixels[:1], valid[:1], config=config, dtype=dtype)
 
     def fitted() -> None:
         nonlocal networks
-        networks = _fitted(pixels, valid, config=config, dtype=dtype)
+        _, networks = _fitted(pixels, valid, config=config, dtype=dtype)
 
     def reconstructed() -> None:
         nonlocal predictions
@@ -168,13 +169,11 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
             dtype=dtype,
         )
 
-    moments = len(config.reconstruction.moments)
-
     def scored() -> None:
         nonlocal fused
         own = own_scores(pixels, valid[0], config=config.score) if complete(valid[0]) else None
         fused = torch.zeros_like(valid[:, 0])
-        for _ in range(moments):
+        for _ in moments:
             scores = anomaly_map(
                 pixels,
                 predictions,
@@ -203,14 +202,14 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     whole_s = _best(lambda: evidence.gather_evidence(working, config), device, repeats=repeats) / group
     if device.type == "cpu":
         whole_s += prepare_s + judge_s
-    rate = config.fit.steps * step_flop / fit_s
+    rate = moments[-1] * step_flop / fit_s
     return Timing(
         side=side,
         group=group,
         prepare_s=prepare_s,
         judge_s=judge_s,
         fit_s=fit_s,
-        blind_s=moments * blind_s,
+        blind_s=len(moments) * blind_s,
         score_s=score_s,
         find_s=find_s,
         whole_s=whole_s,
@@ -223,9 +222,12 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     )
 
 
-def _fitted(pixels: torch.Tensor, valid: torch.Tensor, *, config: Config, dtype: torch.dtype) -> ReconstructionNetwork:
-    *_, (_, networks) = fit(pixels, valid, config=config, dtype=dtype)
-    return networks
+def _fitted(
+    pixels: torch.Tensor, valid: torch.Tensor, *, config: Config, dtype: torch.dtype
+) -> tuple[list[int], ReconstructionNetwork]:
+    """Return the steps done at each moment, the last of which may come before the last step, and the networks."""
+    moments, networks = zip(*fit(pixels, valid, config=config, dtype=dtype), strict=True)
+    return list(moments), networks[-1]
 
 
 def _prepared(images: Sequence[np.ndarray], config: Config) -> list[WorkingImage]:
