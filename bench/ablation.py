@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from about import about, markdown_table
 from dask.system import CPU_COUNT
-from labelled import Finding, accuracy, findings, is_good, listed, stamp
+from labelled import Finding, accuracy, contents, findings, is_good, listed, stamp
 
 from ssdnet_core.config import PRESETS, Config
 from ssdnet_core.errors import SsdnetError
@@ -82,20 +82,23 @@ def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, store = Storage(str(options.data)), options.out / "ablation.json"
     known = json.loads(store.read_text())["variants"] if store.exists() else {}
-    keys = [key for key in listed(source, every=options.every, categories=options.categories) if not is_good(key)]
-    if not keys:
+    images = [
+        image for image in listed(source, every=options.every, categories=options.categories) if not is_good(image.key)
+    ]
+    if not images:
         raise NothingToInspectError(f"{options.data} has no defective image, CATEGORY/test/DEFECT/NAME, to measure")
     configs = {name: Config().updated(changes) for name, changes in VARIANTS.items()}
-    stamps = {name: stamp(config, keys) for name, config in configs.items()}
+    keys, present = [image.key for image in images], contents(source, images)
+    stamps = {name: stamp(config, present) for name, config in configs.items()}
     with Workers(workers=options.workers) as crew:
         for name in options.only:
             if known.get(name, {}).get("settings") != stamps[name]:
                 found = findings(crew.client, source, keys=keys, config=configs[name], title=name)
                 known[name] = {**about(), "settings": stamps[name], "images": [asdict(one) for one in found]}
                 store.write_text(json.dumps({"variants": known}, indent=1) + "\n")
-    present = {name: known[name] for name in VARIANTS if known.get(name, {}).get("settings") == stamps[name]}
-    (options.out / "ablation.md").write_text(table(present))
-    print(table(present))
+    comparable = {name: known[name] for name in VARIANTS if known.get(name, {}).get("settings") == stamps[name]}
+    (options.out / "ablation.md").write_text(table(comparable))
+    print(table(comparable))
 
 
 def table(variants: dict[str, dict]) -> str:

@@ -53,7 +53,7 @@ def main() -> None:
 def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, found = Storage(str(options.data)), []
-    keys = listed(source, categories=options.categories)
+    keys = [image.key for image in listed(source, categories=options.categories)]
     if not any(is_good(key) for key in keys):
         raise NothingToInspectError(f"{options.data} has no good image, CATEGORY/test/good/NAME, to alarm on")
     with Workers(workers=options.workers) as crew:

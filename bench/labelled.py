@@ -18,7 +18,7 @@ from ssdnet_core.errors import SsdnetError
 from tasks.cluster import able_workers, fit_resources
 from tasks.decoding import decode
 from tasks.discovery import NothingToInspectError, list_images
-from tasks.storage import Storage
+from tasks.storage import Storage, StoredObject
 from tasks.truth import IMAGES_PATTERN, MvtecTruth, truth_key
 
 if TYPE_CHECKING:
@@ -66,16 +66,16 @@ Change = Callable[[Photograph, np.random.Generator], Photograph]
 """What is done to an image before it is inspected; the generator is the image's own."""
 
 
-def listed(source: Storage, *, every: int = 1, categories: Sequence[str] = ()) -> list[str]:
-    """Return the keys of every n-th image of each category, or of those named; good ones are counted apart."""
-    groups: dict[tuple[str, str], list[str]] = {}
+def listed(source: Storage, *, every: int = 1, categories: Sequence[str] = ()) -> list[StoredObject]:
+    """Return every n-th image of each category, or of those named; good ones are counted apart."""
+    groups: dict[tuple[str, str], list[StoredObject]] = {}
     for image in list_images(source, IMAGES_PATTERN):
         category = MvtecTruth(source).category(image.key)
         if category in (categories or (category,)):
-            groups.setdefault((category, image.key.split("/")[-2]), []).append(image.key)
+            groups.setdefault((category, image.key.split("/")[-2]), []).append(image)
     if not groups:
         raise NothingToInspectError(f"{source.address} has no such images in MVTec-AD layout")
-    return [key for keys in groups.values() for key in keys[::every]]
+    return [image for images in groups.values() for image in images[::every]]
 
 
 def is_good(key: str) -> bool:
@@ -83,11 +83,22 @@ def is_good(key: str) -> bool:
     return truth_key(key) is None
 
 
-def stamp(config: Config, keys: Sequence[str]) -> str:
-    """Return what a row's figures depend on: settings, the precision that they come to on this machine, and images."""
+def contents(source: Storage, images: Sequence[StoredObject]) -> str:
+    """Return what changes when one of the images or its truth is another or has another content."""
+    wanted = {truth_key(image.key) for image in images}
+    masks = [mask for mask in MvtecTruth(source).objects() if mask.key in wanted]
+    lines = sorted(f"{stored.key} {stored.etag}" for stored in (*images, *masks))
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return f"{len(images)} images {digest[:12]}"
+
+
+def stamp(config: Config, images: str) -> str:
+    """Return what a row's figures depend on: settings, the precision that they come to on this machine, and images.
+
+    The latter as :func:`contents` tells them.
+    """
     precision = resolve_precision(config.precision, resolve_device(config.device))
-    images = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
-    return f"{config.fingerprint()} in {precision} of {len(keys)} images {images}"
+    return f"{config.fingerprint()} in {precision} of {images}"
 
 
 def photograph(source: Storage, key: str) -> Photograph:

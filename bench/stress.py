@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from about import about, markdown_table
 from dask.system import CPU_COUNT
-from labelled import Change, Finding, Photograph, accuracy, findings, listed, photograph, stamp
+from labelled import Change, Finding, Photograph, accuracy, contents, findings, listed, photograph, stamp
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
@@ -172,8 +172,9 @@ def _run(options: argparse.Namespace) -> None:
     source, store = Storage(str(options.data)), options.out / "stress.json"
     config = settings_from(None, None, changes=options.set)
     known = json.loads(store.read_text())["conditions"] if store.exists() else {}
-    keys = listed(source, every=options.every, categories=options.categories)
-    present = stamp(config, keys)
+    images = listed(source, every=options.every, categories=options.categories)
+    keys = [image.key for image in images]
+    present = stamp(config, contents(source, images))
     draw_conditions(photograph(source, keys[0]), options.out / "stress.png")
     with Workers(workers=options.workers) as crew:
         for name in options.only:
