@@ -199,8 +199,8 @@ def _tables(known: dict[str, str], evaluations: dict[str, Evaluation]) -> str:
         lines += [f"## {title}", "", "Pixel AUROC / AUPRC of the defective images, and CPU-seconds an image.", ""]
         rows = []
         for method, evaluation in evaluations.items():
-            known = {row.category: row for row in evaluation.categories}
-            cells = [*(frame(known[name]) for name in measured), frame(evaluation.mean)]
+            by_category = {row.category: row for row in evaluation.categories}
+            cells = [*(frame(by_category[name]) for name in measured), frame(evaluation.mean)]
             pairs = [f"{_decimal(cell.auroc)} / {_decimal(cell.average_precision)}" for cell in cells]
             rows.append([method, *pairs, _decimal(evaluation.mean.seconds, digits=2)])
         lines += [markdown_table(["method", *measured, "mean", "CPU-s"], rows), ""]

@@ -116,7 +116,6 @@ def findings(
     config: Config,
     title: str,
     change: Change | None = None,
-    seed: int = 0,
 ) -> list[Finding]:
     """Inspect images on the workers; one that cannot be inspected is told and left out.
 
@@ -133,7 +132,6 @@ def findings(
             part,
             config=config,
             change=change,
-            seed=seed,
             resources=resources,
             pure=False,
         )
@@ -155,7 +153,7 @@ def findings(
 
 
 def inspected_and_measured(
-    source: Storage, keys: Sequence[str], *, config: Config, change: Change | None = None, seed: int = 0
+    source: Storage, keys: Sequence[str], *, config: Config, change: Change | None = None
 ) -> dict[str, Finding | str]:
     """Inspect images together, changed or as they are, on a worker: the figures of each, or what is wrong with it."""
     from ssdnet_core.groups import evidence_of_group
@@ -169,7 +167,7 @@ def inspected_and_measured(
         try:
             shown = photograph(source, key)
             if change is not None:
-                shown = change(shown, np.random.default_rng([seed, *key.encode()]))
+                shown = change(shown, np.random.default_rng([0, *key.encode()]))
             working[key] = prepare(shown.pixels, shown.missing, config=config)
         except SsdnetError as error:
             results[key] = str(error)
@@ -187,6 +185,11 @@ def inspected_and_measured(
 
 
 def _measured(result: "Localization", truth: Truth, *, key: str, category: str) -> Finding:
+    """Return an image's figures, over all of its pixels.
+
+    Those that are missing count as well, with the values around them that the map has there: a condition that takes
+    pixels away is asked for the same defects. ``bench/accuracy.py`` leaves out what an image's own mask does.
+    """
     defective, levels = truth.ravel(), result.anomaly_map.ravel()
     return Finding(
         key=key,
