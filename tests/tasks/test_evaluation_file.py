@@ -11,11 +11,10 @@ from tasks.batch import ImageEntry
 from tasks.category_metrics import Evaluation, gathered, summarise_metrics
 from tasks.evaluation_file import EVALUATION, METRICS_VERSION, evaluation_basis, read_evaluation, write_evaluation
 from tasks.image_metrics import UnmeasuredImage
-from tasks.maps import write_map
 from tasks.seal import Seal
 from tasks.storage import Storage, StoredObject
 from tests.tasks.test_category_metrics import night
-from tests.tasks.test_image_metrics import measured, scene
+from tests.tasks.test_image_metrics import measured, scene, with_map
 
 SEAL = Seal(batch="n", fingerprint="f", images=1, inspected=1, failed=0, defective=0, digest="d")
 ENTRY = ImageEntry(index=0, key="test/hole/a.png", etag="e", size=1)
@@ -62,7 +61,7 @@ def on_ground(tmp_path, name, *, score, **drawn):
     """Measure an image whose map has bumps on a ground of many values."""
     record, inspection, bumps = scene(tmp_path / name, name=name, **drawn)
     y, x = np.indices(bumps.shape)
-    write_map(inspection.folder, 0, anomaly_map=bumps + ((7 * y * y + 13 * x) % 37 / 4).astype(np.float32))
+    record = with_map(record, inspection, bumps + ((7 * y * y + 13 * x) % 37 / 4).astype(np.float32))
     return measured(replace(record, score=score), inspection)
 
 
