@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from ssdnet_core import InvalidImageError
+from ssdnet_core import Config, InvalidImageError
 from ssdnet_core.blank import CORNER, LEAST_SURFACE, MARGIN, find_blank_ground
+from ssdnet_core.surface import find_surface
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tests.ssdnet_core.prepared_with import prepared_with
 
@@ -175,9 +176,9 @@ def test_a_selvage_along_the_ground_is_left_out_as_far_as_was_asked(where, selva
 
 def test_a_selvage_is_a_share_of_the_short_side_and_cannot_be_all():
     image = np.kron(beside("left", 30, 0)[0][..., 0], np.ones((4, 4), dtype=np.uint8))
-    working = prepared_with(image, None, working_size=64, leave_out_frame=True, selvage=0.25)
-    assert not working.valid[0, :, : 30 + MARGIN + 16].any()
-    assert bool((working.valid[0, :, 30 + MARGIN + 16 :] == 1).all())
+    [valid] = find_surface(image, None, config=Config(working_size=64, selvage=0.25)).valid
+    assert not valid[:, : 30 + MARGIN + 16].any()
+    assert bool((valid[:, 30 + MARGIN + 16 :] == 1).all())
     corners, _ = turned(30, 0)
     with pytest.raises(InvalidImageError, match=r"selvage of 0\.5 of its short side .*set a smaller selvage"):
         prepared_with(corners[..., 0], None, working_size=256, leave_out_frame=True, selvage=0.5)

@@ -18,8 +18,8 @@ def s3_that_answers(
 ) -> Iterator[tuple[str, list[tuple[str | None, bytes]]]]:
     """A server that answers writes as S3 does, with one status after the other; its address, and what it was sent.
 
-    Reads get what it ``holds``, the first so many of them ``cut`` short, under a header that may claim another
-    ``length``.
+    A read is told as one that sent nothing. It gets what the server ``holds``, the first so many of them ``cut`` short,
+    under a header that may claim another ``length``.
     """
     codes = {409: "ConditionalRequestConflict", 412: "PreconditionFailed"}
     waiting, received = list(statuses), []
