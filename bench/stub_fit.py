@@ -59,13 +59,13 @@ def made_evidence(image: StubImage, config: Config) -> Any:
 
     shape = working_shape(image.original_shape, working_size=config.working_size)
     noise = np.random.default_rng(image.mark).standard_gamma(1.0, shape).astype(np.float32)
-    judged = torch.zeros(shape)
+    levels = torch.zeros(shape)
     if image.mark % DEFECTIVE == 0:
-        judged[2:9, 2:12] = 30.0
+        levels[2:9, 2:12] = 30.0
     findings = Findings(
         scores=torch.from_numpy(noise),
-        judged=judged,
-        peak=judged.amax(),
+        levels=levels,
+        peak=levels.amax(),
         background=torch.zeros((*shape, 1)),
         restless=torch.ones(()),
         unlikeness=torch.zeros(()),

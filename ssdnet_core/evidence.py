@@ -31,7 +31,7 @@ class Findings:
 
     Attributes
     ----------
-    scores, judged
+    scores, levels
         (h, w), the anomaly map, sharpened by its :mod:`~ssdnet_core.likeness`, and as the verdict's regions read it.
     peak
         (), the highest value of the verdict's map before it is sharpened: the law of false alarms is that map's.
@@ -42,7 +42,7 @@ class Findings:
     """
 
     scores: Tensor
-    judged: Tensor
+    levels: Tensor
     peak: Tensor
     background: Tensor
     restless: Tensor
@@ -160,16 +160,16 @@ def findings(
     """Return what the fused scores of images that count the same pixels come to: settled, and sharpened."""
     shown = fill_missing(pixels, prediction, valid=valid)
     settled = settled_map(scores, valid)
-    judged = verdict_map(settled, valid)
-    peak, restless = judged.amax((-2, -1)), restlessness(judged, valid)
+    levels = verdict_map(settled, valid)
+    peak, restless = levels.amax((-2, -1)), restlessness(levels, valid)
     if config.score.likeness > 0:
         residuals = [evenly_lit_residual(shown, prediction, valid=valid, contrast=contrast)] if config.fit.steps else []
-        likeness = likeness_to_defect([shown, *residuals], judged, valid=valid, restless=restless)
+        likeness = likeness_to_defect([shown, *residuals], levels, valid=valid, restless=restless)
         settled = settled_map(scores, valid, likeness=config.score.likeness * likeness)
-        judged = verdict_map(settled, valid)
+        levels = verdict_map(settled, valid)
     return Findings(
         scores=settled,
-        judged=judged,
+        levels=levels,
         peak=peak,
         background=_in_original_units(prediction, group),
         restless=restless,

@@ -57,7 +57,7 @@ SAMPLE = 2**14
 """Squares that tell the surface's mean and covariance."""
 
 
-def likeness_to_defect(sources: Iterable[Tensor], judged: Tensor, *, valid: Tensor, restless: Tensor) -> Tensor:
+def likeness_to_defect(sources: Iterable[Tensor], levels: Tensor, *, valid: Tensor, restless: Tensor) -> Tensor:
     """Return how much each pixel looks like what was found in its image: (..., H, W), -1 to 1.
 
     0 is the mean of the defect, -1 that of the normal surface, or what looks even less like the defect; above 0 is what
@@ -68,7 +68,7 @@ def likeness_to_defect(sources: Iterable[Tensor], judged: Tensor, *, valid: Tens
     ----------
     sources
         (..., C, H, W) each, what the features are taken from: the images, and their residuals if there are any.
-    judged
+    levels
         (..., H, W), :func:`ssdnet_core.scoring.verdict_map`.
     valid
         (1, H, W), 1.0 where a pixel counts.
@@ -78,16 +78,16 @@ def likeness_to_defect(sources: Iterable[Tensor], judged: Tensor, *, valid: Tens
     share = share_of(valid, GRID)
     counted = (share > 0.5).float()
     unrest = restless[..., None, None, None]
-    level = weighted_shrink(judged[..., None, :, :], valid, factor=GRID) / unrest
+    relative = weighted_shrink(levels[..., None, :, :], valid, factor=GRID) / unrest
     sure_from, usual_below = (alarm_level(expected, area=float(valid.sum())) for expected in (SURE, USUAL))
-    sure = counted * torch.sigmoid(2 / SOFTNESS * (level / sure_from).clamp_min(1e-6).log())
+    sure = counted * torch.sigmoid(2 / SOFTNESS * (relative / sure_from).clamp_min(1e-6).log())
     count = sure.sum((-3, -2, -1), keepdim=True)
-    suspect = judged.amax((-2, -1))[..., None, None, None] >= usual_below * unrest
+    suspect = levels.amax((-2, -1))[..., None, None, None] >= usual_below * unrest
     certain = torch.where(suspect, count / (count + FEW), 0.0)
     if not bool(certain.any()):
-        return torch.zeros_like(judged)
+        return torch.zeros_like(levels)
     features = torch.cat([part for source in sources for part in _features(source, valid)], dim=-3)
-    usual = counted * (level < usual_below)
+    usual = counted * (relative < usual_below)
     along = _discriminant(features, counted, usual=usual, sure=sure)
     likeness = (weighted_smooth(along, share, sigma=WINDOW / GRID) - 1.0).clamp(-1.0, MOST)
     return enlarge_squares(certain * likeness, GRID, size=(valid.shape[-2], valid.shape[-1]))[..., 0, :, :]

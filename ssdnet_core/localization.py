@@ -145,7 +145,7 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     found, preparation = evidence.findings, evidence.preparation
     _check_numbers(found)
     box, background = preparation.box, found.background.numpy()
-    levels = box.laid_back(found.judged.numpy(), beyond=0.0)
+    levels = box.laid_back(found.levels.numpy(), beyond=0.0)
     peak, restless = float(found.peak), float(found.restless)
     alarm = alarm_level(config.verdict.expected_false_alarms, area=evidence.area, restless=restless)
     alarmed = peak >= alarm

@@ -13,7 +13,7 @@ CALM_SPREAD = 0.45
 MOST_RESTLESS = 2.0
 
 
-def restlessness(judged: Tensor, valid: Tensor) -> Tensor:
+def restlessness(levels: Tensor, valid: Tensor) -> Tensor:
     """Return how restless an image's normal surface is, relative to the photographs that the law was measured on.
 
     The root of the spread of the lower half of the verdict's map, which defects on less than half of the surface do not
@@ -23,7 +23,7 @@ def restlessness(judged: Tensor, valid: Tensor) -> Tensor:
 
     Parameters
     ----------
-    judged
+    levels
         (..., H, W), :func:`ssdnet_core.scoring.verdict_map`.
     valid
         (1, H, W), 1.0 where a pixel counts.
@@ -33,6 +33,6 @@ def restlessness(judged: Tensor, valid: Tensor) -> Tensor:
     Tensor
         (...), 1 on a calm image, at most 2.
     """
-    counted = values_that_count(judged, valid)
+    counted = values_that_count(levels, valid)
     spread = row_medians(counted) - row_quantiles(counted, LOW)
     return (spread / CALM_SPREAD).sqrt().clamp(1.0, MOST_RESTLESS)

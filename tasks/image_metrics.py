@@ -143,11 +143,11 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
 
     config = inspection.config
     valid = find_surface(image.pixels, image.mask, config=config).valid
-    judged = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid).numpy()
+    levels = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid).numpy()
     labels = label_regions(
-        judged,
+        levels,
         # The map is stored in half precision, which may have lowered its peak.
-        min(record.regions_from, float(judged.max())),
+        min(record.regions_from, float(levels.max())),
         original_shape=(record.height, record.width),
         min_area=config.verdict.min_area,
         min_further_area=config.verdict.min_further_area,

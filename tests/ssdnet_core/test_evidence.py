@@ -64,11 +64,11 @@ def test_the_step_of_an_images_own_values_reaches_its_score(monkeypatch):
 def test_how_restless_the_surface_is_is_read_before_the_map_is_sharpened():
     working = prepare(sample("wood", "hole", size=(96, 96), seed=9).pixels, None, config=PREVIEW)
     plain, sharpened = (found_in(working, PREVIEW.updated({"score.likeness": weight})) for weight in (0.0, 1.0))
-    assert float(plain.restless) == float(restlessness(plain.judged, working.valid)) > 1.1
+    assert float(plain.restless) == float(restlessness(plain.levels, working.valid)) > 1.1
     # Of the sharpened one, whose surface lies lower, another would be read.
-    assert float(restlessness(sharpened.judged, working.valid)) < 1.1
+    assert float(restlessness(sharpened.levels, working.valid)) < 1.1
     assert float(sharpened.restless) == float(plain.restless)
-    assert float(sharpened.peak) == float(plain.peak) == float(plain.judged.max()) != float(sharpened.judged.max())
+    assert float(sharpened.peak) == float(plain.peak) == float(plain.levels.max()) != float(sharpened.levels.max())
 
 
 def test_the_parts_are_compared_with_their_holes_filled():

@@ -97,17 +97,17 @@ def test_the_discriminant_is_fishers_with_a_ridge_on_the_correlation():
 def test_images_together_are_told_as_each_alone(height, width, masked):
     images = torch.stack([surface(seed=seed, channels=3, height=height, width=width) for seed in range(3)])
     corners = [[(8, 8)], [(30, 40), (4, 4)], []]
-    judged = torch.stack([level(spots(*of_image, height=height, width=width)) for of_image in corners])
+    levels = torch.stack([level(spots(*of_image, height=height, width=width)) for of_image in corners])
     valid = torch.ones(1, height, width)
     if masked:
         valid[:, :, 50:57] = 0.0
     restless = torch.tensor([1.0, 1.2, 1.0])
-    together = likeness_to_defect([images, -images.flip(-1)], judged, valid=valid, restless=restless)
+    together = likeness_to_defect([images, -images.flip(-1)], levels, valid=valid, restless=restless)
     alone = [
         likeness_to_defect([image, -image.flip(-1)], map_, valid=valid, restless=calm)
-        for image, map_, calm in zip(images, judged, restless, strict=True)
+        for image, map_, calm in zip(images, levels, restless, strict=True)
     ]
-    assert together.shape == judged.shape
+    assert together.shape == levels.shape
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-4)
     assert together[0].any()
     assert not together[2].any()
@@ -127,22 +127,22 @@ def test_few_sure_pixels_tell_less_than_many():
 
 def test_a_constant_source_and_a_defect_everywhere_stay_finite():
     image = torch.zeros(1, SIDE, SIDE)
-    for judged in (level(FOUND), level(torch.ones(SIDE, SIDE, dtype=torch.bool))):
-        assert likeness_to_defect([image], judged, valid=everything(image), restless=CALM).isfinite().all()
+    for levels in (level(FOUND), level(torch.ones(SIDE, SIDE, dtype=torch.bool))):
+        assert likeness_to_defect([image], levels, valid=everything(image), restless=CALM).isfinite().all()
 
 
-def told(along, judged, valid=None):
+def told(along, levels, valid=None):
     """Likeness (H, W) where a discriminant (H / 2, W / 2) is given: 0 at the surface's mean and 1 at the defect's."""
-    valid = torch.ones(1, *judged.shape) if valid is None else valid
+    valid = torch.ones(1, *levels.shape) if valid is None else valid
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_discriminant", lambda *_, **__: along[None])
-        return likeness_to_defect([valid], judged, valid=valid, restless=CALM)
+        return likeness_to_defect([valid], levels, valid=valid, restless=CALM)
 
 
-def certainty(judged, valid=None):
+def certainty(levels, valid=None):
     """How far what is surface everywhere is told from what was found: 0 to 1."""
-    height, width = judged.shape
-    likeness = told(torch.zeros(height // 2, width // 2), judged, valid)
+    height, width = levels.shape
+    likeness = told(torch.zeros(height // 2, width // 2), levels, valid)
     assert torch.allclose(likeness, likeness[0, 0])
     return -float(likeness[0, 0])
 
@@ -155,8 +155,8 @@ def test_what_was_found_is_as_certain_as_there_are_squares_of_the_level_of_a_hun
     # 1 / (1 + share ** (-2 / .3)), and half certain with five squares.
     found = torch.zeros((SIDE // 2) ** 2)
     found[:squares] = share * alarm_level(0.01, area=SIDE**2)
-    judged = found.view(SIDE // 2, -1).repeat_interleave(2, 0).repeat_interleave(2, 1)
-    assert certainty(judged) == pytest.approx(weight * squares / (weight * squares + 5), abs=2e-3)
+    levels = found.view(SIDE // 2, -1).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert certainty(levels) == pytest.approx(weight * squares / (weight * squares + 5), abs=2e-3)
 
 
 @pytest.mark.parametrize(("share", "suspect"), [(0.99, False), (1.01, True)])
@@ -169,9 +169,9 @@ def test_a_suspect_is_an_image_whose_peak_one_good_image_in_one_would_reach(shar
 def test_twice_the_level_on_a_surface_twice_as_restless_is_the_same_to_the_bit(high):
     image = surface(seed=3)
     image[:, FOUND] += 3.0
-    judged = level(FOUND, high=high)
-    calm = likeness_to_defect([image], judged, valid=everything(image), restless=CALM)
-    wild = likeness_to_defect([image], 2 * judged, valid=everything(image), restless=2 * CALM)
+    levels = level(FOUND, high=high)
+    calm = likeness_to_defect([image], levels, valid=everything(image), restless=CALM)
+    wild = likeness_to_defect([image], 2 * levels, valid=everything(image), restless=2 * CALM)
     assert torch.equal(calm, wild)
     assert calm.any() == (high > 5.9)
 
@@ -181,18 +181,18 @@ def test_in_a_larger_image_a_suspect_needs_a_higher_level_but_for_what_is_masked
     square, wide = torch.ones(1, 256, 256), torch.ones(1, 256, 512)
     high = 6.1
     assert certainty(level(spots((8, 8), height=256, width=256), high=high), square) > 0
-    judged = level(spots((8, 8), height=256, width=512), high=high)
-    assert certainty(judged, wide) == 0
+    levels = level(spots((8, 8), height=256, width=512), high=high)
+    assert certainty(levels, wide) == 0
     wide[..., 256:] = 0
-    assert certainty(judged, wide) > 0
+    assert certainty(levels, wide) > 0
 
 
 def test_squares_of_which_half_is_missing_are_no_ones():
-    judged, valid = level(FOUND, high=20.0), torch.ones(1, SIDE, SIDE)
+    levels, valid = level(FOUND, high=20.0), torch.ones(1, SIDE, SIDE)
     valid[..., ::2] = 0
-    assert certainty(judged, valid) == 0
+    assert certainty(levels, valid) == 0
     valid[..., ::2, :] = 1
-    assert certainty(judged, valid) == pytest.approx(49 / 54, abs=0.01)
+    assert certainty(levels, valid) == pytest.approx(49 / 54, abs=0.01)
 
 
 def test_what_is_far_less_like_the_surface_is_raised_by_no_more_than_the_surface_is_lowered():

@@ -34,24 +34,24 @@ def test_restlessness_is_the_root_of_the_lower_halfs_spread_within_its_bounds(sp
 
 @given(st.floats(0.3, 1.5), st.floats(0, 0.4), seeds)
 def test_a_defect_on_less_than_half_of_the_surface_hardly_moves_its_restlessness(spread, share, seed):
-    judged, counted = surface(spread, seed=seed)
-    spoilt = judged.clone()
-    spoilt[: int(share * len(judged))] = 50.0
+    levels, counted = surface(spread, seed=seed)
+    spoilt = levels.clone()
+    spoilt[: int(share * len(levels))] = 50.0
     # What is left is the same surface, cut at other quantiles.
-    assert restlessness(spoilt, counted) <= 1.31 * restlessness(judged, counted)
+    assert restlessness(spoilt, counted) <= 1.31 * restlessness(levels, counted)
 
 
 def test_what_does_not_count_has_no_influence_on_restlessness():
-    judged, counted = surface(0.8)
+    levels, counted = surface(0.8)
     counted[:, :10] = 0.0
-    changed = judged.clone()
+    changed = levels.clone()
     changed[:10] = torch.nan
-    assert restlessness(changed, counted) == restlessness(judged, counted)
+    assert restlessness(changed, counted) == restlessness(levels, counted)
 
 
 def test_images_together_are_as_restless_as_each_alone():
-    judged = torch.stack([surface(spread, seed=3)[0] for spread in (0.3, 0.8, 4.0)])
+    levels = torch.stack([surface(spread, seed=3)[0] for spread in (0.3, 0.8, 4.0)])
     _, counted = surface(1.0)
     for flags in (counted, counted * (torch.arange(64) > 20)):
-        alone = torch.stack([restlessness(each, flags) for each in judged])
-        assert torch.equal(restlessness(judged, flags), alone)
+        alone = torch.stack([restlessness(each, flags) for each in levels])
+        assert torch.equal(restlessness(levels, flags), alone)

@@ -184,8 +184,8 @@ def test_any_image_has_finite_scores_of_at_least_zero(name, shape, prediction_na
         return
     prediction = predictions(prediction_name, working.pixels, seed)
     scores = scored(working.pixels, prediction, working.valid)
-    judged = verdict_map(scores, working.valid)
-    for each in (scores, judged):
+    levels = verdict_map(scores, working.valid)
+    for each in (scores, levels):
         assert each.shape == shape
         assert each.dtype == torch.float32
         assert bool(each.isfinite().all())

@@ -74,10 +74,10 @@ def measured(record, inspection, *, mask=""):
 
 def verdict_pixels(scores, level):
     """Slowly: which pixels of the original image are called defective."""
-    judged = verdict_map(torch.from_numpy(scores), torch.ones(1, *scores.shape)).numpy()
+    levels = verdict_map(torch.from_numpy(scores), torch.ones(1, *scores.shape)).numpy()
     found = np.zeros(SHAPE, dtype=bool)
     for y, x in np.ndindex(SHAPE):
-        found[y, x] = judged[y // 2, x // 2] >= level
+        found[y, x] = levels[y // 2, x // 2] >= level
     return found
 
 
