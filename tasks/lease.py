@@ -94,16 +94,19 @@ class Lease:
     def release(self) -> None:
         """Give the batch free."""
         self._stopped.set()
-        self._renewer.join()
+        self._renewer.join(RENEWED_EVERY)
         if self._lost.is_set():
+            return
+        # The batch itself is sealed by now, or has failed for a reason of its own.
+        unreleased = "the lease of this batch could not be released, and is free once this process has ended: %s"
+        if self._renewer.is_alive():
+            # Who stops a run does not wait for a store that takes minutes to say no.
+            _log.warning(unreleased, "the storage does not answer")
             return
         try:
             self._write(replace(self._holder, renewed=time.time(), released=True))
         except StorageError as error:
-            # The batch itself is sealed by now, or has failed for a reason of its own.
-            _log.warning(
-                "the lease of this batch could not be released, and is free once this process has ended: %s", error
-            )
+            _log.warning(unreleased, error)
 
     def _renew(self) -> None:
         told = False

@@ -182,6 +182,21 @@ def test_a_lease_that_cannot_be_released_is_a_warning_and_hides_no_error(folder,
     assert "could not be released, and is free once this process has ended: cannot write" in caplog.text
 
 
+def test_a_run_that_ends_does_not_wait_for_a_storage_that_does_not_answer(folder, monkeypatch, caplog):
+    asked, answer, write = threading.Event(), threading.Event(), Storage.write
+
+    def write_at_last(self, key, content):
+        asked.set()
+        answer.wait()
+        write(self, key, content)
+
+    with hold_batch(folder):
+        monkeypatch.setattr(Storage, "write", write_at_last)
+        asked.wait()
+    answer.set()
+    assert "could not be released, and is free once this process has ended: the storage does not answer" in caplog.text
+
+
 def test_a_run_elsewhere_is_trusted_for_a_minute_and_no_longer(folder):
     put(folder, 1, elsewhere())
     with pytest.raises(BatchBusyError, match="another-host"):
