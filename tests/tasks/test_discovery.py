@@ -115,6 +115,23 @@ def test_masks_of_no_image_are_named_beside_those_of_images(tmp_path):
     assert (set(found.of_images), found.others) == ({"a.png"}, ("B.png", "deep/b.png"))
 
 
+def test_a_listing_shows_images_and_masks_as_they_are_and_no_others(tmp_path):
+    night, masks = Storage(str(tmp_path / "night")), Storage(str(tmp_path / "masks"))
+    for name in ("night/a.png", "night/b.png", "masks/a.png"):
+        write_image(tmp_path / name)
+    listing = list_input(night, masks=masks)
+    entries = discover(night, listing.images, masks=listing.masks.of_images)
+    assert listing.shows(entries)
+    assert listing.shows(entries[1:])
+    assert list_input(night).shows(entries[1:])
+    assert not list_input(night).shows(entries)
+    (tmp_path / "night" / "b.png").unlink()
+    assert not list_input(night, masks=masks).shows(entries)
+    for time, replaced in enumerate(("masks/a.png", "night/a.png")):
+        os.utime(tmp_path / replaced, (time, time))
+        assert not list_input(night, masks=masks).shows(entries[:1])
+
+
 def test_two_masks_of_other_suffixes_are_refused_by_name(tmp_path):
     with pytest.raises(MasksError, match=r"a\.png has several masks in .*a\.bmp and a\.jpg"):
         masks_found(tmp_path, "a.jpg", "a.bmp", images=["a.png"])
