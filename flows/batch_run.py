@@ -28,7 +28,8 @@ from tasks.batch import (
     read_manifest,
 )
 from tasks.cluster import Workers
-from tasks.discovery import Listing, count_and_name, count_by_suffix, discover, list_input
+from tasks.discovery import Listing, count_by_suffix, discover, list_input
+from tasks.found_masks import count_and_name
 from tasks.image_figures import has_figures, write_figures
 from tasks.lease import Lease, hold_batch
 from tasks.maps import clear_maps, prepare_maps, written_maps

@@ -1,7 +1,7 @@
 """Which images an input holds: a listing, and the size of each image from its header."""
 
 import glob
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -10,7 +10,9 @@ from types import MappingProxyType
 from ssdnet_core.errors import UsageError
 from tasks.batch import MANIFEST, MAPS, REPORT, ImageEntry, joint_etag
 from tasks.decoding import SUFFIXES
+from tasks.found_masks import FoundMasks, find_masks
 from tasks.headers import read_headers
+from tasks.keys import is_hidden, suffix_of
 from tasks.lease import LEASES
 from tasks.storage import Storage, StoredObject
 from tasks.storage_answers import StorageError
@@ -18,33 +20,9 @@ from tasks.storage_answers import StorageError
 TRUTH_FOLDER = "ground_truth"
 """Masks in MVTec-AD layout: no images to inspect."""
 
-NAMED = 5
-"""Keys at most that are named of many."""
-
 
 class NothingToInspectError(StorageError, UsageError):
     """The input holds no image."""
-
-
-class MasksError(StorageError, UsageError):
-    """It is not clear which mask is of which image."""
-
-
-@dataclass(frozen=True)
-class FoundMasks:
-    """The masks below a folder or prefix.
-
-    Attributes
-    ----------
-    of_images
-        By the keys of their images; an image without one counts whole.
-    others
-        Keys of those that are of no image, sorted: misnamed, of images that were not listed, or passed over for one of
-        the image's very name. Hidden files are none.
-    """
-
-    of_images: Mapping[str, StoredObject] = field(default_factory=dict)
-    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,10 +117,10 @@ def list_input(
     if any(_holder(REPORT, entry.key) is not None for entry in objects):
         batches = _batches(source.list() if pattern else objects)
         objects = [entry for entry in objects if _holder(REPORT, entry.key) not in batches]
-    images = [entry for entry in objects if _suffix(entry.key) in SUFFIXES]
+    images = [entry for entry in objects if suffix_of(entry.key) in SUFFIXES]
     results = tuple(f"{batch}/" for batch in batches)
     others = [
-        entry for entry in objects if _suffix(entry.key) not in SUFFIXES and not f"/{entry.key}".startswith(results)
+        entry for entry in objects if suffix_of(entry.key) not in SUFFIXES and not f"/{entry.key}".startswith(results)
     ]
     if source.is_local:
         images, others = (_under_their_own_names(found, source) for found in (images, others))
@@ -156,53 +134,13 @@ def list_input(
         raise NothingToInspectError(
             f"no image in {where}: {len(objects)} other files; images end in {', '.join(sorted(SUFFIXES))}{advice}"
         )
-    found = find_masks(images, masks) if masks else FoundMasks()
-    return Listing(images, Counter(_suffix(entry.key) for entry in others), found)
+    found = find_masks(images, masks, source=source) if masks else FoundMasks()
+    return Listing(images, Counter(suffix_of(entry.key) for entry in others), found)
 
 
 def count_by_suffix(others: Mapping[str, int]) -> str:
     """Return in words what :class:`Listing` counts, as ``3 .heic, 1 without a suffix``."""
     return ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items()))
-
-
-def count_and_name(keys: Sequence[str]) -> str:
-    """Return in words how many keys there are, and the first of them, as ``7: a.png, b.png, c.png, ...``."""
-    return f"{len(keys)}: {', '.join(keys[:NAMED])}{', ...' if len(keys) > NAMED else ''}"
-
-
-def find_masks(images: Sequence[StoredObject], masks: Storage) -> FoundMasks:
-    """Tell which masks below a folder or prefix are of which images.
-
-    An image's mask has its very name, or else that with another suffix: ``holes/000.png`` for ``holes/000.jpg``.
-
-    Raises
-    ------
-    MasksError
-        If no image has a mask, or one has several.
-    StorageError
-        If the masks cannot be listed.
-    """
-    listed = {entry.key: entry for entry in masks.list() if _suffix(entry.key) in SUFFIXES and not _hidden(entry.key)}
-    if any(listed.get(image.key) == image for image in images):
-        raise MasksError(f"the masks in {masks.address} are the images themselves: give the folder of their masks")
-    alike: dict[str, list[StoredObject]] = defaultdict(list)
-    for mask in listed.values():
-        alike[_without_suffix(mask.key)].append(mask)
-    found = {}
-    for image in images:
-        candidates = [listed[image.key]] if image.key in listed else alike.get(_without_suffix(image.key), [])
-        if len(candidates) > 1:
-            names = " and ".join(mask.key for mask in candidates)
-            raise MasksError(f"{image.key} has several masks in {masks.address}, {names}: leave one of them")
-        if candidates:
-            found[image.key] = candidates[0]
-    if not found:
-        raise MasksError(
-            f"none of the {len(images)} images has a mask in {masks.address}, which holds {len(listed)}: give the "
-            "folder in which holes/000.png is the mask of the image holes/000.jpg"
-        )
-    used = {mask.key for mask in found.values()}
-    return FoundMasks(found, others=tuple(key for key in listed if key not in used))
 
 
 def discover(
@@ -275,18 +213,6 @@ def _holder(name: str, key: str) -> str | None:
     return folder if found else None
 
 
-def _suffix(key: str) -> str:
-    return PurePosixPath(key).suffix.lower()
-
-
-def _without_suffix(key: str) -> str:
-    return str(PurePosixPath(key).with_suffix(""))
-
-
 def _set_aside(key: str) -> bool:
     folders = key.split("/")
-    return TRUTH_FOLDER in folders[:-1] or _hidden(key)
-
-
-def _hidden(key: str) -> bool:
-    return any(part.startswith(".") for part in key.split("/"))
+    return TRUTH_FOLDER in folders[:-1] or is_hidden(key)

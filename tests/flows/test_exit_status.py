@@ -6,7 +6,8 @@ from flows.exit_status import ExitCode, told
 from ssdnet_core.errors import InvalidConfigError
 from tasks.address import AddressError
 from tasks.batch import BatchConflictError
-from tasks.discovery import MasksError, NothingToInspectError
+from tasks.discovery import NothingToInspectError
+from tasks.found_masks import MasksError
 from tasks.storage_answers import StorageError
 
 

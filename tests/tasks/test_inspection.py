@@ -17,7 +17,7 @@ from ssdnet_core import evidence, groups, localize
 from ssdnet_core.config import METHOD_VERSION, Config
 from ssdnet_core.synthetic import sample
 from tasks.batch import ImageEntry, Manifest
-from tasks.discovery import discover, find_masks, list_images
+from tasks.discovery import discover, list_input
 from tasks.inspection import PIXELS_TOGETHER, Inspection, fitting_groups, inspect_images
 from tasks.maps import prepare_maps, read_map, written_maps
 from tasks.records import ImageRecord, read_records
@@ -39,9 +39,8 @@ class Night:
 
     def entries(self):
         source = Storage(str(self.images))
-        images = list_images(source)
-        masks = find_masks(images, Storage(str(self.masks))).of_images if any(self.masks.iterdir()) else {}
-        return discover(source, images, masks=masks)
+        listing = list_input(source, masks=Storage(str(self.masks)) if any(self.masks.iterdir()) else None)
+        return discover(source, listing.images, masks=listing.masks.of_images)
 
     def add(self, key: str, *, seed: int = 0, size: tuple[int, int] = (96, 80)) -> None:
         Image.fromarray(sample("leather", "hole", size=size, seed=seed).pixels).save(self.images / key)
