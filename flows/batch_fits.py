@@ -1,6 +1,6 @@
 """The fits of a batch, on the Dask workers: a Prefect task run a chunk, what kills workers alone at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from prefect import get_run_logger, task
@@ -22,7 +22,7 @@ from tasks.dispatch import (
 )
 from tasks.inspection import Inspection
 from tasks.lease import Lease
-from tasks.records import ImageRecord
+from tasks.records import ImageRecord, withdraw_records
 from tasks.storage import Storage
 
 
@@ -32,14 +32,15 @@ def inspect_all(
     *,
     manifest: Manifest,
     todo: list[ImageEntry],
+    known: Mapping[int, ImageRecord],
     crew: Workers,
     lease: Lease,
 ) -> dict[int, ImageRecord]:
     """Inspect the images that need it: a Prefect task run a chunk, a Dask future an image or a few groups.
 
-    What may have killed a worker is tried at the end, when no other image is on its way.
+    What may have killed a worker is tried at the end, when no other image is on its way. What was ``known`` of an image
+    before is withdrawn as its chunk is queued.
     """
-    observer().stage("waiting for workers")
     resources = fit_resources(crew.client, manifest.config.device)
     inspection = Inspection.of(manifest, source=source, folder=folder, group=fit_group(resources, crew.group))
     fitting = "the workers that own a GPU fit" if resources else "all workers fit, on what each of them has"
@@ -51,13 +52,19 @@ def inspect_all(
     parts = list(chunks(todo, task=task, workers=workers))
     records: dict[int, ImageRecord] = {}
     suspects: list[tuple[ImageEntry, ...]] = []
-    ahead = submit_chunk(dispatch, parts[0], task=task)
+
+    def queue(part: Sequence[ImageEntry]) -> SubmittedChunk:
+        lease.check()
+        proven = [entry for entry in part if entry.index in known and known[entry.index].inspected]
+        withdraw_records(folder, proven, fingerprint=manifest.fingerprint)
+        return submit_chunk(dispatch, part, task=task)
+
+    ahead = queue(parts[0])
     observer().stage("inspecting")
     for part, following in pairwise([*parts, ()]):
         current = ahead
         # The next chunk is queued before this one is waited for, so that no worker idles between chunks.
-        ahead = submit_chunk(dispatch, following, task=task)
-        lease.check()
+        ahead = queue(following)
         collected = inspect_chunk(whole(current), first=part[0].key, last=part[-1].key)
         records |= {record.index: record for record in collected.records}
         suspects += collected.suspects

@@ -33,7 +33,7 @@ from tasks.found_masks import count_and_name
 from tasks.image_figures import has_figures, write_figures
 from tasks.lease import Lease, hold_batch
 from tasks.maps import clear_maps, prepare_maps, written_maps
-from tasks.records import present_records, read_records, withdraw_records
+from tasks.records import present_records, read_records
 from tasks.report import PAGE, write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage
@@ -84,17 +84,18 @@ def run_batch(
             outcome = Outcome.of(folder, manifest, records=records, seal=seal, fitted=0, listing=listing)
             tell_of_batch(outcome, sealed=False)
             return outcome
+        if todo:
+            observer().stage("waiting for workers")
+            # Before anything is undone: where there are none, the batch stays as it is.
+            crew.start().result()
         lease.check()
         break_seal(folder)
         lease.check()
         folder.write(MANIFEST, manifest.to_json())
         lease.check()
         prepare_maps(folder, manifest)
-        lease.check()
         if todo:
-            proven = [entry for entry in todo if entry.index in known and known[entry.index].inspected]
-            withdraw_records(folder, proven, fingerprint=manifest.fingerprint)
-            records |= inspect_all(source, folder, manifest=manifest, todo=todo, crew=crew, lease=lease)
+            records |= inspect_all(source, folder, manifest=manifest, todo=todo, known=known, crew=crew, lease=lease)
         lease.check()
         failed = {index for index, record in records.items() if record.failed}
         if failed:

@@ -133,7 +133,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     if surface.dark_is_zero:
         contrast = contrast_in_light(standardised, colour.mean(0, keepdim=True), valid=valid)
     pixels = image if image.ndim == 3 else image[:, :, None]
-    values = looked_at(pixels, _without_strips(surface))
+    values = _values(pixels, surface, small=box != Box.whole(box.size))
     channels = histograms(values)
     preparation = Preparation(
         original_shape=(image.shape[0], image.shape[1]),
@@ -166,6 +166,17 @@ def _spread_of_values(pixels: npt.NDArray[np.generic], surface: Surface) -> floa
     seen = surface.counted.all() or surface.counted[:, :, None]
     white = np.iinfo(pixels.dtype).max  # type: ignore[type-var]
     return float(np.max(pixels, where=seen, initial=0)) - float(np.min(pixels, where=seen, initial=white))
+
+
+def _values(pixels: npt.NDArray[np.generic], surface: Surface, *, small: bool) -> npt.NDArray[np.generic]:
+    """Return the values (N, C) that tell how the surface was taken: of a sample, where they are many."""
+    counted = _without_strips(surface)
+    if small:
+        # A sample of the whole image would have next to nothing of it.
+        rows, columns = (np.flatnonzero(counted.any(axis)) for axis in (1, 0))
+        there = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        pixels, counted = pixels[there], counted[there]
+    return looked_at(pixels, counted)
 
 
 def _without_strips(surface: Surface) -> npt.NDArray[np.bool_]:

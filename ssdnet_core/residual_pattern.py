@@ -3,7 +3,7 @@
 Residuals (..., C, H, W) of images that count the same pixels are scored together, each as it is alone.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from ssdnet_core.filters import (
     shrink,
     weighted_smooth,
 )
-from ssdnet_core.medians import sampled_places, values_that_count
+from ssdnet_core.medians import sampled, sampled_places, values_that_count
 from ssdnet_core.robust import enough_seen, level_z, over_median, without_ring_excess
 
 PATTERN_SCALES = (1, 2)
@@ -54,17 +54,15 @@ def residual_pattern(residual: Tensor, valid: Tensor, *, grey_level: Tensor | fl
 def _distance_from_bulk(residual: Tensor, counted: Tensor, *, grey_level: Tensor | float) -> Tensor:
     height, width = residual.shape[-2:]
     parts = list(bands(height, width, reach=DERIVATIVE_REACH))
-    # Of a single band, as most images are, they are kept; of several only the sample is, and they are computed twice.
-    kept = _pattern(residual, parts[0]) if len(parts) == 1 else None
-
-    def patterns() -> Iterator[Tensor]:
-        return (_pattern(residual, band) if kept is None else kept for band in parts)
-
-    points = (
-        values_that_count(pattern, counted[:, band.inner]) for pattern, band in zip(patterns(), parts, strict=True)
-    )
-    bulk = fit_bulk(_sampled_together(points, total=int(counted.count_nonzero())), least=grey_level**2)
-    distance = torch.cat([bulk.distance(pattern.flatten(-2)) for pattern in patterns()], dim=-1)
+    if len(parts) == 1:
+        pattern = _pattern(residual, parts[0])
+        points = sampled(values_that_count(pattern, counted), BULK_SAMPLE)
+        distance = fit_bulk(points, least=grey_level**2).distance(pattern.flatten(-2))
+    else:
+        # Only the sample is kept: they are computed twice.
+        seen = (values_that_count(_pattern(residual, band), counted[:, band.inner]) for band in parts)
+        bulk = fit_bulk(_sampled_together(seen, total=int(counted.count_nonzero())), least=grey_level**2)
+        distance = torch.cat([bulk.distance(_pattern(residual, band).flatten(-2)) for band in parts], dim=-1)
     return distance.view(*residual.shape[:-3], 1, height, width)
 
 

@@ -1,4 +1,4 @@
-"""A small region of interest: where little of an image counts, all is done on the box around what counts.
+"""A small region of interest: where little of an image counts, all is done on a box around what counts.
 
 In the whole image most of the fit's crops would show nothing, and the blind reconstruction would normalise by what is
 hidden. Not from the paper.
@@ -11,8 +11,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 LITTLE = 0.5
-"""Share of the image that a box is of at most. Above it nothing is gained, and images of one size, whose frames are
-never quite the same, would have a size each and could not be fitted together."""
+"""Share of the image that a box is of at most. Else it stays the image, as whose frames are never quite the same."""
+
+STEP = 32
+"""The sides of a box are multiples of it, unless the image ends before: regions that are nearly of one size can still
+be fitted together."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,14 @@ class Box:
 
 
 def box_of_what_counts(valid: Tensor, *, least: int) -> Box:
-    """Return the box around the pixels that count, or the whole image if the box is more than half of it.
+    """Return a box around the pixels that count, or the whole image if the box is more than half of it.
 
     Parameters
     ----------
     valid
         (1, h, w), 1.0 where a pixel counts.
     least
-        Shortest side of the box, if the image has as much.
+        Shortest side of the box, if the image has as much; it is rounded up as the others are.
     """
     height, width = valid.shape[-2:]
     counted = valid[0] > 0
@@ -66,9 +69,9 @@ def box_of_what_counts(valid: Tensor, *, least: int) -> Box:
 
 
 def _around(counted: Tensor, *, least: int) -> tuple[int, int]:
-    """Return where a line's counted pixels begin and end, at least so far apart if the line is as long."""
+    """Return where the box begins and ends along a line: around its counted pixels, in their middle if it can be."""
     places = counted.nonzero()[:, 0]
     first, last = int(places[0]), int(places[-1]) + 1
-    missing = max(0, min(least, len(counted)) - (last - first))
-    first = min(max(0, first - missing // 2), len(counted) - (last - first) - missing)
-    return first, max(last, first + min(least, len(counted)))
+    side = min(-(-max(least, last - first) // STEP) * STEP, len(counted))
+    begin = min(max(0, first - (side - (last - first)) // 2), len(counted) - side)
+    return begin, begin + side

@@ -157,7 +157,7 @@ def _shrink(colour: Tensor, valid: Tensor, *, size: tuple[int, int]) -> tuple[Te
         raise InvalidImageError(
             f"what counts is too scattered or narrow to be shrunk: {before:.2%} of the image's pixels count, and "
             f"{after:.2%} at the working size of {size[1]} x {size[0]}: set working_size to the image's short side, "
-            f"{min(valid.shape[-2:])}, or mask less"
+            f"{min(valid.shape[-2:])}, or mask whole areas"
         )
     # A weighted mean over the valid pixels in the filter's reach.
     return torch.where(kept > 0, _resample(colour, size) / weight.clamp_min(KEPT), 0.0), kept

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -73,7 +73,7 @@ class Inspection:
     fingerprint: str
     masks: Storage | None = None
     group: int = 1
-    method: int = METHOD_VERSION
+    method: int = field(default_factory=lambda: METHOD_VERSION)
 
     @classmethod
     def of(cls, manifest: Manifest, *, source: Storage, folder: Storage, group: int = 1) -> "Inspection":
@@ -95,8 +95,8 @@ def inspect_images(entries: Sequence[ImageEntry], inspection: Inspection) -> lis
     never raised: its group and the batch go on. While a group is fitted, the next one is read and the one before is
     judged and written; a single image takes no thread.
     """
-    if inspection.method != METHOD_VERSION:
-        return [_judged_and_written(entry, _other_method(inspection), inspection=inspection) for entry in entries]
+    if problem := other_method(inspection):
+        return [_judged_and_written(entry, problem, inspection=inspection) for entry in entries]
     records: list[ImageRecord] = []
     reading: list[Future[WorkingImage | Problem]] = []
     writing: list[Future[ImageRecord]] = []
@@ -130,10 +130,15 @@ def fitting_groups(entries: Sequence[ImageEntry], inspection: Inspection) -> Ite
             yield tuple(images[part * len(images) // parts : (part + 1) * len(images) // parts])
 
 
-def _other_method(inspection: Inspection) -> OtherMethodError:
+def other_method(inspection: Inspection) -> OtherMethodError | None:
+    """Return what is wrong if this worker has another version of the method than the run."""
+    # Runs of versions before 13 do not say theirs.
+    of_run = getattr(inspection, "method", "12 or an earlier one")
+    if of_run == METHOD_VERSION:
+        return None
     return OtherMethodError(
         f"the worker on {socket.gethostname()} has version {METHOD_VERSION} of the method, the run version "
-        f"{inspection.method}: install the same on both, and start the older one anew"
+        f"{of_run}: install the same on both, and start the older one anew"
     )
 
 

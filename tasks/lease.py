@@ -27,7 +27,9 @@ _log = logging.getLogger(__name__)
 
 LEASES = "leases"
 RENEWED_EVERY = 10.0
+RELEASED_WITHIN = 10.0
 STALE_AFTER = 60.0
+UNRELEASED = "the lease of this batch could not be released, and is free once this process has ended: %s"
 ENDED = (b"Z", b"X", psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 """States of a process that only its parent has not taken note of."""
 
@@ -82,7 +84,7 @@ class Lease:
         self._holder = holder
         self._stopped = threading.Event()
         self._lost = threading.Event()
-        self._renewer = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._renewer = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._renewer.start()
 
     def check(self) -> None:
@@ -94,19 +96,20 @@ class Lease:
     def release(self) -> None:
         """Give the batch free."""
         self._stopped.set()
-        self._renewer.join(RENEWED_EVERY)
-        if self._lost.is_set():
-            return
-        # The batch itself is sealed by now, or has failed for a reason of its own.
-        unreleased = "the lease of this batch could not be released, and is free once this process has ended: %s"
+        # The batch itself is sealed by now, or has failed for a reason of its own: nobody waits for a store that takes
+        # minutes to say no.
+        self._renewer.join(RELEASED_WITHIN)
         if self._renewer.is_alive():
-            # Who stops a run does not wait for a store that takes minutes to say no.
-            _log.warning(unreleased, "the storage does not answer")
+            _log.warning(UNRELEASED, "the storage does not answer")
+
+    def _keep(self) -> None:
+        self._renew()
+        if self._lost.is_set():
             return
         try:
             self._write(replace(self._holder, renewed=time.time(), released=True))
         except StorageError as error:
-            _log.warning(unreleased, error)
+            _log.warning(UNRELEASED, error)
 
     def _renew(self) -> None:
         told = False

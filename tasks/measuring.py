@@ -5,25 +5,29 @@ more than a few images, and no image's failure is another's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from distributed import Client
 
 from tasks.category_metrics import Measurements, gathered, merged
 from tasks.dispatch import chunks
+from tasks.evaluation_file import METRICS_VERSION
 from tasks.image_metrics import MeasuredImage, UnmeasuredImage, evaluate_image
-from tasks.inspection import Inspection
+from tasks.inspection import Inspection, other_method
 from tasks.records import ImageRecord
 from tasks.truth import Truth
 from tasks.waiting import outcomes, submitted
 
+OTHER_METRICS = "the worker has another version of the metrics than the run: install the same on both"
+
 
 @dataclass(frozen=True)
 class Measurement:
-    """What all measurements of a batch share."""
+    """What all measurements of a batch share; ``metrics`` is the version of the metrics that the run has."""
 
     inspection: Inspection
     truth: Truth
+    metrics: int = field(default_factory=lambda: METRICS_VERSION)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ def measure_images(images: Sequence[JudgedImage], measurement: Measurement) -> M
 
 
 def _measured(image: JudgedImage, measurement: Measurement) -> MeasuredImage | UnmeasuredImage:
+    if (problem := other_method(measurement.inspection)) or measurement.metrics != METRICS_VERSION:
+        return _missed(image, str(problem or OTHER_METRICS), measurement=measurement)
     try:
         return evaluate_image(image.record, measurement.inspection, truth=measurement.truth, mask=image.mask)
     # Whatever is wrong with one image, its neighbours are measured.

@@ -1,6 +1,6 @@
 """Reading an object of a bucket together with its ETag: by one request, where s3fs needs a second to ask for it."""
 
-import time
+import asyncio
 from typing import Any
 
 from fsspec.asyn import sync
@@ -20,18 +20,23 @@ def read_object(filesystem: Any, path: str) -> tuple[bytes, str]:
     path
         Bucket and key.
     """
+    content, etag = sync(filesystem.loop, _read, filesystem, path)
+    return content, etag
+
+
+async def _read(filesystem: Any, path: str) -> tuple[bytes, str]:
     for pause in PAUSES:
         try:
-            return _read(filesystem, path)
+            return await _read_once(filesystem, path)
         except S3_RETRYABLE_ERRORS:
-            time.sleep(pause)
-    return _read(filesystem, path)
+            await asyncio.sleep(pause)
+    return await _read_once(filesystem, path)
 
 
-def _read(filesystem: Any, path: str) -> tuple[bytes, str]:
+async def _read_once(filesystem: Any, path: str) -> tuple[bytes, str]:
     bucket, key, _ = filesystem.split_path(path)
-    answer = filesystem.call_s3("get_object", Bucket=bucket, Key=key)
+    answer = await filesystem._call_s3("get_object", Bucket=bucket, Key=key)
     try:
-        return sync(filesystem.loop, answer["Body"].read), str(answer["ETag"]).strip('"')
+        return await answer["Body"].read(), str(answer["ETag"]).strip('"')
     finally:
         answer["Body"].close()

@@ -11,6 +11,7 @@ from tasks.batch import ImageEntry, Manifest
 from tasks.cluster import dask_client
 from tasks.dispatch import MIN_CHUNK
 from tasks.lease import LeaseLostError, hold_batch
+from tasks.records import ImageRecord, read_records, write_record
 from tasks.storage import Storage
 from tests.flows.runs_here import take_over, without_prefect
 from tests.tasks.prepared import QUICK, DeadlyStorage, prepared
@@ -41,10 +42,46 @@ def test_a_run_that_is_taken_over_waits_for_no_further_chunk(tmp_path, monkeypat
             folder,
             manifest=manifest,
             todo=list(broken),
+            known={},
             crew=SimpleNamespace(client=client, group=None),
             lease=lease,
         )
     assert awaited == ["0.png"]
+
+
+def test_records_are_withdrawn_as_their_chunk_is_queued_and_no_sooner(tmp_path, monkeypatch):
+    monkeypatch.setattr(fits, "get_run_logger", logging.getLogger)
+    inspection, entries = prepared(tmp_path, *(f"{number:02d}.png" for number in range(MIN_CHUNK + 1)))
+    folder, manifest = inspection.folder, Manifest("n", inspection.source.url, "", inspection.config, entries)
+    known = {
+        entry.index: ImageRecord(entry.index, entry.key, entry.etag, manifest.fingerprint, "inspected")
+        for entry in entries[1:]
+    }
+    for record in known.values():
+        write_record(folder, record)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fits, "submit_chunk", killed)
+    with (
+        Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client,
+        hold_batch(folder) as lease,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        fits.inspect_all(
+            inspection.source,
+            folder,
+            manifest=manifest,
+            todo=list(entries),
+            known=known,
+            crew=SimpleNamespace(client=client, group=None),
+            lease=lease,
+        )
+    left = read_records(folder, entries)
+    assert sorted(left) == sorted(known)
+    assert [record.passing for record in left.values()] == [True] * (MIN_CHUNK - 1) + [False]
+    assert left[MIN_CHUNK] == known[MIN_CHUNK]
 
 
 @pytest.mark.slow
@@ -67,6 +104,7 @@ def test_no_image_is_blamed_for_the_death_of_a_worker_that_had_it_beside_the_nex
             inspection.folder,
             manifest=manifest,
             todo=list(entries),
+            known={},
             crew=SimpleNamespace(client=client, group=1),
             lease=lease,
         )

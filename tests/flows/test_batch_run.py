@@ -1,5 +1,6 @@
 import os
 import shutil
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,11 +12,12 @@ from flows import batch_run as flow
 from ssdnet_core.synthetic import sample
 from tasks import lease as leases
 from tasks.batch import REGIONS, SEAL
+from tasks.cluster import ClusterError
 from tasks.image_figures import STATUSES, read_figures
 from tasks.inspection import Inspection, inspect_images
 from tasks.lease import LeaseLostError
 from tasks.maps import read_map, write_map, written_maps
-from tasks.records import failure
+from tasks.records import failure, withdraw_records
 from tasks.report import PAGE
 from tasks.seal import read_seal
 from tasks.storage import Storage
@@ -31,7 +33,8 @@ TASKS = ("discover_images", "write_figures_and_regions", "draw_report", "seal_ba
 def run(tmp_path, monkeypatch):
     """Inspect a night after so many more images came, in this process: without Prefect's server and Dask."""
 
-    def inspect_here(source, folder, manifest, todo, **_):
+    def inspect_here(source, folder, manifest, todo, lease, **_):
+        lease.check()
         inspection = Inspection(source, folder, manifest.config, manifest.fingerprint)
         return {record.index: record for record in inspect_images(todo, inspection)}
 
@@ -39,10 +42,11 @@ def run(tmp_path, monkeypatch):
         monkeypatch.setattr(flow, name, without_prefect(getattr(flow, name)))
     monkeypatch.setattr(flow, "inspect_all", inspect_here)
     monkeypatch.setattr(leases, "RENEWED_EVERY", 0.05)
-    night, results = tmp_path / "night", Storage(str(tmp_path / "results"))
+    night, results, here = tmp_path / "night", Storage(str(tmp_path / "results")), Future()
     night.mkdir()
+    here.set_result(None)
 
-    def inspect(more=1, *, retry_failed=False):
+    def inspect(more=1, *, retry_failed=False, refit=False, workers=None):
         for _ in range(more):
             seed = len(list(night.iterdir()))
             Image.fromarray(sample("leather", "hole", size=(64, 64), seed=seed).pixels).save(night / f"{seed}.png")
@@ -52,8 +56,9 @@ def run(tmp_path, monkeypatch):
             pattern="",
             batch="n",
             config=QUICK,
-            crew=SimpleNamespace(start=lambda images: None),
+            crew=SimpleNamespace(start=lambda **_: workers or here),
             retry_failed=retry_failed,
+            refit=refit,
         )
 
     return inspect
@@ -159,6 +164,7 @@ def test_an_image_put_back_after_an_interrupted_inspection_of_another_is_inspect
     inspect = flow.inspect_all
 
     def interrupted(source, folder, manifest, todo, **_):
+        withdraw_records(folder, todo, fingerprint=manifest.fingerprint)
         write_map(folder, 0, anomaly_map=before + 1)
         raise KeyboardInterrupt
 
@@ -170,6 +176,16 @@ def test_an_image_put_back_after_an_interrupted_inspection_of_another_is_inspect
     again = run(more=0)
     assert (again.fitted, again.seal) == (1, first.seal)
     assert (read_map(folder, again.records[0]) == before).all()
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_run_that_finds_no_workers_leaves_a_sealed_batch_as_it_is(run, refit):
+    folder, nobody = Storage(run(more=2).folder), Future()
+    stored = contents(folder)
+    nobody.set_exception(ClusterError("no worker"))
+    with pytest.raises(ClusterError):
+        run(more=0 if refit else 1, refit=refit, workers=nobody)
+    assert contents(folder) == stored
 
 
 def test_a_run_that_listed_before_another_one_sealed_the_batch_takes_no_image_out(run, monkeypatch):

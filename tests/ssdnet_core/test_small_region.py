@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssdnet_core import Config, localize, localize_group
-from ssdnet_core.small_region import LITTLE, Box, box_of_what_counts
+from ssdnet_core.preparation import prepare
+from ssdnet_core.small_region import LITTLE, STEP, Box, box_of_what_counts
 from ssdnet_core.synthetic import sample
 
 QUICK = Config().updated({"fit.steps": 6, "fit.crop": 64, "working_size": 256})
@@ -27,7 +28,7 @@ def test_the_box_holds_all_that_counts_and_is_the_smallest_of_its_kind(valid, le
     box = box_of_what_counts(valid, least=least)
     assert box.cut(valid).sum() == valid.sum()
     rows, columns = (int(valid[0].any(axis).sum()) for axis in (1, 0))
-    needed = [max(min(least, side), counted) for side, counted in ((height, rows), (width, columns))]
+    needed = [min(-(-max(least, seen) // STEP) * STEP, side) for side, seen in ((height, rows), (width, columns))]
     if needed[0] * needed[1] <= LITTLE * height * width:
         assert [box.bottom - box.top, box.right - box.left] == needed
     else:
@@ -74,6 +75,30 @@ def test_a_small_region_is_inspected_as_it_would_be_cut_out_to_the_bit(grey, def
     elsewhere[there] = False
     assert not within.anomaly_map[elsewhere].any()
     assert not within.labels[elsewhere].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+def test_a_small_region_of_a_large_image_is_prepared_as_it_would_be_cut_out_to_the_bit(dtype):
+    rng = np.random.default_rng(0)
+    large = rng.random((1024, 1024)).astype(np.float32)
+    large = (large * 65535).astype(dtype) if dtype is np.uint16 else large
+    mask = np.ones(large.shape, dtype=bool)
+    mask[96:224, 320:448] = False
+    config = Config(working_size=1024)
+    within, alone = prepare(large, mask, config=config), prepare(large[96:224, 320:448], None, config=config)
+    assert torch.equal(within.pixels, alone.pixels)
+    assert within.grey_level == alone.grey_level
+    for name in ("clipped", "commonest_share", "range_over_iqr"):
+        assert getattr(within.preparation, name) == getattr(alone.preparation, name)
+
+
+def test_regions_nearly_of_one_size_are_prepared_of_one_size():
+    image, sizes = np.random.default_rng(0).integers(0, 255, (256, 512), dtype=np.uint8), set()
+    for margin in range(4):
+        mask = np.ones(image.shape, dtype=bool)
+        mask[:, 200 + margin : 400 - margin] = False
+        sizes.add(tuple(prepare(image, mask, config=QUICK).pixels.shape))
+    assert sizes == {(1, 256, 224)}
 
 
 def test_small_regions_of_other_places_are_fitted_in_a_group_as_each_is_alone():

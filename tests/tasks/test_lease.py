@@ -182,17 +182,21 @@ def test_a_lease_that_cannot_be_released_is_a_warning_and_hides_no_error(folder,
     assert "could not be released, and is free once this process has ended: cannot write" in caplog.text
 
 
-def test_a_run_that_ends_does_not_wait_for_a_storage_that_does_not_answer(folder, monkeypatch, caplog):
-    asked, answer, write = threading.Event(), threading.Event(), Storage.write
+@pytest.mark.parametrize("renewed_every", [0.05, 60])
+def test_a_run_that_ends_does_not_wait_for_a_storage_that_does_not_answer(folder, monkeypatch, caplog, renewed_every):
+    """Neither where a renewal is under way, nor where only the release would be."""
+    answer, write = threading.Event(), Storage.write
 
     def write_at_last(self, key, content):
-        asked.set()
-        answer.wait()
+        answer.wait(30)
         write(self, key, content)
 
+    monkeypatch.setattr(leases, "RENEWED_EVERY", renewed_every)
+    monkeypatch.setattr(leases, "RELEASED_WITHIN", 0.2)
     with hold_batch(folder):
         monkeypatch.setattr(Storage, "write", write_at_last)
-        asked.wait()
+        time.sleep(0.2)
+    assert not answer.is_set()
     answer.set()
     assert "could not be released, and is free once this process has ended: the storage does not answer" in caplog.text
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssdnet_core.config import Config
+from ssdnet_core.config import METHOD_VERSION, Config
 from tasks.batch import ImageEntry, Manifest
 from tasks.category_metrics import gathered, summarise_metrics
 from tasks.cluster import dask_client
 from tasks.dispatch import MIN_CHUNK
+from tasks.evaluation_file import METRICS_VERSION
 from tasks.image_metrics import evaluate_image
 from tasks.inspection import Inspection
 from tasks.maps import prepare_maps, write_map
@@ -74,6 +75,19 @@ def test_an_unforeseen_error_leaves_one_image_unmeasured_and_is_told(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
+def test_a_worker_with_another_version_of_the_method_or_the_metrics_measures_nothing_and_says_so(tmp_path):
+    images, inspection, truth = labelled(tmp_path, 2)
+    later = replace(inspection, method=METHOD_VERSION + 1)
+    for measurement, reason in (
+        (Measurement(later, truth), f"the run version {METHOD_VERSION + 1}"),
+        (Measurement(inspection, truth, metrics=METRICS_VERSION + 1), "another version of the metrics"),
+    ):
+        measured = measure_images(images, measurement)
+        assert not measured.images
+        assert [image.lasting for image in measured.unmeasured] == [False, False]
+        assert all(reason in image.reason for image in measured.unmeasured)
+
+
 def test_chunks_on_workers_measure_as_one_image_after_the_other(tmp_path):
     images, inspection, truth = labelled(tmp_path, 2 * MIN_CHUNK + 3)
     one_by_one = summarise_metrics(
