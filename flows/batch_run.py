@@ -97,19 +97,24 @@ def run_batch(
         if todo:
             records |= inspect_all(source, folder, manifest=manifest, todo=todo, known=known, crew=crew, lease=lease)
         lease.check()
-        failed = {index for index, record in records.items() if record.failed}
-        if failed:
-            # Of an earlier inspection, or of one whose record could not be written.
-            clear_maps(folder, sorted(failed & written_maps(folder)))
-        observer().stage("drawing the report")
-        lease.check()
-        write_figures_and_regions(folder, whole(manifest), records=whole(records))
-        lease.check()
-        draw_report(folder, whole(manifest), records=whole(records))
-        seal = seal_batch(folder, whole(manifest), records=whole(records), lease=lease)
+        seal = _conclude(folder, manifest, records=records, lease=lease)
         outcome = Outcome.of(folder, manifest, records=records, seal=seal, fitted=len(todo), listing=listing)
         tell_of_batch(outcome, sealed=True)
         return outcome
+
+
+def _conclude(folder: Storage, manifest: Manifest, *, records: Records, lease: Lease) -> Seal:
+    """Do what comes after the last image: figures, regions, gallery, seal."""
+    failed = {index for index, record in records.items() if record.failed}
+    if failed:
+        # Of an earlier inspection, or of one whose record could not be written.
+        clear_maps(folder, sorted(failed & written_maps(folder)))
+    observer().stage("drawing the report")
+    lease.check()
+    write_figures_and_regions(folder, whole(manifest), records=whole(records))
+    lease.check()
+    draw_report(folder, whole(manifest), records=whole(records))
+    return seal_batch(folder, whole(manifest), records=whole(records), lease=lease)
 
 
 @task(name="discover", cache_policy=NO_CACHE, persist_result=False)
