@@ -15,6 +15,7 @@ from ssdnet_core.errors import SsdnetError, UsageError
 from ssdnet_core.working_size import working_shape
 from tasks.address import AddressError
 from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError
 
 MANIFEST = "manifest.json"
 MAPS = "maps.zarr"
@@ -235,12 +236,16 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
         raise AddressError(f"results in {results.address}: '::' chains addresses for Zarr, give a folder without it")
     for name in folder_names(manifest.batch, manifest.fingerprint):
         folder = results.below(name)
-        # Looked for first: a store that does not know conditional writes would replace the one that is there.
-        if not folder.exists(MANIFEST) and folder.create(MANIFEST, replace(manifest, batch=name).to_json()):
-            return folder
+        try:
+            # First: a store that does not know conditional writes would replace the one that is there.
+            content = folder.read(MANIFEST)
+        except MissingObjectError:
+            if folder.create(MANIFEST, replace(manifest, batch=name).to_json()):
+                return folder
+            content = folder.read(MANIFEST)
         with _understood(folder):
             # No more of it: the settings of another version may be unknown to this one.
-            stored = json.loads(folder.read(MANIFEST))
+            stored = json.loads(content)
             input, pattern, fingerprint = (stored[part] for part in ("input", "pattern", "fingerprint"))
         if (input, pattern) != (manifest.input, manifest.pattern):
             raise BatchConflictError(
