@@ -22,7 +22,7 @@ from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.discovery import NothingToInspectError
 from tasks.finished_batch import find_seal
-from tasks.nights import Night, count_images, day_before, days_on_storage
+from tasks.nights import Night, NoSuchLineError, count_images, day_before, days_on_storage
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 
@@ -133,26 +133,42 @@ def _refuse_shared_batches(lines: Mapping[str, Line], configs: Mapping[str, Conf
 
 
 def _look_at_storage(line: Line, days: Sequence[date], *, fingerprint: str, away_ok: bool) -> dict[Night, StoredNight]:
-    results, away = Storage(line.results), ""
+    """Look at each night of a line; once its storage has failed, give up those that are not looked at yet.
+
+    Raises
+    ------
+    StorageError
+        If the storage fails and that is not ``away_ok``.
+    """
+    results, there, no_line, away = Storage(line.results), frozenset[str](), "", ""
     try:
         there = days_on_storage(line.images, line.name)
     except StorageError as error:
         if not away_ok:
             raise
-        there, away = frozenset(), str(error)
+        if isinstance(error, NoSuchLineError):
+            no_line = str(error)
+        else:
+            away = str(error)
 
     def look(night: Night) -> StoredNight:
+        nonlocal away
+        if away:
+            # A store that is dead lets each request wait, and images and results mostly lie in one: a year of nights
+            # would keep the other lines from theirs for minutes.
+            return StoredNight(0, None, away, hopeless=True)
         seal, images = None, 0
         try:
             seal = find_seal(results, night.batch, fingerprint=fingerprint)
-            images = 0 if away else count_images(line.images, night, days=there)
+            images = 0 if no_line else count_images(line.images, night, days=there)
         except NothingToInspectError as error:
             return StoredNight(0, seal, str(error))
         except StorageError as error:
             if not away_ok:
                 raise
+            away = str(error)
             return StoredNight(0, seal, str(error), hopeless=True)
-        return StoredNight(images, seal, away, hopeless=bool(away))
+        return StoredNight(images, seal, no_line, hopeless=bool(no_line))
 
     nights = [Night(line.name, day) for day in days]
     with ThreadPoolExecutor(LISTINGS) as threads:

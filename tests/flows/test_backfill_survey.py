@@ -10,8 +10,9 @@ from flows import backfill_survey as survey
 from flows.backfill import planned_row
 from flows.backfill_days import Days
 from flows.backfill_plan import NightState
-from flows.backfill_survey import plan_backfill
+from flows.backfill_survey import LISTINGS, plan_backfill
 from tasks.seal import Seal
+from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 from tests.flows.flow_runs import LINE, RunsApi, flow_run, serving
 
@@ -40,9 +41,9 @@ def lines(tmp_path, monkeypatch):
     return lines
 
 
-def planned(runs=(), **asked):
+def planned(runs=(), days=DAYS, **asked):
     with serving(RunsApi(list(runs))):
-        nights = plan_backfill(DAYS, **asked).nights
+        nights = plan_backfill(days, **asked).nights
     return {(night.night.line, night.night.day): night for night in nights}
 
 
@@ -56,23 +57,61 @@ def away(path):
     path.symlink_to(path.name)
 
 
-def test_a_line_whose_images_are_away_has_what_is_not_sealed_given_up_and_the_others_run(lines, tmp_path):
+def test_a_line_whose_images_are_away_has_its_nights_given_up_and_the_others_run(lines, tmp_path):
     away(tmp_path / "images" / "line-2")
     nights = planned()
     assert states(nights, "line-1") == [NightState.SEALED, NightState.TO_DO]
-    assert states(nights, "line-2") == [NightState.SEALED, NightState.FAILED]
+    assert states(nights, "line-2") == [NightState.FAILED, NightState.FAILED]
     lost = nights["line-2", DAYS.end]
     assert not lost.waits
     assert planned_row(lost)["to do"].startswith(f"nothing: cannot list {tmp_path}/images/line-2: ")
 
 
-def test_a_night_whose_seal_cannot_be_read_is_given_up_alone(lines, tmp_path):
+def test_a_line_without_a_folder_keeps_what_is_sealed_and_has_the_rest_given_up(lines, tmp_path):
+    (tmp_path / "images" / "line-2" / "line-2").rename(tmp_path / "elsewhere")
+    nights = planned()
+    assert states(nights, "line-2") == [NightState.SEALED, NightState.FAILED]
+    assert nights["line-2", DAYS.end].reason.startswith("no line 'line-2' in ")
+
+
+def test_after_a_seal_that_cannot_be_read_the_lines_other_nights_are_given_up_for_that(lines, tmp_path, monkeypatch):
     seal = tmp_path / "results" / "line-2" / f"line-2-{DAYS.start}" / "seal.json"
     away(seal)
+    monkeypatch.setattr(survey, "LISTINGS", 1)
     nights = planned()
     assert states(nights, "line-1") == [NightState.SEALED, NightState.TO_DO]
-    assert states(nights, "line-2") == [NightState.FAILED, NightState.TO_DO]
-    assert f"cannot read {seal}: " in nights["line-2", DAYS.start].reason
+    assert states(nights, "line-2") == [NightState.FAILED, NightState.FAILED]
+    assert all(f"cannot read {seal}: " in nights["line-2", day].reason for day in (DAYS.start, DAYS.end))
+
+
+def test_a_night_of_files_that_are_no_images_leaves_the_lines_other_nights(lines, tmp_path, monkeypatch):
+    night = tmp_path / "images" / "line-2" / "line-2" / DAYS.start.isoformat()
+    (night / "0.png").rename(night / "0.txt")
+    monkeypatch.setattr(survey, "LISTINGS", 1)
+    assert states(planned(), "line-2") == [NightState.SEALED, NightState.TO_DO]
+
+
+@pytest.mark.parametrize("dead", ["images", "results", "both"])
+def test_a_store_that_is_dead_is_asked_no_more_often_than_nights_are_looked_at_side_by_side(lines, monkeypatch, dead):
+    asked, places = [], ("images", "results") if dead == "both" else (dead,)
+
+    def dying(request):
+        def ask(storage, *key):
+            if storage.address.startswith(tuple(getattr(lines["line-2"], place) for place in places)):
+                asked.append(storage.address)
+                raise StorageError("the store does not answer")
+            return request(storage, *key)
+
+        return ask
+
+    for request in ("folders", "list", "read", "exists"):
+        monkeypatch.setattr(Storage, request, dying(getattr(Storage, request)))
+    nights = planned(days=Days(date(2026, 8, 1), DAYS.end))
+    assert 1 <= len(asked) <= LISTINGS + 1
+    assert states(nights, "line-1") == [NightState.SEALED, NightState.TO_DO]
+    of_line = [night for (line, _), night in nights.items() if line == "line-2"]
+    assert len(of_line) > 10 * LISTINGS
+    assert {(night.state, night.reason) for night in of_line} == {(NightState.FAILED, "the store does not answer")}
 
 
 def test_a_night_that_runs_is_waited_for_though_its_storage_is_away(lines, tmp_path):
