@@ -130,7 +130,8 @@ def find_truth(root: str, night: Night) -> NightTruth | None:
     if not Storage(root).exists():
         raise NoTruthError(
             f"no truth at {Storage(root).address}: there is no such folder or bucket, or nothing under such a prefix: "
-            f"correct the parameter truth of line {night.line!r}, or take it away"
+            f"correct the parameter truth of line {night.line!r}, or take it away; if nobody has drawn a mask yet, "
+            "make the folder, or put an empty object .keep there"
         )
     return None
 

@@ -1,4 +1,5 @@
 import logging
+from contextlib import nullcontext, suppress
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
@@ -61,3 +62,38 @@ def test_a_night_that_nobody_has_looked_at_is_not_measured_and_the_log_says_so(m
 def test_truth_that_is_nowhere_fails_the_run_and_does_not_look_like_a_night_nobody_has_looked_at(measured, tmp_path):
     with pytest.raises(NoTruthError, match=f"no truth at {tmp_path}/truth: "):
         measured()
+
+
+@pytest.fixture
+def nightly(tmp_path, monkeypatch, outcome):
+    """Run a night of one image, which is sealed at once; return what came after that, in its order."""
+    steps = []
+    (tmp_path / "images" / "line-1" / "2026-11-22").mkdir(parents=True)
+    (tmp_path / "images" / "line-1" / "2026-11-22" / "0.png").write_bytes(b"an image")
+    monkeypatch.setattr(flow, "Workers", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(flow, "run_batch", lambda *_, **__: outcome)
+    monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
+    for step in ("measure", "update_trends", "tell_of_night"):
+        monkeypatch.setattr(flow, step, lambda *_, step=step, **__: steps.append(step))
+
+    def run(truth):
+        places = {place: str(tmp_path / place) for place in ("images", "results")}
+        with suppress(NoTruthError):
+            flow.nightly.fn("line-1", **places, day=date(2026, 11, 22), truth=truth and str(tmp_path / truth))
+            steps.append("completed")
+        return steps
+
+    return run
+
+
+def test_a_night_is_measured_before_it_is_compared_since_the_trends_have_its_metrics(nightly, tmp_path):
+    (tmp_path / "truth" / "line-1" / "2026-11-22").mkdir(parents=True)
+    assert nightly("truth") == ["measure", "update_trends", "tell_of_night", "completed"]
+
+
+def test_a_night_whose_truth_is_nowhere_is_compared_and_told_of_before_its_run_fails(nightly):
+    assert nightly("misspelt") == ["update_trends", "tell_of_night"]
+
+
+def test_a_night_without_truth_is_compared_and_told_of(nightly):
+    assert nightly(None) == ["update_trends", "tell_of_night", "completed"]
