@@ -8,7 +8,7 @@ import json
 
 from tasks.batch import ALARM
 from tasks.storage import Storage
-from tasks.storage_answers import StorageError
+from tasks.storage_answers import MissingObjectError, StorageError
 
 FAILED_IMAGES = "failed images"
 OUT_OF_THE_ORDINARY = "out of the ordinary"
@@ -16,16 +16,32 @@ OUT_OF_THE_ORDINARY = "out of the ordinary"
 
 def was_raised(folder: Storage, alarm: str, *, digest: str) -> bool:
     """Whether an alarm of these results was raised; False where the storage does not say: rather twice than never."""
-    return _raised(folder).get(alarm) == digest
+    try:
+        return _raised(folder).get(alarm) == digest
+    except StorageError:
+        return False
 
 
 def note_raised(folder: Storage, alarm: str, *, digest: str) -> None:
-    """Remember that an alarm of these results was raised."""
+    """Remember that an alarm of these results was raised, beside those that were.
+
+    Raises
+    ------
+    StorageError
+        If those that were cannot be read, and would be forgotten, or this one not be written.
+    """
     folder.write(ALARM, (json.dumps({**_raised(folder), alarm: digest}) + "\n").encode())
 
 
 def _raised(folder: Storage) -> dict[str, str]:
+    """Return the digests by alarm; none where nothing was raised, or what was noted is damaged.
+
+    Raises
+    ------
+    StorageError
+        If the storage does not say.
+    """
     try:
         return dict(json.loads(folder.read(ALARM)))
-    except (StorageError, ValueError, TypeError):
+    except (MissingObjectError, ValueError, TypeError):
         return {}
