@@ -65,6 +65,7 @@ def tell_of_batch(outcome: Outcome, *, sealed: bool) -> None:
         if alarm:
             events.many_failed(seal)
         show_batch(outcome)
+        # Only after the page, which fails where the server is away: an event is queued, and lost without an error.
         if alarm:
             note_raised(folder, FAILED_IMAGES, digest=seal.digest)
 

@@ -109,6 +109,20 @@ def test_many_failed_images_that_a_killed_run_sealed_alarm_when_the_batch_is_run
     assert sealed(sent, batch, sealed=False) == [MANY_FAILED]
 
 
+def test_many_failed_images_of_which_the_server_took_nothing_are_not_noted_and_alarm_again(
+    sent, results, batch, monkeypatch
+):
+    def away(outcome):
+        raise OSError("no server")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(monitoring, "show_batch", away)
+        assert sealed(sent, batch) == [BATCH_SEALED, MANY_FAILED]  # queued, as Prefect does
+    assert not results.folders()
+    assert sealed(sent, batch, sealed=False) == [MANY_FAILED]
+    assert sealed(sent, batch, sealed=False) == []
+
+
 def test_few_failed_images_raise_no_alarm_and_leave_nothing(sent, results, batch):
     assert sealed(sent, batch, images=20, failed=1) == [BATCH_SEALED]
     assert not results.folders()
