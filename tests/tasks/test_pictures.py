@@ -3,6 +3,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 import tasks.pictures
@@ -44,7 +46,7 @@ def drawn_whole(pixels):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize(
     "shape",
-    [(3, 5), (700, 1024, 3), (1500, 900, 3), (4095, 600), (4603, 3501, 3), (60, 9000, 3), (70_000, 33)],
+    [(3, 5), (700, 1024, 3), (1500, 900, 3), (4095, 600), (4603, 3501, 3), (60, 9000, 3), (20, 5877), (70_000, 33)],
     ids=str,
 )
 def test_a_photograph_drawn_in_parts_is_the_one_drawn_whole(shape, dtype):
@@ -52,6 +54,16 @@ def test_a_photograph_drawn_in_parts_is_the_one_drawn_whole(shape, dtype):
     pixels[: shape[0] // 2] //= 3
     pixels[0, 0] = 255 if dtype == np.uint8 else 65_535
     assert photograph(pixels) == drawn_whole(pixels)
+
+
+@given(long=st.integers(1, 20_000), short=st.integers(1, 100) | st.integers(1, 2000), upright=st.booleans())
+@example(long=5877, short=20, upright=False)
+@example(long=5877, short=20, upright=True)
+def test_a_photograph_is_shown_at_the_size_that_pillow_shrinks_it_to(long, short, upright):
+    size = (short, long) if upright else (long, short)
+    picture = Image.new("L", size)
+    picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.NEAREST)
+    assert tasks.pictures._shown_size(*size) == picture.size
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (1300, 700)], ids=str)
