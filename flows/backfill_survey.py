@@ -24,7 +24,7 @@ from tasks.discovery import NothingToInspectError
 from tasks.finished_batch import find_seal
 from tasks.nights import Night, NoSuchLineError, count_images, day_before, days_on_storage
 from tasks.storage import Storage
-from tasks.storage_answers import StorageError
+from tasks.storage_answers import NoAnswerError, StorageError
 
 LISTINGS = 8
 """Nights listed side by side."""
@@ -133,7 +133,7 @@ def _refuse_shared_batches(lines: Mapping[str, Line], configs: Mapping[str, Conf
 
 
 def _look_at_storage(line: Line, days: Sequence[date], *, fingerprint: str, away_ok: bool) -> dict[Night, StoredNight]:
-    """Look at each night of a line; once its storage has failed, give up those that are not looked at yet.
+    """Look at each night of a line; once its storage does not answer, give up those that are not looked at yet.
 
     Raises
     ------
@@ -166,7 +166,8 @@ def _look_at_storage(line: Line, days: Sequence[date], *, fingerprint: str, away
         except StorageError as error:
             if not away_ok:
                 raise
-            away = str(error)
+            if isinstance(error, NoAnswerError):
+                away = str(error)
             return StoredNight(0, seal, str(error), hopeless=True)
         return StoredNight(images, seal, no_line, hopeless=bool(no_line))
 

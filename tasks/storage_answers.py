@@ -12,6 +12,7 @@ from ssdnet_core.errors import SsdnetError
 # A connection or credentials that are missing reach us as botocore's own errors, an answer that was cut short as
 # aiohttp's, all else as those of files.
 FAILURES = (OSError, ValueError, BotoCoreError, aiohttp.ClientError)
+UNANSWERED = (BotoCoreError, aiohttp.ClientError, TimeoutError, ConnectionError)
 
 # Error codes of S3, and what botocore has instead where an answer has no body.
 EXISTS = ("PreconditionFailed", "412")
@@ -46,9 +47,17 @@ class MissingObjectError(StorageError):
     """There is no such object."""
 
 
+class NoAnswerError(StorageError):
+    """The store could not be asked, or did not answer: it will not be otherwise for other objects."""
+
+
 def failure(what: str, error: Exception) -> StorageError:
     """Return the error of what could not be done, as ``cannot read s3://bucket/image.png``, with the reason."""
-    kind = MissingObjectError if isinstance(error, FileNotFoundError) else StorageError
+    kind = StorageError
+    if isinstance(error, FileNotFoundError):
+        kind = MissingObjectError
+    elif isinstance(error, UNANSWERED):
+        kind = NoAnswerError
     return kind(f"{what}: {reason_of(error)}")
 
 

@@ -143,5 +143,5 @@ def test_what_is_missing_is_named(s3_server, changes, advice):
         text=True,
     )
     message = finished.stderr.splitlines()[-1]
-    assert message.startswith("tasks.storage_answers.StorageError: cannot list s3://line-1/night: ")
+    assert message.startswith("tasks.storage_answers.NoAnswerError: cannot list s3://line-1/night: ")
     assert advice in message

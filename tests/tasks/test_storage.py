@@ -129,7 +129,7 @@ def test_an_answer_that_is_always_cut_short_is_an_error_that_names_the_object(ca
     with s3_that_answers(holds=b"short", length=100) as (address, _):
         finished = done_at(address, f"{call}('image.png')")
     message = finished.stderr.splitlines()[-1]
-    assert message.startswith("tasks.storage_answers.StorageError: cannot read s3://bucket/image.png: "), (
+    assert message.startswith("tasks.storage_answers.NoAnswerError: cannot read s3://bucket/image.png: "), (
         finished.stderr
     )
 
@@ -146,7 +146,7 @@ def test_an_object_is_read_with_its_etag_by_one_request_and_again_after_an_answe
 def test_a_store_that_is_away_is_an_error_and_no_missing_object(key):
     finished = done_at("http://127.0.0.1:9", f"exists('{key}')")
     message = finished.stderr.splitlines()[-1]
-    assert message.startswith(f"tasks.storage_answers.StorageError: cannot look for s3://bucket{key and '/' + key}: ")
+    assert message.startswith(f"tasks.storage_answers.NoAnswerError: cannot look for s3://bucket{key and '/' + key}: ")
 
 
 def test_a_storage_is_the_same_folder_in_a_process_that_runs_elsewhere(tmp_path, monkeypatch):

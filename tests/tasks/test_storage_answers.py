@@ -42,7 +42,7 @@ def test_folders_that_cannot_be_listed_for_want_of_credentials_are_an_error_that
     nobody = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     finished = done_at("http://127.0.0.1:1", "folders()", **nobody)
     message = finished.stderr.splitlines()[-1]
-    assert message.startswith("tasks.storage_answers.StorageError: cannot list s3://bucket: no credentials"), (
+    assert message.startswith("tasks.storage_answers.NoAnswerError: cannot list s3://bucket: no credentials"), (
         finished.stderr
     )
 
