@@ -68,9 +68,11 @@ def s3_that_refuses(status: int, code: str) -> Iterator[str]:
 
 def done_at(address: str, call: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Call an S3 server, in a process of its own: a file system keeps the server that it first had."""
+    # Without those of a server that other tests of this process have started.
+    others = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.run(
         [sys.executable, "-c", f"from tasks.storage import Storage; print(Storage('s3://bucket').{call})"],
-        env={**os.environ, "AWS_ENDPOINT_URL": address, **(environment or CREDENTIALS)},
+        env={**others, "AWS_ENDPOINT_URL": address, **(environment or CREDENTIALS)},
         capture_output=True,
         text=True,
     )
