@@ -108,7 +108,8 @@ class Lease:
             return
         try:
             self._write(replace(self._holder, renewed=time.time(), released=True))
-        except StorageError as error:
+        # Whatever it is: in a thread nobody else would say it.
+        except Exception as error:  # noqa: BLE001
             _log.warning(UNRELEASED, error)
 
     def _renew(self) -> None:

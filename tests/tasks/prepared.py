@@ -22,11 +22,17 @@ def prepared(tmp_path: Path, *names: str) -> tuple[Inspection, tuple[ImageEntry,
     (tmp_path / "night").mkdir()
     for seed, name in enumerate(names):
         Image.fromarray(sample("leather", "hole", size=(64, 64), seed=seed).pixels).save(tmp_path / "night" / name)
+    folder, manifest = founded(tmp_path, config=QUICK)
+    return Inspection(source=source, folder=folder, config=QUICK, fingerprint=manifest.fingerprint), manifest.entries
+
+
+def founded(tmp_path: Path, *, config: Config) -> tuple[Storage, Manifest]:
+    """A batch's folder with its array of maps, and the manifest of the images in the folder ``night``."""
+    source, folder = Storage(str(tmp_path / "night")), Storage(str(tmp_path / "results"))
     entries = discover(source, list_images(source))
-    manifest = Manifest(batch="n", input=source.address, pattern="", config=QUICK, entries=entries)
-    folder = Storage(str(tmp_path / "results"))
+    manifest = Manifest(batch="n", input=source.address, pattern="", config=config, entries=entries)
     prepare_maps(folder, manifest)
-    return Inspection(source=source, folder=folder, config=QUICK, fingerprint=manifest.fingerprint), entries
+    return folder, manifest
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from ssdnet_core.regions import Region
 from ssdnet_core.synthetic import sample
 from tasks.aggregation import summarise
 from tasks.batch import Manifest
-from tasks.discovery import discover, list_images
-from tasks.maps import prepare_maps, write_map
+from tasks.maps import write_map
 from tasks.pictures import heat_layer, photograph
 from tasks.records import ImageRecord, failure
 from tasks.report import colour_range, overlay_key, write_report
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
+from tests.tasks.prepared import founded
 
 EVIL = "<img src=x onerror=alert(1)>&\"'.png"
 
@@ -50,12 +50,9 @@ def night(tmp_path):
     for number, name in enumerate(("a.png", EVIL)):
         Image.fromarray(sample("tile", "none", size=(64, 96), seed=number).pixels).save(night / name)
     (night / "z <b>.png").write_bytes(b"<script>broken</script>")
-    source, folder = Storage(str(night)), Storage(str(tmp_path / "results"))
-    entries = discover(source, list_images(source))
-    manifest = Manifest(batch="n", input=source.address, pattern="", config=Config(), entries=entries)
-    prepare_maps(folder, manifest)
+    folder, manifest = founded(tmp_path, config=Config())
     records = {}
-    for entry in entries:
+    for entry in manifest.entries:
         if not entry.height:
             records[entry.index] = failure(entry, entry.problem, fingerprint="f", lasting=True)
             continue

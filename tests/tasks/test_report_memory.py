@@ -14,14 +14,12 @@ from PIL import Image
 import tasks.report
 from ssdnet_core.config import Config
 from tasks.aggregation import summarise
-from tasks.batch import Manifest
 from tasks.decoding import decode
-from tasks.discovery import discover, list_images
-from tasks.maps import prepare_maps, write_map
+from tasks.maps import write_map
 from tasks.records import ImageRecord
 from tasks.report import DRAWING_THREADS, drawing_bytes, write_report
-from tasks.storage import Storage
 from tests.tasks.peak_memory import peak_memory
+from tests.tasks.prepared import founded
 
 
 @pytest.fixture
@@ -32,12 +30,9 @@ def large_night(tmp_path):
     for number in range(12):
         pixels = np.random.default_rng(number).integers(0, 256, (40 + 20 * number, 60), dtype=np.uint8)
         Image.fromarray(pixels).save(night / f"{number:02d}.png")
-    source, folder = Storage(str(night)), Storage(str(tmp_path / "results"))
-    entries = discover(source, list_images(source))
-    manifest = Manifest(batch="n", input=source.address, pattern="", config=Config(), entries=entries)
-    prepare_maps(folder, manifest)
+    folder, manifest = founded(tmp_path, config=Config())
     records = {}
-    for entry in entries:
+    for entry in manifest.entries:
         digest = write_map(folder, entry.index, anomaly_map=np.ones((40, 60), dtype=np.float32))
         record = ImageRecord(entry.index, entry.key, entry.etag, "f", "inspected", map_digest=digest)
         records[entry.index] = replace(
