@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,7 @@ def write_report(
         manifest,
         summary,
         pictures=pictures[:most_pictures],
+        scores=[record.score for record in inspected],
         failed=[record for record in present if record.failed],
         warned=[record for record in present if record.warnings],
         scale=(lowest, highest),
@@ -183,18 +185,25 @@ def _page(
     summary: Summary,
     *,
     pictures: Sequence[Picture],
+    scores: Sequence[float],
     failed: Sequence[ImageRecord],
     warned: Sequence[ImageRecord],
     scale: tuple[float, float],
 ) -> str:
     environment = Environment(loader=PackageLoader("tasks"), autoescape=True, undefined=StrictUndefined)
+    verdict = manifest.config.verdict
+    threshold = -math.log10(verdict.expected_false_alarms)
     return environment.get_template("report.html.j2").render(
         manifest=manifest,
         summary=summary,
         pictures=pictures,
+        scores=scores,
+        threshold=threshold,
+        # How large a region were at another threshold is not known: verdicts that ask for an area need an inspection.
+        thresholds=(min(-1, math.floor(threshold)), max(5, math.ceil(threshold))) if verdict.min_area == 1 else None,
         failed=failed,
         warned=warned,
         scale=scale,
         colours=colour_bar(),
-        expected_false_alarms=manifest.config.verdict.expected_false_alarms,
+        expected_false_alarms=verdict.expected_false_alarms,
     )

@@ -24,7 +24,7 @@ import pytest
 
 from infra.local.processes import marked
 from infra.local.registration import ask
-from tests.browser import CHROMIUM, browser, opened
+from tests.browser import browser, opened
 from tests.conftest import QUICK as QUICK_OPTIONS
 from tests.conftest import ROOT, accepts, wait_for
 
@@ -158,10 +158,6 @@ def test_the_gallery_of_the_night_opens_over_http_with_its_pictures(stack, night
 
 
 def test_from_the_page_of_a_run_a_browser_gets_to_the_worst_image_and_the_gallery(stack, night, tmp_path):
-    if not CHROMIUM:
-        if os.environ.get("SSDNET_REQUIRE_SERVERS"):
-            pytest.fail("no browser: install chromium")
-        pytest.skip("no browser: install chromium")
     ui = stack.environment["PREFECT_API_URL"].removesuffix("/api")
     shown = {
         artifact["key"]: f"{ui}/artifacts/artifact/{artifact['id']}"

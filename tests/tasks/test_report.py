@@ -18,6 +18,7 @@ from tasks.records import ImageRecord, failure
 from tasks.report import colour_range, overlay_key, write_report
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
+from tests.browser import browser, opened
 from tests.tasks.prepared import founded
 
 EVIL = "<img src=x onerror=alert(1)>&\"'.png"
@@ -101,6 +102,36 @@ def test_the_worst_comes_first_with_its_region_drawn(drawn):
     assert [figure["data-defective"] for figure in page.of("figure")] == ["True", "False"]
     [box] = page.of("rect")
     assert (box["x"], box["y"], box["width"], box["height"]) == ("2", "1", "38", "29")
+
+
+VERDICTS = "[...document.querySelectorAll('figure strong')].map(verdict => verdict.innerText)"
+
+
+@pytest.mark.slow
+def test_the_gallery_shows_which_images_another_threshold_would_call_defective(night, tmp_path):
+    folder, manifest, records = night
+    [evil] = [index for index, record in records.items() if record.key == EVIL]
+    records[evil] = replace(records[evil], score=3.04)
+    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    page_file = tmp_path / "results" / "report" / "index.html"
+    with browser(tmp_path / "profile") as devtools, opened(devtools, page_file.as_uri()) as page:
+        page.wait_for_text("1.0, as inspected", timeout=20)
+        assert page.value(VERDICTS) == ["defective", "good"]
+        for threshold, told, verdicts in (
+            (3, "3.0: 1 of 2 images · verdict.expected_false_alarms=0.001", ["defective", "good"]),
+            (3.1, "3.1: 0 of 2 images · verdict.expected_false_alarms=0.00079", ["good", "good"]),
+            (-1, "-1.0: 2 of 2 images · verdict.expected_false_alarms=10", ["defective", "defective"]),
+        ):
+            page.set("threshold", threshold)
+            page.wait_for_text(told, timeout=20)
+            assert page.value(VERDICTS) == verdicts
+
+
+def test_no_other_threshold_is_offered_where_a_verdict_asks_for_an_area(night):
+    folder, manifest, records = night
+    larger = replace(manifest, config=manifest.config.updated({"verdict.min_area": 2}))
+    write_report(folder, larger, records=records, summary=summarise(manifest, records))
+    assert "as inspected" not in page_of(folder)
 
 
 def test_one_colour_scale_serves_good_and_bad_images():
