@@ -142,7 +142,10 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     images = [sample("weave", "hole", size=(side, side), seed=seed).pixels for seed in range(min(group, 8))]
     working = _prepared(images, config)
     working = [working[index % len(working)] for index in range(group)]
-    grey_level = torch.tensor([image.grey_level for image in working])[:, None, None].to(device)
+    grey_level, averaged_level = (
+        torch.tensor(levels)[:, None, None].to(device)
+        for levels in zip(*((image.grey_level, image.averaged_level) for image in working), strict=True)
+    )
     pixels, valid, contrast = (
         torch.stack([getattr(image, name) for image in working]).to(device) for name in ("pixels", "valid", "contrast")
     )
@@ -171,7 +174,9 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
 
     def scored() -> None:
         nonlocal fused
-        own = own_scores(pixels, valid[0], config=config.score) if complete(valid[0]) else None
+        own = None
+        if complete(valid[0]):
+            own = own_scores(pixels, valid[0], config=config.score, averaged_level=averaged_level)
         fused = torch.zeros_like(valid[:, 0])
         for _ in moments:
             scores = anomaly_map(
@@ -181,6 +186,7 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
                 config=config.score,
                 own=own,
                 grey_level=grey_level,
+                averaged_level=averaged_level,
                 contrast=contrast,
             )
             fused = torch.maximum(fused, scores)

@@ -41,7 +41,8 @@ def fit_bulk(points: Tensor, *, ridge: float = RIDGE, least: Tensor | float = 0.
     """Fit mean and covariance to the 90 % nearest of the points (..., D, N), of each image by itself.
 
     Found in three rounds (concentration steps, as in Rousseeuw and Van Driessen's FAST-MCD, Technometrics 1999);
-    ``ridge`` times the mean variance is added to the diagonal, and the variance ``least``, (..., 1, 1) or a number.
+    ``ridge`` times the mean variance is added to the diagonal, and the variance ``least``: (..., 1, 1), (..., D, 1) one
+    for each feature, or a number.
     """
     weight = torch.ones_like(points[..., 0, :])
     nearest = max(1, int(TRIM * points.shape[-1]))
@@ -51,12 +52,15 @@ def fit_bulk(points: Tensor, *, ridge: float = RIDGE, least: Tensor | float = 0.
     return _normal(points, weight, ridge=ridge, least=least)
 
 
-def distance_over_median(features: Tensor, counted: Tensor, *, ridge: float = RIDGE) -> Tensor:
+def distance_over_median(
+    features: Tensor, counted: Tensor, *, ridge: float = RIDGE, least: Tensor | float = 0.0
+) -> Tensor:
     """Return the distance of features (..., D, H, W) from their bulk, over its median: (..., 1, H, W).
 
-    ``counted`` is (1, H, W), 1.0 where a pixel counts: the bulk and the median are of those.
+    ``counted`` is (1, H, W), 1.0 where a pixel counts: the bulk, as :func:`fit_bulk` tells it, and the median are of
+    those.
     """
-    bulk = fit_bulk(sampled(values_that_count(features, counted), BULK_SAMPLE), ridge=ridge)
+    bulk = fit_bulk(sampled(values_that_count(features, counted), BULK_SAMPLE), ridge=ridge, least=least)
     distance = bulk.distance(features.flatten(-2)).view(*features.shape[:-3], *counted.shape)
     return over_median(distance, counted)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.wrong_settings import no_such_setting, wrong_values
 
-METHOD_VERSION = 13
+METHOD_VERSION = 14
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
 MAX_GROUP = 256
@@ -63,7 +63,9 @@ class CorruptionConfig(_Settings):
     """What keeps the network from learning the identity (paper: masking, shuffling, Gaussian noise)."""
 
     block_sizes: tuple[Annotated[int, Field(ge=4, le=512, multiple_of=4)], ...] = Field(
-        (8, 16, 32), min_length=1, description="Sides of the masked blocks in working pixels, used in turn."
+        (8, 16, 32),
+        min_length=1,
+        description="Sides of the masked blocks in working pixels, used in turn; of more than half a crop's, none is.",
     )
     mask_ratio: float = Field(0.4, gt=0.0, lt=1.0, description="Share of the blocks that is masked.")
     shuffle_ratio: float = Field(

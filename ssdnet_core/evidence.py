@@ -111,12 +111,17 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
     valid = torch.empty_like(pixels[:, :1])
     for images, flags in zip(alike, counted, strict=True):
         valid[images] = flags
+    grey_level, averaged_level = (
+        torch.tensor(levels, dtype=torch.float32)[:, None, None].to(device)
+        for levels in zip(*((working.grey_level, working.averaged_level) for working in group), strict=True)
+    )
     # Where pixels are missing they are filled by each prediction anew.
     known = [
-        own_scores(pixels[images], flags, config=config.score) if complete(flags) else None
+        own_scores(pixels[images], flags, config=config.score, averaged_level=averaged_level[images])
+        if complete(flags)
+        else None
         for images, flags in zip(alike, counted, strict=True)
     ]
-    grey_level = torch.tensor([working.grey_level for working in group], dtype=torch.float32)[:, None, None].to(device)
     contrast = stacked_on(device, [working.contrast for working in group])
     fused = torch.zeros_like(valid[:, 0])
     for predictions in _predictions(pixels, valid, config=config, dtype=dtype):
@@ -128,6 +133,7 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
                 config=config.score,
                 own=own,
                 grey_level=grey_level[images],
+                averaged_level=averaged_level[images],
                 contrast=contrast[images],
             )
             # Early and late networks know different defects: the higher score of each pixel counts.

@@ -11,29 +11,44 @@ from torch.nn import functional
 
 from ssdnet_core.bulk import distance_over_median
 from ssdnet_core.filters import GRID, share_of, weighted_shrink, weighted_smooth
-from ssdnet_core.robust import enough_seen, level_z
+from ssdnet_core.medians import median
+from ssdnet_core.robust import enough_seen, mad_sigma, without_trend
 
 COLOUR_WINDOW = 4.0
 COLOUR_RIDGE = 1e-3
 """Channels of a photograph differ far less than they vary together: a larger ridge hides stains that are a hue."""
 
+KNOWN_TO = 0.25
+"""Of a grey level: so far a mean colour can be told. From 0.2 to 0.4 all does much the same (docs/EXPERIMENTS.md)."""
+
 WHOLE_WINDOW = 0.95
 """Share of a window that must lie on pixels that count, for a mean that tells the surface's colour."""
 
 
-def local_colour(image: Tensor, valid: Tensor) -> Tensor:
+def local_colour(image: Tensor, valid: Tensor, *, grey_level: Tensor | float = 0.0) -> Tensor:
     """Return how unusual the mean colour of a neighbourhood is: (..., 1, h, w), median 1.
 
     Robust Mahalanobis distance over the channels, each less its trend of second degree, as light falls off towards the
     corners. Flat stains show here, and most of all those that are a hue, since the channels of a surface vary
     together. h and w are H and W over 4, rounded up.
+
+    Parameters
+    ----------
+    grey_level
+        (..., 1, 1) or a number: one step of the image's values, in its units. Hues that differ by a fraction of it are
+        rounding, or what compression has left: without it the few blocks of a JPEG that keep a faint hue stand out
+        from a nearly grey surface, and a single pixel from a channel that is constant otherwise.
     """
     share = share_of(valid, GRID)
     counted = (share > 0.5).float()
     if not enough_seen(share, valid, side=GRID):
         return share.new_zeros((*image.shape[:-3], *share.shape))
-    means = _mean_colours(image, valid, share=share)
-    return distance_over_median(level_z(means, counted, degree=2), counted, ridge=COLOUR_RIDGE)
+    level = without_trend(_mean_colours(image, valid, share=share), counted, degree=2)
+    level = level - median(level, counted)
+    known_to = KNOWN_TO * torch.as_tensor(grey_level, dtype=level.dtype, device=level.device)[..., None]
+    sigma = (mad_sigma(level, counted).square() + known_to**2).sqrt().clamp_min(1e-6)
+    least = (known_to / sigma).square()[..., 0]
+    return distance_over_median(level / sigma, counted, ridge=COLOUR_RIDGE, least=least)
 
 
 def _mean_colours(image: Tensor, valid: Tensor, *, share: Tensor) -> Tensor:

@@ -89,6 +89,8 @@ class WorkingImage:
         The value of white: 255, 65535, or for floating point the spread of the image's values.
     grey_level
         The step between the image's own values (:func:`ssdnet_core.exposure.grey_level`), in units of ``pixels``.
+    averaged_level
+        What is left of it in means: over the factor by which the image was shrunk.
     preparation
         What the pixels do not show any more.
     """
@@ -100,6 +102,7 @@ class WorkingImage:
     contrast: Tensor
     full_range: float
     grey_level: float
+    averaged_level: float
     preparation: Preparation
 
 
@@ -146,6 +149,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         constant=not bool(standardised.any()),
         seconds=time.thread_time() - started,
     )
+    step = grey_level(channels, full_range=surface.full_range) / float(std)
     return WorkingImage(
         standardised,
         valid,
@@ -153,7 +157,8 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         std=std,
         contrast=contrast,
         full_range=surface.full_range,
-        grey_level=grey_level(channels, full_range=surface.full_range) / float(std),
+        grey_level=step,
+        averaged_level=step * min(box.size) / min(image.shape[:2]),
         preparation=preparation,
     )
 

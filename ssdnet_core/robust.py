@@ -37,8 +37,12 @@ def over_median(values: Tensor, valid: Tensor) -> Tensor:
 def robust_z(values: Tensor, valid: Tensor) -> Tensor:
     """Return (values - median) / sigma, with sigma from the median absolute deviation, for each channel."""
     centred = values - median(values, valid)
-    sigma = MAD_TO_SIGMA * median(centred.abs(), valid)
-    return centred / sigma.clamp_min(1e-6)
+    return centred / mad_sigma(centred, valid).clamp_min(1e-6)
+
+
+def mad_sigma(centred: Tensor, valid: Tensor) -> Tensor:
+    """Return sigma from the median absolute deviation of values (..., H, W) whose median is 0: (..., 1, 1)."""
+    return MAD_TO_SIGMA * median(centred.abs(), valid)
 
 
 def level_z(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:

@@ -55,11 +55,11 @@ class OwnScores:
     colour: Tensor | None
 
 
-def own_scores(image: Tensor, valid: Tensor, *, config: ScoreConfig) -> OwnScores:
-    """Score images (..., C, H, W) by themselves."""
+def own_scores(image: Tensor, valid: Tensor, *, config: ScoreConfig, averaged_level: Tensor | float = 0.0) -> OwnScores:
+    """Score images (..., C, H, W) by themselves; ``averaged_level`` is the grey level of :func:`local_colour`."""
     return OwnScores(
         energy=local_energy(image, valid) if config.local_energy > 0 else None,
-        colour=local_colour(image, valid) if config.local_colour > 0 else None,
+        colour=local_colour(image, valid, grey_level=averaged_level) if config.local_colour > 0 else None,
     )
 
 
@@ -71,6 +71,7 @@ def anomaly_map(
     config: ScoreConfig,
     own: OwnScores | None = None,
     grey_level: Tensor | float = 0.0,
+    averaged_level: Tensor | float = 0.0,
     contrast: Tensor | float = 1.0,
 ) -> Tensor:
     """Score every pixel: (..., H, W), at least 0, in robust standard deviations (the root of a sum of squares).
@@ -88,11 +89,13 @@ def anomaly_map(
         take another value with each prediction.
     grey_level
         (..., 1, 1) or a number: what :func:`residual_pattern` takes.
+    averaged_level
+        The same for :func:`local_colour`, which looks at means.
     contrast
         (..., 1, H, W) or a number: what :func:`evenly_lit_residual` takes.
     """
     image = fill_missing(image, prediction, valid=valid)
-    own = own_scores(image, valid, config=config) if own is None else own
+    own = own_scores(image, valid, config=config, averaged_level=averaged_level) if own is None else own
     residual = evenly_lit_residual(image, prediction, valid=valid, contrast=contrast)
     share = share_of(valid, GRID)
     wide, total = _zeros(image, like=share), _zeros(image, like=valid)

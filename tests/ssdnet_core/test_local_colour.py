@@ -38,6 +38,54 @@ def test_grey_in_three_channels_is_coloured_like_grey_in_one(seed, masked):
     torch.testing.assert_close(three, local_colour(grey, valid), rtol=1e-2, atol=1e-2)
 
 
+GREY_LEVEL = 0.08
+CORNERS = (16, 32), (64, 96), (96, 16)
+
+
+def in_blocks_of_hue(image):
+    """An image that is grey, but for a grey level of hue in a few blocks: what JPEG leaves of a faint one."""
+    hued = image.expand(3, -1, -1).clone()
+    for top, left in CORNERS:
+        hued[0, top : top + 16, left : left + 16] += GREY_LEVEL
+    return hued
+
+
+def with_one_pixel(image):
+    """An image with a channel that is constant but for one pixel of the next grey level."""
+    filled = torch.cat([image, 0.9 * image + 0.1 * texture(128, 128, seed=1), torch.zeros_like(image)])
+    filled[2, 72, 104] = GREY_LEVEL
+    return filled
+
+
+@pytest.mark.parametrize("taken", [in_blocks_of_hue, with_one_pixel])
+def test_what_is_within_a_grey_level_of_the_surfaces_hue_does_not_stand_out(taken):
+    image = taken(texture(128, 128, smooth=2.0))
+    blind, knowing = (
+        max(float(colour[0, (top + 8) // 4, (left + 8) // 4]) for top, left in CORNERS)
+        for colour in (local_colour(image, everything(image), grey_level=level) for level in (0.0, GREY_LEVEL))
+    )
+    assert blind > 3 * knowing
+    assert knowing < 20
+
+
+def test_a_stain_of_many_grey_levels_is_as_much_of_one_whatever_they_are():
+    image = texture(128, 128, channels=3)
+    image[0, 50:74, 60:84] += 50 * GREY_LEVEL
+    fine, coarse = (
+        float(local_colour(image, everything(image), grey_level=grey_level).max()) for grey_level in (0.0, GREY_LEVEL)
+    )
+    assert coarse == pytest.approx(fine, rel=0.05)
+
+
+def test_images_together_have_each_its_own_grey_level():
+    images = torch.stack([in_blocks_of_hue(texture(128, 128, smooth=2.0, seed=seed)) for seed in range(2)])
+    levels = torch.tensor([0.0, GREY_LEVEL])[:, None, None]
+    together = local_colour(images, everything(images[0]), grey_level=levels)
+    for image, level, found in zip(images, levels, together, strict=True):
+        alone = local_colour(image, everything(image), grey_level=level)
+        torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-3)
+
+
 def test_light_that_falls_off_towards_the_corners_is_no_colour():
     image = texture(128, 128, channels=3)
     rows, columns = torch.linspace(-1, 1, 128)[:, None], torch.linspace(-1, 1, 128)
