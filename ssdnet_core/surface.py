@@ -23,6 +23,9 @@ BELOW_BLACK = -0.1
 """In units of the range: so far does noise reach below zero where a dark image was subtracted. With values further
 below, zero is not black, and frames are not looked for."""
 
+DEAD = 1e-3
+"""Share of the pixels, dead ones of a sensor, that may lie below that and tell nothing of where black is."""
+
 KEPT = 0.499
 """Share of what a working pixel is made of that must count for it to count. Of every other row, or of a checkerboard,
 half does everywhere, and rounding would tell on which side of one half."""
@@ -96,7 +99,7 @@ def find_surface(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | N
         colour = torch.from_numpy(np.array(near_zero[None], dtype=np.float32, order="C")).permute(0, 3, 1, 2)
     # In place: a large image would be copied three times. Hidden values (even NaN) must not leak out.
     colour = colour.div_(full_range).masked_fill_(valid == 0, 0.0)
-    dark_is_zero = not offset and float(colour.min()) >= BELOW_BLACK
+    dark_is_zero = not offset and _reaches_down_to_black(colour, int(counted.sum()))
     colour, valid = _shrink(colour, valid, size=size)
     strips = NO_FRAME
     if config.leave_out_frame and dark_is_zero:
@@ -145,6 +148,12 @@ def _offset_and_range(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.b
     rounding = 1e-12 if pixels.dtype == np.float64 else 1e-6
     offset = lowest if abs(lowest) > FAR_OFF * spread else 0.0
     return offset, spread if spread > rounding * largest else max(1.0, largest)
+
+
+def _reaches_down_to_black(colour: Tensor, count: int) -> bool:
+    """Return whether zero is black, of values in units of the range of which so many pixels count."""
+    # Mostly none is, and the large image need not be compared.
+    return float(colour.min()) >= BELOW_BLACK or int((colour < BELOW_BLACK).sum()) <= DEAD * count
 
 
 def _shrink(colour: Tensor, valid: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -67,6 +67,19 @@ def test_zero_is_black_unless_values_lie_below_it_or_far_off(image, black):
     assert find_surface(image, None, config=Config()).dark_is_zero is black
 
 
+def test_a_few_dead_pixels_far_below_zero_do_not_keep_a_dark_frame_in():
+    image = np.random.default_rng(0).uniform(0.4, 1.0, (128, 128)).astype(np.float32)
+    image[:10] *= 0.02
+    whole = find_surface(image, None, config=Config())
+    image[60:63, 60] = -0.3
+    some_dead = find_surface(image, None, config=Config())
+    image[40:60, 60:80] = -0.3
+    not_black = find_surface(image, None, config=Config())
+    assert some_dead.frame == whole.frame == (13, 0, 0, 0)
+    assert some_dead.dark_is_zero
+    assert not not_black.dark_is_zero
+
+
 def pattern(kind, side):
     """Return what a mask leaves of side x side pixels: half of them in fine regular patterns, or few of them."""
     rows, columns = np.indices((side, side))
