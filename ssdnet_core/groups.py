@@ -6,7 +6,8 @@ an image gets does not depend on its group.
 
 import gc
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 
 from ssdnet_core.config import MAX_GROUP, Config
 from ssdnet_core.devices import resolve_device
-from ssdnet_core.errors import InvalidConfigError, InvalidImageError
+from ssdnet_core.errors import DivergedError, InvalidConfigError, InvalidImageError
 from ssdnet_core.evidence import Evidence, gather_evidence
 from ssdnet_core.input_checks import check_config
 from ssdnet_core.localization import Localization, judged
@@ -67,15 +68,30 @@ def localize_group(
     """
     config = Config() if config is None else config
     check_config(config)
-    if size is not None and (not isinstance(size, int | np.integer) or size < 1):
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1):
         raise InvalidConfigError(f"a group of {size} images cannot be: pass a whole number of at least 1, or none")
     hidden = masks if masks is not None else [None] * len(images)
     if len(hidden) != len(images):
         raise InvalidImageError(
             f"{len(images)} images came with {len(hidden)} masks: pass one for each image, None where all pixels count"
         )
-    working = [prepare(image, mask, config=config) for image, mask in zip(images, hidden, strict=True)]
-    return [judged(evidence, config) for evidence in evidence_of_group(working, config, size=size)]
+    working = []
+    for index, (image, mask) in enumerate(zip(images, hidden, strict=True)):
+        with _naming_image(index):
+            working.append(prepare(image, mask, config=config))
+    localizations = []
+    for index, evidence in enumerate(evidence_of_group(working, config, size=size)):
+        with _naming_image(index):
+            localizations.append(judged(evidence, config))
+    return localizations
+
+
+@contextmanager
+def _naming_image(index: int) -> Iterator[None]:
+    try:
+        yield
+    except (InvalidImageError, DivergedError) as error:
+        raise type(error)(f"images[{index}]: {error}") from error
 
 
 def evidence_of_group(working: Sequence[WorkingImage], config: Config, *, size: int | None = None) -> list[Evidence]:

@@ -22,7 +22,7 @@ def check_config(config: Config) -> None:
 
 def check_image(image: npt.NDArray[np.generic]) -> None:
     """Raise :class:`InvalidImageError` if an image has a wrong type, shape or size."""
-    if not isinstance(image, np.ndarray):
+    if not isinstance(image, np.ndarray) or isinstance(image, np.matrix):
         raise InvalidImageError(f"image is a {type(image).__name__}, not a numpy array: pass np.asarray(image)")
     if isinstance(image, np.ma.MaskedArray):
         raise InvalidImageError(
@@ -60,7 +60,9 @@ def countable(shape: tuple[int, int], mask: npt.NDArray[np.bool_] | None, *, bor
     counted[down : height - down, right : width - right] = True
     if mask is None:
         return counted
-    if not isinstance(mask, np.ndarray):
+    if isinstance(mask, np.ma.MaskedArray):
+        raise InvalidImageError("mask is a masked array, whose own mask would not be looked at: pass mask.filled(True)")
+    if not isinstance(mask, np.ndarray) or isinstance(mask, np.matrix):
         raise InvalidImageError(f"mask is a {type(mask).__name__}, not a numpy array: pass np.asarray(mask)")
     if mask.shape != shape or mask.dtype != np.bool_:
         raise InvalidImageError(
