@@ -12,6 +12,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from about import about, markdown_table
@@ -101,15 +102,15 @@ def _run(options: argparse.Namespace) -> None:
     print(table(comparable))
 
 
-def table(variants: dict[str, dict]) -> str:
+def table(variants: dict[str, dict[str, Any]]) -> str:
     """Return a row for each variant: the metrics, their difference to the method as built if known, and CPU seconds."""
     results = {name: [Finding(**image) for image in variant["images"]] for name, variant in variants.items()}
     base = accuracy(results["as built"]) if "as built" in results else None
     rows = []
     for name, found in results.items():
         auroc, precision = accuracy(found)
-        compared = base is not None and name != "as built"
-        difference = f"{auroc - base[0]:+.4f} / {precision - base[1]:+.4f}" if compared else ""
+        compared = base if name != "as built" else None
+        difference = f"{auroc - compared[0]:+.4f} / {precision - compared[1]:+.4f}" if compared else ""
         seconds = f"{np.mean([one.seconds for one in found]):.2f}"
         rows.append([name, f"{auroc:.4f} / {precision:.4f}", difference, seconds, str(len(found))])
     return markdown_table(["", "AUROC / AUPRC", "difference", "CPU-s", "images"], rows)

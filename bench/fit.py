@@ -155,6 +155,7 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
         counted, _ = _fitted(pixels[:1].cpu(), valid[:1].cpu(), config=few, dtype=dtype)
     step_flop = counter.get_total_flops() / counted[-1]
     moments, networks = _fitted(pixels[:1], valid[:1], config=config, dtype=dtype)
+    predictions, fused = pixels, pixels
 
     def fitted() -> None:
         nonlocal networks
@@ -196,7 +197,6 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
             pixels, predictions, valid=valid[0], scores=fused, contrast=contrast, group=working, config=config
         ).apart()
 
-    predictions, fused = pixels, pixels
     matmul = _matmul_rate(device, dtype)
     fit_s, blind_s, score_s, find_s = (
         _best(part, device, repeats=repeats) / group for part in (fitted, reconstructed, scored, found)

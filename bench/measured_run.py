@@ -17,6 +17,7 @@ import psutil
 DATABASE = "prefect.db"
 SAMPLED_EVERY = 0.2
 MEGABYTE = 2**20
+TEMPLATE = "worker template"
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Run:
     stages
         Each stage that the command announced, and how many seconds after the start.
     cpu, peak
-        By the part that a process plays (flow, server, worker): CPU seconds of all of them, and the largest resident
-        memory of one of them in MiB.
+        By the part that a process plays (flow, server, worker, the template that workers are forked from, helper): CPU
+        seconds of all of them, and the largest resident memory of one of them in MiB.
     task_runs
         That Prefect's database has more than before.
     """
@@ -120,12 +121,17 @@ class _Watcher(threading.Thread):
             status = Path(f"/proc/{process.pid}/status").read_text()
             # A process that has ended but was not waited for has no memory any more.
             if (peak := re.search(r"VmHWM:\s+(\d+) kB", status)) is not None:
-                part = self._part(process.pid, arguments)
+                part = self._part(process, arguments)
                 self._seen[process.pid] = part, times.user + times.system, int(peak[1]) * 1024 / MEGABYTE
 
-    def _part(self, pid: int, arguments: str) -> str:
-        if pid == self._root.pid:
+    def _part(self, process: psutil.Process, arguments: str) -> str:
+        if process.pid == self._root.pid:
             return "flow"
         if "embedded_server" in arguments:
             return "server"
+        # By its parent: a fork has the arguments of what it was forked from.
+        if self._seen.get(process.ppid(), ("",))[0] == TEMPLATE:
+            return "worker"
+        if "multiprocessing.forkserver" in arguments:
+            return TEMPLATE
         return "worker" if "spawn_main" in arguments else "helper"

@@ -99,7 +99,6 @@ def write_batch(source: Storage, results: Storage) -> None:
         else:
             digest = write_map(folder, entry.index, anomaly_map=made_map(source, entry.key, seed=model))
             models[model] = entry.index, digest
-        sizes = {"height": SIDE, "width": SIDE, "working_height": SIDE, "working_width": SIDE}
         records[entry.index] = ImageRecord(
             index=entry.index,
             key=entry.key,
@@ -109,7 +108,10 @@ def write_batch(source: Storage, results: Storage) -> None:
             score=3.0,
             defective="good" not in entry.key,
             map_digest=digest,
-            **sizes,
+            height=SIDE,
+            width=SIDE,
+            working_height=SIDE,
+            working_width=SIDE,
         )
         write_record(folder, records[entry.index])
     write_figures(folder, manifest, records=records)

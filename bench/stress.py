@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from about import about, markdown_table
@@ -187,20 +188,19 @@ def _run(options: argparse.Namespace) -> None:
     print(table(comparable))
 
 
-def table(conditions: dict[str, dict]) -> str:
+def table(conditions: dict[str, dict[str, Any]]) -> str:
     """Return a row for each condition: the metrics, their difference to the clean images if known, and the verdicts."""
     results = {name: [Finding(**image) for image in condition["images"]] for name, condition in conditions.items()}
     clean = accuracy(results["clean"]) if "clean" in results else None
     rows = []
     for name, found in results.items():
         auroc, precision = accuracy(found)
-        compared = clean is not None and name != "clean"
         good, bad = ([one for one in found if one.truly_defective == defective] for defective in (False, True))
         rows.append(
             [
                 name,
                 f"{auroc:.4f} / {precision:.4f}",
-                f"{auroc - clean[0]:+.4f} / {precision - clean[1]:+.4f}" if compared else "",
+                f"{auroc - clean[0]:+.4f} / {precision - clean[1]:+.4f}" if clean and name != "clean" else "",
                 f"{sum(one.defective for one in good)} of {len(good)}",
                 f"{sum(one.warned for one in good)}",
                 f"{sum(one.defective for one in bad)} of {len(bad)}",
@@ -243,7 +243,7 @@ def _bytes(shown: Photograph) -> np.ndarray:
     if pixels.dtype == np.uint8:
         return pixels
     if np.issubdtype(pixels.dtype, np.integer):
-        return (pixels / np.iinfo(pixels.dtype).max * 255).astype(np.uint8)
+        return (pixels.astype(float) / np.iinfo(pixels.dtype.name).max * 255).astype(np.uint8)
     counted = pixels if shown.missing is None else pixels[~shown.missing]
     lowest, highest = float(counted.min()), float(counted.max())
     # What is missing may be no number.

@@ -24,8 +24,8 @@ class StubFit(WorkerPlugin):
         del worker
         from ssdnet_core import groups, preparation
 
-        preparation.prepare = prepare
-        groups.evidence_of_group = evidence_of_group
+        preparation.prepare = prepare  # type: ignore[assignment]
+        groups.evidence_of_group = evidence_of_group  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
