@@ -70,6 +70,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--side", type=int, default=4000, help="of the frame with spots, in pixels")
     options = parser.parse_args()
+    if options.side < max(GREY_SIDES):
+        parser.error(
+            f"--side {options.side} is less than {max(GREY_SIDES)}, the side of the larger grey frame, which is cut of "
+            f"this one: ask for {max(GREY_SIDES)} or more"
+        )
     options.out.mkdir(parents=True, exist_ok=True)
     good, spotted = options.out / "good.npy", options.out / "spotted.npy"
     places = apart(make, good, spotted, side=options.side)
