@@ -67,7 +67,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure what each part of the method is worth.")
     parser.add_argument("data", type=Path, help="folder of categories in MVTec-AD layout")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th image of a category")
+    parser.add_argument(
+        "--every", type=int, default=1, help="take every n-th image of each kind of defect of a category"
+    )
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(VARIANTS), help="names, by comma")
     parser.add_argument(
         "--categories", type=lambda text: text.split(","), default=(), help="only these, as carpet,tile"

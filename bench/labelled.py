@@ -67,7 +67,7 @@ Change = Callable[[Photograph, np.random.Generator], Photograph]
 
 
 def listed(source: Storage, *, every: int = 1, categories: Sequence[str] = ()) -> list[StoredObject]:
-    """Return every n-th image of each category, or of those named; good ones are counted apart."""
+    """Return every n-th image of each kind of defect of a category, and of its good ones; of all or those named."""
     groups: dict[tuple[str, str], list[StoredObject]] = {}
     for image in list_images(source, IMAGES_PATTERN):
         category = MvtecTruth(source).category(image.key)
