@@ -20,7 +20,7 @@ from about import about, markdown_table
 from dask.system import CPU_COUNT
 from labelled import Finding, Photograph, findings, is_good, listed
 from matplotlib.figure import Figure
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
@@ -107,12 +107,13 @@ def draw(found: list[Finding], path: Path) -> None:
     good, bad = _parted(found)
     promised = 1 - np.exp(-ASKED)
     counts = np.array([alarms(good, asked) for asked in ASKED])
-    low, high = (beta.ppf(q, *shape) for q, shape in _clopper_pearson(counts, len(good)))
+    bands = [binomtest(int(count), len(good)).proportion_ci(CONFIDENCE, "exact") for count in counts]
+    low, high = np.transpose([(band.low, band.high) for band in bands])
     figure = Figure(figsize=(7.5, 5.5), layout="constrained")
     axes = figure.subplots()
     axes.fill_between(ASKED, promised / 2, np.minimum(2 * promised, 1), color="#eeeeee", label="within a factor of 2")
     axes.plot(ASKED, promised, color="#888888", linewidth=1, label="promised: 1 - exp(-asked)")
-    axes.fill_between(ASKED, np.nan_to_num(low), high, color="#0072b2", alpha=0.2, linewidth=0)
+    axes.fill_between(ASKED, low, high, color="#0072b2", alpha=0.2, linewidth=0)
     label = f"good images with an alarm ({len(good)}; band: {CONFIDENCE:.0%} confidence)"
     axes.plot(ASKED, counts / len(good), "o-", color="#0072b2", markersize=4, label=label)
     if bad:
@@ -128,11 +129,6 @@ def draw(found: list[Finding], path: Path) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
-
-
-def _clopper_pearson(counts: np.ndarray, total: int) -> list[tuple[float, tuple[np.ndarray, np.ndarray]]]:
-    tail = (1 - CONFIDENCE) / 2
-    return [(tail, (counts, total - counts + 1)), (1 - tail, (counts + 1, total - counts))]
 
 
 def _parted(found: list[Finding]) -> tuple[list[Finding], list[Finding]]:
