@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from ssdnet_core import Config, InvalidConfigError, InvalidImageError, localize, localize_group
 from ssdnet_core.devices import resolve_precision
 from ssdnet_core.fitting import fit
-from ssdnet_core.groups import FREE_SHARE, bytes_per_image, group_size, in_groups
+from ssdnet_core.groups import FREE_SHARE, bytes_per_image, evidence_of_group, group_size, in_groups
+from ssdnet_core.preparation import prepare
 from ssdnet_core.synthetic import sample
 
 LIGHT = Config().updated({"network.width": 8, "fit.steps": 6, "fit.crop": 64, "precision": "float32", "device": "cpu"})
@@ -52,6 +54,14 @@ def test_an_image_gets_in_a_group_what_it_gets_alone():
         assert one.score == pytest.approx(other.score, abs=0.02)
         assert one.defective == other.defective
         assert one.warnings == other.warnings
+
+
+def test_the_seconds_of_a_groups_images_are_shares_of_what_the_process_took():
+    working = [prepare(textile(seed), None, config=LIGHT) for seed in range(4)]
+    started = time.process_time()
+    found = evidence_of_group(working, LIGHT, size=4)
+    spent = time.process_time() - started
+    assert 0.5 * spent < sum(one.seconds for one in found) <= spent
 
 
 def test_a_map_that_is_sharpened_takes_the_light_of_its_own_image():

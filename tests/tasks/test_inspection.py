@@ -1,6 +1,7 @@
 import hashlib
 import pickle
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tasks.decoding
+import tasks.inspection
 from ssdnet_core import evidence, groups, localize
 from ssdnet_core.config import METHOD_VERSION, Config
 from ssdnet_core.synthetic import sample
@@ -22,7 +24,9 @@ from tasks.discovery import discover, list_input
 from tasks.inspection import PIXELS_TOGETHER, Inspection, fitting_groups, inspect_images
 from tasks.maps import prepare_maps, read_map, written_maps
 from tasks.records import ImageRecord, read_records
+from tasks.side_work import SideWork
 from tasks.storage import Storage
+from tests.conftest import wait_for
 
 QUICK = Config().updated(
     {"fit.steps": 3, "working_size": 64, "fit.crop": 32, "network.width": 8, "precision": "float32"}
@@ -367,6 +371,40 @@ def test_while_a_group_is_fitted_the_next_is_read_and_the_one_before_is_written(
     records = inspect_images(night.entries(), watched)
     assert [record.status for record in records] == ["inspected"] * 6
     assert seen == [True] * 4
+
+
+def test_the_seconds_of_a_group_are_the_fits_and_not_those_of_what_is_read_beside_it(night, monkeypatch):
+    for key in ("b.png", "c.png", "d.png"):
+        night.add(key)
+    inspect_images(night.entries(), night.inspection(group=2))  # What is loaded once in a process would count as well.
+    plain_fetch, plain_reconstruction = tasks.inspection.fetch, evidence.reconstruct_in_tiles
+    each, made = 0.5, []
+
+    class WatchedSideWork(SideWork):
+        def __init__(self, threads):
+            super().__init__(threads)
+            made.append(self)
+
+    def fetch(entry, source, **options):
+        image = plain_fetch(entry, source, **options)
+        started = time.thread_time()
+        while entry.key in ("c.png", "d.png") and time.thread_time() - started < each:
+            pass
+        return image
+
+    def reconstruct(*arguments, **options):
+        wait_for(lambda: made[-1].seconds >= 2 * each, what="the second group's reading")
+        return plain_reconstruction(*arguments, **options)
+
+    monkeypatch.setattr(tasks.inspection, "SideWork", WatchedSideWork)
+    monkeypatch.setattr(tasks.inspection, "fetch", fetch)
+    monkeypatch.setattr(evidence, "reconstruct_in_tiles", reconstruct)
+    inspection = night.inspection(group=2, folder=Storage(f"{night.folder.address}-again"))
+    started = time.process_time()
+    records = inspect_images(night.entries(), inspection)
+    spent = time.process_time() - started
+    assert [record.status for record in records] == ["inspected"] * 4
+    assert 0 < sum(record.seconds for record in records) <= spent - 2 * each
 
 
 def test_a_map_that_cannot_be_written_is_a_failure_that_may_pass_and_its_group_goes_on(night, tmp_path):
