@@ -29,6 +29,12 @@ def test_the_time_is_told_an_image_and_the_gpu_only_where_one_fitted(outcome):
     assert figures(on_gpu)["CPU time"] == "2.5 s, 2.50 s an image, 100 % of the images on a GPU"
 
 
+def test_the_gpus_share_is_that_of_the_images_that_were_inspected(outcome):
+    second = replace(outcome.records[2], index=3, key="unread.png", device="cpu")
+    both = changed(replace(outcome, records={**outcome.records, 3: second}), device="cuda:0")
+    assert figures(both)["CPU time"].endswith(", 50 % of the images on a GPU")
+
+
 def test_the_largest_region_is_told_as_x_and_y(outcome):
     assert largest_at(outcome.records[2]) == ""
     region = Region(top=0, left=0, bottom=9, right=9, area=81, peak=3.0, centroid=(4.4, 7.6))

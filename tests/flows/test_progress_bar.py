@@ -1,9 +1,15 @@
 import io
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+import flows.progress_bar
 from flows.progress_bar import ProgressBar
+from tasks.records import ImageRecord
+
+GOOD = ImageRecord(0, "0.png", "e", "f", "inspected")
 
 
 class Closed(io.StringIO):
@@ -40,3 +46,33 @@ def test_where_there_is_no_terminal_to_draw_on_lines_are_printed(monkeypatch, se
         "ssdnet: 1 of 3 nights done, running: line-1 2026-11-22; not running: line-2 2026-11-22 (Late)",
         "ssdnet: is a worker started?",
     ]
+
+
+def test_the_rate_is_that_since_the_inspection_began_and_is_told_once_in_thirty_seconds(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(flows.progress_bar, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    failed, defective = replace(GOOD, status="failed", error="no picture"), replace(GOOD, defective=True)
+    with ProgressBar() as bar:
+        clock.now = 100.0
+        bar.begin(images=1006, settled=6)
+        bar.stage("inspecting")
+        begun = sys.stderr.tell()
+        for seconds, record in ((10, GOOD), (20, failed), (30, defective), (36, GOOD), (60, GOOD), (67, GOOD)):
+            clock.now = 100.0 + seconds
+            bar.inspected(record)
+    assert sys.stderr.getvalue()[begun:].splitlines() == [
+        "ssdnet: 4 of 1000, 0.11/s, 2:29:24 left, 1 defective, 1 failed",
+        "ssdnet: 6 of 1000, 0.09/s, 3:05:00 left, 1 defective, 1 failed",
+    ]
+
+
+def test_the_time_left_of_less_than_an_hour_is_told_in_minutes(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(flows.progress_bar, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with ProgressBar() as bar:
+        bar.begin(images=3, settled=0)
+        clock.now = 65.0
+        bar.inspected(GOOD)
+    assert sys.stderr.getvalue().splitlines()[-1] == "ssdnet: 1 of 3, 0.02/s, 2:10 left, 0 defective, 0 failed"

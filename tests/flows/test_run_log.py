@@ -39,6 +39,12 @@ def test_two_thousand_images_make_a_dozen_lines(log, caplog, told):
     assert not told
 
 
+def test_the_last_image_is_counted_whatever_their_number(log, caplog, told):
+    inspect(log, [GOOD] * (run_log.LEAST_STEP + 5))
+    counts = [message.split(": ")[1] for message in caplog.messages[1:]]
+    assert counts == [f"{done} of 30 inspected, 0 defective, 0 failed" for done in (25, 30)]
+
+
 def test_a_failure_names_line_batch_image_and_reason(log, caplog, told):
     inspect(log, [replace(GOOD, key="a/b.png", status="failed", error="no image")])
     [line] = [record for record in caplog.records if record.levelno == logging.ERROR]
