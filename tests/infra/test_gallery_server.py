@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,6 +87,13 @@ def test_pages_and_pictures_come_as_what_they_are(served):
     assert asked(port, "/night%20%3C1%3E/report/images/0000000.jpg") == (200, "image/jpeg", "a photograph")
     assert asked(port, "/night%20%3C1%3E/report/index.html?day=1")[0] == 200
     assert asked(port, "/night%20%3C1%3E/report/index.html", method="HEAD")[::2] == (200, "")
+
+
+@pytest.mark.parametrize("path", ["/", "/night%20%3C1%3E/report/index.html", "/health"])
+def test_a_browser_is_told_not_to_guess_what_an_answer_is(served, path):
+    _, port = served
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_the_front_page_links_to_trends_and_finished_batches_only_with_names_escaped(served):

@@ -98,6 +98,25 @@ def test_a_part_that_died_is_started_again_and_said(supervisor, told, tmp_path):
     assert len(told) == infra.local.processes.MOST_DEATHS
 
 
+def test_deaths_of_long_ago_do_not_end_the_watch(supervisor, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(infra.local.processes, "MOST_DEATHS", 1)
+    monkeypatch.setattr(infra.local.processes, "DEATHS_COUNT_FOR", 0.0)
+    part = program("restless", SLEEPS)
+    supervisor.start(part)
+    watcher = threading.Thread(target=ends_with_an_error, args=(supervisor, part.name), daemon=True)
+    watcher.start()
+    for deaths in (1, 2, 3):
+        [current] = wait_for_one(tmp_path)
+        current.kill()
+        wait_for(lambda deaths=deaths: len(told) == deaths or not watcher.is_alive(), what="its restart")
+        assert watcher.is_alive()
+    monkeypatch.setattr(infra.local.processes, "DEATHS_COUNT_FOR", 600.0)
+    [current] = wait_for_one(tmp_path)
+    current.kill()
+    watcher.join(timeout=30)
+    assert not watcher.is_alive()
+
+
 def ends_with_an_error(supervisor: Supervisor, name: str) -> None:
     with pytest.raises(LocalStackError, match=name):
         supervisor.watch()

@@ -332,8 +332,10 @@ def test_a_processor_fits_one_image_at_a_time_unless_asked():
 )
 def test_a_gpu_fits_no_more_than_its_free_memory_holds_nor_than_asked(monkeypatch, held, most, size):
     shape = 3, 256, 256
-    free = int((held + 0.5) * bytes_per_image(shape, Config()) / FREE_SHARE)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - 100, 2 * free))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    image = bytes_per_image(shape, Config())
+    free = int((held + 0.5) * image / FREE_SHARE)
+    cached = min(free, 2 * image)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - cached, 2 * free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * image + cached)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 * image)
     assert group_size(shape, Config(), device=torch.device("cuda"), most=most) == size

@@ -158,6 +158,22 @@ def test_images_are_tried_again_where_few_of_them_failed_whatever_their_futures_
     assert {attempt.worker for _, attempt in tried} == {good}
 
 
+def test_no_worker_is_spared_that_failed_on_more_than_half_as_many_images_as_another(tmp_path, client, monkeypatch):
+    inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(7)))
+    asked, submit = [], Dispatch.submitted
+
+    def noted(self, entries, *, workers):
+        asked.append(workers)
+        return submit(self, entries, workers=workers)
+
+    monkeypatch.setattr(Dispatch, "submitted", noted)
+    one, other = sorted(able_workers(client, {}))
+    again = {one: [tuple(entries[:4])], other: [tuple(entries[4:])]}
+    tried = list(tasks.dispatch._tried_elsewhere(Dispatch(client, inspection), again))
+    assert sorted(len(images) for images, _ in tried) == [3, 4]
+    assert asked == [frozenset(), frozenset()]
+
+
 @dataclass(frozen=True)
 class OutOfReach(Storage):
     """A source that a broken worker cannot read; in an outage, nobody can at the first try."""

@@ -138,6 +138,13 @@ def test_small_regions_beside_the_highest_are_not_the_verdicts(tmp_path):
     assert (metrics.regions, metrics.touching) == (1, 1)
 
 
+def test_a_peak_that_is_stored_lower_than_its_region_was_found_from_is_still_the_verdicts(tmp_path):
+    record, inspection, scores = scene(tmp_path)
+    peak = float(verdict_map(torch.from_numpy(scores), torch.ones(1, *scores.shape)).max())
+    metrics = measured(replace(record, regions_from=1.0001 * peak), inspection).metrics
+    assert metrics.regions == metrics.touching == 1
+
+
 def test_an_image_called_good_has_no_verdict_pixels(tmp_path):
     record, inspection, _ = scene(tmp_path)
     metrics = measured(replace(record, defective=False), inspection).metrics

@@ -1,5 +1,6 @@
 import io
 import math
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tasks.pictures
-from tasks.pictures import JPEG_QUALITY, LONG_SIDE, QUANTILE_VALUES, REDUCING_GAP, heat_layer, photograph
+from tasks.pictures import (
+    JPEG_QUALITY,
+    LONG_SIDE,
+    OPACITY,
+    QUANTILE_VALUES,
+    REDUCING_GAP,
+    colour_bar,
+    heat_layer,
+    photograph,
+)
 from tests.tasks.peak_memory import peak_memory
 
 
@@ -72,6 +82,15 @@ def test_a_map_drawn_in_parts_is_the_one_drawn_whole(monkeypatch, shape):
     in_parts = heat_layer(scores, lowest=2, highest=9)
     monkeypatch.setattr(tasks.pictures, "PART_SIDE", max(shape))
     assert heat_layer(scores, lowest=2, highest=9) == in_parts
+
+
+def test_a_map_is_drawn_as_its_scale_shows_it_and_a_quarter_of_the_way_half_as_opaque():
+    scores = np.linspace(2, 10, 9, dtype=np.float32)[None]
+    layer = np.asarray(Image.open(io.BytesIO(heat_layer(scores, lowest=2, highest=10))))[0]
+    scale = np.array([re.findall(r"[\d.]+", colour) for colour in colour_bar()], dtype=float)
+    np.testing.assert_array_equal(layer[:, :3], scale[:, :3])
+    np.testing.assert_allclose(layer[:, 3] / 255, scale[:, 3], atol=0.01)
+    assert scale[[0, 2, 8], 3] == pytest.approx([0, OPACITY / 2, OPACITY], abs=0.01)
 
 
 def test_a_photograph_of_forty_megapixels_takes_little_beside_its_pixels():
