@@ -1,15 +1,21 @@
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
-from types import SimpleNamespace
-from unittest.mock import Mock
+from http.server import BaseHTTPRequestHandler
+from uuid import uuid4
 
 import pytest
 import typer
+from prefect.client.orchestration import get_client
+from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from flows import events
 from infra.automations import automations, main, register
 from tests.conftest import free_port
+from tests.flows.flow_runs import api_served_by
 
 
 @pytest.fixture
@@ -64,26 +70,95 @@ def test_a_line_is_idle_after_the_hours_that_were_asked_for():
     assert triggers(idle_hours=200)["idle line"].within == timedelta(hours=200)
 
 
-@pytest.fixture
-def interrupted():
-    """A client of a server that has the first two automations only."""
-    there = {one.name: SimpleNamespace(id=one.name) for one in automations(hours=1, idle_hours=1)[:2]}
-    client = Mock()
-    client.read_automations_by_name.side_effect = lambda name: [there[name]] if name in there else []
-    return client, set(there)
+@dataclass
+class AutomationsApi:
+    """A server's automations, the one that was changed last first, and what was done to them."""
+
+    there: dict[str, AutomationCore]
+    done: list[tuple[str, str]] = field(default_factory=list)
 
 
-def test_what_an_interrupted_registration_left_out_is_made_up_for_and_nothing_else_changed(interrupted):
-    client, there = interrupted
-    wanted = automations(hours=26, idle_hours=98)
-    registered = register(client, wanted, keep=True)
-    created = [call.args[0] for call in client.create_automation.call_args_list]
-    assert created == registered == [one for one in wanted if one.name not in there]
-    client.update_automation.assert_not_called()
-    client.delete_automation.assert_not_called()
+@contextmanager
+def serving(api):
+    """Give a client of a server with these automations, over real HTTP connections."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self._answer(404, None)  # As a server does that knows no CSRF tokens.
+
+        def do_POST(self):
+            body = self._body()
+            if not self.path.endswith("/filter"):
+                identity = str(uuid4())
+                self._changed("created", identity, body)
+                return
+            names = body["automations"]["name"]["any_"]
+            found = {identity: one for identity, one in api.there.items() if one.name in names}
+            self._answer(200, [{**one.model_dump(mode="json"), "id": identity} for identity, one in found.items()])
+
+        def do_PUT(self):
+            self._changed("changed", self.path.rpartition("/")[2], self._body())
+
+        def do_DELETE(self):
+            identity = self.path.rpartition("/")[2]
+            api.done.append(("deleted", api.there.pop(identity).name))
+            self._answer(204, None)
+
+        def _body(self):
+            return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+        def _changed(self, what, identity, body):
+            api.there[identity] = AutomationCore.model_validate(body)
+            api.done.append((what, body["name"]))
+            self._answer(200, {**body, "id": identity})
+
+        def _answer(self, status, content):
+            body = b"" if status == 204 else json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with api_served_by(Answer), get_client(sync_client=True) as client:
+        yield client
 
 
-def test_registering_without_keep_changes_what_is_there(interrupted):
-    client, there = interrupted
-    assert register(client, automations(hours=26, idle_hours=98)) == automations(hours=26, idle_hours=98)
-    assert {call.args[0] for call in client.update_automation.call_args_list} == there
+def first_two(**options):
+    return {str(uuid4()): one for one in automations(**{"hours": 1, "idle_hours": 1} | options)[:2]}
+
+
+def test_what_an_interrupted_registration_left_out_is_made_up_for_and_nothing_else_changed():
+    api, wanted = AutomationsApi(first_two()), automations(hours=26, idle_hours=98)
+    before = dict(api.there)
+    with serving(api) as client:
+        registered = register(client, wanted, keep=True)
+    assert registered == wanted[2:]
+    assert api.done == [("created", one.name) for one in wanted[2:]]
+    assert before.items() <= api.there.items()
+
+
+def test_registering_without_keep_changes_what_is_there():
+    api, wanted = AutomationsApi(first_two()), automations(hours=26, idle_hours=98)
+    with serving(api) as client:
+        assert register(client, wanted) == wanted
+    assert api.done == [("changed" if number < 2 else "created", one.name) for number, one in enumerate(wanted)]
+    assert list(api.there.values()) == wanted
+
+
+def test_of_automations_of_one_name_the_last_changed_stays_and_the_others_are_deleted():
+    doubled = first_two() | first_two(hours=2) | first_two(hours=3)
+    api, wanted = AutomationsApi(dict(doubled)), automations(hours=26, idle_hours=98)
+    with serving(api) as client:
+        register(client, wanted)
+    assert [api.there[identity] for identity in list(doubled)[:2]] == wanted[:2]
+    assert sorted(one.name for one in api.there.values()) == sorted(one.name for one in wanted)
+    assert [what for what, _ in api.done].count("deleted") == 4
+
+
+def test_with_keep_what_a_user_has_of_one_name_is_left_alone():
+    api = AutomationsApi(first_two() | first_two(hours=2))
+    before = dict(api.there)
+    with serving(api) as client:
+        register(client, automations(hours=26, idle_hours=98), keep=True)
+    assert before.items() <= api.there.items()

@@ -55,6 +55,23 @@ def test_workers_are_forked_with_the_method_loaded_and_end_with_the_command(tmp_
     wait_for(lambda: not psutil.pid_exists(template), what="the end of the template")
 
 
+def test_what_the_template_is_started_with_does_not_stay_in_the_commands_own_environment(monkeypatch):
+    users, *others = WORKER_ENVIRONMENT
+    monkeypatch.setenv(users, "the user's")
+    for name in others:
+        monkeypatch.delenv(name, raising=False)
+    seen = {}
+    monkeypatch.setattr(worker_template, "_started", False)
+    monkeypatch.setattr(worker_template.sys, "platform", "linux")
+    monkeypatch.setattr(worker_template, "may_have_gpus", lambda: False)
+    monkeypatch.setattr(worker_template.forkserver, "set_forkserver_preload", lambda modules: None)
+    monkeypatch.setattr(worker_template.forkserver, "ensure_running", lambda: seen.update(os.environ))
+    before = dict(os.environ)
+    start_worker_template()
+    assert WORKER_ENVIRONMENT.items() <= seen.items()
+    assert dict(os.environ) == before
+
+
 def test_workers_start_from_nothing_where_no_template_was_started():
     assert start_method() == "spawn"
 
