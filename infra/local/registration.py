@@ -24,6 +24,8 @@ from tasks.nights import day_before, site_zone
 
 NIGHTLY = "nightly"
 BUSY_TIMEOUT = 60.0
+PAGE = 200
+"""Most that the server returns at once."""
 AT_WORK = ("PENDING", "RUNNING", "CANCELLING")
 
 
@@ -160,7 +162,8 @@ def crash_lost_runs(api: str) -> None:
     Runs that a shell started report for themselves, and are left alone.
     """
     crashed = {"type": "CRASHED", "name": "Crashed", "message": "The system was stopped while this run was at work."}
-    for run in ask(f"{api}/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": AT_WORK}}}}):
+    # All of them first: each that is marked would move those after it to an earlier page.
+    for run in _rows(f"{api}/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": AT_WORK}}}}):
         if run["work_pool_name"] or run["parent_task_run_id"]:
             ask(f"{api}/flow_runs/{run['id']}/set_state", {"state": crashed})
 
@@ -185,11 +188,19 @@ def ask(url: str, body: Any = None, *, method: str | None = None) -> Any:
         time.sleep(0.5)
 
 
+def _rows(url: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all rows that a filter finds."""
+    rows: list[dict[str, Any]] = []
+    while len(page := ask(url, {**wanted, "limit": PAGE, "offset": len(rows)})) == PAGE:
+        rows += page
+    return rows + page
+
+
 def _deployments(api: str) -> dict[str, dict[str, Any]]:
     """Return the server's deployments, by the names of flow and deployment."""
-    found = ask(f"{api}/deployments/filter", {})
+    found = _rows(f"{api}/deployments/filter", {})
     wanted = {"flows": {"id": {"any_": sorted({deployment["flow_id"] for deployment in found})}}}
-    flows = {flow["id"]: flow["name"] for flow in ask(f"{api}/flows/filter", wanted)} if found else {}
+    flows = {flow["id"]: flow["name"] for flow in _rows(f"{api}/flows/filter", wanted)} if found else {}
     return {f"{flows[deployment['flow_id']]}/{deployment['name']}": deployment for deployment in found}
 
 

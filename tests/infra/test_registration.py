@@ -1,11 +1,30 @@
 import inspect
+import json
+import urllib.error
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+import infra.local.registration
 from flows.nightly import nightly
 from infra.local.errors import LocalStackError
-from infra.local.registration import left_over, overwritten, read_project
+from infra.local.registration import (
+    BUSY_TIMEOUT,
+    PAGE,
+    Project,
+    ask,
+    crash_lost_runs,
+    left_over,
+    overwritten,
+    read_project,
+    register,
+)
 from tests.conftest import ROOT
+from tests.http_server import served_by
 
 
 def test_the_projects_own_deployments_name_a_line_its_site_and_their_pools():
@@ -100,3 +119,89 @@ def test_nightly_deployments_that_the_file_has_not_are_named_with_the_command_th
     there = ("nightly/line-1", "nightly/line-9", "inspect/by-somebody-else")
     [message] = left_over(read_project(ROOT), dict.fromkeys(there))
     assert "`prefect deployment delete nightly/line-9`" in message
+
+
+@dataclass
+class Api:
+    """A server that has rows of each kind, returns no more of them at once than Prefect's, and is busy for a while."""
+
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    busy: int = 0
+    status: int = 503
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def serving(api):
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self._answer({})
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            api.asked.append((self.path, body))
+            kind, _, what = self.path.removeprefix("/").partition("/")
+            if what != "filter":
+                self._answer({})
+                return
+            first = body.get("offset", 0)
+            self._answer(api.rows[kind][first : first + min(PAGE, body.get("limit", PAGE))])
+
+        def _answer(self, content):
+            body = json.dumps(content).encode()
+            self.send_response(api.status if api.busy else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            api.busy = max(0, api.busy - 1)
+
+    with served_by(Answer) as address:
+        yield address
+
+
+def test_a_server_that_is_busy_is_asked_again():
+    with serving(Api({"flows": [{"id": "f"}]}, busy=2)) as address:
+        assert ask(f"{address}/flows/filter", {}) == [{"id": "f"}]
+
+
+def test_a_server_that_stays_busy_is_asked_for_a_minute(monkeypatch):
+    now = iter(range(0, 10_000, 20))
+    clock = SimpleNamespace(monotonic=lambda: next(now), sleep=lambda _: None)
+    monkeypatch.setattr(infra.local.registration, "time", clock)
+    api = Api({"flows": []}, busy=1000)
+    with serving(api) as address, pytest.raises(urllib.error.HTTPError, match="503"):
+        ask(f"{address}/flows/filter", {})
+    assert len(api.asked) == BUSY_TIMEOUT // 20 + 1
+
+
+def test_what_a_server_refuses_is_not_asked_again():
+    api = Api({"flows": []}, busy=1, status=500)
+    with serving(api) as address, pytest.raises(urllib.error.HTTPError, match="500"):
+        ask(f"{address}/flows/filter", {})
+    assert len(api.asked) == 1
+
+
+def run_at_work(number, *, pool="inspection", parent=None):
+    return {"id": f"run-{number}", "work_pool_name": pool, "parent_task_run_id": parent}
+
+
+def test_all_lost_runs_are_marked_however_many_and_those_of_a_shell_are_left_alone():
+    runs = [run_at_work(number, pool=None if number % 100 == 7 else "inspection") for number in range(2 * PAGE + 5)]
+    api = Api({"flow_runs": runs})
+    with serving(api) as address:
+        crash_lost_runs(address)
+    marked = [path.split("/")[2] for path, body in api.asked if body.get("state", {}).get("type") == "CRASHED"]
+    assert marked == [run["id"] for run in runs if run["work_pool_name"]]
+
+
+@pytest.mark.parametrize("count", [PAGE - 1, PAGE, PAGE + 1])
+def test_a_deployment_that_the_file_has_not_is_named_wherever_it_stands_in_the_servers_list(count):
+    there = [deployment(id=str(number), flow_id="f", name=f"line-{number}") for number in range(count)]
+    api = Api({"deployments": there, "flows": [{"id": "f", "name": "nightly"}]})
+    names = tuple(one["name"] for one in there[:-1])
+    project = Project(pools=("inspection",), nights=names, lines=names, timezone="UTC")
+    told = []
+    with serving(api) as address:
+        register(project, address, supervisor=SimpleNamespace(run=lambda *_: None), tell=told.append)
+    assert len(told) == 1
+    assert f"nightly/line-{count - 1}" in told[0]
