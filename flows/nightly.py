@@ -15,10 +15,11 @@ from flows.parameters import GroupSize, whole
 from flows.progress import observer
 from flows.trends import update_trends
 from ssdnet_core.config import Config
+from ssdnet_core.errors import SsdnetError
 from tasks.cluster import Workers
 from tasks.nights import Night, count_images, day_before, days_on_storage
 from tasks.storage import Storage
-from tasks.truth import NoTruthError, find_truth
+from tasks.truth import find_truth
 
 
 def _run_name() -> str:
@@ -45,8 +46,8 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
     """Inspect the images that a line took in one day: `IMAGES/LINE/YYYY-MM-DD`.
 
     A day without images ends as completed, in a state named NoImages, and leaves no batch; a line without a folder
-    below the images fails. So does one whose truth is nowhere, at the very end: the night is sealed, and compared with
-    the nights before it.
+    below the images fails. So does one that cannot be measured, as its truth is nowhere, at the very end: the night is
+    sealed, and compared with the nights before it.
 
     Args:
         line: Name of the line (camera): the folder below images.
@@ -76,7 +77,7 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
             tell_of_standstill(night)
         return Completed(name=NO_IMAGES, message=message)
     batches = Storage(results)
-    nowhere: NoTruthError | None = None
+    unmeasured: SsdnetError | None = None
     with Workers(scheduler, workers=workers, device=config.device, group=group) as crew:
         outcome = run_batch(
             source,
@@ -93,15 +94,15 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
             # Before the trends, which have its metrics.
             try:
                 measure_night(crew, outcome, source=source, night=night, truth=truth)
-            except NoTruthError as error:
-                nowhere = error
+            except SsdnetError as error:
+                unmeasured = error
     batch = outcome.manifest.batch
     trends = update_trends(batches, line, anew={batch})
     tell_of_night(night, batch, results=batches, trends=trends, newest=newest)
-    if nowhere:
+    if unmeasured:
         # Only now, as it says nothing against the night: before that, the night would have entered no table and raised
         # no alarm, and its line would count as idle.
-        raise nowhere
+        raise unmeasured
     return outcome
 
 

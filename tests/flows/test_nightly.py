@@ -7,6 +7,8 @@ import pytest
 
 from flows import nightly as flow
 from flows.nightly import is_last_night, measure_night
+from ssdnet_core.errors import SsdnetError
+from tasks.cluster import ClusterError
 from tasks.nights import Night
 from tasks.storage import Storage
 from tasks.truth import NightTruth, NoTruthError
@@ -78,7 +80,7 @@ def nightly(tmp_path, monkeypatch, outcome):
 
     def run(truth):
         places = {place: str(tmp_path / place) for place in ("images", "results")}
-        with suppress(NoTruthError):
+        with suppress(SsdnetError):
             flow.nightly.fn("line-1", **places, day=date(2026, 11, 22), truth=truth and str(tmp_path / truth))
             steps.append("completed")
         return steps
@@ -93,6 +95,22 @@ def test_a_night_is_measured_before_it_is_compared_since_the_trends_have_its_met
 
 def test_a_night_whose_truth_is_nowhere_is_compared_and_told_of_before_its_run_fails(nightly):
     assert nightly("misspelt") == ["update_trends", "tell_of_night"]
+
+
+@pytest.mark.parametrize("failure", ["a truth that cannot be looked for", "workers that leave"])
+def test_a_night_that_cannot_be_measured_is_compared_and_told_of_before_its_run_fails(
+    nightly, tmp_path, monkeypatch, failure
+):
+    if failure == "workers that leave":
+        (tmp_path / "truth" / "line-1" / "2026-11-22").mkdir(parents=True)
+
+        def left(*_, **__):
+            raise ClusterError("all workers have left")
+
+        monkeypatch.setattr(flow, "measure", left)
+    else:
+        (tmp_path / "truth").symlink_to("truth")
+    assert nightly("truth") == ["update_trends", "tell_of_night"]
 
 
 def test_a_night_without_truth_is_compared_and_told_of(nightly):
