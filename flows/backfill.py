@@ -23,7 +23,7 @@ from flows.backfill_watch import Watch
 from flows.deployed_lines import Line
 from flows.events import NO_IMAGES
 from flows.named_server import NoPrefectApiError
-from flows.night_runs import look_up, pool_of, start_run
+from flows.night_runs import RunRefusedError, look_up, pool_of, start_run
 from flows.progress import observer
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
@@ -134,9 +134,16 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
         try:
             for night in startable(todo, active.values(), at_most=at_most, limits=limits):
                 line, config = plan.lines[night.deployment], plan.configs[night.deployment]
-                active[start_run(line, night, config=config, refit=force)] = night
+                try:
+                    active[start_run(line, night, config=config, refit=force)] = night
+                    get_run_logger().info("%s: attempt %d started", night.night, night.attempt)
+                except RunRefusedError as error:
+                    # Of this deployment: it must not keep the nights of others from running.
+                    outcomes[night] = NightOutcome(night, NightState.FAILED, night.seal, reason=str(error))
+                    get_run_logger().warning("%s: %s", night.night, error)
                 todo.remove(night)
-                get_run_logger().info("%s: attempt %d started", night.night, night.attempt)
+            if not active:
+                continue
             time.sleep(POLL_SECONDS)
             runs = look_up(active)
             ended = {

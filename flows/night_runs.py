@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
@@ -13,6 +14,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 
 from flows.backfill_plan import NightRun, PlannedNight, RunState, attempt_key, attempt_of
 from flows.deployed_lines import Line
@@ -25,6 +27,10 @@ from tasks.storage import Storage
 
 SOON = timedelta(minutes=5)
 """A run that its schedule starts within this time is waited for as one that runs."""
+
+
+class RunRefusedError(SsdnetError):
+    """The server starts no run of a deployment; it may of others."""
 
 
 def read_runs(line: Line, *, start: date) -> list[NightRun]:
@@ -42,20 +48,38 @@ def read_runs(line: Line, *, start: date) -> list[NightRun]:
 
 
 def start_run(line: Line, planned: PlannedNight, *, config: Config, refit: bool) -> UUID:
-    """Start an attempt at a night through the deployment of its line, or find it started."""
+    """Start an attempt at a night through the deployment of its line, or find it started.
+
+    Raises
+    ------
+    RunRefusedError
+        If the deployment is gone, or the server refuses what its run is given.
+    NoPrefectApiError
+        If the server does not answer.
+    """
     changed: dict[str, Any] = {} if config == line.config else {"config": config.model_dump(mode="json")}
     # Not the deployment's name: the runs of one that was deleted would be found started.
     key = attempt_key(
         str(line.id), planned.night.day, fingerprint=planned.fingerprint, attempt=planned.attempt, refit=refit
     )
-    with server():
-        run: Any = run_deployment(
-            line.id,
-            parameters={"day": planned.night.day.isoformat(), **changed, **({"refit": True} if refit else {})},
-            flow_run_name=f"{nightly.name} {planned.night}",
-            idempotency_key=key,
-            timeout=0,
-        )
+    try:
+        with server():
+            run: Any = run_deployment(
+                line.id,
+                parameters={"day": planned.night.day.isoformat(), **changed, **({"refit": True} if refit else {})},
+                flow_run_name=f"{nightly.name} {planned.night}",
+                idempotency_key=key,
+                timeout=0,
+            )
+    except ObjectNotFound as error:
+        raise RunRefusedError(
+            f"deployment {line.deployment} was deleted or deployed under another id meanwhile: run the backfill again"
+        ) from error
+    except httpx.HTTPStatusError as error:
+        raise RunRefusedError(
+            f"the server refuses a run of deployment {line.deployment}: {_said(error.response)}: deploy it again, with "
+            "the flow of this version"
+        ) from error
     return UUID(str(run.id))
 
 
@@ -98,6 +122,13 @@ def night_run(run: FlowRun, line: Line, *, now: datetime) -> NightRun | None:
         elsewhere=elsewhere,
         refit=parameters.get("refit") is True,
     )
+
+
+def _said(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, LookupError, TypeError):
+        return f"{answer.status_code} {answer.reason_phrase}"
 
 
 def _places(parameters: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Running
+from prefect.states import Completed, Running
 
 from flows.deployed_lines import Line
 from ssdnet_core.config import Config
@@ -49,11 +50,15 @@ def flow_run(state: State[Any] | None = None, *, due: datetime = DUE, **changes:
 
 @dataclass
 class RunsApi:
-    """What the server knows, how many requests it refuses before it answers again, and what it was asked."""
+    """What the server knows, how many requests it refuses before it answers again, and what it was asked.
+
+    Of the deployments that it knows it starts runs, which are completed at once, unless it has a reason to refuse them.
+    """
 
     runs: list[FlowRun]
     away: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
+    deployments: dict[UUID, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -62,7 +67,11 @@ def serving(api: RunsApi) -> Iterator[RunsApi]:
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self):
-            self._answer(404, None)  # As a server does that knows no CSRF tokens.
+            id = self._deployment()
+            if id is None:
+                self._answer(404, None)  # As a server does that knows no CSRF tokens.
+            else:
+                self._answer(200, DeploymentResponse(id=id, name="x", flow_id=uuid4()).model_dump(mode="json"))
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -70,9 +79,19 @@ def serving(api: RunsApi) -> Iterator[RunsApi]:
                 api.away -= 1
                 self._answer(503, None)
                 return
+            if (id := self._deployment()) is not None:
+                if refusal := api.deployments[id]:
+                    self._answer(409, {"detail": refusal})
+                    return
+                api.runs.append(flow_run(Completed()).model_copy(update={"deployment_id": id}))
+                self._answer(201, api.runs[-1].model_dump(mode="json"))
+                return
             api.asked.append(body)
             page = api.runs[body["offset"] : body["offset"] + body["limit"]]
             self._answer(200, [run.model_dump(mode="json") for run in page])
+
+        def _deployment(self):
+            return next((id for id in api.deployments if f"/deployments/{id}" in self.path), None)
 
         def _answer(self, status, content):
             body = json.dumps(content).encode()

@@ -4,9 +4,11 @@ Also what becomes of nights whose runs are lost, and which backfills are refused
 """
 
 import logging
+import re
 from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 from prefect.states import (
@@ -193,6 +195,29 @@ def test_a_night_whose_run_left_no_seal_has_failed_and_says_why(clock, tmp_path,
         outcome = watched(run, tmp_path)
     assert (outcome.state, outcome.seal, outcome.run) == (NightState.FAILED, None, run.id)
     assert outcome.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        ("", "deployment nightly/line-0 was deleted or deployed under another id meanwhile: run the backfill again"),
+        ("'day' is no parameter", "the server refuses a run of .*line-0: 'day' is no parameter: deploy it"),
+    ],
+)
+def test_a_deployment_that_starts_no_run_fails_its_nights_alone(clock, results, refusal, reason):
+    lines = [replace(LINE, deployment=f"nightly/{name}", id=uuid4(), results=str(results)) for name in ("line-0", "1")]
+    nights = tuple(
+        PlannedNight(line.deployment, night, FINGERPRINT, 2, NightState.TO_DO, attempt=1)
+        for line, night in zip(lines, (replace(NIGHT, line="line-0"), NIGHT), strict=True)
+    )
+    plan = BackfillPlan(
+        {line.deployment: line for line in lines}, {line.deployment: line.config for line in lines}, nights
+    )
+    known = {lines[1].id: "", **({lines[0].id: refusal} if refusal else {})}
+    with serving(RunsApi([], deployments=known)):
+        lost, sealed = carry_out(plan, at_most=1, force=False)
+    assert (lost.state, sealed.state) == (NightState.FAILED, NightState.SEALED)
+    assert re.match(reason, lost.reason)
 
 
 @pytest.mark.parametrize("own", ["inspection", "backfills", None])
