@@ -1,6 +1,7 @@
 """Which images an input holds: a listing, and the size of each image from its header."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,15 +55,21 @@ def split_input(url: str) -> tuple[Storage, str]:
 
     ``night/*.png`` gives ``night`` and ``*.png``; a single image its folder and its name. Of this machine, what is
     there under the very name is itself, whatever brackets it has.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be looked at.
     """
     storage = Storage(url)
     root = PurePosixPath(storage.root)
-    if storage.is_local and Path(root).is_file():
+    # Asked first whether it exists, since that tells in words what cannot be looked at.
+    if storage.is_local and storage.exists() and Path(root).is_file():
         return Storage(str(root.parent)), glob.escape(root.name)
     patterns = [
         part
         for part in (root, *root.parents)
-        if glob.has_magic(part.name) and not (storage.is_local and Path(part).exists())
+        if glob.has_magic(part.name) and not (storage.is_local and Storage(str(part)).exists())
     ]
     if patterns:
         folder = patterns[-1].parent
@@ -198,7 +205,8 @@ def _folder(key: str) -> str:
 
 
 def _real(address: str) -> str:
-    return address if "://" in address else str(Path(address).resolve())
+    # Not by Path.resolve, which fails at a link that leads to itself; reading or writing there tells of that.
+    return address if "://" in address else os.path.realpath(address)
 
 
 def _batches(objects: Iterable[StoredObject]) -> set[str]:

@@ -184,6 +184,20 @@ def test_a_missing_input_is_named(tmp_path):
         list_images(Storage(str(tmp_path / "nowhere")))
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + "/*.png", "[" + "x" * 300 + "]/a.png", "around"])
+def test_an_input_that_cannot_be_looked_at_is_named_with_the_reason(tmp_path, name):
+    # A folder without permission answers likewise, but not to root.
+    (tmp_path / "around").symlink_to("around")
+    with pytest.raises(StorageError, match=rf"cannot look for {tmp_path}/\[?[xa].*: .*(too long|Too many levels)"):
+        split_input(f"{tmp_path}/{name}")
+
+
+def test_results_in_a_link_that_leads_to_itself_are_below_no_input(tmp_path):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "around").symlink_to("around")
+    assert keys(Storage(str(tmp_path)), outside=(str(tmp_path / "around"),)) == ["a.png"]
+
+
 def test_a_name_that_is_not_utf8_is_listed_escaped_and_said_to_be_renamed(tmp_path):
     (tmp_path / os.fsdecode("Prüfung".encode("latin-1"))).mkdir()
     write_image(tmp_path / os.fsdecode("Prüfung/Gerät.png".encode("latin-1")))
