@@ -116,7 +116,7 @@ def list_input(
         If the input or the masks cannot be listed.
     """
     objects = [entry for entry in source.list(pattern) if not _set_aside(entry.key)]
-    here = _real(source.address) + "/"
+    here = _real(source.address).rstrip("/") + "/"
     left_out = [*outside, *([masks.address] if masks else [])]
     below = tuple(folder.removeprefix(here) + "/" for folder in map(_real, left_out) if folder.startswith(here))
     objects = [entry for entry in objects if not entry.key.startswith(below)]
@@ -189,8 +189,8 @@ def _entry(image: StoredObject, mask: StoredObject | None, *, index: int) -> Ima
 
 def _under_their_own_names(images: Sequence[StoredObject], source: Storage) -> list[StoredObject]:
     """Leave out what a linked folder shows once more: ``latest/a.png`` beside ``2026-11-22/a.png``."""
-    here = _real(source.address) + "/"
-    own = {folder: _real(f"{source.address}/{folder}") for folder in {_folder(image.key) for image in images}}
+    here = _real(source.address).rstrip("/") + "/"
+    own = {folder: _real(source.path(folder)) for folder in {_folder(image.key) for image in images}}
     keys = {image.key for image in images}
     return [
         image

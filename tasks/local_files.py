@@ -31,6 +31,7 @@ def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os
         If a folder cannot be listed, or a file's status not be read.
     """
     around: dict[str, frozenset[tuple[int, int]]] = {}
+    above_keys = len(root.rstrip("/"))  # Of / itself, too, which has its slash already.
     for folder, folders, names in os.walk(root, onerror=_raise_unless_gone, followlinks=True):
         try:
             status = Path(folder).stat()
@@ -43,11 +44,11 @@ def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os
             folders.clear()
             continue
         around[folder] = above | {here}
-        if folder[len(root) :].count("/") + 1 == depth:
+        if folder.rstrip("/")[above_keys:].count("/") + 1 == depth:
             folders.clear()
         for name in names:
             path = Path(folder, name)
-            name_on_disk = str(path)[len(root) + 1 :]
+            name_on_disk = str(path)[above_keys + 1 :]
             key = os.fsencode(name_on_disk).decode("utf-8", "backslashreplace")
             try:
                 status = path.stat()

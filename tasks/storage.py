@@ -105,11 +105,11 @@ class Storage:
 
     def path(self, key: str) -> str:
         """Return the full path of a key."""
-        return f"{self.root}/{key}" if key else self.root
+        return f"{self.root.rstrip('/')}/{key}" if key else self.root
 
     def below(self, key: str) -> "Storage":
         """Return the storage of a folder or prefix below this one."""
-        return Storage(f"{self.address}/{key}")
+        return Storage(f"{self.address.rstrip('/')}/{key}")
 
     def list(self, pattern: str = "") -> list[StoredObject]:
         """List the objects below the root, sorted by key: all, or those that match a glob.

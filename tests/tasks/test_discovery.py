@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import fsspec
 import pytest
@@ -196,6 +197,17 @@ def test_results_in_a_link_that_leads_to_itself_are_below_no_input(tmp_path):
     write_image(tmp_path / "a.png")
     (tmp_path / "around").symlink_to("around")
     assert keys(Storage(str(tmp_path)), outside=(str(tmp_path / "around"),)) == ["a.png"]
+
+
+def test_results_below_the_root_of_all_folders_and_what_a_link_shows_once_more_are_left_out(tmp_path, monkeypatch):
+    for name in ("night/a.png", "out/b.png"):
+        write_image(tmp_path / name)
+    (tmp_path / "latest").symlink_to("night")
+    here, listed = str(tmp_path)[1:], Storage(str(tmp_path)).list()
+    below = [replace(entry, key=f"{here}/{entry.key}") for entry in listed]
+    # What is real of / : whoever runs this may not list all that is there.
+    monkeypatch.setattr(Storage, "list", lambda *_: below)
+    assert keys(Storage("/"), outside=(str(tmp_path / "out"),)) == [f"{here}/night/a.png"]
 
 
 def test_a_name_that_is_not_utf8_is_listed_escaped_and_said_to_be_renamed(tmp_path):

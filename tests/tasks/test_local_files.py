@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from tasks.local_files import walk_files
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 
@@ -79,3 +80,16 @@ def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, me
     method(Storage(str(tmp_path)), "seal", b"content")
     assert synced == [(b"content", False)]
     assert (tmp_path / "seal").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(("depth", "entered"), [(None, ["etc"]), (2, ["etc"]), (1, [])])
+def test_keys_below_the_root_of_all_folders_are_whole(monkeypatch, depth, entered):
+    folders = ["etc"]
+    # Not the real one: whoever runs this may not list all that is there.
+    monkeypatch.setattr(os, "walk", lambda *_, **__: iter([("/", folders, []), ("/etc", [], ["passwd"])]))
+    assert [key for key, _ in walk_files("/", depth=depth)] == ["etc/passwd"]
+    assert folders == entered
+
+
+def test_what_lies_below_the_root_of_all_folders_has_one_slash():
+    assert (Storage("/").path("etc/passwd"), Storage("/").below("etc").address) == ("/etc/passwd", "/etc")
