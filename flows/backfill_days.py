@@ -39,23 +39,29 @@ class Days:
             raise BackfillError(f"the start {self.start} is after the end {self.end}: swap them")
 
     def until(self, newest: date) -> tuple[date, ...]:
-        """Return the days of a line whose last night is ``newest``.
+        """Return the days of a line whose last night is ``newest``, without those that are :meth:`after` it.
 
         Raises
         ------
         BackfillError
-            If there are none, or a day is not over, or one that never had photographs.
+            If there can be none, or one never had photographs.
         """
         if self.start is not None and self.end is not None:
-            return days_between(self.start, self.end, last=newest)
+            return days_between(self.start, min(self.end, newest), last=newest)
         nights = self.last or 0
         if not 1 <= nights <= (newest - FIRST_DAY).days:
             raise BackfillError(f"the last {nights} nights: set a number from 1 to {(newest - FIRST_DAY).days}")
         return days_between(newest - timedelta(days=nights - 1), newest, last=newest)
 
+    def after(self, newest: date) -> tuple[date, ...]:
+        """Return the days asked for that are not over where the last night is ``newest``."""
+        if self.start is None or self.end is None or self.end <= newest:
+            return ()
+        return days_between(max(self.start, newest + timedelta(days=1)), self.end, last=self.end)
+
 
 def days_between(start: date, end: date, *, last: date) -> tuple[date, ...]:
-    """Return the days from start to end, both included; the end is not before the start.
+    """Return the days from start to end, both included; none if the end is before the start.
 
     Parameters
     ----------

@@ -61,7 +61,8 @@ def plan_backfill(
     """Look at the lines' deployments, runs and storage, and plan what to do.
 
     Where all lines that are deployed were asked for, one that has no folder of images, whose storage is away, or a
-    deployment through which no night can run, has its nights given up: it must not keep the others from running.
+    deployment through which no night can run, has its nights given up, and one in whose time zone a night that is over
+    for others is not has that one given up: it must not keep the others from running.
 
     Parameters
     ----------
@@ -73,8 +74,9 @@ def plan_backfill(
     Raises
     ------
     BackfillError
-        If the days or lines make no sense, two deployments would inspect one batch, or no night can run through a
-        deployment that was asked for by name, or through any.
+        If the days or lines make no sense, a day is not over for a line that was asked for by name, or for any, two
+        deployments would inspect one batch, or no night can run through a deployment that was asked for by name, or
+        through any.
     NoPrefectApiError
         If there is no Prefect server.
     StorageError
@@ -87,8 +89,19 @@ def plan_backfill(
     configs = {name: (config or line.config).updated(dict(changes or {})) for name, line in usable.items()}
     _refuse_shared_batches(usable, configs)
     away_ok = not (lines or deployments) and len(found) > 1
+    now = datetime.now(UTC)
+    newest = {name: day_before(now, line.timezone) for name, line in usable.items()}
+    for name, line in usable.items():
+        if days.end is not None and days.end > (max(newest.values()) if away_ok else newest[name]):
+            raise BackfillError(_not_over(line, days.end, newest=newest[name]))
     plans = [
-        _planned(usable[line.deployment], days, config=configs[line.deployment], force=force, away_ok=away_ok)
+        _planned(
+            *(line, days),
+            newest=newest[line.deployment],
+            config=configs[line.deployment],
+            force=force,
+            away_ok=away_ok,
+        )
         if line.deployment in usable
         else _given_up(line, days)
         for line in found
@@ -96,18 +109,34 @@ def plan_backfill(
     return BackfillPlan(usable, configs, tuple(interleaved(plans)))
 
 
-def _planned(line: Line, asked: Days, *, config: Config, force: bool, away_ok: bool) -> tuple[PlannedNight, ...]:
-    days = asked.until(day_before(datetime.now(UTC), line.timezone))
+def _planned(
+    line: Line, asked: Days, *, newest: date, config: Config, force: bool, away_ok: bool
+) -> tuple[PlannedNight, ...]:
+    days, fingerprint = asked.until(newest), config.fingerprint()
+    late = tuple(
+        PlannedNight(
+            *(line.deployment, Night(line.name, day), fingerprint, 0, NightState.FAILED),
+            reason=_not_over(line, day, newest=newest),
+        )
+        for day in asked.after(newest)
+    )
+    if not days:
+        return late
     # The runs come first: one that ends meanwhile is waited for in vain, but its seal is not overlooked.
     runs = read_runs(line, start=days[0])
-    fingerprint = config.fingerprint()
     stored = _look_at_storage(line, days, fingerprint=fingerprint, away_ok=away_ok)
     nights = plan_nights(line.deployment, stored, runs=runs, fingerprint=fingerprint, force=force)
     if line.limit == 0:
-        return without_runs(
+        nights = without_runs(
             nights, f"deployment {line.deployment} has a concurrency limit of 0, so none of its runs starts: raise it"
         )
-    return nights
+    return nights + late
+
+
+def _not_over(line: Line, day: date, *, newest: date) -> str:
+    return (
+        f"{day} is not over yet for line {line.name!r}, whose time zone is {line.timezone}: its last night is {newest}"
+    )
 
 
 def _given_up(line: Line, asked: Days) -> tuple[PlannedNight, ...]:

@@ -36,6 +36,14 @@ def test_a_start_and_an_end_are_the_same_for_all_lines():
         assert Days(DAYS[0], DAYS[2]).until(newest) == tuple(DAYS[:3])
 
 
+def test_days_after_a_lines_last_night_are_told_from_those_until_it():
+    asked = Days(DAYS[1], DAYS[3])
+    assert (asked.until(DAYS[2]), asked.after(DAYS[2])) == ((DAYS[1], DAYS[2]), (DAYS[3],))
+    assert (asked.until(DAYS[0]), asked.after(DAYS[0])) == ((), tuple(DAYS[1:4]))
+    assert (asked.until(DAYS[4]), asked.after(DAYS[4])) == (tuple(DAYS[1:4]), ())
+    assert Days(last=3).after(DAYS[4]) == ()
+
+
 @pytest.mark.parametrize("given", [{}, {"start": DAYS[0]}, {"end": DAYS[0]}, {"start": DAYS[0], "last": 2}])
 def test_one_of_the_two_forms_is_needed_and_not_both(given):
     with pytest.raises(BackfillError, match="give start and end, or else last"):

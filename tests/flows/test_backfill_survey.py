@@ -1,7 +1,8 @@
 """Lines whose storage is away, among others whose is not; what ran before is asked for over real HTTP connections."""
 
+import re
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from flows import backfill_survey as survey
 from flows.backfill import planned_row
 from flows.backfill_days import Days
-from flows.backfill_plan import NightState
+from flows.backfill_plan import BackfillError, NightState
 from flows.backfill_survey import LISTINGS, plan_backfill
+from tasks.nights import day_before
 from tasks.seal import Seal
 from tasks.storage import Storage
 from tasks.storage_answers import NoAnswerError, StorageError
@@ -127,3 +129,33 @@ def test_storage_that_is_away_ends_a_backfill_of_that_line(lines, tmp_path):
     with pytest.raises(StorageError, match="cannot list"):
         planned(lines=["line-2"])
     assert states(planned(lines=["line-1"]), "line-1") == [NightState.SEALED, NightState.TO_DO]
+
+
+@pytest.fixture
+def newest(lines):
+    """The last night of the one line, which is another one than that of the other line at any time."""
+    lines["line-1"] = replace(lines["line-1"], timezone="Pacific/Kiritimati")
+    lines["line-2"] = replace(lines["line-2"], timezone="Etc/GMT+12")
+    return day_before(datetime.now(UTC), "Pacific/Kiritimati")
+
+
+@pytest.mark.parametrize("nights", [1, 5])
+def test_a_night_that_is_not_over_where_a_line_is_keeps_no_other_from_running(newest, nights):
+    start = newest - timedelta(days=nights - 1)
+    found = planned(days=Days(start, newest))
+    assert len(found) == 2 * nights
+    assert found["line-1", newest].state is NightState.NO_IMAGES
+    late = found["line-2", newest]
+    assert (late.state, late.waits) == (NightState.FAILED, False)
+    assert re.match(
+        rf"{newest} is not over yet for line 'line-2', whose time zone is Etc/GMT\+12: its last", late.reason
+    )
+    if nights > 3:
+        assert found["line-2", newest - timedelta(days=3)].state is NightState.NO_IMAGES
+
+
+@pytest.mark.parametrize(("asked", "later", "named"), [(["line-2"], 0, "line-2"), (None, 3, "line-1")])
+def test_a_night_that_is_not_over_for_a_line_asked_for_or_for_any_is_refused(newest, asked, later, named):
+    end = newest + timedelta(days=later)
+    with pytest.raises(BackfillError, match=f"{end} is not over yet for line '{named}', whose time zone is"):
+        planned(days=Days(newest, end), lines=asked)
