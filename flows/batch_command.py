@@ -1,5 +1,6 @@
 """The body of ``ssdnet inspect`` and ``ssdnet evaluate``: a flow with a Prefect API and a progress bar."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -52,8 +53,9 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
     EmbeddedServerError
         If the command's own server does not start.
     NoPrefectApiError
-        If there is none at the address that the user gave.
+        If there is none at the address that the user gave, or it refuses this user.
     """
+    named = bool(os.environ.get("PREFECT_API_URL"))
     start_prefect_server()
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar
@@ -76,4 +78,9 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
         module, _, function = flow.partition(":")
         body = getattr(import_module(module), function)
         wait_until_ready()
+        if named:
+            from flows.prefect_api import check_api
+
+            # That one answers says nothing of credentials, which it was not given yet.
+            check_api(purpose="for the run")
         return body(**parameters)

@@ -1,11 +1,16 @@
+from http.server import BaseHTTPRequestHandler
+
 import pytest
+from prefect.settings import get_current_settings
 
 import flows.inspection
 from flows import batch_command
 from flows.batch_command import BatchParameters, run_batch_flow
+from flows.named_server import NoPrefectApiError
 from ssdnet_core import Config
 from ssdnet_core.errors import UsageError
 from tasks.address import AddressError
+from tests.flows.flow_runs import api_served_by
 
 PARAMETERS: BatchParameters = {
     "input": "/in",
@@ -46,4 +51,22 @@ def test_a_wrong_address_never_becomes_the_parameter_of_a_run(monkeypatch, wrong
     monkeypatch.setattr(flows.inspection, "inspect", lambda **parameters: begun.append(parameters))
     with pytest.raises(AddressError):
         run_batch_flow("flows.inspection:inspect", {**PARAMETERS, address: wrong}, as_json=True)
+    assert begun == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_wants_credentials_is_told_of_before_there_is_a_run(monkeypatch, status):
+    class Refusal(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    begun = []
+    monkeypatch.setattr(batch_command, "start_prefect_server", lambda: None)
+    monkeypatch.setattr(flows.inspection, "inspect", lambda **parameters: begun.append(parameters))
+    with api_served_by(Refusal):
+        monkeypatch.setenv("PREFECT_API_URL", str(get_current_settings().api.url))
+        with pytest.raises(NoPrefectApiError, match=rf"answers {status} .*does it want PREFECT_API_AUTH_STRING"):
+            run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "scheduler": "tcp://host:8786"}, as_json=True)
     assert begun == []
