@@ -1,10 +1,13 @@
 """The body of ``ssdnet inspect`` and ``ssdnet evaluate``: a flow with a Prefect API and a progress bar."""
 
 import os
+import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from flows.embedded import start_prefect_server, wait_until_ready
+from flows.named_server import NoPrefectApiError
 
 if TYPE_CHECKING:
     from ssdnet_core.config import Config
@@ -78,9 +81,28 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
         module, _, function = flow.partition(":")
         body = getattr(import_module(module), function)
         wait_until_ready()
-        if named:
-            from flows.prefect_api import check_api
+        from flows.prefect_api import check_api
 
+        if named:
             # That one answers says nothing of credentials, which it was not given yet.
             check_api(purpose="for the run")
-        return body(**parameters)
+        return _returned(body, parameters)
+
+
+def _returned(body: Callable[..., Any], parameters: BatchParameters) -> Any:
+    """Return what a flow returns, also if its server goes away before it has taken note of it."""
+    import httpx
+    from prefect.exceptions import ObjectNotFound
+
+    from flows.prefect_api import server
+    from flows.progress import Results, observed_by
+
+    results = Results()
+    try:
+        with observed_by(results), server():
+            return body(**parameters)
+    except (NoPrefectApiError, httpx.HTTPStatusError, ObjectNotFound) as error:
+        if not results.all:
+            raise
+        sys.stderr.write(f"ssdnet: the batch is sealed, but its run's page does not tell so: {error}\n")
+        return results.all[0]

@@ -28,6 +28,8 @@ COMMAND = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
     # The run's log goes to the server alone: on the terminal there is the bar, and the command tells what failed.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # A line for each event that a server which went away does not take.
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     # Dask would tell at length of what a worker could not say any more when the command ended.
     "DASK_LOGGING__DISTRIBUTED": "critical",
 }
@@ -41,6 +43,9 @@ OWN_SERVER = {
     "PREFECT_SERVER_UI_ENABLED": "false",
     "PREFECT_LOGGING_ROOT_LEVEL": "CRITICAL",
 }
+
+RETRIES = ("PREFECT_CLIENT_MAX_RETRIES", "3")
+"""With a server of the user's, which may go away: Prefect's five take a minute, each time that a run's end is told."""
 
 OTHERS = (
     "PREFECT_PROFILE",
@@ -77,6 +82,7 @@ def start_prefect_server() -> None:
     """
     set_up_environment()
     if os.environ.get("PREFECT_API_URL"):
+        os.environ.setdefault(*RETRIES)
         return
     for name, value in OWN_SERVER.items():
         os.environ.setdefault(name, value)

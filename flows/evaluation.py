@@ -79,7 +79,9 @@ def evaluate(  # noqa: PLR0917 - Prefect calls by name
             ) from error
         observer().stage("measuring")
         evaluation = measure(crew, whole(outcome), source=source, truth=MvtecTruth(source))
-        return MeasuredOutcome(outcome=outcome, evaluation=evaluation)
+    measured = MeasuredOutcome(outcome=outcome, evaluation=evaluation)
+    observer().ended(measured)
+    return measured
 
 
 @task(name="measure", cache_policy=NO_CACHE, persist_result=False)

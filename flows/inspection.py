@@ -8,6 +8,7 @@ from prefect import flow
 from flows.batch_run import run_batch
 from flows.outcome import Outcome
 from flows.parameters import GroupSize
+from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.cluster import Workers
 from tasks.discovery import split_input
@@ -45,7 +46,7 @@ def inspect(  # noqa: PLR0917 - Prefect calls by name
     """
     source, pattern = split_input(input)
     with Workers(scheduler, workers=workers, device=config.device, group=group) as crew:
-        return run_batch(
+        outcome = run_batch(
             source,
             Storage(results),
             pattern=pattern,
@@ -56,3 +57,5 @@ def inspect(  # noqa: PLR0917 - Prefect calls by name
             retry_failed=retry_failed,
             refit=refit,
         )
+    observer().ended(outcome)
+    return outcome

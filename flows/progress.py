@@ -25,6 +25,20 @@ class Observer:
     def hint(self, text: str) -> None:
         """Tell what somebody may have to look at."""
 
+    def ended(self, result: object) -> None:
+        """Tell what the run returns, before its server has taken note of it."""
+
+
+class Results(Observer):
+    """Keeps what the runs of a block returned: it is the last that a run tells before its end is reported."""
+
+    def __init__(self) -> None:
+        self.all: list[object] = []
+
+    def ended(self, result: object) -> None:
+        """Keep it."""
+        self.all.append(result)
+
 
 class _Everyone(Observer):
     """Passes on to all who watch; there may be none."""
@@ -56,6 +70,11 @@ class _Everyone(Observer):
         """Pass it on."""
         for watcher in self._watchers:
             watcher.hint(text)
+
+    def ended(self, result: object) -> None:
+        """Pass it on."""
+        for watcher in self._watchers:
+            watcher.ended(result)
 
 
 # A flow's parameters must be data, for the server and the UI: its observers reach it by context.

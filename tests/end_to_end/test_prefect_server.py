@@ -80,6 +80,28 @@ def test_a_command_reports_to_the_server_it_is_given(server, tmp_path):
     )
 
 
+def test_a_command_whose_server_dies_while_it_runs_still_says_what_it_sealed(tmp_path, database):
+    subprocess.run([sys.executable, "-m", "flows", "sample", tmp_path / "night", "--images", "2"], check=True)
+    with prefect_server(database(tmp_path / "home")) as environment:
+        command = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "flows", "inspect", tmp_path / "night", "--results", tmp_path / "results"),
+                *("--batch", "night", "--workers", "1", "--set", "fit.steps=3", "--set", "working_size=64"),
+            ],
+            # No waiting: the server does not come back.
+            env={**environment, "PREFECT_CLIENT_MAX_RETRIES": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: (tmp_path / "results" / "night" / "manifest.json").exists(), what="the batch")
+    told, warned = command.communicate(timeout=300)
+    assert command.returncode == 0, warned
+    assert "Highest scores" in told
+    assert "the batch is sealed, but its run's page does not tell so: the Prefect API" in warned
+    assert "Traceback" not in warned
+
+
 def test_registered_again_a_deployment_is_as_the_file_has_it_and_what_was_lost_is_told(server, tmp_path):
     def line_1():
         [found] = ask(server, "deployments/filter", {"deployments": {"name": {"any_": ["line-1"]}}})

@@ -1,12 +1,15 @@
 from http.server import BaseHTTPRequestHandler
 
+import httpx
 import pytest
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 import flows.inspection
 from flows import batch_command
 from flows.batch_command import BatchParameters, run_batch_flow
 from flows.named_server import NoPrefectApiError
+from flows.progress import observer
 from ssdnet_core import Config
 from ssdnet_core.errors import UsageError
 from tasks.address import AddressError
@@ -70,3 +73,46 @@ def test_a_server_that_wants_credentials_is_told_of_before_there_is_a_run(monkey
         with pytest.raises(NoPrefectApiError, match=rf"answers {status} .*does it want PREFECT_API_AUTH_STRING"):
             run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "scheduler": "tcp://host:8786"}, as_json=True)
     assert begun == []
+
+
+@pytest.fixture
+def running(monkeypatch):
+    """Run a flow, of which the body is given, with a server that is there at first."""
+    monkeypatch.setattr(batch_command, "start_prefect_server", lambda: None)
+    monkeypatch.setattr(batch_command, "wait_until_ready", lambda: None)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+    def run(body):
+        monkeypatch.setattr(flows.inspection, "inspect", body)
+        return run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "scheduler": "tcp://host:8786"}, as_json=True)
+
+    return run
+
+
+ASKED = httpx.Request("POST", "http://plant.example/api/flow_runs/1/set_state")
+LOST = [
+    httpx.ConnectError("connection refused"),
+    httpx.HTTPStatusError("bad gateway", request=ASKED, response=httpx.Response(502, request=ASKED)),
+    httpx.HTTPStatusError("no such state", request=ASKED, response=httpx.Response(422, request=ASKED)),
+    ObjectNotFound(Exception("the run was deleted")),
+]
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
+def test_a_batch_that_is_sealed_is_returned_though_its_server_has_gone_away(running, capsys, error):
+    def inspect(**_):
+        observer().ended("the outcome")
+        raise error
+
+    assert running(inspect) == "the outcome"
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("ssdnet: the batch is sealed, but ")
+
+
+@pytest.mark.parametrize("error", LOST[:2], ids=lambda error: type(error).__name__)
+def test_a_server_that_goes_away_before_there_is_an_outcome_is_told_as_such(running, error):
+    def inspect(**_):
+        raise error
+
+    with pytest.raises(NoPrefectApiError, match=r"does not answer|answers 502"):
+        running(inspect)

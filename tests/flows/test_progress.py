@@ -21,6 +21,9 @@ class Heard(Observer):
     def inspected(self, record):
         self.told.append(record)
 
+    def ended(self, result):
+        self.told.append(result)
+
 
 def test_all_who_watch_are_told():
     outer, inner = Heard(), Heard()
@@ -39,11 +42,13 @@ def test_all_that_an_observer_wants_to_know_is_passed_on():
         observer().inspected("a record")
         observer().waiting(done=1, nights=2, running=["line-1, 2026-11-22"], queued=["line-2, 2026-11-22 (Late)"])
         observer().hint("look at the pool")
+        observer().ended("an outcome")
     assert heard.told == [
         {"images": 3, "settled": 1},
         "a record",
         {"done": 1, "nights": 2, "running": ["line-1, 2026-11-22"], "queued": ["line-2, 2026-11-22 (Late)"]},
         "look at the pool",
+        "an outcome",
     ]
 
 
@@ -59,4 +64,5 @@ def test_an_observer_takes_up_what_it_wants_and_nothing_comes_of_the_rest():
         observer().stage("inspecting")
         observer().waiting(done=1, nights=2, running=[], queued=[])
         observer().hint("look at the pool")
+        observer().ended("an outcome")
     assert stages == ["inspecting"]
