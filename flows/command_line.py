@@ -165,14 +165,27 @@ def report(batch_folder: options.BatchFolder, most_pictures: options.MostPicture
     """Draw the gallery of a sealed batch again."""
 
     def draw() -> str:
-        from tasks.aggregation import summarise
-        from tasks.finished_batch import read_sealed
-        from tasks.report import write_report
+        from functools import partial
 
+        from tasks.aggregation import summarise
+        from tasks.finished_batch import check_seal, read_sealed
+        from tasks.maps import LostMapError
+        from tasks.report import write_report
+        from tasks.seal import read_seal
+        from tasks.storage import Storage
+
+        seal = read_seal(Storage(batch_folder))
         folder, manifest, records = read_sealed(batch_folder)
-        return write_report(
-            folder, manifest, records=records, summary=summarise(manifest, records), most_pictures=most_pictures
-        )
+        check = partial(check_seal, folder, seal)
+        summary = summarise(manifest, records)
+        try:
+            return write_report(
+                folder, manifest, records=records, summary=summary, most_pictures=most_pictures, check=check
+            )
+        except LostMapError:
+            # A run that inspects anew replaces maps, of which this would say that they are lost.
+            check()
+            raise
 
     typer.echo(told(draw))
 

@@ -15,6 +15,10 @@ class LostRecordError(SsdnetError):
     """A finished batch lacks a record, or holds one that cannot be read."""
 
 
+class ChangedBatchError(SsdnetError):
+    """A run has inspected a batch anew since it was read, or is about to."""
+
+
 def read_sealed(address: str) -> tuple[Storage, Manifest, dict[int, ImageRecord]]:
     """Return the folder, the manifest and the records of a sealed batch.
 
@@ -39,6 +43,20 @@ def read_sealed(address: str) -> tuple[Storage, Manifest, dict[int, ImageRecord]
                 "run the batch's `ssdnet inspect` again, which inspects that image once more"
             )
     return folder, manifest, records
+
+
+def check_seal(folder: Storage, seal: Seal | None) -> None:
+    """Make sure that a batch still has the seal that it had before it was read.
+
+    Raises
+    ------
+    ChangedBatchError
+        If it has another one, or none.
+    """
+    if read_seal(folder) != seal:
+        raise ChangedBatchError(
+            f"{folder.address} was inspected anew meanwhile, or is now: run this again once it is sealed"
+        )
 
 
 def find_seal(results: Storage, batch: str, *, fingerprint: str) -> Seal | None:

@@ -52,6 +52,7 @@ def write_report(
     records: Mapping[int, ImageRecord],
     summary: Summary,
     most_pictures: int = MOST_PICTURES,
+    check: Callable[[], None] = lambda: None,
 ) -> str:
     """Draw the gallery of a batch and return the address of its page.
 
@@ -59,6 +60,8 @@ def write_report(
     ----------
     most_pictures
         The gallery shows so many images, those of the highest scores; the failures are all listed.
+    check
+        Called before what a later gallery of the batch has as well is replaced; it raises if there is one by now.
     """
     present = present_records(manifest, records)
     inspected = worst_first(present)
@@ -66,6 +69,7 @@ def write_report(
     draw = partial(_draw, folder=folder, source=Storage(manifest.input), lowest=lowest, highest=highest)
     sizes = {entry.index: entry.size for entry in manifest.entries}
     pictures = _side_by_side(draw, inspected[: max(most_pictures, MOST_OVERLAYS)], sizes=sizes)
+    check()
     worst = [picture for picture in pictures[:MOST_OVERLAYS] if picture.photograph]
     for picture in worst:
         _draw_overlay(folder, picture)
@@ -79,6 +83,7 @@ def write_report(
         warned=[record for record in present if record.warnings],
         scale=(lowest, highest),
     )
+    check()
     folder.write(PAGE, page.encode())
     return report_address(folder)
 

@@ -2,7 +2,9 @@ import os
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -11,9 +13,15 @@ from flows.command_line import app
 from flows.settings import settings_as_yaml, settings_from
 from ssdnet_core.config import METHOD_VERSION, Config
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
-from tasks import trend_page
+from tasks import aggregation, trend_page
+from tasks.aggregation import summarise
+from tasks.maps import write_map
+from tasks.records import ImageRecord, write_record
+from tasks.seal import break_seal, make_seal, set_seal
 from tasks.storage import Storage
 from tests.conftest import ROOT, free_port
+from tests.tasks.prepared import founded
+from tests.tasks.small_images import write_image
 
 
 def test_help_needs_neither_torch_nor_prefect():
@@ -118,6 +126,49 @@ def test_a_report_of_nothing_is_refused(ssdnet, tmp_path):
     finished = ssdnet("report", tmp_path)
     assert finished.returncode == 1
     assert "holds no batch" in finished.stderr
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    """A sealed batch of one image, with a gallery; its folder, its manifest and its record."""
+    write_image(tmp_path / "night" / "a.png")
+    folder, manifest = founded(tmp_path, config=Config())
+    [entry] = manifest.entries
+    size = {"height": entry.height, "width": entry.width, "working_height": 8, "working_width": 8}
+    digest = write_map(folder, entry.index, anomaly_map=np.zeros((8, 8), dtype=np.float32))
+    record = ImageRecord(entry.index, entry.key, entry.etag, "f", "inspected", map_digest=digest, **size)
+    folder.write("manifest.json", manifest.to_json())
+    write_record(folder, record)
+    set_seal(folder, make_seal(manifest, {entry.index: record}))
+    folder.write("report/index.html", b"of the seal")
+    return folder, manifest, record
+
+
+@pytest.mark.parametrize("run", ["has sealed", "has broken the seal", "has replaced a map"])
+def test_a_report_beside_a_run_leaves_the_gallery_of_the_run(sealed, monkeypatch, run):
+    folder, manifest, record = sealed
+
+    def inspected_meanwhile(*_):
+        break_seal(folder)
+        if run == "has replaced a map":
+            write_map(folder, record.index, anomaly_map=np.ones((8, 8), dtype=np.float32))
+        elif run == "has sealed":
+            set_seal(folder, make_seal(manifest, {record.index: replace(record, score=9.0)}))
+        folder.write("report/index.html", b"of the run")
+        return summarise(manifest, {record.index: record})
+
+    monkeypatch.setattr(aggregation, "summarise", inspected_meanwhile)
+    finished = CliRunner().invoke(app, ["report", folder.address])
+    assert finished.exit_code == 1
+    assert f"{folder.address} was inspected anew meanwhile, or is now: run this again" in finished.stderr
+    assert folder.read("report/index.html") == b"of the run"
+
+
+def test_a_report_draws_the_gallery_of_a_sealed_batch(sealed):
+    folder, *_ = sealed
+    finished = CliRunner().invoke(app, ["report", folder.address])
+    assert (finished.exit_code, finished.stdout) == (0, f"{folder.address}/report/index.html\n")
+    assert b"a.png" in folder.read("report/index.html")
 
 
 def test_sample_writes_without_further_settings(ssdnet, tmp_path):
