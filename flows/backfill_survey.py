@@ -96,7 +96,8 @@ def plan_backfill(
             raise BackfillError(_not_over(line, days.end, newest=newest[name]))
     plans = [
         _planned(
-            *(line, days),
+            line,
+            days,
             newest=newest[line.deployment],
             config=configs[line.deployment],
             force=force,
