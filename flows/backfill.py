@@ -33,7 +33,7 @@ from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 
 POLL_SECONDS = 2.0
-PATIENCE_SECONDS = 600.0
+OUTAGE_SECONDS = 600.0
 """How long the server or the storage may be away, as for a restart, before a backfill gives up watching."""
 
 
@@ -152,7 +152,7 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
                 if _has_ended(runs.get(run))
             }
         except (NoPrefectApiError, StorageError):
-            if time.monotonic() - answered > PATIENCE_SECONDS:
+            if time.monotonic() - answered > OUTAGE_SECONDS:
                 raise
             time.sleep(POLL_SECONDS)
             continue

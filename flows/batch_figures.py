@@ -5,7 +5,7 @@ from tasks.discovery import count_by_suffix
 from tasks.found_masks import count_and_name
 from tasks.records import ImageRecord, present_records
 
-MOST_FAILURES = 50
+MOST_FAILURES_SHOWN = 50
 """That are listed; the gallery and the JSON have all."""
 
 

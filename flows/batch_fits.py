@@ -6,7 +6,7 @@ from itertools import pairwise
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.parameters import whole
+from flows.parameters import quoted
 from flows.progress import observer
 from tasks.batch import ImageEntry, Manifest
 from tasks.cluster import Workers, able_workers, fit_group, fit_resources
@@ -16,8 +16,8 @@ from tasks.dispatch import (
     SubmittedChunk,
     chunks,
     collect_chunk,
+    future_size,
     submit_chunk,
-    task_size,
     try_suspects,
 )
 from tasks.inspection import Inspection
@@ -47,9 +47,9 @@ def inspect_all(
     together = f"{inspection.group} images together" if inspection.group > 1 else "one image at a time"
     get_run_logger().info("device %s: %s, %s", manifest.config.device, fitting, together)
     workers = len(able_workers(crew.client, resources))
-    task = task_size(len(todo), group=inspection.group, workers=workers)
+    images_a_future = future_size(len(todo), group=inspection.group, workers=workers)
     dispatch = Dispatch(crew.client, inspection, resources)
-    parts = list(chunks(todo, task=task, workers=workers))
+    parts = list(chunks(todo, images_a_future=images_a_future, workers=workers))
     records: dict[int, ImageRecord] = {}
     suspects: list[tuple[ImageEntry, ...]] = []
 
@@ -57,7 +57,7 @@ def inspect_all(
         lease.check()
         proven = [entry for entry in part if entry.index in known and known[entry.index].inspected]
         withdraw_records(folder, proven, fingerprint=manifest.fingerprint)
-        return submit_chunk(dispatch, part, task=task)
+        return submit_chunk(dispatch, part, images_a_future=images_a_future)
 
     ahead = queue(parts[0])
     observer().stage("inspecting")
@@ -65,12 +65,12 @@ def inspect_all(
         current = ahead
         # The next chunk is queued before this one is waited for, so that no worker idles between chunks.
         ahead = queue(following)
-        collected = inspect_chunk(whole(current), first=part[0].key, last=part[-1].key)
+        collected = inspect_chunk(quoted(current), first=part[0].key, last=part[-1].key)
         records |= {record.index: record for record in collected.records}
         suspects += collected.suspects
     if suspects:
         lease.check()
-        records |= {record.index: record for record in inspect_suspects(whole(dispatch), whole(suspects))}
+        records |= {record.index: record for record in inspect_suspects(quoted(dispatch), quoted(suspects))}
     return records
 
 

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.batch_fits import inspect_all
 from flows.monitoring import tell_of_batch, watched
 from flows.outcome import Outcome, Records
-from flows.parameters import whole
+from flows.parameters import quoted
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.aggregation import summarise, write_region_table
@@ -73,7 +73,7 @@ def run_batch(
         if seal is None:
             # There is work for them: they come up while headers and records are read.
             crew.start(images=len(listing.images))
-        discovered = discover_images(source, whole(listing), stored=whole(stored))
+        discovered = discover_images(source, quoted(listing), stored=quoted(stored))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         known, mapped = read_records(folder, manifest.entries), written_maps(folder)
         records = {i: record for i, record in known.items() if record.failed or i in mapped}
@@ -111,10 +111,10 @@ def _conclude(folder: Storage, manifest: Manifest, *, records: Records, lease: L
         clear_maps(folder, sorted(failed & written_maps(folder)))
     observer().stage("drawing the report")
     lease.check()
-    write_figures_and_regions(folder, whole(manifest), records=whole(records))
+    write_figures_and_regions(folder, quoted(manifest), records=quoted(records))
     lease.check()
-    draw_report(folder, whole(manifest), records=whole(records))
-    return seal_batch(folder, whole(manifest), records=whole(records), lease=lease)
+    draw_report(folder, quoted(manifest), records=quoted(records))
+    return seal_batch(folder, quoted(manifest), records=quoted(records), lease=lease)
 
 
 @task(name="discover", cache_policy=NO_CACHE, persist_result=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from flows import options
-from flows.exit_status import ExitCode, told
+from flows.exit_status import ExitCode, exit_on_error
 
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
@@ -63,7 +63,7 @@ def inspect(
     }
     from flows.batch_command import run_batch_flow
 
-    outcome = told(lambda: run_batch_flow("flows.inspection:inspect", parameters, as_json=as_json))
+    outcome = exit_on_error(lambda: run_batch_flow("flows.inspection:inspect", parameters, as_json=as_json))
     from flows.summary import print_outcome
 
     print_outcome(outcome, as_json=as_json)
@@ -102,7 +102,7 @@ def evaluate(
     }
     from flows.batch_command import run_batch_flow
 
-    measured = told(lambda: run_batch_flow("flows.evaluation:evaluate", parameters, as_json=as_json))
+    measured = exit_on_error(lambda: run_batch_flow("flows.evaluation:evaluate", parameters, as_json=as_json))
     from flows.summary import print_measured
 
     print_measured(measured, as_json=as_json)
@@ -151,7 +151,7 @@ def backfill(
             as_json=as_json,
         )
 
-    outcomes = told(run)
+    outcomes = exit_on_error(run)
     from flows.backfill_plan import NightState
 
     if any(outcome.state == NightState.FAILED for outcome in outcomes):
@@ -187,7 +187,7 @@ def report(batch_folder: options.BatchFolder, most_pictures: options.MostPicture
             check()
             raise
 
-    typer.echo(told(draw))
+    typer.echo(exit_on_error(draw))
 
 
 @app.command()
@@ -200,7 +200,7 @@ def trends(results: options.Batches, lines: options.DrawnLines = None, anew: opt
 
         return [trends.page for trends in write_all_trends(Storage(results), lines or [], anew=anew)]
 
-    for page in told(draw):
+    for page in exit_on_error(draw):
         typer.echo(page)
 
 
@@ -219,7 +219,7 @@ def sample(
 
         return make_images(Storage(folder), photographs, images=images, seed=seed)
 
-    written, defective = told(write)
+    written, defective = exit_on_error(write)
     typer.echo(f"{written} images, {defective} of them with a defect, in {folder}")
 
 
@@ -268,7 +268,7 @@ def up(
             )
         )
 
-    told(start)
+    exit_on_error(start)
 
 
 @app.command()
@@ -280,7 +280,7 @@ def down(home: options.Home = Path("ssdnet-home")) -> None:
 
         return stop_stack(home.resolve())
 
-    typer.echo("stopped" if told(stop) else f"nothing was up in {home}")
+    typer.echo("stopped" if exit_on_error(stop) else f"nothing was up in {home}")
 
 
 def read_config(preset: str | None, config_file: Path | None, changes: list[str]) -> "Config":
@@ -291,7 +291,7 @@ def read_config(preset: str | None, config_file: Path | None, changes: list[str]
 
         return settings_from(preset, config_file, changes=changes)
 
-    return told(read)
+    return exit_on_error(read)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 from flows.backfill_plan import BackfillError
 from flows.nightly import nightly
-from flows.prefect_api import PAGE, paged, server
+from flows.prefect_api import PAGE_SIZE, paged, server
 from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import InvalidConfigError
 from tasks.address import AddressError
@@ -66,7 +66,7 @@ def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tu
     with server() as client:
         found = paged(
             lambda offset: client.read_deployments(
-                flow_filter=FlowFilter(name=FlowFilterName(any_=[nightly.name])), limit=PAGE, offset=offset
+                flow_filter=FlowFilter(name=FlowFilterName(any_=[nightly.name])), limit=PAGE_SIZE, offset=offset
             )
         )
     there = {f"{nightly.name}/{deployment.name}": deployment for deployment in found}

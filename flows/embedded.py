@@ -18,13 +18,13 @@ from flows.named_server import wait_for_named_server
 from ssdnet_core.errors import SsdnetError
 from tasks.proxies import reached_directly
 
-START_TIMEOUT = 90.0
+SERVER_START_TIMEOUT = 90.0
 _servers: list[tuple["subprocess.Popen[bytes]", IO[bytes]]] = []
 """Keeps the pipe open whose end tells the server to stop, and the file of its standard error."""
 HEARTBEAT = 30
 """Seconds; what `infra/automations.py` expects of a run that is alive."""
 
-COMMAND = {
+COMMAND_SETTINGS = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
     # The run's log goes to the server alone: on the terminal there is the bar, and the command tells what failed.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -35,7 +35,7 @@ COMMAND = {
 }
 """Settings of a flow that a command runs, whichever server it runs with."""
 
-OWN_SERVER = {
+OWN_SERVER_SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
@@ -47,7 +47,7 @@ OWN_SERVER = {
 RETRIES = ("PREFECT_CLIENT_MAX_RETRIES", "3")
 """With a server of the user's, which may go away: Prefect's five take a minute, each time that a run's end is told."""
 
-OTHERS = (
+OTHER_SERVERS = (
     "PREFECT_PROFILE",
     "PREFECT_SERVER_DATABASE_",
     "PREFECT_API_DATABASE_",
@@ -63,7 +63,7 @@ class EmbeddedServerError(SsdnetError, RuntimeError):
 
 def set_up_environment() -> None:
     """Set what a command's flow needs of Prefect and Dask, unless the user has set it."""
-    for name, value in COMMAND.items():
+    for name, value in COMMAND_SETTINGS.items():
         os.environ.setdefault(name, value)
     os.environ.update(reached_directly("localhost", "127.0.0.1"))
 
@@ -84,7 +84,7 @@ def start_prefect_server() -> None:
     if os.environ.get("PREFECT_API_URL"):
         os.environ.setdefault(*RETRIES)
         return
-    for name, value in OWN_SERVER.items():
+    for name, value in OWN_SERVER_SETTINGS.items():
         os.environ.setdefault(name, value)
     _leave_others_alone()
     complaint = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the server runs
@@ -106,7 +106,7 @@ def start_prefect_server() -> None:
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
 
 
-def wait_until_ready(timeout: float = START_TIMEOUT) -> None:
+def wait_until_ready(timeout: float = SERVER_START_TIMEOUT) -> None:
     """Wait until the Prefect API answers.
 
     Raises
@@ -147,7 +147,7 @@ def _check_servers() -> None:
 
 
 def _leave_others_alone() -> None:
-    for name in [name for name in os.environ if name.startswith(OTHERS)]:
+    for name in [name for name in os.environ if name.startswith(OTHER_SERVERS)]:
         del os.environ[name]
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     home = Path(os.environ.get("PREFECT_HOME") or Path(cache) / "ssdnet" / "prefect").expanduser().absolute()

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.batch_run import run_batch
 from flows.monitoring import tell_of_metrics
 from flows.outcome import Outcome
-from flows.parameters import GroupSize, whole
+from flows.parameters import GroupSize, quoted
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.category_metrics import Evaluation, summarise_metrics
@@ -78,7 +78,7 @@ def evaluate(  # noqa: PLR0917 - Prefect calls by name
                 "has test/ and ground_truth/, or that of several categories"
             ) from error
         observer().stage("measuring")
-        evaluation = measure(crew, whole(outcome), source=source, truth=MvtecTruth(source))
+        evaluation = measure(crew, quoted(outcome), source=source, truth=MvtecTruth(source))
     measured = MeasuredOutcome(outcome=outcome, evaluation=evaluation)
     observer().ended(measured)
     return measured

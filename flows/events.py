@@ -31,7 +31,7 @@ NO_IMAGES = "NoImages"
 """Name of the completed state of a night in which the line stood still: Prefect tells of it by an event of its own."""
 
 LONGEST_REASON = 500
-FEW = 0.05
+TOLERATED_SHARE = 0.05
 """Share of a batch's images that may fail: a broken file now and then, not a broken worker."""
 
 
@@ -44,7 +44,7 @@ def batch_sealed(seal: Seal, *, folder: str, report: str) -> None:
 
 def has_many_failed(seal: Seal) -> bool:
     """Whether more of a batch's images could not be inspected than may fail."""
-    return seal.failed > FEW * seal.images
+    return seal.failed > TOLERATED_SHARE * seal.images
 
 
 def many_failed(seal: Seal) -> None:

@@ -21,8 +21,8 @@ class ExitCode(IntEnum):
     SEALED_WITH_FAILURES = 3
 
 
-def told(work: Callable[[], Result]) -> Result:
-    """Do the work of a command and return what comes of it; an error is told and ends the command."""
+def exit_on_error(work: Callable[[], Result]) -> Result:
+    """Return the result of a command's work; on an error print its message and exit with its status."""
     try:
         return work()
     except UsageError as error:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ssdnet_core.errors import SsdnetError, UsageError
 
-PATIENCE = 10.0
+START_SECONDS = 10.0
 """Seconds: a server may be on its way up, a wrong address stays wrong."""
 NO_CREDENTIALS = {401, 403}
 """Prefect's client has some, this question has none."""
@@ -30,7 +30,7 @@ class _Problem:
     lasting: bool = True
 
 
-def wait_for_named_server(address: str, timeout: float = PATIENCE) -> None:
+def wait_for_named_server(address: str, timeout: float = START_SECONDS) -> None:
     """Wait until the Prefect API at an address answers.
 
     Raises

@@ -19,13 +19,13 @@ from prefect.exceptions import ObjectNotFound
 from flows.backfill_plan import NightRun, PlannedNight, RunState, attempt_key, attempt_of
 from flows.deployed_lines import Line
 from flows.nightly import nightly
-from flows.prefect_api import PAGE, paged, server
+from flows.prefect_api import PAGE_SIZE, paged, server
 from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import SsdnetError
 from tasks.nights import day_before
 from tasks.storage import Storage
 
-SOON = timedelta(minutes=5)
+DUE_SOON = timedelta(minutes=5)
 """A run that its schedule starts within this time is waited for as one that runs."""
 
 
@@ -42,7 +42,7 @@ def read_runs(line: Line, *, start: date) -> list[NightRun]:
     )
     chosen = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[line.id]), expected_start_time=span)
     with server() as client:
-        runs = paged(lambda offset: client.read_flow_runs(flow_run_filter=chosen, limit=PAGE, offset=offset))
+        runs = paged(lambda offset: client.read_flow_runs(flow_run_filter=chosen, limit=PAGE_SIZE, offset=offset))
     nights = (night_run(run, line, now=now) for run in sorted(runs, key=lambda run: run.expected_start_time or now))
     return [night for night in nights if night is not None]
 
@@ -93,7 +93,7 @@ def look_up(ids: Iterable[UUID]) -> dict[UUID, FlowRun]:
     """
     wanted = FlowRunFilter(id=FlowRunFilterId(any_=list(ids)))
     with server() as client:
-        runs = paged(lambda offset: client.read_flow_runs(flow_run_filter=wanted, limit=PAGE, offset=offset))
+        runs = paged(lambda offset: client.read_flow_runs(flow_run_filter=wanted, limit=PAGE_SIZE, offset=offset))
     return {UUID(str(run.id)): run for run in runs}
 
 
@@ -140,6 +140,6 @@ def run_state(run: FlowRun, *, start: datetime, now: datetime) -> RunState:
     """Return how a run stands; one that its own schedule starts much later is not under way."""
     state = run.state
     if state is None or not state.is_final():
-        waits = run.auto_scheduled and (state is None or state.is_scheduled()) and start > now + SOON
+        waits = run.auto_scheduled and (state is None or state.is_scheduled()) and start > now + DUE_SOON
         return RunState.SCHEDULED if waits else RunState.RUNNING
     return RunState.COMPLETED if state.is_completed() else RunState.FAILED

@@ -11,7 +11,7 @@ from flows.evaluation import measure
 from flows.events import NO_IMAGES
 from flows.monitoring import tell_of_night, tell_of_standstill
 from flows.outcome import Outcome
-from flows.parameters import GroupSize, whole
+from flows.parameters import GroupSize, quoted
 from flows.progress import observer
 from flows.trends import update_trends
 from ssdnet_core.config import Config
@@ -119,7 +119,7 @@ def measure_night(crew: Workers, outcome: Outcome, *, source: Storage, night: Ni
         get_run_logger().warning("no truth at %s: this night is not measured", night.below(truth).address)
         return
     observer().stage("measuring")
-    measure(crew, whole(outcome), source=source, truth=known)
+    measure(crew, quoted(outcome), source=source, truth=known)
 
 
 def is_last_night(day: date, *, due: datetime, now: datetime, timezone: str) -> bool:

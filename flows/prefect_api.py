@@ -12,7 +12,7 @@ from flows.named_server import ASK_FOR_API, NoPrefectApiError, check_api_address
 
 Row = TypeVar("Row")
 
-PAGE = 200
+PAGE_SIZE = 200
 """Most that the server returns at once."""
 UNAVAILABLE = {401, 403, 407, 429, 500, 502, 503, 504}
 """Statuses with which the server, or a proxy before it, refuses whatever it is asked."""
@@ -82,8 +82,8 @@ def server() -> Iterator[SyncPrefectClient]:
 
 
 def paged(read: Callable[[int], list[Row]]) -> list[Row]:
-    """Return all rows of what is read `PAGE` at a time, from an offset on."""
+    """Return all rows of what is read `PAGE_SIZE` at a time, from an offset on."""
     rows: list[Row] = []
-    while len(page := read(len(rows))) == PAGE:
+    while len(page := read(len(rows))) == PAGE_SIZE:
         rows += page
     return rows + page

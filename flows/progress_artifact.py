@@ -11,10 +11,10 @@ from prefect.logging import get_logger
 from flows.progress import Observer
 from tasks.records import ImageRecord
 
-EVERY = 2.0
+UPDATE_SECONDS = 2.0
 """Seconds between updates, at least; each is a request and an event."""
 
-STEP = 0.5
+UPDATE_PERCENT = 0.5
 """Percent between updates, at least: a run has at most 200 of them, however long it takes."""
 
 
@@ -55,8 +55,8 @@ class ProgressArtifact(Observer):
             shown = 0.0
             # Typed as if it could be awaited; without a running loop it has been.
             artifact = cast(UUID, create_progress_artifact(progress=shown, description=self._description))
-            while not self._finished.wait(EVERY):
-                if self._percent() >= shown + STEP:
+            while not self._finished.wait(UPDATE_SECONDS):
+                if self._percent() >= shown + UPDATE_PERCENT:
                     shown = self._percent()
                     update_progress_artifact(artifact, progress=shown)
             if self._percent() > shown:

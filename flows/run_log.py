@@ -7,8 +7,8 @@ from flows.progress import Observer
 from tasks.nights import night_of
 from tasks.records import ImageRecord
 
-MOST_FAILURES = 50
-MOST_WARNINGS = 50
+MOST_FAILURES_LOGGED = 50
+MOST_WARNINGS_LOGGED = 50
 MOST_FAILURE_EVENTS = 20
 """Of a batch; a summary follows. The server's queue drops events beyond some ten thousand."""
 
@@ -49,11 +49,15 @@ class RunLog(Observer):
         self._defective += record.defective
         if record.failed:
             self._failed += 1
-            self._told_failure(record)
+            self._write_failure(record)
         elif record.warnings:
             self._warned += 1
             self._bounded(
-                logging.WARNING, self._warned, most=MOST_WARNINGS, key=record.key, text="; ".join(record.warnings)
+                logging.WARNING,
+                self._warned,
+                most=MOST_WARNINGS_LOGGED,
+                key=record.key,
+                text="; ".join(record.warnings),
             )
         step = max(LEAST_STEP, self._todo // PARTS)
         if self._done % step == 0 or self._done == self._todo:
@@ -67,9 +71,9 @@ class RunLog(Observer):
         if self._failed > MOST_FAILURE_EVENTS:
             events.images_failed(self._batch, failed=self._failed, told=MOST_FAILURE_EVENTS)
 
-    def _told_failure(self, record: ImageRecord) -> None:
+    def _write_failure(self, record: ImageRecord) -> None:
         text = f"not inspected: {record.error}"
-        self._bounded(logging.ERROR, self._failed, most=MOST_FAILURES, key=record.key, text=text)
+        self._bounded(logging.ERROR, self._failed, most=MOST_FAILURES_LOGGED, key=record.key, text=text)
         if self._failed <= MOST_FAILURE_EVENTS:
             events.image_failed(self._batch, record)
 

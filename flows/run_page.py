@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
-from flows.batch_figures import MOST_FAILURES, failed, figures, largest_at, present
+from flows.batch_figures import MOST_FAILURES_SHOWN, failed, figures, largest_at, present
 from flows.events import LONGEST_REASON
 from flows.outcome import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
@@ -23,22 +23,22 @@ from tasks.storage import Storage
 from tasks.trends import TrendRow, Trends, remarks
 
 GALLERY_URL = "SSDNET_GALLERY_URL"
-WORST = 20
+WORST_ON_PAGE = 20
 
 
 def show_batch(outcome: Outcome) -> None:
     """Write the artifacts of a finished batch; those of a line's nights are versions of one another."""
     batch, folder = outcome.manifest.batch, Storage(outcome.folder)
     key = artifact_key(batch)
-    worst, not_inspected = worst_first(present(outcome))[:WORST], failed(outcome)
+    worst, not_inspected = worst_first(present(outcome))[:WORST_ON_PAGE], failed(outcome)
     create_markdown_artifact(markdown=summary_of(outcome), key=f"{key}-summary", description=batch)
     if worst:
         rows = [_worst_row(folder, record) for record in worst]
         description = f"{batch}: the {len(worst)} highest scores of {outcome.summary.inspected}"
         create_table_artifact(table=rows, key=f"{key}-worst", description=description)
     if not_inspected:
-        rows = [_failure_row(record) for record in not_inspected[:MOST_FAILURES]]
-        shown = f", the first {MOST_FAILURES} of them" if len(not_inspected) > MOST_FAILURES else ""
+        rows = [_failure_row(record) for record in not_inspected[:MOST_FAILURES_SHOWN]]
+        shown = f", the first {MOST_FAILURES_SHOWN} of them" if len(not_inspected) > MOST_FAILURES_SHOWN else ""
         description = f"{batch}: {len(not_inspected)} not inspected{shown}"
         create_table_artifact(table=rows, key=f"{key}-failures", description=description)
     for rank, (record, url) in enumerate(_pictures(folder, worst), start=1):

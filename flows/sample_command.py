@@ -6,14 +6,14 @@ from rich.progress import track
 from tasks.sample_night import write_planted_night, write_sample_night
 from tasks.storage import Storage
 
-MADE = 24
+DEFAULT_IMAGES = 24
 """Images of made textures, if no number is given."""
 
 
 def make_images(folder: Storage, photographs: str | None, *, images: int | None, seed: int) -> tuple[int, int]:
     """Write the images; return how many there are and how many of them are defective."""
     if photographs is None:
-        made = images or MADE
+        made = images or DEFAULT_IMAGES
         return made, write_sample_night(folder, images=made, seed=seed)
     console = Console(stderr=True)
     return write_planted_night(

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.batch_figures import MOST_FAILURES, failed, figures, largest_at, present
+from flows.batch_figures import MOST_FAILURES_SHOWN, failed, figures, largest_at, present
 from flows.evaluation import MeasuredOutcome
 from flows.outcome import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
@@ -17,8 +17,8 @@ from tasks.evaluation_file import evaluation_tree
 from tasks.image_metrics import BORDER
 from tasks.report import worst_first
 
-WORST = 10
-MOST_WARNINGS = 5
+WORST_PRINTED = 10
+MOST_WARNINGS_PRINTED = 5
 
 
 def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
@@ -87,7 +87,7 @@ def _worst(outcome: Outcome) -> Table:
     table.add_column("image", overflow="fold")
     for name in ("score", "verdict", "regions", "largest at (x, y)"):
         table.add_column(name, no_wrap=True)
-    for record in worst_first(present(outcome))[:WORST]:
+    for record in worst_first(present(outcome))[:WORST_PRINTED]:
         verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
         table.add_row(_shown(record.key), f"{record.score:.1f}", verdict, str(len(record.regions)), largest_at(record))
     return table
@@ -95,20 +95,20 @@ def _worst(outcome: Outcome) -> Table:
 
 def _failures(outcome: Outcome) -> Table:
     records = failed(outcome)
-    table = Table(title=f"Not inspected{_how_many(MOST_FAILURES, of=len(records))}")
+    table = Table(title=f"Not inspected{_how_many(MOST_FAILURES_SHOWN, of=len(records))}")
     for name in ("image", "reason"):
         table.add_column(name, overflow="fold")
-    for record in records[:MOST_FAILURES]:
+    for record in records[:MOST_FAILURES_SHOWN]:
         table.add_row(_shown(record.key), _shown(record.error))
     return table
 
 
 def _warnings(outcome: Outcome) -> Table:
     warned = [record for record in present(outcome) if record.warnings]
-    table = Table(title=f"Warnings{_how_many(MOST_WARNINGS, of=len(warned))}")
+    table = Table(title=f"Warnings{_how_many(MOST_WARNINGS_PRINTED, of=len(warned))}")
     for name in ("image", "warning"):
         table.add_column(name, overflow="fold")
-    for record in warned[:MOST_WARNINGS]:
+    for record in warned[:MOST_WARNINGS_PRINTED]:
         table.add_row(_shown(record.key), Text("; ".join(record.warnings)))
     return table
 

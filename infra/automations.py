@@ -27,11 +27,11 @@ from prefect.exceptions import ObjectNotFound
 sys.path.insert(0, str(Path(__file__).parent.parent))  # A script of the checkout, not of the installed packages.
 
 from flows import events
-from flows.exit_status import told
+from flows.exit_status import exit_on_error
 from flows.prefect_api import check_api
 from ssdnet_core.errors import UsageError
 
-BEAT = "prefect.flow-run.heartbeat"
+HEARTBEAT_EVENT = "prefect.flow-run.heartbeat"
 FLOWS = ("inspect", "evaluate", "nightly", "backfill")
 STATES = [f"prefect.flow-run.{state}" for state in ("Completed", events.NO_IMAGES, "Failed", "Cancelled", "Crashed")]
 """In which a run sends no heartbeat because it has ended."""
@@ -39,10 +39,10 @@ STATES = [f"prefect.flow-run.{state}" for state in ("Completed", events.NO_IMAGE
 SILENCE = timedelta(seconds=45)
 """After a heartbeat; with one every 30 s and a look every 5 s, a run is marked 20 to 55 s after its death."""
 
-SHORTEST = 0.003
+SHORTEST_HOURS = 0.003
 """Hours to wait for a night at least: Prefect does so for no less than ten seconds."""
 
-LONGEST = 8760
+LONGEST_HOURS = 8760
 """Hours: a year."""
 
 MESSAGE = (
@@ -77,7 +77,13 @@ def automations(*, hours: float, idle_hours: float, alarm: Sequence[ActionTypes]
         AutomationCore(
             name="SSDnet: crashed run",
             description="Marks a run as crashed that sends no heartbeat: its process died with its worker.",
-            trigger=_absence({BEAT, *STATES}, of="prefect.flow-run.*", after={BEAT}, within=SILENCE, flows=FLOWS),
+            trigger=_absence(
+                {HEARTBEAT_EVENT, *STATES},
+                of="prefect.flow-run.*",
+                after={HEARTBEAT_EVENT},
+                within=SILENCE,
+                flows=FLOWS,
+            ),
             actions=[crashed],
         ),
         AutomationCore(
@@ -120,7 +126,8 @@ def automations(*, hours: float, idle_hours: float, alarm: Sequence[ActionTypes]
         ),
         AutomationCore(
             name="SSDnet: failed images",
-            description=f"Alarms if more than {100 * events.FEW:g} % of a batch's images could not be inspected.",
+            description=f"Alarms if more than {100 * events.TOLERATED_SHARE:g} % of a batch's images could not be "
+            "inspected.",
             trigger=_presence({events.MANY_FAILED}, of="ssdnet.batch.*"),
             actions=actions,
         ),
@@ -227,13 +234,14 @@ def main(  # noqa: PLR0917 - typer calls by name
         list[str] | None, typer.Option(help="Line whose first night is awaited from now on. Repeatable.")
     ] = None,
     hours: Annotated[
-        float, typer.Option(min=SHORTEST, max=LONGEST, help="A night is missing so long after the one before.")
+        float,
+        typer.Option(min=SHORTEST_HOURS, max=LONGEST_HOURS, help="A night is missing so long after the one before."),
     ] = 26,
     idle_hours: Annotated[
         float,
         typer.Option(
-            min=SHORTEST,
-            max=LONGEST,
+            min=SHORTEST_HOURS,
+            max=LONGEST_HOURS,
             help="A line is idle so long after its last sealed night; by default a long weekend.",
         ),
     ] = 98,
@@ -246,9 +254,9 @@ def main(  # noqa: PLR0917 - typer calls by name
 ) -> None:
     """Register the automations at the server that PREFECT_API_URL names."""
     # Prefect would start a server of its own for a moment where none is named.
-    told(lambda: check_api(purpose="to register the automations"))
+    exit_on_error(lambda: check_api(purpose="to register the automations"))
     with get_client(sync_client=True) as client:
-        alarm = told(lambda: [notification(client, block) for block in notify or []])
+        alarm = exit_on_error(lambda: [notification(client, block) for block in notify or []])
         registered = register(client, automations(hours=hours, idle_hours=idle_hours, alarm=alarm), keep=keep)
     for name in line or []:
         events.line_watched(name)

@@ -44,7 +44,7 @@ STYLE = """
 
 REQUESTS = 16
 """Batches asked for their gallery side by side."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
 def page_key(path: str) -> str | None:
@@ -186,7 +186,7 @@ def gallery_server(
     allowed
         Further names by which the server may be asked; on other addresses, without any, it answers to all.
     """
-    names = (*(LOOPBACK if host in LOOPBACK else ()), *(name.lower() for name in allowed))
+    names = (*(LOOPBACK_NAMES if host in LOOPBACK_NAMES else ()), *(name.lower() for name in allowed))
     handler = partial(GalleryHandler, results=results, hosts=names)
     return ThreadingHTTPServer((host, port), handler)
 

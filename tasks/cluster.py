@@ -19,7 +19,7 @@ from distributed.comm.addressing import get_address_host_port
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from tasks.certificates import RENEW, CertificateError, check_certificates, has_expired
 from tasks.first_worker import worker_joins
-from tasks.local_workers import GPU, SETTINGS, UNWATCHED, LocalWorker, local_cluster, local_workers
+from tasks.local_workers import DASK_SETTINGS, GPU, WITHOUT_MONITORING, LocalWorker, local_cluster, local_workers
 from tasks.lost_connections import is_no_lost_connection
 from tasks.worker_template import start_method
 
@@ -144,7 +144,7 @@ def dask_client(
 
 @contextmanager
 def _made_here(workers: tuple[LocalWorker, ...]) -> Iterator[Client]:
-    settings = {**SETTINGS, **UNWATCHED, "distributed.worker.multiprocessing-method": start_method()}
+    settings = {**DASK_SETTINGS, **WITHOUT_MONITORING, "distributed.worker.multiprocessing-method": start_method()}
     with dask.config.set(settings), local_cluster(workers) as cluster, Client(cluster) as client:
         yield client
 

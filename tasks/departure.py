@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-TRAILING = 28
+MOST_NIGHTS_COMPARED = 28
 """Nights that a night is compared with, at most: two weeks make a change the new normal."""
 
-LEAST = 7
+LEAST_NIGHTS = 7
 """Fewer nights say nothing: no flag in the first week."""
 
 LIMIT = 3.0

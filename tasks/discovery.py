@@ -46,7 +46,7 @@ class Listing:
 
     def shows(self, entries: Iterable[ImageEntry]) -> bool:
         """Whether all of these images and their masks are listed, as they are."""
-        listed = {(entry.key, entry.etag) for entry in _unread(self.images, self.masks.of_images)}
+        listed = {(entry.key, entry.etag) for entry in _entries(self.images, self.masks.of_images)}
         return all((entry.key, entry.etag) in listed for entry in entries)
 
 
@@ -121,9 +121,9 @@ def list_input(
     below = tuple(folder.removeprefix(here) + "/" for folder in map(_real, left_out) if folder.startswith(here))
     objects = [entry for entry in objects if not entry.key.startswith(below)]
     batches: set[str] = set()
-    if any(_holder(REPORT, entry.key) is not None for entry in objects):
-        batches = _batches(source.list() if pattern else objects)
-        objects = [entry for entry in objects if _holder(REPORT, entry.key) not in batches]
+    if any(_folder_around(REPORT, entry.key) is not None for entry in objects):
+        batches = _batch_folders(source.list() if pattern else objects)
+        objects = [entry for entry in objects if _folder_around(REPORT, entry.key) not in batches]
     images = [entry for entry in objects if suffix_of(entry.key) in SUFFIXES]
     results = tuple(f"{batch}/" for batch in batches)
     others = [
@@ -166,7 +166,7 @@ def discover(
     known
         Of an earlier listing: the header of an image that has not changed since is not read again.
     """
-    entries = _unread(images, masks)
+    entries = _entries(images, masks)
     earlier = {(entry.key, entry.etag): entry for entry in known if not entry.problem}
     unchanged = {
         entry.key: replace(entry, height=same.height, width=same.width)
@@ -178,7 +178,7 @@ def discover(
     return tuple(sized[entry.key] for entry in entries)
 
 
-def _unread(images: Iterable[StoredObject], masks: Mapping[str, StoredObject]) -> list[ImageEntry]:
+def _entries(images: Iterable[StoredObject], masks: Mapping[str, StoredObject]) -> list[ImageEntry]:
     return [_entry(image, masks.get(image.key), index=index) for index, image in enumerate(images)]
 
 
@@ -209,13 +209,15 @@ def _real(address: str) -> str:
     return address if "://" in address else os.path.realpath(address)
 
 
-def _batches(objects: Iterable[StoredObject]) -> set[str]:
-    """Return the folders that hold results of ours, as :func:`_holder` names them."""
-    manifests, maps, leases = ({_holder(name, entry.key) for entry in objects} for name in (MANIFEST, MAPS, LEASES))
+def _batch_folders(objects: Iterable[StoredObject]) -> set[str]:
+    """Return the folders that hold results of ours, as :func:`_folder_around` names them."""
+    manifests, maps, leases = (
+        {_folder_around(name, entry.key) for entry in objects} for name in (MANIFEST, MAPS, LEASES)
+    )
     return {folder for folder in manifests & (maps | leases) if folder is not None}
 
 
-def _holder(name: str, key: str) -> str | None:
+def _folder_around(name: str, key: str) -> str | None:
     """Return the folder in which a file or folder of this name leads to the key; None if there is none."""
     folder, found, _ = f"/{key}/".rpartition(f"/{name}/")
     return folder if found else None

@@ -19,7 +19,7 @@ from distributed import Client, Future, KilledWorker, get_worker
 
 from tasks.batch import ImageEntry
 from tasks.inspection import Inspection, inspect_images
-from tasks.records import ImageRecord, failure, write_record
+from tasks.records import ImageRecord, failed_record, write_record
 from tasks.waiting import outcomes, submitted, workers_for
 
 Announce = Callable[[ImageRecord], None]
@@ -30,7 +30,7 @@ MAX_CHUNKS = 180
 
 MIN_CHUNK = 16
 
-GROUPS_A_TASK = 4
+GROUPS_A_FUTURE = 4
 """Groups that a future stands for at most: of four, three are read beside a fit, and three are written."""
 
 
@@ -72,7 +72,7 @@ class Dispatch:
             reason = "its inspection killed the worker, again when tried alone: too large for the worker's memory?"
         else:
             reason = f"{type(outcome).__name__}: {outcome}"
-        record = failure(entry, reason, fingerprint=self.inspection.fingerprint, lasting=False)
+        record = failed_record(entry, reason, fingerprint=self.inspection.fingerprint, lasting=False)
         write_record(self.inspection.folder, record)
         return record
 
@@ -113,40 +113,40 @@ class CollectedChunk:
     suspects: list[tuple[ImageEntry, ...]]
 
 
-def task_size(images: int, *, group: int, workers: int) -> int:
+def future_size(images: int, *, group: int, workers: int) -> int:
     """Return how many images a future stands for: one, or if they are fitted together a few groups.
 
     As many for each worker and at each turn, so that none is idle at the end while another has groups left.
     """
     if group == 1:
         return 1
-    turns = -(-images // (max(1, workers) * GROUPS_A_TASK * group))
+    turns = -(-images // (max(1, workers) * GROUPS_A_FUTURE * group))
     return max(1, -(-images // (max(1, workers) * max(1, turns))))
 
 
-def chunks(images: Sequence[Value], *, task: int = 1, workers: int = 1) -> Iterator[tuple[Value, ...]]:
+def chunks(images: Sequence[Value], *, images_a_future: int = 1, workers: int = 1) -> Iterator[tuple[Value, ...]]:
     """Cut a batch into the chunks of images that one Prefect task run stands for: a future's for each worker at least.
 
     Parameters
     ----------
-    task
-        Images that a future stands for.
+    images_a_future
+        As :func:`future_size` says.
     workers
         That take them.
     """
-    least = max(MIN_CHUNK, -(-len(images) // MAX_CHUNKS), workers * task)
-    size = -(-least // task) * task
+    least = max(MIN_CHUNK, -(-len(images) // MAX_CHUNKS), workers * images_a_future)
+    size = -(-least // images_a_future) * images_a_future
     for start in range(0, len(images), size):
         yield tuple(images[start : start + size])
 
 
-def submit_chunk(dispatch: Dispatch, entries: Iterable[ImageEntry], *, task: int = 1) -> SubmittedChunk:
+def submit_chunk(dispatch: Dispatch, entries: Iterable[ImageEntry], *, images_a_future: int = 1) -> SubmittedChunk:
     """Queue the images of a chunk; returns at once.
 
     Parameters
     ----------
-    task
-        Images that a future stands for.
+    images_a_future
+        As :func:`future_size` says.
 
     Raises
     ------
@@ -154,8 +154,8 @@ def submit_chunk(dispatch: Dispatch, entries: Iterable[ImageEntry], *, task: int
         If the scheduler went away.
     """
     entries = tuple(entries)
-    tasks = [entries[start : start + task] for start in range(0, len(entries), task)]
-    return SubmittedChunk(dispatch, entries, {dispatch.submitted(images): images for images in tasks})
+    parts = [entries[start : start + images_a_future] for start in range(0, len(entries), images_a_future)]
+    return SubmittedChunk(dispatch, entries, {dispatch.submitted(part): part for part in parts})
 
 
 def collect_chunk(chunk: SubmittedChunk, *, announce: Announce) -> CollectedChunk:
@@ -169,7 +169,7 @@ def collect_chunk(chunk: SubmittedChunk, *, announce: Announce) -> CollectedChun
     Raises
     ------
     ClusterError
-        If the scheduler went away, or no worker that can take an image has been there for ``PATIENCE`` seconds.
+        If the scheduler went away, or no worker that can take an image has been there for `WORKERLESS_SECONDS`.
     """
     records: list[ImageRecord] = []
     suspects: list[tuple[ImageEntry, ...]] = []

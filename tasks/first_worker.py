@@ -13,7 +13,7 @@ from distributed import Security, Status
 from distributed.comm.core import Comm, connect
 from distributed.core import send_recv
 
-POLLED_EVERY = 0.1
+ASKED_EVERY = 0.1
 
 
 def worker_joins(scheduler: str, *, timeout: float, unwanted: Event) -> bool:
@@ -39,7 +39,7 @@ def worker_joins(scheduler: str, *, timeout: float, unwanted: Event) -> bool:
 async def _unless(unwanted: Event, waiting: Coroutine[Any, Any, bool]) -> bool:
     task = asyncio.ensure_future(waiting)
     while not (task.done() or unwanted.is_set()):
-        await asyncio.wait([task], timeout=POLLED_EVERY)
+        await asyncio.wait([task], timeout=ASKED_EVERY)
     task.cancel()  # What is done stays as it is.
     try:
         return await task
@@ -52,7 +52,7 @@ async def _worker_joins(scheduler: str, timeout: float) -> bool:
     try:
         async with asyncio.timeout(timeout):
             while not await _has_running_worker(comm):
-                await asyncio.sleep(POLLED_EVERY)
+                await asyncio.sleep(ASKED_EVERY)
     except TimeoutError:
         return False
     finally:

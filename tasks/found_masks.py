@@ -10,7 +10,7 @@ from tasks.keys import is_hidden, suffix_of, without_suffix
 from tasks.storage import Storage, StoredObject
 from tasks.storage_answers import StorageError
 
-NAMED = 5
+MOST_NAMED = 5
 """Keys at most that are named of many."""
 
 
@@ -81,4 +81,4 @@ def find_masks(images: Sequence[StoredObject], masks: Storage, *, source: Storag
 
 def count_and_name(keys: Sequence[str]) -> str:
     """Return in words how many keys there are, and the first of them, as ``7: a.png, b.png, c.png, ...``."""
-    return f"{len(keys)}: {', '.join(keys[:NAMED])}{', ...' if len(keys) > NAMED else ''}"
+    return f"{len(keys)}: {', '.join(keys[:MOST_NAMED])}{', ...' if len(keys) > MOST_NAMED else ''}"

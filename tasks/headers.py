@@ -14,9 +14,9 @@ HEADER_READS: tuple[tuple[int | None, int], ...] = ((4 * 1024, 256), (64 * 1024,
 Few JPEGs have more than 4 KiB before their size; more than 64 KiB have TIFFs whose directory stands at their end.
 """
 
-FEW_TOGETHER = 8
+RETRIED_AT_ONCE = 8
 
-BYTES_TOGETHER = 2**28
+BYTES_READ_AT_ONCE = 2**28
 """Bytes that are read side by side, unless a single file is larger."""
 
 
@@ -31,7 +31,7 @@ def read_headers(source: Storage, entries: Sequence[ImageEntry]) -> Iterator[Ima
             yield entry
         else:
             refused.append(entry)
-    for entry, error in _headers_or_refusals(source, refused, most=FEW_TOGETHER):
+    for entry, error in _headers_or_refusals(source, refused, most=RETRIED_AT_ONCE):
         yield entry if error is None else replace(entry, problem=str(error))
 
 
@@ -47,7 +47,7 @@ def _headers_or_refusals(
             yield replace(entry, problem=str(error)), None
     for length, side_by_side in HEADER_READS:
         longer: list[ImageEntry] = []
-        for group in _side_by_side(pending, length=length, most=min(side_by_side, most or side_by_side)):
+        for group in _read_at_once(pending, length=length, most=min(side_by_side, most or side_by_side)):
             heads = source.read_many([entry.key for entry in group], end=length)
             for entry in group:
                 try:
@@ -66,12 +66,12 @@ def _headers_or_refusals(
         pending = longer
 
 
-def _side_by_side(entries: Iterable[ImageEntry], *, length: int | None, most: int) -> Iterator[list[ImageEntry]]:
+def _read_at_once(entries: Iterable[ImageEntry], *, length: int | None, most: int) -> Iterator[list[ImageEntry]]:
     group: list[ImageEntry] = []
     together = 0
     for entry in entries:
         size = entry.size if length is None else min(length, entry.size)
-        if group and (len(group) == most or together + size > BYTES_TOGETHER):
+        if group and (len(group) == most or together + size > BYTES_READ_AT_ONCE):
             yield group
             group, together = [], 0
         group.append(entry)

@@ -15,7 +15,7 @@ from tasks.batch import ImageEntry, Manifest
 from tasks.decoding import DecodeError
 from tasks.fetching import MaskError, fetch
 from tasks.maps import write_map
-from tasks.records import ImageRecord, failure, write_record
+from tasks.records import ImageRecord, failed_record, write_record
 from tasks.side_work import SideWork
 from tasks.storage import Storage
 
@@ -188,7 +188,7 @@ def _judged_and_written(entry: ImageEntry, found: "Evidence | Problem", *, inspe
     except PROBLEMS as problem:
         reason = str(problem) or "not enough memory: give the workers more, or set a smaller working_size"
         lasting = isinstance(problem, LASTING) or not entry.readable
-        record = failure(entry, reason, fingerprint=inspection.fingerprint, lasting=lasting)
+        record = failed_record(entry, reason, fingerprint=inspection.fingerprint, lasting=lasting)
     write_record(inspection.folder, record)
     return record
 

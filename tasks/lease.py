@@ -113,20 +113,20 @@ class Lease:
             _log.warning(UNRELEASED, error)
 
     def _renew(self) -> None:
-        told = False
+        warned = False
         while not self._stopped.wait(RENEWED_EVERY):
             try:
                 if _highest(self._folder) > self._number:
                     self._lost.set()
                     return
                 self._write(replace(self._holder, renewed=time.time()))
-                told = False
+                warned = False
             # Whatever it is, as a storage that is away for a moment: the next renewal may come through before a minute
             # is over, and a lease that nobody renews any more is taken from a run that goes on.
             except Exception as error:  # noqa: BLE001
-                if not told:
+                if not warned:
                     _log.warning("the lease of this batch could not be renewed, which is tried again: %s", error)
-                told = True
+                warned = True
 
     def _write(self, holder: LeaseHolder) -> None:
         self._folder.write(_name(self._number), json.dumps(asdict(holder)).encode())

@@ -32,7 +32,7 @@ WORKER_ENVIRONMENT = {
 
 # An image that kills its worker is tried once more by the scheduler, then alone by us (tasks/dispatch.py).
 # The allocator keeps a large fit's memory for the next one: a worker paused for it stays paused, with nothing to spill.
-SETTINGS: dict[str, Any] = {
+DASK_SETTINGS: dict[str, Any] = {
     # It listens on this machine alone, whatever the user's settings ask of a cluster.
     "distributed.comm.require-encryption": False,
     # A nanny starts its worker anew however often it dies. Dask ends the nanny of a worker that is away this long after
@@ -51,7 +51,7 @@ SETTINGS: dict[str, Any] = {
 
 # Nobody looks at the dashboard of a cluster that lives for one run. What Dask measures for it, its event loops awake 50
 # times a second to see how late they are, took 6 % of two cores.
-UNWATCHED: dict[str, Any] = {
+WITHOUT_MONITORING: dict[str, Any] = {
     "distributed.admin.system-monitor.interval": "60s",
     "distributed.admin.tick.interval": "1s",
     "distributed.worker.profile.enabled": False,

@@ -110,7 +110,7 @@ class ImageRecord:
         return same and (self.inspected or (self.lasting and not retry_failed))
 
 
-def failure(entry: ImageEntry, reason: str, *, fingerprint: str, lasting: bool) -> ImageRecord:
+def failed_record(entry: ImageEntry, reason: str, *, fingerprint: str, lasting: bool) -> ImageRecord:
     """Return the record of an image that could not be inspected."""
     return ImageRecord(
         index=entry.index,
@@ -137,7 +137,7 @@ def withdraw_records(folder: Storage, entries: Iterable[ImageEntry], *, fingerpr
     earlier record would vouch for a map of the other.
     """
     reason = "its inspection was interrupted"
-    withdrawn = [failure(entry, reason, fingerprint=fingerprint, lasting=False) for entry in entries]
+    withdrawn = [failed_record(entry, reason, fingerprint=fingerprint, lasting=False) for entry in entries]
     with ThreadPoolExecutor(WRITERS) as writers:
         # The first error is raised.
         for _ in writers.map(partial(write_record, folder), withdrawn):

@@ -24,12 +24,12 @@ from tasks.storage_answers import MissingObjectError, StorageError
 _log = logging.getLogger(__name__)
 
 PAGE = f"{REPORT}/index.html"
-WORST = f"{REPORT}/worst"
+WORST_FOLDER = f"{REPORT}/worst"
 MOST_PICTURES = 200
 MOST_OVERLAYS = 5
 DRAWING_THREADS = 4
 
-BYTES_TOGETHER = 2**30
+BYTES_DRAWN_AT_ONCE = 2**30
 """Bytes that images take that are drawn side by side, unless a single one takes more."""
 
 BYTES_A_PIXEL = 20
@@ -68,7 +68,7 @@ def write_report(
     lowest, highest = colour_range(manifest)
     draw = partial(_draw, folder=folder, source=Storage(manifest.input), lowest=lowest, highest=highest)
     sizes = {entry.index: entry.size for entry in manifest.entries}
-    pictures = _side_by_side(draw, inspected[: max(most_pictures, MOST_OVERLAYS)], sizes=sizes)
+    pictures = _drawn_at_once(draw, inspected[: max(most_pictures, MOST_OVERLAYS)], sizes=sizes)
     check()
     worst = [picture for picture in pictures[:MOST_OVERLAYS] if picture.photograph]
     for picture in worst:
@@ -95,7 +95,7 @@ def worst_first(records: Iterable[ImageRecord]) -> list[ImageRecord]:
 
 def overlay_key(record: ImageRecord) -> str:
     """Return where one of the worst images lies with its map and regions drawn into it: one file."""
-    return f"{WORST}/{record.index:07d}.jpg"
+    return f"{WORST_FOLDER}/{record.index:07d}.jpg"
 
 
 def report_address(folder: Storage) -> str:
@@ -120,14 +120,14 @@ def drawing_bytes(record: ImageRecord, *, size: int) -> int:
     return 2 * size + BYTES_A_PIXEL * max(record.height * record.width, record.working_height * record.working_width)
 
 
-def _side_by_side(
+def _drawn_at_once(
     draw: Callable[[ImageRecord], Picture], records: Sequence[ImageRecord], *, sizes: Mapping[int, int]
 ) -> list[Picture]:
     # Large ones by fewer threads, not by threads that wait for each other: each keeps some of what it once had.
     groups: defaultdict[int, list[ImageRecord]] = defaultdict(list)
     for record in records:
         need = drawing_bytes(record, size=sizes[record.index])
-        groups[max(1, min(DRAWING_THREADS, BYTES_TOGETHER // need))].append(record)
+        groups[max(1, min(DRAWING_THREADS, BYTES_DRAWN_AT_ONCE // need))].append(record)
     pictures: dict[int, Picture] = {}
     for threads, group in groups.items():
         with ThreadPoolExecutor(threads) as pool:
@@ -175,14 +175,16 @@ def _draw_overlay(folder: Storage, picture: Picture) -> None:
 def _delete_overlays(folder: Storage, *, but: Collection[str]) -> None:
     try:
         # The pictures alone: another drawing at work in a folder has its half-written files there.
-        for picture in folder.below(WORST).list("*.jpg"):
-            if (key := f"{WORST}/{picture.key}") not in but:
+        for picture in folder.below(WORST_FOLDER).list("*.jpg"):
+            if (key := f"{WORST_FOLDER}/{picture.key}") not in but:
                 folder.delete(key)
     except MissingObjectError:
         return  # Nothing was ever drawn.
     except StorageError as error:
         # As under a policy that lets nothing be deleted: no reason to go without a gallery.
-        _log.warning("%s may show images that are no longer among the worst: %s", folder.below(WORST).address, error)
+        _log.warning(
+            "%s may show images that are no longer among the worst: %s", folder.below(WORST_FOLDER).address, error
+        )
 
 
 def _page(

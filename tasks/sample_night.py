@@ -25,7 +25,7 @@ GOOD_SHARE = 3
 OF_EACH_PHOTOGRAPH = 4
 """As it is, and with three defects."""
 
-PLACES, FURTHER = 8, 2**20
+PLACES_TRIED, SEED_STEP = 8, 2**20
 """How often a defect that does not show is planted elsewhere, and what is added to the seed for that."""
 
 DEFECTS: tuple[DefectKind, ...] = tuple(kind for kind in DEFECT_KINDS if kind != "none")
@@ -168,7 +168,7 @@ def _planted_visibly(
     surface: npt.NDArray[np.uint8], defect: DefectKind, *, seed: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     # Beside the surface a photograph may be white or black.
-    *earlier, last = range(seed, seed + PLACES * FURTHER, FURTHER)
+    *earlier, last = range(seed, seed + PLACES_TRIED * SEED_STEP, SEED_STEP)
     for attempt in earlier:
         with suppress(InvisibleDefectError):
             return plant(surface, defect, seed=attempt)

@@ -26,7 +26,7 @@ from tasks.storage_answers import (
     StorageError,
     despite_conflicts,
     error_code,
-    failure,
+    storage_error,
 )
 from tasks.whole_objects import read_object
 
@@ -119,7 +119,7 @@ class Storage:
         StorageError
             If the folder or bucket does not exist or cannot be listed.
         """
-        with self._told("list"):
+        with self._as_storage_error("list"):
             wanted = re.compile(glob_translate(pattern or "**"))
             listed = _files(self.root, depth=_depth(pattern)) if self.is_local else self._objects()
             found = [entry for entry in listed if wanted.match(entry.key)]
@@ -143,7 +143,7 @@ class Storage:
         StorageError
             If the folder or bucket does not exist or cannot be listed.
         """
-        with self._told("list"):
+        with self._as_storage_error("list"):
             if self.is_local:
                 # Not by fsspec, to which a link to a folder is none.
                 return tuple(sorted(path.name for path in Path(self.root).iterdir() if path.is_dir()))
@@ -160,7 +160,7 @@ class Storage:
         StorageError
             If the store does not answer, or will not tell.
         """
-        with self._told("look for", key):
+        with self._as_storage_error("look for", key):
             if not self.is_local:
                 return self._is_there(self.path(key))
             # Not by fsspec, to which what it may not look at is not there.
@@ -189,7 +189,7 @@ class Storage:
         StorageError
             If there is no such object, or the store does not tell.
         """
-        with self._told("look for", key):
+        with self._as_storage_error("look for", key):
             return float(self.filesystem.modified(self.path(key)).timestamp())
 
     def read(self, key: str) -> bytes:
@@ -200,7 +200,7 @@ class Storage:
         StorageError
             If there is no such object, or it cannot be read.
         """
-        with self._told("read", key):
+        with self._as_storage_error("read", key):
             return bytes(self.filesystem.cat_file(self.path(key)))
 
     def read_with_etag(self, key: str) -> tuple[bytes, str]:
@@ -211,7 +211,7 @@ class Storage:
         StorageError
             If there is no such object, or it cannot be read.
         """
-        with self._told("read", key):
+        with self._as_storage_error("read", key):
             if not self.is_local:
                 return read_object(self.filesystem, self.path(key))
             with Path(self.path(key)).open("rb") as file:
@@ -224,10 +224,10 @@ class Storage:
         paths = {self.path(key): key for key in keys}
         if not paths:
             return {}
-        with self._told("read from"):
+        with self._as_storage_error("read from"):
             contents = self.filesystem.cat_ranges(list(paths), [0] * len(paths), [end] * len(paths), on_error="return")
         return {
-            key: _unread(key, content) if isinstance(content, Exception) else content
+            key: _read_error(key, content) if isinstance(content, Exception) else content
             for key, content in zip(paths.values(), contents, strict=True)
         }
 
@@ -239,7 +239,7 @@ class Storage:
         StorageError
             If it cannot be written.
         """
-        with self._told("write", key):
+        with self._as_storage_error("write", key):
             if self.is_local:
                 write_beside(self.path(key), content).replace(self.path(key))
             else:
@@ -256,7 +256,7 @@ class Storage:
         StorageError
             If it cannot be written or compared, or others who try were in the way each time.
         """
-        with self._told("write", key):
+        with self._as_storage_error("write", key):
             try:
                 if self.is_local:
                     create_file(self.path(key), content)
@@ -272,16 +272,16 @@ class Storage:
 
     def delete(self, key: str) -> None:
         """Delete an object if it is there."""
-        with suppress(MissingObjectError), self._told("delete", key):
+        with suppress(MissingObjectError), self._as_storage_error("delete", key):
             self.filesystem.rm_file(self.path(key))
 
     @contextmanager
-    def _told(self, doing: str, key: str = "") -> Iterator[None]:
-        """Let what fails in the block be an error that names the address, the reason and what to do."""
+    def _as_storage_error(self, doing: str, key: str = "") -> Iterator[None]:
+        """Turn any failure in the block into a `StorageError` that names the address, the reason and what to do."""
         try:
             yield
         except FAILURES as error:
-            raise failure(f"cannot {doing} {self.below(key).address if key else self.address}", error) from error
+            raise storage_error(f"cannot {doing} {self.below(key).address if key else self.address}", error) from error
 
 
 def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
@@ -295,6 +295,6 @@ def _depth(pattern: str) -> int | None:
     return pattern.count("/") + 1 if pattern and "**" not in pattern else None
 
 
-def _unread(key: str, error: Exception) -> bytes | StorageError:
+def _read_error(key: str, error: Exception) -> bytes | StorageError:
     # An object's first bytes are beyond its end only if it has none.
-    return b"" if error_code(error) in BEYOND_THE_END else failure(f"cannot read {key}", error)
+    return b"" if error_code(error) in BEYOND_THE_END else storage_error(f"cannot read {key}", error)

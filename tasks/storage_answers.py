@@ -51,7 +51,7 @@ class NoAnswerError(StorageError):
     """The store could not be asked, or did not answer: it will not be otherwise for other objects."""
 
 
-def failure(what: str, error: Exception) -> StorageError:
+def storage_error(what: str, error: Exception) -> StorageError:
     """Return the error of what could not be done, as ``cannot read s3://bucket/image.png``, with the reason."""
     kind = StorageError
     if isinstance(error, FileNotFoundError):

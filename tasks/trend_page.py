@@ -9,16 +9,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ssdnet_core.errors import SsdnetError
 from tasks import trend_plots
-from tasks.departure import LEAST, TRAILING
+from tasks.departure import LEAST_NIGHTS, MOST_NIGHTS_COMPARED
 from tasks.night_figures import MEASURED, lines, read_nights
 from tasks.report import PAGE as GALLERY
 from tasks.storage import Storage
 from tasks.trends import TRENDS, TrendRow, Trends, compare_nights, read_table, remarks, table_key, write_table
 
-MOST_NIGHTS = 366
+NIGHTS_PLOTTED = 366
 """The plots show so many; the table has all."""
 
-LISTED = 28
+NIGHTS_LISTED = 28
 ROUNDS = 5
 """Looks at most: each run that seals a night meanwhile writes, and looks again, as well."""
 
@@ -84,7 +84,7 @@ def write_all_trends(results: Storage, only: Collection[str] = (), *, anew: bool
 
 def draw_page(line: str, rows: Sequence[TrendRow]) -> str:
     """Return the page of a line's nights, at least one, as HTML."""
-    shown = rows[-MOST_NIGHTS:]
+    shown = rows[-NIGHTS_PLOTTED:]
     half = [("Images", trend_plots.counts(shown))]
     half.append(("Defective area", trend_plots.figure(shown, "area_share", label="share of the area, %", factor=100)))
     half.append(("Effort", trend_plots.figure(shown, "seconds_per_image", label="CPU seconds an image")))
@@ -102,11 +102,11 @@ def draw_page(line: str, rows: Sequence[TrendRow]) -> str:
         rate_plot=_address(trend_plots.defect_rates(shown)),
         score_plot=_address(trend_plots.scores(shown)),
         half_plots=[(name, _address(plot)) for name, plot in half],
-        flagged=[row for row in reversed(rows[-LISTED:]) if remarks(row)],
-        listed=list(reversed(rows[-LISTED:])),
+        flagged=[row for row in reversed(rows[-NIGHTS_LISTED:]) if remarks(row)],
+        listed=list(reversed(rows[-NIGHTS_LISTED:])),
         gallery=GALLERY,
-        least=LEAST,
-        trailing=TRAILING,
+        least=LEAST_NIGHTS,
+        trailing=MOST_NIGHTS_COMPARED,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from tasks.departure import LEAST, TRAILING, Departure, quantile_departure, rate_departure
+from tasks.departure import LEAST_NIGHTS, MOST_NIGHTS_COMPARED, Departure, quantile_departure, rate_departure
 from tasks.night_figures import SCORE_PROBABILITIES, NightFigures
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError
@@ -90,8 +90,8 @@ def _before(night: NightFigures, nights: Sequence[NightFigures], *, needed: str)
         earlier
         for earlier in nights
         if earlier.day < night.day and earlier.fingerprint == night.fingerprint and getattr(earlier, needed) is not None
-    ][-TRAILING:]
-    return before if len(before) >= LEAST and getattr(night, needed) is not None else []
+    ][-MOST_NIGHTS_COMPARED:]
+    return before if len(before) >= LEAST_NIGHTS and getattr(night, needed) is not None else []
 
 
 def remarks(row: TrendRow) -> list[str]:

@@ -15,14 +15,14 @@ from tasks.nights import Night
 from tasks.storage import Storage, StoredObject
 from tasks.storage_answers import MissingObjectError, StorageError
 
-IMAGES = "test"
+IMAGES_FOLDER = "test"
 """The folder of a category's images: they lie in a folder of it for each kind of defect, or deeper."""
 
-IMAGES_PATTERN = f"**/{IMAGES}/*/**"
+IMAGES_PATTERN = f"**/{IMAGES_FOLDER}/*/**"
 """The images of a folder in MVTec-AD layout."""
 
 GOOD = "good"
-SUFFIX = ".png"
+MASK_SUFFIX = ".png"
 
 
 class TruthError(SsdnetError, ValueError):
@@ -106,7 +106,7 @@ class NightTruth:
 
     def read(self, key: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Read the truth of an image, as :meth:`Truth.read`."""
-        where = str(PurePosixPath(key).with_suffix(SUFFIX))
+        where = str(PurePosixPath(key).with_suffix(MASK_SUFFIX))
         return _read(self.folder, where, valid=valid)
 
     def objects(self) -> list[StoredObject]:
@@ -146,14 +146,14 @@ def truth_key(key: str) -> str | None:
     if below[0] == GOOD:
         return None
     name = PurePosixPath(key).stem
-    return str(PurePosixPath(*category, TRUTH_FOLDER, *below[:-1], f"{name}_mask{SUFFIX}"))
+    return str(PurePosixPath(*category, TRUTH_FOLDER, *below[:-1], f"{name}_mask{MASK_SUFFIX}"))
 
 
 def _in_layout(key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the folders above the last ``test`` that an image may lie below, and what follows it."""
     parts = PurePosixPath(key).parts
     for place in range(len(parts) - 3, -1, -1):
-        if parts[place] == IMAGES:
+        if parts[place] == IMAGES_FOLDER:
             return parts[:place], parts[place + 1 :]
     raise TruthError(f"{key} is not of the form CATEGORY/test/DEFECT/NAME: is this a folder in MVTec-AD layout?")
 

@@ -12,7 +12,7 @@ from tasks.local_workers import GPU
 
 Value = TypeVar("Value")
 
-PATIENCE = 300.0
+WORKERLESS_SECONDS = 300.0
 """Seconds that images wait for a worker that can take them: as long as a machine takes to be replaced."""
 
 LOOKED_AFTER = 5.0
@@ -76,7 +76,7 @@ def outcomes(
     Raises
     ------
     ClusterError
-        If the scheduler went away, or no worker with these resources has been there for ``PATIENCE`` seconds.
+        If the scheduler went away, or no worker with these resources has been there for `WORKERLESS_SECONDS`.
     """
     # Results come in beside one another: asking each future for its own costs several changes of thread, 3 ms.
     arrivals = as_completed(futures, loop=client.loop, with_results=True, raise_errors=False)
@@ -99,7 +99,7 @@ def outcomes(
             if workers and able.isdisjoint(workers):
                 return
             seen = now if able else seen
-            if now - seen > PATIENCE:
+            if now - seen > WORKERLESS_SECONDS:
                 raise ClusterError(_deserted(client, left, resources=resources or {}))
         else:
             time.sleep(POLLED_EVERY)
@@ -122,7 +122,7 @@ def workers_for(client: Client, left: int, *, resources: Mapping[str, float]) ->
 def _deserted(client: Client, left: int, *, resources: Mapping[str, float]) -> str:
     kind, option = ("running worker with a GPU", " --resources GPU=1") if GPU in resources else ("running worker", "")
     return (
-        f"with {tasks_left(left)}, there has been no {kind} for {PATIENCE:.0f} s: start one with "
+        f"with {tasks_left(left)}, there has been no {kind} for {WORKERLESS_SECONDS:.0f} s: start one with "
         f"`dask worker {scheduler_address(client)} --nthreads 1{option}`"
         + (", or set device to cpu" if option else "")
         + ", and run again to go on"

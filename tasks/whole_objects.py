@@ -6,7 +6,7 @@ from typing import Any
 from fsspec.asyn import sync
 from s3fs.core import S3_RETRYABLE_ERRORS
 
-PAUSES = (0.1, 0.5, 2.0)
+RETRY_PAUSES = (0.1, 0.5, 2.0)
 """Seconds before an answer that was cut short is asked for again; what is refused, s3fs has asked for again itself."""
 
 
@@ -25,7 +25,7 @@ def read_object(filesystem: Any, path: str) -> tuple[bytes, str]:
 
 
 async def _read(filesystem: Any, path: str) -> tuple[bytes, str]:
-    for pause in PAUSES:
+    for pause in RETRY_PAUSES:
         try:
             return await _read_once(filesystem, path)
         except S3_RETRYABLE_ERRORS:

@@ -13,7 +13,7 @@ from infra.local.errors import LocalStackError
 from infra.local.processes import end_all, marked
 
 STOP_TIMEOUT = 180.0
-PROBED = 0.5
+PROBE_SECONDS = 0.5
 """Seconds in which whoever only looks whether a home is held has looked."""
 
 
@@ -34,7 +34,7 @@ def held(home: Path) -> Iterator[None]:
             f"cannot keep the stack's state in {home} ({error.strerror}): choose another folder with --home"
         ) from error
     with opened as file:
-        if not _locked(file, fcntl.LOCK_EX, within=PROBED):
+        if not _locked(file, fcntl.LOCK_EX, within=PROBE_SECONDS):
             raise LocalStackError(
                 f"{home} is up, by process {_pid_file(home).read_text()}: `ssdnet down --home {home}` stops it; "
                 "another --home, with other ports, is another stack"

@@ -21,7 +21,7 @@ from infra.local.errors import LocalStackError
 MARK = "SSDNET_UP"
 """Environment variable that marks the processes of one stack, with its home folder."""
 
-START_TIMEOUT = 300.0
+PARTS_START_TIMEOUT = 300.0
 END_TIMEOUT = 15.0
 MOST_DEATHS = 3
 DEATHS_COUNT_FOR = 600.0
@@ -122,7 +122,7 @@ class Supervisor:
         LocalStackError
             If one ends, or does not answer in time; with the end of its log.
         """
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + PARTS_START_TIMEOUT
         for part in parts:
             while not part.answers():
                 for started, process in self._running.items():
@@ -130,7 +130,7 @@ class Supervisor:
                         raise LocalStackError(self._death(started, process))
                 if time.monotonic() > deadline:
                     raise LocalStackError(
-                        f"the {part.name} does not answer after {START_TIMEOUT:.0f} s; {self._log_tail(part)}"
+                        f"the {part.name} does not answer after {PARTS_START_TIMEOUT:.0f} s; {self._log_tail(part)}"
                     )
                 time.sleep(0.2)
 

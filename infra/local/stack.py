@@ -67,7 +67,7 @@ def up(settings: StackSettings) -> None:
 
         at_work = (*stack.runners, stack.gallery, *reversed(stack.cluster))
         ends = [partial(supervisor.end, part) for part in at_work]
-        with afterwards(*ends, save, supervisor.end, lambda: end_all(marked(home)), tell=tell):
+        with always_then(*ends, save, supervisor.end, lambda: end_all(marked(home)), tell=tell):
             try:
                 tell(f"starting, with all state in {home} ...")
                 for part in (stack.storage, stack.server, *stack.cluster, stack.gallery):
@@ -136,7 +136,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
-def afterwards(*steps: Callable[[], object], tell: Callable[[str], object]) -> Iterator[None]:
+def always_then(*steps: Callable[[], object], tell: Callable[[str], object]) -> Iterator[None]:
     """Take steps after the block in turn, uninterrupted, whatever fails in it or in one of them.
 
     The first error is raised, and those after it are told: what follows from a fault must not hide it.

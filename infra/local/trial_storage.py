@@ -21,7 +21,7 @@ ENVIRONMENT = {
 """The server takes any credentials; these keep others out of its log, and out of its way."""
 
 SAMPLE_IMAGES = 16
-SEEDS = 10_000_000
+SEEDS_A_LINE = 10_000_000
 """Between two lines, so that none of their nights are alike."""
 
 
@@ -67,7 +67,7 @@ def provide_nights(images: str, lines: Iterable[str], *, day: date) -> None:
     for number, line in enumerate(lines):
         night = Storage(images).below(f"{line}/{day.isoformat()}")
         if not night.exists():
-            write_line_night(night, images=SAMPLE_IMAGES, seed=number * SEEDS + day.toordinal())
+            write_line_night(night, images=SAMPLE_IMAGES, seed=number * SEEDS_A_LINE + day.toordinal())
 
 
 def _filesystem() -> fsspec.AbstractFileSystem:

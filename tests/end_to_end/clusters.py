@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.local_workers import SETTINGS, WORKER_ENVIRONMENT
+from tasks.local_workers import DASK_SETTINGS, WORKER_ENVIRONMENT
 from tests.conftest import end, wait_for
 
-ALLOWED_FAILURES = SETTINGS["distributed.scheduler.allowed-failures"]
+ALLOWED_FAILURES = DASK_SETTINGS["distributed.scheduler.allowed-failures"]
 
 
 @dataclass

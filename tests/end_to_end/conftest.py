@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from flows.embedded import COMMAND, OWN_SERVER
+from flows.embedded import COMMAND_SETTINGS, OWN_SERVER_SETTINGS
 from tests.prefect_server import prefect_server, provide_database
 
 NOT_NEEDED = ("SCHEDULER", "LATE_RUNS", "CANCELLATION_CLEANUP", "FOREMAN", "PAUSE_EXPIRATIONS", "TRIGGERS")
@@ -40,5 +40,5 @@ def command_server(tmp_path_factory, database):
 @pytest.fixture
 def shared_server(command_server, monkeypatch):
     """Have the commands of a test use the one Prefect server, as quietly as one of their own."""
-    for name, value in {**COMMAND, **OWN_SERVER, "PREFECT_API_URL": command_server}.items():
+    for name, value in {**COMMAND_SETTINGS, **OWN_SERVER_SETTINGS, "PREFECT_API_URL": command_server}.items():
         monkeypatch.setenv(name, value)

@@ -4,7 +4,7 @@ from flows.outcome import Outcome
 from ssdnet_core.config import Config
 from tasks.aggregation import summarise
 from tasks.batch import ImageEntry, Manifest
-from tasks.records import ImageRecord, failure
+from tasks.records import ImageRecord, failed_record
 from tasks.seal import make_seal
 
 
@@ -18,7 +18,7 @@ def outcome():
     manifest = Manifest("night", "/in", "", Config(), entries)
     failed = (entries[0], entries[3])
     scores = {entries[1]: 9.0, entries[2]: 1.0}
-    records = {e.index: failure(e, f"no picture in {e.key}", fingerprint="f", lasting=True) for e in failed} | {
+    records = {e.index: failed_record(e, f"no picture in {e.key}", fingerprint="f", lasting=True) for e in failed} | {
         e.index: ImageRecord(e.index, e.key, "", "f", "inspected", score=score) for e, score in scores.items()
     }
     return Outcome(

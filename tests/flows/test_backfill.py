@@ -54,7 +54,7 @@ def clock(monkeypatch):
 
     clock.sleep = sleep
     monkeypatch.setattr(flow, "time", clock)
-    monkeypatch.setattr(flow, "PATIENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr(flow, "OUTAGE_SECONDS", PATIENCE)
     monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
     return clock
 

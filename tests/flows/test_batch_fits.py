@@ -88,7 +88,7 @@ def test_records_are_withdrawn_as_their_chunk_is_queued_and_no_sooner(tmp_path, 
 @pytest.mark.usefixtures("forked_workers")
 def test_no_image_is_blamed_for_the_death_of_a_worker_that_had_it_beside_the_next_chunk(tmp_path, monkeypatch):
     # Futures that ask for a GPU are all given to its worker at once, and are suspected of its death together.
-    monkeypatch.setitem(tasks.local_workers.SETTINGS, "distributed.scheduler.allowed-failures", 0)
+    monkeypatch.setitem(tasks.local_workers.DASK_SETTINGS, "distributed.scheduler.allowed-failures", 0)
     monkeypatch.setattr(tasks.local_workers, "visible_gpus", lambda: ("0",))
     monkeypatch.setattr(fits, "get_run_logger", logging.getLogger)
     for name in ("inspect_chunk", "inspect_suspects"):

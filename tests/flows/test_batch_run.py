@@ -17,7 +17,7 @@ from tasks.image_figures import STATUSES, read_figures
 from tasks.inspection import Inspection, inspect_images
 from tasks.lease import LeaseLostError
 from tasks.maps import read_map, write_map, written_maps
-from tasks.records import failure, withdraw_records
+from tasks.records import failed_record, withdraw_records
 from tasks.report import PAGE
 from tasks.seal import read_seal
 from tasks.storage import Storage
@@ -143,7 +143,7 @@ def test_an_image_replaced_by_one_that_cannot_be_inspected_leaves_no_map(run, tm
 def test_an_image_that_comes_to_fail_after_its_map_was_written_leaves_no_map(run, monkeypatch):
     def without_the_last_record(source, folder, manifest, todo, **_):
         written = inspect_images(todo, Inspection.of(manifest, source=source, folder=folder))
-        return {record.index: record for record in written} | {1: failed_record(todo[1], manifest)}
+        return {record.index: record for record in written} | {1: record_of_a_death(todo[1], manifest)}
 
     monkeypatch.setattr(flow, "inspect_all", without_the_last_record)
     outcome = run(more=2)
@@ -151,8 +151,8 @@ def test_an_image_that_comes_to_fail_after_its_map_was_written_leaves_no_map(run
     assert written_maps(Storage(outcome.folder)) == {0}
 
 
-def failed_record(entry, manifest):
-    return failure(entry, "its worker died", fingerprint=manifest.fingerprint, lasting=False)
+def record_of_a_death(entry, manifest):
+    return failed_record(entry, "its worker died", fingerprint=manifest.fingerprint, lasting=False)
 
 
 def test_an_image_put_back_after_an_interrupted_inspection_of_another_is_inspected_again(run, monkeypatch, tmp_path):

@@ -2,7 +2,7 @@ import pytest
 import typer
 
 from flows.backfill_plan import BackfillError
-from flows.exit_status import ExitCode, told
+from flows.exit_status import ExitCode, exit_on_error
 from ssdnet_core.errors import InvalidConfigError
 from tasks.address import AddressError
 from tasks.batch import BatchConflictError
@@ -28,7 +28,7 @@ def test_an_error_that_was_foreseen_is_one_line_and_its_status(capsys, error, st
         raise error
 
     with pytest.raises(typer.Exit) as ended:
-        told(work)
+        exit_on_error(work)
     assert ended.value.exit_code == status
     assert capsys.readouterr().err == f"ssdnet: {error}\n"
 
@@ -38,15 +38,15 @@ def test_a_command_that_is_stopped_says_that_it_can_go_on(capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(typer.Exit) as ended:
-        told(work)
+        exit_on_error(work)
     assert ended.value.exit_code == ExitCode.ERROR
     assert "run the same command again" in capsys.readouterr().err
 
 
 def test_an_error_that_nobody_thought_of_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        told(lambda: 1 / 0)
+        exit_on_error(lambda: 1 / 0)
 
 
 def test_what_comes_of_the_work_is_returned():
-    assert told(lambda: "sealed") == "sealed"
+    assert exit_on_error(lambda: "sealed") == "sealed"

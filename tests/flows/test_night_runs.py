@@ -6,8 +6,8 @@ import pytest
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Late, Paused, Pending, Running, Scheduled
 
 from flows.backfill_plan import RunState, attempt_key
-from flows.night_runs import SOON, night_run, read_runs, run_state
-from flows.prefect_api import PAGE
+from flows.night_runs import DUE_SOON, night_run, read_runs, run_state
+from flows.prefect_api import PAGE_SIZE
 from ssdnet_core.config import Config
 from tests.flows.flow_runs import DUE, LINE, RunsApi, flow_run, serving
 
@@ -40,8 +40,8 @@ def test_a_run_is_under_way_until_it_has_ended(state, stands):
     ("by_schedule", "before", "stands"),
     [
         (True, LATER, RunState.SCHEDULED),
-        (True, SOON + timedelta(seconds=1), RunState.SCHEDULED),
-        (True, SOON, RunState.RUNNING),
+        (True, DUE_SOON + timedelta(seconds=1), RunState.SCHEDULED),
+        (True, DUE_SOON, RunState.RUNNING),
         (True, timedelta(seconds=1), RunState.RUNNING),
         (True, -LATER, RunState.RUNNING),
         (False, LATER, RunState.RUNNING),  # somebody's own, or that of another backfill
@@ -101,12 +101,12 @@ def test_a_run_with_the_deployments_own_addresses_is_not(changes):
 
 
 def test_all_runs_of_a_line_are_read_oldest_first_however_many_pages_they_fill():
-    count = 2 * PAGE + 1
+    count = 2 * PAGE_SIZE + 1
     runs = [flow_run(Completed(), due=DUE - timedelta(hours=number)) for number in range(count)]
     with serving(RunsApi(runs)) as api:
         found = read_runs(LINE, start=DAY)
     assert [night.id for night in found] == [run.id for run in reversed(runs)]
-    assert [asked["offset"] for asked in api.asked] == [0, PAGE, 2 * PAGE]
+    assert [asked["offset"] for asked in api.asked] == [0, PAGE_SIZE, 2 * PAGE_SIZE]
 
 
 def test_runs_are_asked_for_of_this_line_and_from_the_day_on_until_what_is_due_soon():

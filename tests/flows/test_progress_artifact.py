@@ -8,7 +8,7 @@ import pytest
 
 from flows import events, monitoring, progress_artifact
 from flows.monitoring import tell_of_batch
-from flows.progress_artifact import STEP, ProgressArtifact
+from flows.progress_artifact import UPDATE_PERCENT, ProgressArtifact
 from tests.flows.flow_runs import api_served_by
 
 # Prefect would have artifacts written in flow runs only.
@@ -71,7 +71,7 @@ class OneImageEachTime:
         self._bar, self._left = bar, images
 
     def wait(self, seconds: float) -> bool:
-        assert seconds == progress_artifact.EVERY
+        assert seconds == progress_artifact.UPDATE_SECONDS
         if not self._left:
             return True
         self._left -= 1
@@ -94,4 +94,4 @@ def test_a_long_run_moves_its_bar_200_times_at_most_and_to_the_end(monkeypatch):
     first, *updates = shown
     assert (first, updates[-1]) == (0, 100)
     assert 150 < len(updates) <= 200
-    assert all(later - earlier >= STEP for earlier, later in zip(shown, updates[:-1], strict=False))
+    assert all(later - earlier >= UPDATE_PERCENT for earlier, later in zip(shown, updates[:-1], strict=False))

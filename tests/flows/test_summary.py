@@ -8,14 +8,14 @@ import pytest
 from rich.console import Console
 
 from flows import summary
-from flows.batch_figures import MOST_FAILURES
+from flows.batch_figures import MOST_FAILURES_SHOWN
 from flows.summary import outcome_tree, print_evaluation, print_measured, print_outcome
 from ssdnet_core.metrics import PixelMetrics
 from tasks.aggregation import summarise
 from tasks.batch import ImageEntry
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.image_metrics import UnmeasuredImage
-from tasks.records import ImageRecord, failure
+from tasks.records import ImageRecord, failed_record
 
 
 def pixels(value):
@@ -153,20 +153,20 @@ def test_of_many_warnings_the_first_are_printed_and_all_are_counted(outcome, cap
     many = replace(outcome, manifest=manifest, records=records, summary=summarise(manifest, records))
     print_outcome(many, as_json=False)
     said = capsys.readouterr().out
-    assert said.count("dark") == summary.MOST_WARNINGS
-    assert f"{summary.MOST_WARNINGS} of 20" in said
+    assert said.count("dark") == summary.MOST_WARNINGS_PRINTED
+    assert f"{summary.MOST_WARNINGS_PRINTED} of 20" in said
     assert "20, listed in the gallery" in said
 
 
 def test_of_many_failures_the_first_are_printed_and_all_are_in_the_json(outcome, capsys):
     entries = tuple(ImageEntry(index, f"{index:02d}.png", "", 1) for index in range(70))
-    records = {entry.index: failure(entry, "cut short", fingerprint="f", lasting=True) for entry in entries}
+    records = {entry.index: failed_record(entry, "cut short", fingerprint="f", lasting=True) for entry in entries}
     manifest = replace(outcome.manifest, entries=entries)
     many = replace(outcome, manifest=manifest, records=records, summary=summarise(manifest, records))
     print_outcome(many, as_json=False)
     said = capsys.readouterr().out
-    assert said.count("cut short") == MOST_FAILURES
-    assert f"{MOST_FAILURES} of 70" in " ".join(said.split())  # A narrow table folds its title.
+    assert said.count("cut short") == MOST_FAILURES_SHOWN
+    assert f"{MOST_FAILURES_SHOWN} of 70" in " ".join(said.split())  # A narrow table folds its title.
     assert len(outcome_tree(many)["failures"]) == 70
     print_outcome(outcome, as_json=False)
     assert " of 1" not in capsys.readouterr().out  # One of one is all.

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.local_workers import SETTINGS, WORKER_ENVIRONMENT
+from tasks.local_workers import DASK_SETTINGS, WORKER_ENVIRONMENT
 from tests.conftest import ROOT
 
 INFRA = ROOT / "infra"
@@ -12,7 +12,7 @@ def dask_variables(kind: str) -> dict[str, str]:
     """The environment that gives a process what tasks/local_workers.py sets for Dask's schedulers or workers."""
     return {
         "DASK_" + name.upper().replace(".", "__").replace("-", "_"): str(value)
-        for name, value in SETTINGS.items()
+        for name, value in DASK_SETTINGS.items()
         if name.startswith(f"distributed.{kind}.")
     }
 

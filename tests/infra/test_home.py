@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from infra.local.errors import LocalStackError
-from infra.local.home import PROBED, held, stop
+from infra.local.home import PROBE_SECONDS, held, stop
 from tests.conftest import wait_for
 
 HOLD = """
@@ -81,6 +81,6 @@ def test_who_only_looks_whether_a_home_is_held_hinders_nobody(tmp_path):
     with (tmp_path / "up.pid").open() as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
         assert not stop(tmp_path), "nor another who looks"
-        threading.Timer(PROBED / 5, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        threading.Timer(PROBE_SECONDS / 5, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
         with held(tmp_path):
             assert (tmp_path / "up.pid").read_text() == str(os.getpid())

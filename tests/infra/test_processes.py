@@ -73,7 +73,7 @@ def test_a_part_that_dies_before_it_answers_is_named_with_the_end_of_its_log(sup
 
 
 def test_a_part_that_never_answers_is_named(supervisor, monkeypatch):
-    monkeypatch.setattr(infra.local.processes, "START_TIMEOUT", 0.3)
+    monkeypatch.setattr(infra.local.processes, "PARTS_START_TIMEOUT", 0.3)
     part = Part(name="mute", command=(sys.executable, "-c", SLEEPS), answers=lambda: False)
     supervisor.start(part)
     with pytest.raises(LocalStackError, match="the mute does not answer"):

@@ -9,7 +9,7 @@ from ssdnet_core.regions import Region
 from tasks.aggregation import summarise, write_region_table
 from tasks.batch import ImageEntry, Manifest
 from tasks.night_figures import SCORE_PROBABILITIES, NightFigures
-from tasks.records import ImageRecord, failure
+from tasks.records import ImageRecord, failed_record
 from tasks.storage import Storage
 
 ENTRIES = tuple(ImageEntry(index=i, key=f"{i}.png", etag="", size=1) for i in range(3))
@@ -18,7 +18,7 @@ REGIONS = tuple(Region(i, i, i + 5, i + 5, 25, 11.0 + i, (i + 2.0, i + 2.0)) for
 RECORDS = {
     0: ImageRecord(0, "0.png", "", "f", "inspected", score=4.0, defective=True, regions=REGIONS, seconds=2.0),
     1: ImageRecord(1, "1.png", "", "f", "inspected", score=0.0, seconds=3.0),
-    2: replace(failure(ENTRIES[2], "broken", fingerprint="f", lasting=True), seconds=7.0),
+    2: replace(failed_record(ENTRIES[2], "broken", fingerprint="f", lasting=True), seconds=7.0),
 }
 
 
@@ -41,7 +41,7 @@ def test_the_quantiles_of_a_batch_are_those_of_the_trends():
 
 
 def test_a_batch_of_failures_only_has_no_rate():
-    records = {entry.index: failure(entry, "broken", fingerprint="f", lasting=True) for entry in ENTRIES}
+    records = {entry.index: failed_record(entry, "broken", fingerprint="f", lasting=True) for entry in ENTRIES}
     assert math.isnan(summarise(MANIFEST, records).defect_rate)
 
 

@@ -18,7 +18,7 @@ from tasks.cluster import (
     fit_group,
     fit_resources,
 )
-from tasks.dispatch import Dispatch, collect_chunk, submit_chunk, task_size
+from tasks.dispatch import Dispatch, collect_chunk, future_size, submit_chunk
 from tests.conftest import wait_for
 from tests.dask_processes import dask_processes
 from tests.tasks.prepared import prepared
@@ -66,8 +66,8 @@ def test_groups_are_dealt_evenly_among_the_workers_that_own_a_gpu(tmp_path):
             resources = fit_resources(client, "cuda")
             assert fit_group(resources) == GPU_GROUP
             inspection = replace(inspection, group=fit_group(resources, 4))
-            task = task_size(len(entries), group=inspection.group, workers=len(able_workers(client, resources)))
-            submitted = submit_chunk(Dispatch(client, inspection, resources), entries, task=task)
+            task = future_size(len(entries), group=inspection.group, workers=len(able_workers(client, resources)))
+            submitted = submit_chunk(Dispatch(client, inspection, resources), entries, images_a_future=task)
             wait(list(submitted.futures))
             names = {address: name for name, address in cluster.names(client).items()}
             held = client.who_has(list(submitted.futures))
@@ -126,7 +126,7 @@ def test_without_gpu_workers_auto_takes_all_and_cuda_says_what_to_start(tmp_path
 
 @pytest.mark.slow
 def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks.waiting, "PATIENCE", 1.0)
+    monkeypatch.setattr(tasks.waiting, "WORKERLESS_SECONDS", 1.0)
     monkeypatch.setattr(tasks.waiting, "LOOKED_AFTER", 0.2)
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(40)))
     with dask_processes(tmp_path / "dask") as cluster:

@@ -15,13 +15,13 @@ import tasks.waiting
 from tasks.batch import ImageEntry
 from tasks.cluster import ClusterError, able_workers, dask_client
 from tasks.dispatch import (
-    GROUPS_A_TASK,
+    GROUPS_A_FUTURE,
     MAX_CHUNKS,
     Dispatch,
     chunks,
     collect_chunk,
+    future_size,
     submit_chunk,
-    task_size,
     try_suspects,
 )
 from tasks.maps import read_map
@@ -39,7 +39,7 @@ from tests.tasks.prepared import DeadlyStorage, prepared
 @given(st.integers(0, 20_000), st.integers(1, 1024), st.integers(1, 40))
 def test_chunks_hold_every_image_once_in_order_are_few_and_have_work_for_every_worker(count, task, workers):
     entries = [ImageEntry(index=i, key=str(i), etag="", size=0) for i in range(count)]
-    parts = list(chunks(entries, task=task, workers=workers))
+    parts = list(chunks(entries, images_a_future=task, workers=workers))
     assert [entry for part in parts for entry in part] == entries
     assert len(parts) <= MAX_CHUNKS
     assert all(len(part) >= workers * task and len(part) % task == 0 for part in parts[:-1])
@@ -47,25 +47,25 @@ def test_chunks_hold_every_image_once_in_order_are_few_and_have_work_for_every_w
 
 @given(st.integers(0, 20_000), st.integers(1, 40))
 def test_images_fitted_singly_have_a_future_each(count, workers):
-    assert task_size(count, group=1, workers=workers) == 1
+    assert future_size(count, group=1, workers=workers) == 1
 
 
 def inspected(dispatch, entries, *, task=1, announce=lambda record: None):
     """Inspect the images of a single chunk."""
-    collected = collect_chunk(submit_chunk(dispatch, entries, task=task), announce=announce)
+    collected = collect_chunk(submit_chunk(dispatch, entries, images_a_future=task), announce=announce)
     records = collected.records + try_suspects(dispatch, collected.suspects, announce=announce)
     return sorted(records, key=lambda record: record.index)
 
 
 @given(st.integers(1, 20_000), st.integers(2, 256), st.integers(0, 40))
 def test_a_future_takes_a_few_groups_and_no_worker_more_than_its_share(count, group, workers):
-    size = task_size(count, group=group, workers=workers)
-    assert 1 <= size <= GROUPS_A_TASK * group
+    size = future_size(count, group=group, workers=workers)
+    assert 1 <= size <= GROUPS_A_FUTURE * group
     hands = max(1, workers)
     turns = -(-count // (size * hands))
     assert turns * size < count / hands + turns
     # Not more turns than the limit wants: long futures read one group beside the fit of another.
-    assert turns == -(-count // (hands * GROUPS_A_TASK * group))
+    assert turns == -(-count // (hands * GROUPS_A_FUTURE * group))
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_the_image_of_a_future_that_kills_its_worker_is_found_by_halves(tmp_path
         return submit(self, entries, **options)
 
     monkeypatch.setattr(Dispatch, "submitted", counted)
-    monkeypatch.setitem(tasks.local_workers.SETTINGS, "distributed.scheduler.allowed-failures", 0)
+    monkeypatch.setitem(tasks.local_workers.DASK_SETTINGS, "distributed.scheduler.allowed-failures", 0)
     with dask_client(workers=1) as client:
         records = inspected(Dispatch(client, deadly), entries, task=4)
     assert [record.key for record in records if record.status == "failed"] == ["deadly.png"]

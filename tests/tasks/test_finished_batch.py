@@ -3,7 +3,7 @@ import pytest
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest, open_batch
 from tasks.finished_batch import LostRecordError, find_seal, read_sealed
-from tasks.records import failure, record_key, write_record
+from tasks.records import failed_record, record_key, write_record
 from tasks.seal import make_seal, set_seal
 from tasks.storage import Storage
 
@@ -44,7 +44,7 @@ def test_a_record_that_cannot_be_read_is_named_with_its_image_if_that_is_still_t
     entries = tuple(ImageEntry(index, f"{index}.png", "", 1, present=index < 2) for index in range(3))
     manifest = Manifest(batch="n", input="/in", pattern="", config=FIRST, entries=entries)
     folder = open_batch(results, manifest)
-    records = {entry.index: failure(entry, "broken", fingerprint="f", lasting=True) for entry in entries}
+    records = {entry.index: failed_record(entry, "broken", fingerprint="f", lasting=True) for entry in entries}
     for record in records.values():
         write_record(folder, record)
     set_seal(folder, make_seal(manifest, records))

@@ -8,7 +8,7 @@ from PIL import Image
 import tasks.decoding
 import tasks.headers
 from tasks.discovery import discover, list_images
-from tasks.headers import FEW_TOGETHER, HEADER_READS
+from tasks.headers import HEADER_READS, RETRIED_AT_ONCE
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 from tests.tasks.small_images import CountedStorage, write_image
@@ -47,16 +47,18 @@ class BusyStorage(Storage):
 
     def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
         keys = list(keys)
-        refused = [key for place, key in enumerate(keys) if place >= FEW_TOGETHER or key == "03.png"]
+        refused = [key for place, key in enumerate(keys) if place >= RETRIED_AT_ONCE or key == "03.png"]
         return super().read_many(keys, end=end) | {key: StorageError(f"{key}: slow down") for key in refused}
 
 
 def test_headers_that_a_store_refuses_of_many_at_once_are_asked_for_once_more_a_few_at_a_time(tmp_path):
-    for number in range(3 * FEW_TOGETHER):
+    for number in range(3 * RETRIED_AT_ONCE):
         write_image(tmp_path / f"{number:02d}.png")
     source = BusyStorage(str(tmp_path))
     problems = {entry.key: entry.problem for entry in discover(source, list_images(source))}
-    assert problems == {f"{number:02d}.png": "" for number in range(3 * FEW_TOGETHER)} | {"03.png": "03.png: slow down"}
+    assert problems == {f"{number:02d}.png": "" for number in range(3 * RETRIED_AT_ONCE)} | {
+        "03.png": "03.png: slow down"
+    }
 
 
 def test_whole_files_are_read_side_by_side_as_far_as_memory_wants(tmp_path, monkeypatch):
@@ -76,7 +78,7 @@ def test_whole_files_are_read_side_by_side_as_far_as_memory_wants(tmp_path, monk
     source = Watched(str(tmp_path))
     for most, groups in ((3 * size, [3, 3, 1]), (size - 1, [1] * 7)):
         together.clear()
-        monkeypatch.setattr(tasks.headers, "BYTES_TOGETHER", most)
+        monkeypatch.setattr(tasks.headers, "BYTES_READ_AT_ONCE", most)
         entries = discover(source, list_images(source))
         assert [(entry.index, entry.height) for entry in entries] == [(number, 300) for number in range(7)]
         assert [count for end, count in together if end is None] == groups

@@ -7,7 +7,7 @@ import zarr
 
 from tasks.image_figures import FIGURES, STATUSES, has_figures, read_figures, write_figures
 from tasks.maps import prepare_maps, write_map
-from tasks.records import failure
+from tasks.records import failed_record
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 from tests.tasks.mapped import SHAPES, manifest_of, random_map, record_of
@@ -24,7 +24,7 @@ def test_xarray_shows_a_labelled_dataset(folder):
     for entry in manifest.entries[:2]:
         write_map(folder, entry.index, anomaly_map=random_map(entry))
     records = {0: record_of(manifest.entries[0], defective=True), 1: record_of(manifest.entries[1])}
-    records[2] = failure(manifest.entries[2], "it is broken", fingerprint="f", lasting=True)
+    records[2] = failed_record(manifest.entries[2], "it is broken", fingerprint="f", lasting=True)
     write_figures(folder, manifest, records=records)
     with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
         assert store.anomaly_map.dims == ("image", "y", "x")

@@ -14,7 +14,7 @@ from tasks.batch import ImageEntry, Manifest
 from tasks.image_figures import write_figures
 from tasks.maps import prepare_maps
 from tasks.night_figures import NightFigures, lines, read_nights
-from tasks.records import ImageRecord, failure
+from tasks.records import ImageRecord, failed_record
 from tasks.seal import make_seal, read_seal, set_seal
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
@@ -39,7 +39,7 @@ def write_batch(results, batch, *, scores, broken=0):
             **{"height": 60, "width": 50, "working_height": 60, "working_width": 50, "seconds": 2.0, "map_digest": "m"},
         )
     for entry in entries[len(scores) :]:
-        records[entry.index] = failure(entry, "broken", fingerprint=manifest.fingerprint, lasting=True)
+        records[entry.index] = failed_record(entry, "broken", fingerprint=manifest.fingerprint, lasting=True)
     prepare_maps(folder, manifest)
     write_figures(folder, manifest, records=records)
     set_seal(folder, make_seal(manifest, records))

@@ -4,7 +4,7 @@ import pytest
 
 from ssdnet_core.regions import Region
 from tasks.batch import ImageEntry
-from tasks.records import ImageRecord, failure, read_records, write_record
+from tasks.records import ImageRecord, failed_record, read_records, write_record
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 
@@ -48,8 +48,8 @@ def test_a_record_that_the_store_does_not_give_is_an_error_and_one_that_is_gone_
         (replace(DONE, etag="other"), False),
         (replace(DONE, fingerprint="other"), False),
         (replace(DONE, key="other"), False),
-        (failure(ENTRY, "broken", fingerprint="f", lasting=True), True),
-        (failure(ENTRY, "no connection", fingerprint="f", lasting=False), False),
+        (failed_record(ENTRY, "broken", fingerprint="f", lasting=True), True),
+        (failed_record(ENTRY, "no connection", fingerprint="f", lasting=False), False),
     ],
 )
 def test_an_image_is_inspected_again_only_if_something_changed_or_may_have(record, settled):
@@ -65,6 +65,6 @@ def test_an_object_is_told_from_one_that_took_its_place_whatever_its_mask(inspec
 
 
 def test_failures_are_tried_again_on_demand():
-    lasting = failure(ENTRY, "broken", fingerprint="f", lasting=True)
+    lasting = failed_record(ENTRY, "broken", fingerprint="f", lasting=True)
     assert not lasting.settles(ENTRY, fingerprint="f", retry_failed=True)
     assert DONE.settles(ENTRY, fingerprint="f", retry_failed=True)

@@ -14,7 +14,7 @@ from tasks.aggregation import summarise
 from tasks.batch import Manifest
 from tasks.maps import write_map
 from tasks.pictures import heat_layer, photograph
-from tasks.records import ImageRecord, failure
+from tasks.records import ImageRecord, failed_record
 from tasks.report import colour_range, overlay_key, write_report
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
@@ -55,7 +55,7 @@ def night(tmp_path):
     records = {}
     for entry in manifest.entries:
         if not entry.height:
-            records[entry.index] = failure(entry, entry.problem, fingerprint="f", lasting=True)
+            records[entry.index] = failed_record(entry, entry.problem, fingerprint="f", lasting=True)
             continue
         evil = entry.key == EVIL
         region = Region(top=1, left=2, bottom=30, right=40, area=50, peak=20.0, centroid=(3.0, 4.0))
@@ -192,7 +192,10 @@ def test_only_pictures_that_are_no_longer_among_the_worst_are_deleted(kept):
         folder.write(key, b"picture")
     before = {stored.key for stored in folder.list()}
     [evil] = [record for record in records.values() if record.key == EVIL]
-    retried = {**records, evil.index: failure(manifest.entries[evil.index], "broken", fingerprint="f", lasting=True)}
+    retried = {
+        **records,
+        evil.index: failed_record(manifest.entries[evil.index], "broken", fingerprint="f", lasting=True),
+    }
     write_report(folder, manifest, records=retried, summary=summarise(manifest, retried))
     gone = {"report/worst/0000009.jpg", overlay_key(evil)}
     assert {stored.key for stored in folder.list()} == before - gone
@@ -209,7 +212,7 @@ def test_a_gallery_of_no_pictures_keeps_those_that_the_runs_page_shows(night):
 
 def test_a_gallery_without_any_picture_is_drawn(kept):
     folder, manifest, _ = kept
-    failed = {e.index: failure(e, "broken", fingerprint="f", lasting=True) for e in manifest.entries}
+    failed = {e.index: failed_record(e, "broken", fingerprint="f", lasting=True) for e in manifest.entries}
     write_report(folder, manifest, records=failed, summary=summarise(manifest, failed))
     assert [stored.key for stored in folder.below("report").list()] == ["index.html"]
 

@@ -46,7 +46,7 @@ def test_images_are_drawn_side_by_side_as_long_as_their_bytes_allow(large_night,
     folder, manifest, records = large_night
     needs = {entry.size: drawing_bytes(records[entry.index], size=entry.size) for entry in manifest.entries}
     bound = images_together * max(needs.values())
-    monkeypatch.setattr(tasks.report, "BYTES_TOGETHER", bound)
+    monkeypatch.setattr(tasks.report, "BYTES_DRAWN_AT_ONCE", bound)
     lock, drawn, together = threading.Lock(), [], []
 
     def watched(data):

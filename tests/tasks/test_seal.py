@@ -4,7 +4,7 @@ import pytest
 
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest
-from tasks.records import ImageRecord, failure
+from tasks.records import ImageRecord, failed_record
 from tasks.seal import SealConflictError, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage
 
@@ -13,7 +13,7 @@ MANIFEST = Manifest(batch="n", input="/in", pattern="", config=Config(), entries
 RECORDS = {
     0: ImageRecord(0, "0.png", "e0", "f", "inspected", score=3.0, defective=True, map_digest="a"),
     1: ImageRecord(1, "1.png", "e1", "f", "inspected", score=0.1, map_digest="b"),
-    2: failure(ENTRIES[2], "broken", fingerprint="f", lasting=True),
+    2: failed_record(ENTRIES[2], "broken", fingerprint="f", lasting=True),
 }
 
 
@@ -23,7 +23,7 @@ def test_the_seal_counts_what_the_batch_holds():
 
 
 def test_failures_that_may_pass_are_counted_by_themselves():
-    away = failure(ENTRIES[1], "the store was away", fingerprint="f", lasting=False)
+    away = failed_record(ENTRIES[1], "the store was away", fingerprint="f", lasting=False)
     assert make_seal(MANIFEST, RECORDS).passing == 0
     assert make_seal(MANIFEST, {**RECORDS, 1: away}).passing == 1
 

@@ -1,7 +1,7 @@
 import re
 from dataclasses import replace
 
-from tasks.departure import TRAILING
+from tasks.departure import MOST_NIGHTS_COMPARED
 from tasks.trends import compare_nights, remarks
 from tests.tasks.made_nights import figures, nights
 
@@ -27,8 +27,8 @@ def test_a_fall_is_as_remarkable_as_a_rise():
 
 def test_nights_of_more_than_four_weeks_ago_are_no_yardstick():
     before = [replace(night, defective=200 + night.defective) for night in nights(60)]
-    month = [figures(60 + number, defective=10 + number % 5) for number in range(TRAILING)]
-    assert compare_nights([*before, *month, figures(60 + TRAILING, defective=200)])[-1].jump
+    month = [figures(60 + number, defective=10 + number % 5) for number in range(MOST_NIGHTS_COMPARED)]
+    assert compare_nights([*before, *month, figures(60 + MOST_NIGHTS_COMPARED, defective=200)])[-1].jump
 
 
 def test_a_night_of_few_images_is_granted_what_chance_does_to_its_scores():
