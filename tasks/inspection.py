@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -63,8 +63,8 @@ class Inspection:
         Where the masks lie, if there are any.
     group
         Images fitted together, at most.
-    method
-        Version of the method, by which all of them are inspected.
+    method_version
+        Version of the method that the run has; workers with another one refuse.
     """
 
     source: Storage
@@ -73,7 +73,7 @@ class Inspection:
     fingerprint: str
     masks: Storage | None = None
     group: int = 1
-    method: int = field(default_factory=lambda: METHOD_VERSION)
+    method_version: int = METHOD_VERSION
 
     @classmethod
     def of(cls, manifest: Manifest, *, source: Storage, folder: Storage, group: int = 1) -> "Inspection":
@@ -132,13 +132,11 @@ def fitting_groups(entries: Sequence[ImageEntry], inspection: Inspection) -> Ite
 
 def other_method(inspection: Inspection) -> OtherMethodError | None:
     """Return what is wrong if this worker has another version of the method than the run."""
-    # Runs of versions before 13 do not say theirs.
-    of_run = getattr(inspection, "method", "12 or an earlier one")
-    if of_run == METHOD_VERSION:
+    if inspection.method_version == METHOD_VERSION:
         return None
     return OtherMethodError(
         f"the worker on {socket.gethostname()} has version {METHOD_VERSION} of the method, the run version "
-        f"{of_run}: install the same on both, and start the older one anew"
+        f"{inspection.method_version}: install the same on both, and start the older one anew"
     )
 
 

@@ -5,7 +5,7 @@ more than a few images, and no image's failure is another's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from distributed import Client
 
@@ -23,11 +23,11 @@ OTHER_METRICS = "the worker has another version of the metrics than the run: ins
 
 @dataclass(frozen=True)
 class Measurement:
-    """What all measurements of a batch share; ``metrics`` is the version of the metrics that the run has."""
+    """What all measurements of a batch share; ``metrics_version`` is the run's."""
 
     inspection: Inspection
     truth: Truth
-    metrics: int = field(default_factory=lambda: METRICS_VERSION)
+    metrics_version: int = METRICS_VERSION
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def measure_images(images: Sequence[JudgedImage], measurement: Measurement) -> M
 
 
 def _measured(image: JudgedImage, measurement: Measurement) -> MeasuredImage | UnmeasuredImage:
-    if (problem := other_method(measurement.inspection)) or measurement.metrics != METRICS_VERSION:
+    if (problem := other_method(measurement.inspection)) or measurement.metrics_version != METRICS_VERSION:
         return _missed(image, str(problem or OTHER_METRICS), measurement=measurement)
     try:
         return evaluate_image(image.record, measurement.inspection, truth=measurement.truth, mask=image.mask)

@@ -77,10 +77,10 @@ def test_an_unforeseen_error_leaves_one_image_unmeasured_and_is_told(tmp_path):
 @pytest.mark.usefixtures("forked_workers")
 def test_a_worker_with_another_version_of_the_method_or_the_metrics_measures_nothing_and_says_so(tmp_path):
     images, inspection, truth = labelled(tmp_path, 2)
-    later = replace(inspection, method=METHOD_VERSION + 1)
+    later = replace(inspection, method_version=METHOD_VERSION + 1)
     for measurement, reason in (
         (Measurement(later, truth), f"the run version {METHOD_VERSION + 1}"),
-        (Measurement(inspection, truth, metrics=METRICS_VERSION + 1), "another version of the metrics"),
+        (Measurement(inspection, truth, metrics_version=METRICS_VERSION + 1), "another version of the metrics"),
     ):
         measured = measure_images(images, measurement)
         assert not measured.images
