@@ -43,7 +43,7 @@ def measure_peer(
         truth = known.read(record.key, valid)
         anomaly_map, seconds = _run(method, program, image=source.path(record.key), shape=valid.shape)
     except SsdnetError as error:
-        return UnmeasuredImage(record.key, category, str(error))
+        return UnmeasuredImage(key=record.key, category=category, reason=str(error))
     return measure_map(
         anomaly_map,
         truth,

@@ -47,7 +47,7 @@ class NightsFailedError(SsdnetError):
         self.outcomes = outcomes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NightOutcome:
     """What became of a planned night.
 
@@ -110,7 +110,7 @@ def backfill(  # noqa: PLR0917 - Prefect calls by name
     plan = plan_backfill(days, lines=lines, deployments=deployments, force=force, config=config, changes=changes)
     if dry_run:
         _leave_table([planned_row(night) for night in plan.nights], what="plan")
-        return tuple(NightOutcome(night, night.state, night.seal) for night in plan.nights)
+        return tuple(NightOutcome(planned=night, state=night.state, seal=night.seal) for night in plan.nights)
     _refuse_to_wait_for_itself(plan.lines.values())
     outcomes = carry_out(plan, at_most=at_most, force=force)
     _leave_table([outcome_row(outcome) for outcome in outcomes], what="outcome")
@@ -125,7 +125,7 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
     todo = [night for night in plan.nights if night.attempt]
     active = {night.run: night for night in plan.nights if night.run is not None}
     outcomes = {
-        night: NightOutcome(night, night.state, night.seal, reason=night.reason)
+        night: NightOutcome(planned=night, state=night.state, seal=night.seal, reason=night.reason)
         for night in plan.nights
         if not night.waits
     }
@@ -199,17 +199,17 @@ def _has_ended(seen: FlowRun | None) -> bool:
 
 def _outcome(plan: BackfillPlan, night: PlannedNight, *, run: UUID, seen: FlowRun | None) -> NightOutcome:
     results = Storage(plan.lines[night.deployment].results)
-    failed = NightOutcome(night, NightState.FAILED, run=run)
+    failed = NightOutcome(planned=night, state=NightState.FAILED, run=run)
     if seen is None or seen.state is None:
         return replace(failed, reason="its run was deleted")
     if not seen.state.is_completed():
         return replace(failed, reason=f"{seen.state.name}: {seen.state.message or 'no reason given'}")
     if seen.state.name == NO_IMAGES:
-        return NightOutcome(night, NightState.NO_IMAGES, run=run)
+        return NightOutcome(planned=night, state=NightState.NO_IMAGES, run=run)
     seal = find_seal(results, night.night.batch, fingerprint=night.fingerprint)
     if seal is None:
         return replace(failed, reason="its run completed, but left no seal: was the batch changed or deleted?")
-    return NightOutcome(night, NightState.SEALED, seal=seal, run=run)
+    return NightOutcome(planned=night, state=NightState.SEALED, seal=seal, run=run)
 
 
 def _refuse_to_wait_for_itself(lines: Iterable[Line]) -> None:

@@ -43,7 +43,7 @@ class RunState(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NightRun:
     """A run that a night had before.
 
@@ -73,7 +73,7 @@ class NightRun:
     refit: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredNight:
     """What the storage knows of a night: its images, and its seal if it is finished.
 
@@ -95,7 +95,7 @@ class StoredNight:
     hopeless: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlannedNight:
     """A night, how it stands, and what is done about it.
 
@@ -174,7 +174,14 @@ def plan_nights(
             by_day.setdefault(run.day, []).append(run)
     return tuple(
         _plan(
-            PlannedNight(deployment, night, fingerprint, there.images, NightState.TO_DO, seal=there.seal),
+            PlannedNight(
+                deployment=deployment,
+                night=night,
+                fingerprint=fingerprint,
+                images=there.images,
+                state=NightState.TO_DO,
+                seal=there.seal,
+            ),
             by_day.get(night.day, []),
             there=there,
             force=force,

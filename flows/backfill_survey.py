@@ -144,7 +144,14 @@ def _given_up(line: Line, asked: Days) -> tuple[PlannedNight, ...]:
     # Its time zone may be what is wrong with it.
     newest = asked.end or day_before(datetime.now(UTC), "UTC")
     return tuple(
-        PlannedNight(line.deployment, Night(line.name, day), "", 0, NightState.FAILED, reason=line.problem)
+        PlannedNight(
+            deployment=line.deployment,
+            night=Night(line.name, day),
+            fingerprint="",
+            images=0,
+            state=NightState.FAILED,
+            reason=line.problem,
+        )
         for day in asked.until(newest)
     )
 
@@ -186,20 +193,20 @@ def _look_at_storage(line: Line, days: Sequence[date], *, fingerprint: str, away
         if away:
             # A store that is dead lets each request wait, and images and results mostly lie in one: a year of nights
             # would keep the other lines from theirs for minutes.
-            return StoredNight(0, None, away, hopeless=True)
+            return StoredNight(images=0, seal=None, problem=away, hopeless=True)
         seal, images = None, 0
         try:
             seal = find_seal(results, night.batch, fingerprint=fingerprint)
             images = 0 if no_line else count_images(line.images, night, days=there)
         except NothingToInspectError as error:
-            return StoredNight(0, seal, str(error))
+            return StoredNight(images=0, seal=seal, problem=str(error))
         except StorageError as error:
             if not away_ok:
                 raise
             if isinstance(error, NoAnswerError):
                 away = str(error)
-            return StoredNight(0, seal, str(error), hopeless=True)
-        return StoredNight(images, seal, no_line, hopeless=bool(no_line))
+            return StoredNight(images=0, seal=seal, problem=str(error), hopeless=True)
+        return StoredNight(images=images, seal=seal, problem=no_line, hopeless=bool(no_line))
 
     nights = [Night(line.name, day) for day in days]
     with ThreadPoolExecutor(LISTINGS) as threads:

@@ -18,7 +18,7 @@ from tasks.nights import site_zone
 from tasks.storage import Storage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """A line's deployment, and what it runs its nights with.
 

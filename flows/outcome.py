@@ -14,7 +14,7 @@ from tasks.storage import Storage
 Records = dict[int, ImageRecord]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a run of a batch came to.
 

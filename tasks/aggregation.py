@@ -15,7 +15,7 @@ SCORE_QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
 """Probabilities; the trends have the same, so that a batch's summary can be laid beside them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """A batch in figures.
 

@@ -36,7 +36,7 @@ class DamagedBatchError(SsdnetError):
     """What is stored of a batch cannot be understood."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageEntry:
     """One image of a batch.
 
@@ -83,7 +83,7 @@ def joint_etag(of_image: str, of_mask: str) -> str:
     return f"{of_image}+{of_mask}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The images of a batch, in their order, and the settings they are inspected with.
 

@@ -76,7 +76,7 @@ class CategoryMetrics(PixelMetrics, PooledMetrics, VerdictCounts):
     border_ignored: PixelMetrics
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The metrics of a batch; in the mean, what verdicts did is of all images: many a category has no good ones."""
 
@@ -135,7 +135,7 @@ def summarise_metrics(measured: Measurements) -> Evaluation:
             )
         )
     mean = _row("mean", rows, pools=_mean_pools(rows), verdicts=_counts(images, unmeasured))
-    return Evaluation(images, unmeasured, tuple(rows), mean)
+    return Evaluation(images=images, unmeasured=unmeasured, categories=tuple(rows), mean=mean)
 
 
 def _row(

@@ -27,7 +27,7 @@ SCORE_RESOLUTION = 0.05
 """In units of the score: the least standard deviation taken seriously."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Departure:
     """A night's value beside those of the nights before it.
 
@@ -62,7 +62,12 @@ def departure(value: float, trailing: Sequence[float], *, least_scale: float) ->
     # A few nights know their own spread less well than many; the 4 is by simulation.
     scale = max(qn_scale(values) * (1 + 4 / len(values)), least_scale)
     middle = float(np.median(values))
-    return Departure((value - middle) / scale, middle - LIMIT * scale, middle, middle + LIMIT * scale)
+    return Departure(
+        deviations=(value - middle) / scale,
+        lowest=middle - LIMIT * scale,
+        middle=middle,
+        highest=middle + LIMIT * scale,
+    )
 
 
 def rate_departure(night: tuple[int, int], trailing: Sequence[tuple[int, int]]) -> Departure:
@@ -74,7 +79,8 @@ def rate_departure(night: tuple[int, int], trailing: Sequence[tuple[int, int]]) 
     turned = departure(
         _arcsine(night), [_arcsine(earlier) for earlier in trailing], least_scale=1 / math.sqrt(night[1] + 0.5)
     )
-    return Departure(turned.deviations, *(_rate(turn) for turn in (turned.lowest, turned.middle, turned.highest)))
+    lowest, middle, highest = (_rate(bound) for bound in (turned.lowest, turned.middle, turned.highest))
+    return Departure(deviations=turned.deviations, lowest=lowest, middle=middle, highest=highest)
 
 
 def quantile_departure(value: float, trailing: Sequence[float], *, images: int, width: float) -> Departure:

@@ -66,7 +66,7 @@ class MeasuredImage:
     counts: FrameCounts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UnmeasuredImage:
     """An image that counts in no metric, and why; ``lasting`` if the same files would give the same again."""
 
@@ -86,7 +86,7 @@ def evaluate_image(
     """
     category = truth.category(record.key)
     if record.failed:
-        return UnmeasuredImage(record.key, category, f"not inspected: {record.error}")
+        return UnmeasuredImage(key=record.key, category=category, reason=f"not inspected: {record.error}")
     try:
         image, left_out = decode_as_listed(
             record.key, inspection.source, mask=mask, masks=inspection.masks, etag=record.etag
@@ -95,9 +95,9 @@ def evaluate_image(
         valid = np.ones(image.pixels.shape[:2], dtype=bool) if left_out is None else ~left_out
         pixels = truth.read(record.key, valid)
     except (TruthError, DecodeError, MaskError) as error:
-        return UnmeasuredImage(record.key, category, str(error))
+        return UnmeasuredImage(key=record.key, category=category, reason=str(error))
     except StorageError as error:
-        return UnmeasuredImage(record.key, category, str(error), lasting=False)
+        return UnmeasuredImage(key=record.key, category=category, reason=str(error), lasting=False)
     alarms = _alarms(record, inspection, image=image)
     return measure_map(
         read_map(inspection.folder, record, original_size=True),

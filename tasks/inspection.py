@@ -45,7 +45,7 @@ class OtherMethodError(SsdnetError):
     """A worker has another version of the method than the run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Inspection:
     """What all images of a batch share; travels to the workers with each task.
 

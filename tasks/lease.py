@@ -42,7 +42,7 @@ class LeaseLostError(SsdnetError):
     """Another run took this batch over, since this one did not renew its lease in time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LeaseHolder:
     """Who holds a batch: a run's id, its process, and when it was last heard of (seconds since the epoch).
 

@@ -80,4 +80,4 @@ def _measured_alone(client: Client, image: JudgedImage, *, measurement: Measurem
 
 def _missed(image: JudgedImage, reason: str, *, measurement: Measurement) -> UnmeasuredImage:
     key = image.record.key
-    return UnmeasuredImage(key, measurement.truth.category(key), reason, lasting=False)
+    return UnmeasuredImage(key=key, category=measurement.truth.category(key), reason=reason, lasting=False)

@@ -21,7 +21,7 @@ WRITERS = 8
 Status = Literal["inspected", "failed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageRecord:
     """The outcome for one image.
 

@@ -19,7 +19,7 @@ class SealConflictError(SsdnetError):
     """Another run sealed this batch first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Seal:
     """What a finished batch holds.
 

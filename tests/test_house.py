@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -38,6 +39,17 @@ def test_tasks_know_nothing_of_flows_nor_prefect(path):
 @pytest.mark.parametrize("path", sorted((ROOT / "infra" / "local").rglob("*.py")), ids=lambda path: path.name)
 def test_the_local_stack_starts_flows_but_imports_none(path):
     assert not imported(path) & {"flows", "prefect"}
+
+
+@pytest.mark.parametrize("package", ["tasks", "flows", "infra"])
+def test_a_dataclass_of_more_than_three_fields_is_built_by_their_names(package):
+    for path in (ROOT / package).rglob("*.py"):
+        module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+        for found in vars(module).values():
+            if isinstance(found, type) and is_dataclass(found) and found.__module__ == module.__name__:
+                # Its own: some also have those of a dataclass of the core.
+                own = [field for field in fields(found) if field.name in vars(found).get("__annotations__", {})]
+                assert len(own) <= 3 or all(field.kw_only for field in own), f"{module.__name__}.{found.__name__}"
 
 
 def test_every_error_that_is_raised_on_purpose_says_so():

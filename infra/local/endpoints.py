@@ -12,7 +12,7 @@ OF_THE_PORT = (errno.EADDRINUSE, errno.EACCES)
 """What another port may cure: it is taken, or only the system's own services may have it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Endpoints:
     """Ports of the stack, and the address they are on; port 0 is a free one.
 

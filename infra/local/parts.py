@@ -25,7 +25,7 @@ PROJECT = Path(__file__).parent.parent.parent
 MOTO_SERVER = PROJECT / ".venv-moto" / "bin" / "moto_server"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StackSettings:
     """What the user chose.
 
@@ -51,7 +51,7 @@ class StackSettings:
     trial_storage: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stack:
     """The parts, in the order in which they start.
 

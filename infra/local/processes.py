@@ -31,7 +31,7 @@ LONGEST_LOG = 50_000_000
 """Bytes. A part's log is at most twice as long, with what was cut off."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Part:
     """One process of the stack.
 

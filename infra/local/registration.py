@@ -29,7 +29,7 @@ PAGE = 200
 AT_WORK = ("PENDING", "RUNNING", "CANCELLING")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Project:
     """What ``prefect.yaml`` deploys.
 

@@ -21,7 +21,7 @@ class IncompleteHeaderError(DecodeError):
     """The bytes end before the header does: pass more of the file, or all of it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageHeader:
     """What an image file says of itself before any pixel is decoded.
 

@@ -31,7 +31,14 @@ def png_header(data: bytes) -> tuple[ImageHeader, int]:
     bit_depth, colour_type = data[24], data[25]
     channels = 3 if colour_type & 2 else 1
     has_alpha = bool(colour_type & 4) or "transparency" in image.info
-    header = ImageHeader("PNG", image.height, image.width, channels, max(8, bit_depth), has_alpha)
+    header = ImageHeader(
+        format="PNG",
+        height=image.height,
+        width=image.width,
+        channels=channels,
+        bit_depth=max(8, bit_depth),
+        has_alpha=has_alpha,
+    )
     return header, orientation_in(image.info.get("exif", b""))
 
 
@@ -93,7 +100,14 @@ def bmp_header(data: bytes) -> tuple[ImageHeader, int]:
 def pillow_header(image: ImageFile) -> ImageHeader:
     """Return what Pillow says of an 8-bit image."""
     channels = 1 if image.mode in ("1", "L") else 3
-    return ImageHeader(str(image.format), image.height, image.width, channels, 8, image.mode == "RGBA")
+    return ImageHeader(
+        format=str(image.format),
+        height=image.height,
+        width=image.width,
+        channels=channels,
+        bit_depth=8,
+        has_alpha=image.mode == "RGBA",
+    )
 
 
 def pillow_samples(data: bytes, header: ImageHeader, *, plugin: type[ImageFile]) -> npt.NDArray[Any]:

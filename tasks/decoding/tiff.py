@@ -39,7 +39,9 @@ def tiff_header(data: bytes) -> tuple[ImageHeader, int]:
         channels = 3 if _name(page.photometric) == "PALETTE" else page.samplesperpixel - has_alpha
         bit_depth = 32 if _sample_kind(page) == "f" else max(8, page.bitspersample)
         height, width = int(page.imagelength), int(page.imagewidth)
-        header = ImageHeader("TIFF", height, width, channels, bit_depth, has_alpha)
+        header = ImageHeader(
+            format="TIFF", height=height, width=width, channels=channels, bit_depth=bit_depth, has_alpha=has_alpha
+        )
         return header, orientation(page.tags.valueof(ORIENTATION_TAG))
 
 

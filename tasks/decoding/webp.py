@@ -30,7 +30,9 @@ def webp_header(data: bytes) -> tuple[ImageHeader, int]:
         has_alpha = False
     else:
         raise DecodeError(f"damaged WebP: it begins with a chunk of type {kind!r}: write the file again")
-    return ImageHeader("WebP", height, width, 3, 8, has_alpha), orientation_in(exif)
+    return ImageHeader(
+        format="WebP", height=height, width=width, channels=3, bit_depth=8, has_alpha=has_alpha
+    ), orientation_in(exif)
 
 
 def _webp_exif(reader: ExactReader, end: int) -> bytes:

@@ -12,14 +12,15 @@ from tasks.seal import make_seal
 def outcome():
     """Of a batch that was run again after a broken image, and the one of the highest score, had been deleted."""
     entries = tuple(
-        ImageEntry(index, f"{name}.png", "", 1, present=name not in ("broken", "gone"))
+        ImageEntry(index=index, key=f"{name}.png", etag="", size=1, present=name not in ("broken", "gone"))
         for index, name in enumerate(("broken", "gone", "good", "unread"))
     )
-    manifest = Manifest("night", "/in", "", Config(), entries)
+    manifest = Manifest(batch="night", input="/in", pattern="", config=Config(), entries=entries)
     failed = (entries[0], entries[3])
     scores = {entries[1]: 9.0, entries[2]: 1.0}
     records = {e.index: failed_record(e, f"no picture in {e.key}", fingerprint="f", lasting=True) for e in failed} | {
-        e.index: ImageRecord(e.index, e.key, "", "f", "inspected", score=score) for e, score in scores.items()
+        e.index: ImageRecord(index=e.index, key=e.key, etag="", fingerprint="f", status="inspected", score=score)
+        for e, score in scores.items()
     }
     return Outcome(
         folder="/out/night",

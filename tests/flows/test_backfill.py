@@ -36,7 +36,7 @@ from tests.flows.flow_runs import DUE, LINE, RunsApi, flow_run, serving
 
 NIGHT = Night("line-1", date(2026, 11, 22))
 FINGERPRINT = LINE.config.fingerprint()
-SEAL = Seal(NIGHT.batch, FINGERPRINT, images=2, inspected=2, failed=0, defective=0, digest="")
+SEAL = Seal(batch=NIGHT.batch, fingerprint=FINGERPRINT, images=2, inspected=2, failed=0, defective=0, digest="")
 PATIENCE = 20.0
 TRIES = int(PATIENCE / (2 * POLL_SECONDS))
 """Questions without an answer until patience is over: one waits before each, and after it."""
@@ -70,7 +70,9 @@ def results(tmp_path):
 def watched(run, results):
     """The outcome of a plan that waits for one run."""
     line = replace(LINE, results=str(results))
-    night = PlannedNight(line.deployment, NIGHT, FINGERPRINT, 2, NightState.RUNNING, run=run.id)
+    night = PlannedNight(
+        deployment=line.deployment, night=NIGHT, fingerprint=FINGERPRINT, images=2, state=NightState.RUNNING, run=run.id
+    )
     plan = BackfillPlan({line.deployment: line}, {line.deployment: line.config}, (night,))
     [outcome] = carry_out(plan, at_most=1, force=False)
     return outcome

@@ -30,11 +30,28 @@ LINE = "nightly/line-1"
 
 def seal(images, passing=0):
     done = images - passing
-    return Seal("n", MINE, images=images, inspected=done, failed=passing, defective=0, digest="", passing=passing)
+    return Seal(
+        batch="n",
+        fingerprint=MINE,
+        images=images,
+        inspected=done,
+        failed=passing,
+        defective=0,
+        digest="",
+        passing=passing,
+    )
 
 
 def run(state, *, day=DAYS[0], fingerprint=MINE, attempt=0, elsewhere=False, refit=False):
-    return NightRun(uuid.uuid4(), day, fingerprint, state, attempt, elsewhere, refit)
+    return NightRun(
+        id=uuid.uuid4(),
+        day=day,
+        fingerprint=fingerprint,
+        state=state,
+        attempt=attempt,
+        elsewhere=elsewhere,
+        refit=refit,
+    )
 
 
 def plan(stored, *runs, force=False):
@@ -128,34 +145,39 @@ def test_an_attempt_has_a_number_that_no_run_of_its_night_had(stored, runs, forc
 @pytest.mark.parametrize(
     ("stored", "runs", "state", "action"),
     [
-        (StoredNight(3), [], NightState.TO_DO, "start"),
-        (StoredNight(0), [], NightState.NO_IMAGES, "nothing"),
-        (StoredNight(0, problem="2 other files"), [], NightState.TO_DO, "start"),
-        (StoredNight(3, seal(3)), [], NightState.SEALED, "nothing"),
-        (StoredNight(3, seal(2)), [run(RunState.COMPLETED)], NightState.NEW_IMAGES, "start attempt 2"),
-        (StoredNight(0, seal(3)), [], NightState.SEALED, "nothing"),
-        (StoredNight(3, seal(3, passing=1)), [], NightState.PASSING_FAILURES, "start"),
-        (StoredNight(0, seal(3, passing=1)), [], NightState.SEALED, "nothing"),
-        (StoredNight(3), [run(RunState.FAILED)], NightState.FAILED, "start attempt 2"),
+        (StoredNight(images=3), [], NightState.TO_DO, "start"),
+        (StoredNight(images=0), [], NightState.NO_IMAGES, "nothing"),
+        (StoredNight(images=0, problem="2 other files"), [], NightState.TO_DO, "start"),
+        (StoredNight(images=3, seal=seal(3)), [], NightState.SEALED, "nothing"),
+        (StoredNight(images=3, seal=seal(2)), [run(RunState.COMPLETED)], NightState.NEW_IMAGES, "start attempt 2"),
+        (StoredNight(images=0, seal=seal(3)), [], NightState.SEALED, "nothing"),
+        (StoredNight(images=3, seal=seal(3, passing=1)), [], NightState.PASSING_FAILURES, "start"),
+        (StoredNight(images=0, seal=seal(3, passing=1)), [], NightState.SEALED, "nothing"),
+        (StoredNight(images=3), [run(RunState.FAILED)], NightState.FAILED, "start attempt 2"),
         # It failed after the seal, while measuring or comparing.
-        (StoredNight(3, seal(3)), [run(RunState.FAILED)], NightState.FAILED, "start attempt 2"),
+        (StoredNight(images=3, seal=seal(3)), [run(RunState.FAILED)], NightState.FAILED, "start attempt 2"),
         (
-            StoredNight(3, seal(3)),
+            StoredNight(images=3, seal=seal(3)),
             [run(RunState.COMPLETED), run(RunState.FAILED)],
             NightState.FAILED,
             "start attempt 3",
         ),
-        (StoredNight(3, seal(3)), [run(RunState.FAILED), run(RunState.COMPLETED)], NightState.SEALED, "nothing"),
-        (StoredNight(3, seal(3)), [run(RunState.FAILED, elsewhere=True)], NightState.SEALED, "nothing"),
-        (StoredNight(0, seal(3)), [run(RunState.FAILED)], NightState.SEALED, "nothing"),
-        (StoredNight(3, seal(2)), [run(RunState.FAILED)], NightState.NEW_IMAGES, "start attempt 2"),
-        (StoredNight(3), [run(RunState.FAILED, fingerprint=OTHER)], NightState.TO_DO, "start"),
-        (StoredNight(3), [run(RunState.FAILED), run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
-        (StoredNight(3, seal(3)), [run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
-        (StoredNight(3), [run(RunState.SCHEDULED)], NightState.SCHEDULED, "wait for its schedule"),
-        (StoredNight(3), [run(RunState.RUNNING, elsewhere=True)], NightState.TO_DO, "start attempt 2"),
-        (StoredNight(3), [run(RunState.FAILED, attempt=4, elsewhere=True)], NightState.TO_DO, "start attempt 5"),
-        (StoredNight(3), [run(RunState.SCHEDULED, elsewhere=True)], NightState.TO_DO, "start attempt 2"),
+        (
+            StoredNight(images=3, seal=seal(3)),
+            [run(RunState.FAILED), run(RunState.COMPLETED)],
+            NightState.SEALED,
+            "nothing",
+        ),
+        (StoredNight(images=3, seal=seal(3)), [run(RunState.FAILED, elsewhere=True)], NightState.SEALED, "nothing"),
+        (StoredNight(images=0, seal=seal(3)), [run(RunState.FAILED)], NightState.SEALED, "nothing"),
+        (StoredNight(images=3, seal=seal(2)), [run(RunState.FAILED)], NightState.NEW_IMAGES, "start attempt 2"),
+        (StoredNight(images=3), [run(RunState.FAILED, fingerprint=OTHER)], NightState.TO_DO, "start"),
+        (StoredNight(images=3), [run(RunState.FAILED), run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
+        (StoredNight(images=3, seal=seal(3)), [run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
+        (StoredNight(images=3), [run(RunState.SCHEDULED)], NightState.SCHEDULED, "wait for its schedule"),
+        (StoredNight(images=3), [run(RunState.RUNNING, elsewhere=True)], NightState.TO_DO, "start attempt 2"),
+        (StoredNight(images=3), [run(RunState.FAILED, attempt=4, elsewhere=True)], NightState.TO_DO, "start attempt 5"),
+        (StoredNight(images=3), [run(RunState.SCHEDULED, elsewhere=True)], NightState.TO_DO, "start attempt 2"),
     ],
 )
 def test_what_is_done_follows_from_storage_and_runs(stored, runs, state, action):
@@ -164,13 +186,13 @@ def test_what_is_done_follows_from_storage_and_runs(stored, runs, state, action)
 
 
 def test_force_inspects_a_sealed_night_again_but_not_one_whose_images_are_gone():
-    assert plan(StoredNight(3, seal(3)), run(RunState.COMPLETED), force=True).action == "start attempt 2"
-    assert plan(StoredNight(0, seal(3)), force=True).action == "nothing"
+    assert plan(StoredNight(images=3, seal=seal(3)), run(RunState.COMPLETED), force=True).action == "start attempt 2"
+    assert plan(StoredNight(images=0, seal=seal(3)), force=True).action == "nothing"
 
 
 @pytest.mark.parametrize("there", [None, seal(3)])
 def test_force_is_not_satisfied_with_a_run_that_leaves_what_is_inspected(there):
-    stored = StoredNight(3, there)
+    stored = StoredNight(images=3, seal=there)
     queued = plan(stored, run(RunState.RUNNING), force=True)
     assert (queued.state, queued.action) == (NightState.RUNNING, "start attempt 2, after the run that is under way")
     assert plan(stored, run(RunState.SCHEDULED), force=True).attempt == 2
@@ -214,7 +236,14 @@ def test_never_more_nights_at_once_than_allowed_in_all_and_of_a_deployment(todo,
 
 def test_lines_come_along_side_by_side():
     def planned(line, day):
-        return PlannedNight(f"nightly/{line}", Night(line, day), MINE, 1, NightState.TO_DO, 1)
+        return PlannedNight(
+            deployment=f"nightly/{line}",
+            night=Night(line, day),
+            fingerprint=MINE,
+            images=1,
+            state=NightState.TO_DO,
+            attempt=1,
+        )
 
     plans = [[planned(line, day) for day in DAYS[:2]] for line in ("line-2", "line-1")]
     assert [str(night.night) for night in interleaved(plans)] == [
@@ -250,7 +279,7 @@ def test_keys_of_other_nights_lines_and_settings_differ_and_that_of_a_forced_att
 
 
 def test_a_night_whose_line_has_no_folder_is_given_up_with_the_reason_unless_it_is_sealed():
-    lost = StoredNight(0, problem="no line 'line-1' in s3://images: there are line-2", hopeless=True)
+    lost = StoredNight(images=0, problem="no line 'line-1' in s3://images: there are line-2", hopeless=True)
     night = plan(lost, force=True)
     assert (night.state, night.attempt, night.reason) == (NightState.FAILED, 0, lost.problem)
     assert lost.problem in night.action

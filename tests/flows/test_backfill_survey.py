@@ -33,7 +33,15 @@ def lines(tmp_path, monkeypatch):
             (night / "0.png").write_bytes(b"an image")
         batch = places["results"] / f"{name}-{DAYS.start}"
         batch.mkdir(parents=True)
-        seal = Seal(batch.name, LINE.config.fingerprint(), images=1, inspected=1, failed=0, defective=0, digest="")
+        seal = Seal(
+            batch=batch.name,
+            fingerprint=LINE.config.fingerprint(),
+            images=1,
+            inspected=1,
+            failed=0,
+            defective=0,
+            digest="",
+        )
         (batch / "seal.json").write_bytes(seal.to_json())
         addresses = {place: str(folder) for place, folder in places.items()}
         lines[name] = replace(LINE, deployment=f"nightly/{name}", id=uuid4(), name=name, **addresses)

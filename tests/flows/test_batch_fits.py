@@ -20,8 +20,10 @@ torch.set_num_threads(1)
 
 
 def test_a_run_that_is_taken_over_waits_for_no_further_chunk(tmp_path, monkeypatch):
-    broken = tuple(ImageEntry(i, f"{i}.png", "", 1, problem="cut short") for i in range(3 * MIN_CHUNK))
-    manifest = Manifest("n", input=str(tmp_path / "night"), pattern="", config=QUICK, entries=broken)
+    broken = tuple(
+        ImageEntry(index=i, key=f"{i}.png", etag="", size=1, problem="cut short") for i in range(3 * MIN_CHUNK)
+    )
+    manifest = Manifest(batch="n", input=str(tmp_path / "night"), pattern="", config=QUICK, entries=broken)
     folder, awaited, chunk = Storage(str(tmp_path / "n")), [], without_prefect(fits.inspect_chunk)
 
     def taken_over_during_the_first(*arguments, first, **others):
@@ -52,9 +54,14 @@ def test_a_run_that_is_taken_over_waits_for_no_further_chunk(tmp_path, monkeypat
 def test_records_are_withdrawn_as_their_chunk_is_queued_and_no_sooner(tmp_path, monkeypatch):
     monkeypatch.setattr(fits, "get_run_logger", logging.getLogger)
     inspection, entries = prepared(tmp_path, *(f"{number:02d}.png" for number in range(MIN_CHUNK + 1)))
-    folder, manifest = inspection.folder, Manifest("n", inspection.source.url, "", inspection.config, entries)
+    folder, manifest = (
+        inspection.folder,
+        Manifest(batch="n", input=inspection.source.url, pattern="", config=inspection.config, entries=entries),
+    )
     known = {
-        entry.index: ImageRecord(entry.index, entry.key, entry.etag, manifest.fingerprint, "inspected")
+        entry.index: ImageRecord(
+            index=entry.index, key=entry.key, etag=entry.etag, fingerprint=manifest.fingerprint, status="inspected"
+        )
         for entry in entries[1:]
     }
     for record in known.values():
@@ -97,7 +104,7 @@ def test_no_image_is_blamed_for_the_death_of_a_worker_that_had_it_beside_the_nex
     names[3] = "03-deadly.png"  # Of the first chunk and of the last, which is queued while the second is waited for.
     names[2 * MIN_CHUNK + 1] = "33-deadly.png"
     inspection, entries = prepared(tmp_path, *names)
-    manifest = Manifest("n", input=inspection.source.url, pattern="", config=inspection.config, entries=entries)
+    manifest = Manifest(batch="n", input=inspection.source.url, pattern="", config=inspection.config, entries=entries)
     with dask_client(workers=1) as client, hold_batch(inspection.folder) as lease:
         records = fits.inspect_all(
             DeadlyStorage(inspection.source.url),

@@ -35,7 +35,7 @@ def run(tmp_path, monkeypatch):
 
     def inspect_here(source, folder, manifest, todo, lease, **_):
         lease.check()
-        inspection = Inspection(source, folder, manifest.config, manifest.fingerprint)
+        inspection = Inspection(source=source, folder=folder, config=manifest.config, fingerprint=manifest.fingerprint)
         return {record.index: record for record in inspect_images(todo, inspection)}
 
     for name in TASKS:

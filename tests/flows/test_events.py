@@ -28,7 +28,15 @@ def told(monkeypatch):
 
 
 def seal(images, failed):
-    return Seal("line-1-2026-11-22", "f", images, inspected=images - failed, failed=failed, defective=1, digest="d")
+    return Seal(
+        batch="line-1-2026-11-22",
+        fingerprint="f",
+        images=images,
+        inspected=images - failed,
+        failed=failed,
+        defective=1,
+        digest="d",
+    )
 
 
 @pytest.mark.parametrize(

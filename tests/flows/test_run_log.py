@@ -7,7 +7,7 @@ from flows import events, run_log
 from flows.run_log import MOST_FAILURE_EVENTS, MOST_FAILURES_LOGGED, RunLog
 from tasks.records import ImageRecord
 
-GOOD = ImageRecord(0, "0.png", "e", "f", "inspected")
+GOOD = ImageRecord(index=0, key="0.png", etag="e", fingerprint="f", status="inspected")
 
 
 @pytest.fixture

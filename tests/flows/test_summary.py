@@ -45,12 +45,14 @@ def row(category, value, *, good=12, false_alarm_rate=0.25):
 
 @pytest.fixture
 def evaluation():
-    missed = UnmeasuredImage("carpet/test/a hole in [brackets]/" + "0" * 90 + ".png", "carpet", "there is no mask " * 9)
+    missed = UnmeasuredImage(
+        key="carpet/test/a hole in [brackets]/" + "0" * 90 + ".png", category="carpet", reason="there is no mask " * 9
+    )
     rows = (
         row("a category of a very long name, longer than the others", 0.5),
         row("c", math.nan, good=0, false_alarm_rate=math.nan),
     )
-    return Evaluation((), (missed,), rows, row("mean", 0.75))
+    return Evaluation(images=(), unmeasured=(missed,), categories=rows, mean=row("mean", 0.75))
 
 
 def printed(evaluation, *, width=80):
@@ -61,7 +63,7 @@ def printed(evaluation, *, width=80):
 
 def test_the_tables_fit_in_80_columns_even_of_a_wide_terminal_if_names_are_short(evaluation):
     assert max(map(len, printed(evaluation).splitlines())) <= 80
-    short = Evaluation((), (), (row("fabric_strip", 0.5),), row("mean", 0.75))
+    short = Evaluation(images=(), unmeasured=(), categories=(row("fabric_strip", 0.5),), mean=row("mean", 0.75))
     assert max(len(line.rstrip()) for line in printed(short, width=200).splitlines()) <= 80
 
 
@@ -98,7 +100,9 @@ def test_what_is_undefined_is_a_dash(evaluation):
 
 def test_a_night_without_unmeasured_images_has_no_table_of_them(evaluation):
     assert "Not measured: 1" in printed(evaluation)
-    assert "Not measured" not in printed(Evaluation((), (), evaluation.categories, evaluation.mean))
+    assert "Not measured" not in printed(
+        Evaluation(images=(), unmeasured=(), categories=evaluation.categories, mean=evaluation.mean)
+    )
 
 
 def test_json_has_the_means_the_categories_and_what_was_not_measured(evaluation, monkeypatch, capsys):
@@ -147,8 +151,11 @@ def test_warnings_are_counted_and_those_of_each_image_are_in_the_json(outcome, c
 
 
 def test_of_many_warnings_the_first_are_printed_and_all_are_counted(outcome, capsys):
-    entries = tuple(ImageEntry(index, f"{index:02d}.png", "", 1) for index in range(20))
-    records = {e.index: ImageRecord(e.index, e.key, "", "f", "inspected", warnings=("dark",)) for e in entries}
+    entries = tuple(ImageEntry(index=index, key=f"{index:02d}.png", etag="", size=1) for index in range(20))
+    records = {
+        e.index: ImageRecord(index=e.index, key=e.key, etag="", fingerprint="f", status="inspected", warnings=("dark",))
+        for e in entries
+    }
     manifest = replace(outcome.manifest, entries=entries)
     many = replace(outcome, manifest=manifest, records=records, summary=summarise(manifest, records))
     print_outcome(many, as_json=False)
@@ -159,7 +166,7 @@ def test_of_many_warnings_the_first_are_printed_and_all_are_counted(outcome, cap
 
 
 def test_of_many_failures_the_first_are_printed_and_all_are_in_the_json(outcome, capsys):
-    entries = tuple(ImageEntry(index, f"{index:02d}.png", "", 1) for index in range(70))
+    entries = tuple(ImageEntry(index=index, key=f"{index:02d}.png", etag="", size=1) for index in range(70))
     records = {entry.index: failed_record(entry, "cut short", fingerprint="f", lasting=True) for entry in entries}
     manifest = replace(outcome.manifest, entries=entries)
     many = replace(outcome, manifest=manifest, records=records, summary=summarise(manifest, records))

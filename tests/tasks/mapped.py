@@ -33,4 +33,6 @@ def record_of(entry: ImageEntry, **changes) -> ImageRecord:
         "working_width": width,
         "map_digest": hashlib.sha256(random_map(entry).astype(np.float16).tobytes()).hexdigest(),
     }
-    return ImageRecord(entry.index, entry.key, "", "f", "inspected", **{**fields, **changes})
+    return ImageRecord(
+        index=entry.index, key=entry.key, etag="", fingerprint="f", status="inspected", **{**fields, **changes}
+    )

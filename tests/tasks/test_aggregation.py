@@ -16,8 +16,18 @@ ENTRIES = tuple(ImageEntry(index=i, key=f"{i}.png", etag="", size=1) for i in ra
 MANIFEST = Manifest(batch="n", input="/in", pattern="", config=Config(), entries=ENTRIES)
 REGIONS = tuple(Region(i, i, i + 5, i + 5, 25, 11.0 + i, (i + 2.0, i + 2.0)) for i in range(2))
 RECORDS = {
-    0: ImageRecord(0, "0.png", "", "f", "inspected", score=4.0, defective=True, regions=REGIONS, seconds=2.0),
-    1: ImageRecord(1, "1.png", "", "f", "inspected", score=0.0, seconds=3.0),
+    0: ImageRecord(
+        index=0,
+        key="0.png",
+        etag="",
+        fingerprint="f",
+        status="inspected",
+        score=4.0,
+        defective=True,
+        regions=REGIONS,
+        seconds=2.0,
+    ),
+    1: ImageRecord(index=1, key="1.png", etag="", fingerprint="f", status="inspected", score=0.0, seconds=3.0),
     2: replace(failed_record(ENTRIES[2], "broken", fingerprint="f", lasting=True), seconds=7.0),
 }
 

@@ -84,7 +84,10 @@ def test_pooled_metrics_take_the_defective_images_of_a_category_and_their_mean_t
 
 
 def test_unmeasured_images_are_counted_and_listed_and_nothing_else():
-    missed = [UnmeasuredImage("b/x", "b", "no mask"), UnmeasuredImage("d/y", "d", "no mask")]
+    missed = [
+        UnmeasuredImage(key="b/x", category="b", reason="no mask"),
+        UnmeasuredImage(key="d/y", category="d", reason="no mask"),
+    ]
     evaluation = summarise_metrics(gathered([*night(), *missed]))
     assert evaluation.mean.auroc == summarise_metrics(gathered(night())).mean.auroc
     assert [(row.category, row.unmeasured) for row in evaluation.categories] == [

@@ -189,16 +189,34 @@ def test_the_header_says_what_decoding_gives(data):
 @pytest.mark.parametrize(
     ("name", "header"),
     [
-        ("png grey", ImageHeader("PNG", HEIGHT, WIDTH, 1, 8, False)),
-        ("png grey alpha 16", ImageHeader("PNG", HEIGHT, WIDTH, 1, 16, True)),
-        ("png palette", ImageHeader("PNG", HEIGHT, WIDTH, 3, 8, False)),
-        ("bmp 1 bit", ImageHeader("BMP", HEIGHT, WIDTH, 1, 8, False)),
-        ("jpeg cmyk", ImageHeader("JPEG", HEIGHT, WIDTH, 3, 8, False)),
-        ("webp lossy", ImageHeader("WebP", HEIGHT, WIDTH, 3, 8, False)),
-        ("webp lossy with alpha", ImageHeader("WebP", HEIGHT, WIDTH, 3, 8, True)),
-        ("webp rgba", ImageHeader("WebP", HEIGHT, WIDTH, 3, 8, True)),
-        ("tiff rgba 16", ImageHeader("TIFF", HEIGHT, WIDTH, 3, 16, True)),
-        ("tiff half float", ImageHeader("TIFF", HEIGHT, WIDTH, 1, 32, False)),
+        ("png grey", ImageHeader(format="PNG", height=HEIGHT, width=WIDTH, channels=1, bit_depth=8, has_alpha=False)),
+        (
+            "png grey alpha 16",
+            ImageHeader(format="PNG", height=HEIGHT, width=WIDTH, channels=1, bit_depth=16, has_alpha=True),
+        ),
+        (
+            "png palette",
+            ImageHeader(format="PNG", height=HEIGHT, width=WIDTH, channels=3, bit_depth=8, has_alpha=False),
+        ),
+        ("bmp 1 bit", ImageHeader(format="BMP", height=HEIGHT, width=WIDTH, channels=1, bit_depth=8, has_alpha=False)),
+        ("jpeg cmyk", ImageHeader(format="JPEG", height=HEIGHT, width=WIDTH, channels=3, bit_depth=8, has_alpha=False)),
+        (
+            "webp lossy",
+            ImageHeader(format="WebP", height=HEIGHT, width=WIDTH, channels=3, bit_depth=8, has_alpha=False),
+        ),
+        (
+            "webp lossy with alpha",
+            ImageHeader(format="WebP", height=HEIGHT, width=WIDTH, channels=3, bit_depth=8, has_alpha=True),
+        ),
+        ("webp rgba", ImageHeader(format="WebP", height=HEIGHT, width=WIDTH, channels=3, bit_depth=8, has_alpha=True)),
+        (
+            "tiff rgba 16",
+            ImageHeader(format="TIFF", height=HEIGHT, width=WIDTH, channels=3, bit_depth=16, has_alpha=True),
+        ),
+        (
+            "tiff half float",
+            ImageHeader(format="TIFF", height=HEIGHT, width=WIDTH, channels=1, bit_depth=32, has_alpha=False),
+        ),
     ],
 )
 def test_the_header_is_read_in_full(name, header):

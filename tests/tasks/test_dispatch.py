@@ -267,7 +267,7 @@ def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(t
 
 def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_submitted_or_measured(tmp_path):
     inspection, entries = prepared(tmp_path, "a.png")
-    image = JudgedImage(ImageRecord(0, "a.png", "", "f", "inspected"))
+    image = JudgedImage(ImageRecord(index=0, key="a.png", etag="", fingerprint="f", status="inspected"))
     measurement = Measurement(inspection, NightTruth(inspection.source, "line"))
     # A default client that is closed within its block stays Dask's own for the tests that follow.
     client = Client(processes=False, n_workers=1, dashboard_address=None, set_as_default=False)

@@ -30,7 +30,7 @@ def written(tmp_path, *missed: UnmeasuredImage) -> tuple[Storage, Evaluation]:
 
 
 def test_metrics_are_read_back_as_they_were_undefined_ones_too(tmp_path):
-    folder, evaluation = written(tmp_path, UnmeasuredImage("b/x", "b", "no mask"))
+    folder, evaluation = written(tmp_path, UnmeasuredImage(key="b/x", category="b", reason="no mask"))
     # NaN is unequal to itself: compared as it is printed.
     assert repr(read_evaluation(folder, basis=BASIS)) == repr(evaluation)
 
@@ -92,7 +92,7 @@ def test_the_order_of_listings_is_no_other_basis():
 
 
 def test_an_image_that_may_be_measured_next_time_is_tried_again(tmp_path):
-    folder, _ = written(tmp_path, UnmeasuredImage("b/x", "b", "no connection", lasting=False))
+    folder, _ = written(tmp_path, UnmeasuredImage(key="b/x", category="b", reason="no connection", lasting=False))
     assert read_evaluation(folder, basis=BASIS) is None
 
 
@@ -108,7 +108,7 @@ def test_nothing_is_found_where_nothing_was_measured(tmp_path):
 
 
 def test_the_file_holds_every_image_and_null_for_what_is_undefined(tmp_path):
-    folder, _ = written(tmp_path, UnmeasuredImage("b/x", "b", "no mask"))
+    folder, _ = written(tmp_path, UnmeasuredImage(key="b/x", category="b", reason="no mask"))
     tree = json.loads(folder.read(EVALUATION))
     assert tree["basis"] == BASIS
     assert tree["unmeasured"] == [{"key": "b/x", "category": "b", "reason": "no mask", "lasting": True}]

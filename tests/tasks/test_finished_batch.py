@@ -41,7 +41,9 @@ def test_a_batch_that_is_not_finished_has_no_seal(results):
 
 @pytest.mark.parametrize("content", [b"", b"{}", None])
 def test_a_record_that_cannot_be_read_is_named_with_its_image_if_that_is_still_there(results, content):
-    entries = tuple(ImageEntry(index, f"{index}.png", "", 1, present=index < 2) for index in range(3))
+    entries = tuple(
+        ImageEntry(index=index, key=f"{index}.png", etag="", size=1, present=index < 2) for index in range(3)
+    )
     manifest = Manifest(batch="n", input="/in", pattern="", config=FIRST, entries=entries)
     folder = open_batch(results, manifest)
     records = {entry.index: failed_record(entry, "broken", fingerprint="f", lasting=True) for entry in entries}

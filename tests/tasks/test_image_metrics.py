@@ -46,11 +46,11 @@ def scene(
     fields = {"height": SHAPE[0], "width": SHAPE[1], "working_height": 64, "working_width": 48, "seconds": 2.5}
     level = alarm_level(config.verdict.expected_false_alarms, area=64 * 48)
     record = ImageRecord(
-        0,
-        entry.key,
-        source.read_with_etag(entry.key)[1],
-        "f",
-        "inspected",
+        index=0,
+        key=entry.key,
+        etag=source.read_with_etag(entry.key)[1],
+        fingerprint="f",
+        status="inspected",
         score=5.0,
         defective=bool(bumps),
         regions_from=level,

@@ -51,13 +51,15 @@ class Night:
 
     def inspection(self, *, group: int = 1, folder: Storage | None = None) -> Inspection:
         """Of the images there are now."""
-        manifest = Manifest("n", str(self.images), "", QUICK, self.entries(), masks=str(self.masks))
+        manifest = Manifest(
+            batch="n", input=str(self.images), pattern="", config=QUICK, entries=self.entries(), masks=str(self.masks)
+        )
         prepare_maps(folder or self.folder, manifest)
         return Inspection(
-            Storage(str(self.images)),
-            folder or self.folder,
-            QUICK,
-            manifest.fingerprint,
+            source=Storage(str(self.images)),
+            folder=folder or self.folder,
+            config=QUICK,
+            fingerprint=manifest.fingerprint,
             masks=Storage(str(self.masks)),
             group=group,
         )
@@ -185,7 +187,9 @@ def test_a_setting_that_does_not_fit_the_image_is_a_lasting_failure(night):
 def test_an_image_removed_after_the_listing_may_come_back(night):
     entries = night.entries()
     (night.images / "a.png").unlink()
-    [record] = inspect_images(entries, Inspection(Storage(str(night.images)), night.folder, QUICK, "f"))
+    [record] = inspect_images(
+        entries, Inspection(source=Storage(str(night.images)), folder=night.folder, config=QUICK, fingerprint="f")
+    )
     assert (record.status, record.lasting) == ("failed", False)
     assert "a.png" in record.error
 
@@ -252,7 +256,8 @@ def test_a_worker_with_another_version_of_the_method_inspects_nothing_and_says_s
 def test_a_setting_for_another_machine_is_a_failure_that_may_pass(night):
     entries = night.entries()
     elsewhere = replace(
-        Inspection(Storage(str(night.images)), night.folder, QUICK, "f"), config=QUICK.updated({"device": "cuda:7"})
+        Inspection(source=Storage(str(night.images)), folder=night.folder, config=QUICK, fingerprint="f"),
+        config=QUICK.updated({"device": "cuda:7"}),
     )
     [record] = inspect_images(entries, elsewhere)
     assert (record.status, record.lasting) == ("failed", False)
@@ -466,9 +471,14 @@ def test_an_image_whose_fit_diverges_may_be_tried_again_and_its_group_is_inspect
     st.sampled_from([32, 256, 4000]),
 )
 def test_groups_hold_every_image_once_are_of_one_shape_and_no_larger_than_memory_wants(sizes, group, working_size):
-    entries = [ImageEntry(i, f"{i}", "", 0, height=height, width=width) for i, (height, width) in enumerate(sizes)]
+    entries = [
+        ImageEntry(index=i, key=f"{i}", etag="", size=0, height=height, width=width)
+        for i, (height, width) in enumerate(sizes)
+    ]
     here = Storage("here")
-    inspection = Inspection(here, here, Config().updated({"working_size": working_size}), "f", group=group)
+    inspection = Inspection(
+        source=here, folder=here, config=Config().updated({"working_size": working_size}), fingerprint="f", group=group
+    )
     found = list(fitting_groups(entries, inspection))
     assert sorted(entry.index for images in found for entry in images) == list(range(len(entries)))
     for images in found:

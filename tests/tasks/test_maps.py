@@ -89,7 +89,7 @@ def objects(folder: Storage) -> int:
     return len(folder.below("maps.zarr/anomaly_map/c").list())
 
 
-UNREADABLE = replace(manifest_of([]), entries=(ImageEntry(0, "0.png", etag="", size=1, problem="no image"),))
+UNREADABLE = replace(manifest_of([]), entries=(ImageEntry(index=0, key="0.png", etag="", size=1, problem="no image"),))
 
 
 @pytest.mark.parametrize("first", [UNREADABLE, manifest_of([(40, 40)])], ids=["unreadable", "small"])

@@ -46,7 +46,15 @@ def labelled(tmp_path: Path, count: int) -> tuple[list[JudgedImage], Inspection,
         scores = (rng.gamma(2, 2, truth.shape) + (truth > 0)).astype(np.float32)
         fields = {"height": SIDE, "width": SIDE, "working_height": SIDE, "working_width": SIDE, "score": 1.0}
         digest, etag = write_map(folder, entry.index, anomaly_map=scores), source.read_with_etag(entry.key)[1]
-        record = ImageRecord(entry.index, entry.key, etag, "f", "inspected", map_digest=digest, **fields)
+        record = ImageRecord(
+            index=entry.index,
+            key=entry.key,
+            etag=etag,
+            fingerprint="f",
+            status="inspected",
+            map_digest=digest,
+            **fields,
+        )
         images.append(JudgedImage(record))
     inspection = Inspection(source=source, folder=folder, config=config, fingerprint="f")
     return images, inspection, MvtecTruth(source)

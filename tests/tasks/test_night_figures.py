@@ -34,7 +34,9 @@ def write_batch(results, batch, *, scores, broken=0):
     for entry in entries[: len(scores)]:
         defective = scores[entry.index] > 1
         records[entry.index] = replace(
-            ImageRecord(entry.index, entry.key, "e", manifest.fingerprint, "inspected"),
+            ImageRecord(
+                index=entry.index, key=entry.key, etag="e", fingerprint=manifest.fingerprint, status="inspected"
+            ),
             **{"score": scores[entry.index], "defective": defective, "regions": (region,) if defective else ()},
             **{"height": 60, "width": 50, "working_height": 60, "working_width": 50, "seconds": 2.0, "map_digest": "m"},
         )

@@ -61,7 +61,14 @@ def night(tmp_path):
         region = Region(top=1, left=2, bottom=30, right=40, area=50, peak=20.0, centroid=(3.0, 4.0))
         digest = write_map(folder, entry.index, anomaly_map=np.full((64, 96), 20.0 if evil else 2.0, dtype=np.float32))
         records[entry.index] = replace(
-            ImageRecord(entry.index, entry.key, entry.etag, "f", "inspected", map_digest=digest),
+            ImageRecord(
+                index=entry.index,
+                key=entry.key,
+                etag=entry.etag,
+                fingerprint="f",
+                status="inspected",
+                map_digest=digest,
+            ),
             score=7.0 if evil else -0.5,
             defective=evil,
             regions=(region,) if evil else (),
@@ -161,7 +168,7 @@ def test_a_long_strip_is_shown_at_a_readable_size():
 def test_the_worst_stand_as_one_file_each_with_map_and_regions_drawn(drawn):
     folder, page, _ = drawn
     [evil, good] = (figure["id"].removeprefix("image-") for figure in page.of("figure"))
-    record = ImageRecord(int(evil), "", "", "", "inspected")
+    record = ImageRecord(index=int(evil), key="", etag="", fingerprint="", status="inspected")
     with Image.open(io.BytesIO(folder.read(overlay_key(record)))) as shown:
         pixels = np.asarray(shown.convert("RGB")).astype(int)
     assert pixels.shape == (64, 96, 3)

@@ -34,7 +34,9 @@ def large_night(tmp_path):
     records = {}
     for entry in manifest.entries:
         digest = write_map(folder, entry.index, anomaly_map=np.ones((40, 60), dtype=np.float32))
-        record = ImageRecord(entry.index, entry.key, entry.etag, "f", "inspected", map_digest=digest)
+        record = ImageRecord(
+            index=entry.index, key=entry.key, etag=entry.etag, fingerprint="f", status="inspected", map_digest=digest
+        )
         records[entry.index] = replace(
             record, height=entry.height, width=entry.width, working_height=40, working_width=60
         )
@@ -111,5 +113,5 @@ from tasks.pictures import photograph
 photograph(np.zeros((64, 64, 3), dtype=np.uint16))
 """
     taken = peak_memory(f"photograph(decode(Path({str(file)!r}).read_bytes()).pixels)", after=ready)
-    record = ImageRecord(0, "", "", "", "inspected", height=height, width=width)
+    record = ImageRecord(index=0, key="", etag="", fingerprint="", status="inspected", height=height, width=width)
     assert taken <= drawing_bytes(record, size=file.stat().st_size)

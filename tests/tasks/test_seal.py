@@ -11,8 +11,10 @@ from tasks.storage import Storage
 ENTRIES = tuple(ImageEntry(index=i, key=f"{i}.png", etag=f"e{i}", size=1) for i in range(3))
 MANIFEST = Manifest(batch="n", input="/in", pattern="", config=Config(), entries=ENTRIES)
 RECORDS = {
-    0: ImageRecord(0, "0.png", "e0", "f", "inspected", score=3.0, defective=True, map_digest="a"),
-    1: ImageRecord(1, "1.png", "e1", "f", "inspected", score=0.1, map_digest="b"),
+    0: ImageRecord(
+        index=0, key="0.png", etag="e0", fingerprint="f", status="inspected", score=3.0, defective=True, map_digest="a"
+    ),
+    1: ImageRecord(index=1, key="1.png", etag="e1", fingerprint="f", status="inspected", score=0.1, map_digest="b"),
     2: failed_record(ENTRIES[2], "broken", fingerprint="f", lasting=True),
 }
 
