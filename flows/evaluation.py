@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.batch_run import run_batch
 from flows.monitoring import tell_of_metrics
 from flows.outcome import Outcome
-from flows.parameters import GroupSize, quoted
+from flows.parameters import GroupSize, OptionalText, quoted
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.category_metrics import Evaluation, summarise_metrics
@@ -33,10 +33,10 @@ class MeasuredOutcome:
 def evaluate(  # noqa: PLR0917 - Prefect calls by name
     input: str,
     results: str,
-    batch: str | None = None,
-    masks: str | None = None,
+    batch: OptionalText = None,
+    masks: OptionalText = None,
     config: Config = Config(),  # noqa: B008 - frozen, and the UI shows it as the form's defaults
-    scheduler: str | None = None,
+    scheduler: OptionalText = None,
     workers: int | None = None,
     group: GroupSize = None,
     retry_failed: bool = False,

@@ -7,7 +7,7 @@ from prefect import flow
 
 from flows.batch_run import run_batch
 from flows.outcome import Outcome
-from flows.parameters import GroupSize
+from flows.parameters import GroupSize, OptionalText
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.cluster import Workers
@@ -19,10 +19,10 @@ from tasks.storage import Storage
 def inspect(  # noqa: PLR0917 - Prefect calls by name
     input: str,
     results: str,
-    batch: str | None = None,
-    masks: str | None = None,
+    batch: OptionalText = None,
+    masks: OptionalText = None,
     config: Config = Config(),  # noqa: B008 - frozen, and the UI shows it as the form's defaults
-    scheduler: str | None = None,
+    scheduler: OptionalText = None,
     workers: int | None = None,
     group: GroupSize = None,
     retry_failed: bool = False,

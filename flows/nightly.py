@@ -11,7 +11,7 @@ from flows.evaluation import measure
 from flows.events import NO_IMAGES
 from flows.monitoring import tell_of_night, tell_of_standstill
 from flows.outcome import Outcome
-from flows.parameters import GroupSize, quoted
+from flows.parameters import GroupSize, OptionalText, quoted
 from flows.progress import observer
 from flows.trends import update_trends
 from ssdnet_core.config import Config
@@ -35,10 +35,10 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
     results: str,
     timezone: str = "UTC",
     day: date | None = None,
-    masks: str | None = None,
-    truth: str | None = None,
+    masks: OptionalText = None,
+    truth: OptionalText = None,
     config: Config = Config(),  # noqa: B008 - frozen, and the UI shows it as the form's defaults
-    scheduler: str | None = None,
+    scheduler: OptionalText = None,
     workers: int | None = None,
     group: GroupSize = None,
     refit: bool = False,
@@ -84,13 +84,13 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
             batches,
             pattern="",
             batch=night.batch,
-            masks=night.below(masks) if masks else None,
+            masks=night.below(masks) if masks is not None else None,
             config=config,
             crew=crew,
             retry_failed=False,
             refit=refit,
         )
-        if truth:
+        if truth is not None:
             # Before the trends, which have its metrics.
             try:
                 measure_night(crew, outcome, source=source, night=night, truth=truth)

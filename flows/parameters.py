@@ -1,15 +1,22 @@
-"""A parameter that all flows have, and how large parameters are passed to Prefect tasks."""
+"""Kinds of parameters that the flows share, and how large ones are passed to Prefect tasks."""
 
 from typing import Annotated, TypeVar, cast
 
 from prefect.utilities.annotations import quote
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ssdnet_core.config import MAX_GROUP
 
-GroupSize = Annotated[int, Field(ge=1, le=MAX_GROUP)] | None
-
 Value = TypeVar("Value")
+
+
+def _none_if_empty(text: Value) -> Value | None:
+    return None if isinstance(text, str) and not text.strip() else text
+
+
+GroupSize = Annotated[int, Field(ge=1, le=MAX_GROUP)] | None
+OptionalText = Annotated[str | None, BeforeValidator(_none_if_empty)]
+"""A field that was emptied in a form of the Prefect UI is sent as an empty text."""
 
 
 def quoted(value: Value) -> Value:

@@ -21,3 +21,17 @@ def test_a_group_is_what_can_be_fitted_together(flow, others, group):
 def test_a_group_that_cannot_be_is_refused_with_what_can(flow, others, group, wanted):
     with pytest.raises(ParameterTypeError, match=f"(?s)group.*{wanted}"):
         flow.validate_parameters({**others, "group": group})
+
+
+@pytest.mark.parametrize(("flow", "others"), FLOWS)
+@pytest.mark.parametrize("emptied", ["", " ", None])
+def test_a_field_that_was_emptied_in_the_ui_means_none(flow, others, emptied):
+    named = {"masks", "scheduler", *(("truth",) if flow is nightly else ("batch",))}
+    given = flow.validate_parameters({**others, **dict.fromkeys(named, emptied)})
+    assert {name: given[name] for name in named} == dict.fromkeys(named)
+
+
+@pytest.mark.parametrize(("flow", "others"), FLOWS)
+@pytest.mark.parametrize("name", ["masks", "scheduler"])
+def test_a_field_that_was_filled_in_is_what_it_says(flow, others, name):
+    assert flow.validate_parameters({**others, name: "given"})[name] == "given"
