@@ -1,6 +1,6 @@
 """Automations at a Prefect server: crashed runs are marked, and what is late, missing or out of the ordinary alarms.
 
-    python infra/automations.py --line line-1 --line line-2 --notify slack-webhook/plant
+    python -m infra.automations --line line-1 --line line-2 --notify slack-webhook/plant
 
 Registering again changes what is there and adds nothing; with ``--keep`` it adds what is not there and changes nothing,
 as each start of the system does. An alarm without ``--notify`` stands in the server's event
@@ -11,10 +11,8 @@ A run is taken for dead on the assumption that it sends a heartbeat every 30 sec
 deployments in `prefect.yaml` and the command line see to it; Prefect's default is 180.
 """
 
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,8 +21,6 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, DoNothing, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
-
-sys.path.insert(0, str(Path(__file__).parent.parent))  # A script of the checkout, not of the installed packages.
 
 from flows import events
 from flows.exit_status import exit_on_error

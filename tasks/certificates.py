@@ -12,6 +12,7 @@ import dask
 from cryptography import x509
 
 from ssdnet_core.errors import SsdnetError
+from tasks.local_workers import dask_variable
 
 REQUIRED = "distributed.comm.require-encryption"
 RENEW = "renew it with infra/tls/make_certificates.sh, and start the processes that use it again"
@@ -43,16 +44,16 @@ def check_certificates(scheduler: str) -> None:
     if not scheduler.startswith("tls://"):
         if dask.config.get(REQUIRED, default=False):
             raise CertificateError(
-                f"{scheduler} is not encrypted, and {_variable(REQUIRED)} wants it: give tls://host:8786"
+                f"{scheduler} is not encrypted, and {dask_variable(REQUIRED)} wants it: give tls://host:8786"
             )
         return
     for setting in FILES:
         path = dask.config.get(setting, default=None)
         # A key may stand in the certificate's file.
         if path is None and not setting.endswith(".key"):
-            raise CertificateError(f"{scheduler} wants a certificate: set {_variable(setting)} to its file")
+            raise CertificateError(f"{scheduler} wants a certificate: set {dask_variable(setting)} to its file")
         if path is not None and "BEGIN" not in path and not Path(path).is_file():
-            raise CertificateError(f"{_variable(setting)}: there is no file {path}")
+            raise CertificateError(f"{dask_variable(setting)}: there is no file {path}")
     _check_date(dask.config.get(CERTIFICATE))
 
 
@@ -62,16 +63,13 @@ def has_expired(error: BaseException) -> bool:
 
 
 def _check_date(certificate: str) -> None:
+    variable = dask_variable(CERTIFICATE)
     is_text = "BEGIN" in certificate
     try:
         content = certificate.encode() if is_text else Path(certificate).read_bytes()
         ends = x509.load_pem_x509_certificate(content).not_valid_after_utc
     except (OSError, ValueError) as error:
-        raise CertificateError(f"{_variable(CERTIFICATE)} holds no certificate that can be read: {error}") from error
+        raise CertificateError(f"{variable} holds no certificate that can be read: {error}") from error
     if ends <= datetime.now(UTC):
         where = "the certificate" if is_text else certificate
-        raise CertificateError(f"{_variable(CERTIFICATE)}: {where} expired on {ends:%Y-%m-%d at %H:%M} UTC: {RENEW}")
-
-
-def _variable(setting: str) -> str:
-    return "DASK_" + setting.upper().replace(".", "__").replace("-", "_")
+        raise CertificateError(f"{variable}: {where} expired on {ends:%Y-%m-%d at %H:%M} UTC: {RENEW}")

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,16 @@ CORES_A_GPU_WORKER, MEMORY_A_GPU_WORKER = 4, 4 * 2**30
 
 MEMORY_SHARE = 0.8
 """Of the memory that this machine, or its container, has for all workers together."""
+
+
+def dask_variable(setting: str) -> str:
+    """Return the environment variable that sets one of Dask's settings."""
+    return "DASK_" + setting.upper().replace(".", "__").replace("-", "_")
+
+
+def dask_environment(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return settings of Dask as environment variables; Dask reads each as a Python literal, else as text."""
+    return {dask_variable(name): str(value) for name, value in settings.items()}
 
 
 @dataclass(frozen=True)

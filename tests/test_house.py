@@ -1,9 +1,12 @@
 """Imports run one way: flows, tasks, ssdnet_core; and the core knows neither files nor schedulers."""
 
 import ast
+import re
 import sys
+import tomllib
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,15 @@ def test_a_dataclass_of_more_than_three_fields_is_built_by_their_names(package):
                 # Its own: some also have those of a dataclass of the core.
                 own = [field for field in fields(found) if field.name in vars(found).get("__annotations__", {})]
                 assert len(own) <= 3 or all(field.kw_only for field in own), f"{module.__name__}.{found.__name__}"
+
+
+def test_what_is_imported_is_a_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w.-]", entry)[0].lower() for entry in project["dependencies"]}
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    foreign = set().union(*map(imported, paths)) - set(sys.stdlib_module_names) - set(PACKAGES)
+    brought_by = packages_distributions()
+    assert {name for name in foreign if not declared & {one.lower() for one in brought_by[name]}} == set()
 
 
 def test_every_error_that_is_raised_on_purpose_says_so():

@@ -17,7 +17,7 @@ from infra.local.processes import Part, python
 from infra.local.registration import Project, ask
 from infra.local.trial_storage import ENVIRONMENT as TRIAL_CREDENTIALS
 from tasks.cluster import SCHEDULER_VARIABLE
-from tasks.local_workers import DASK_SETTINGS, PRELOAD, WORKER_ENVIRONMENT, LocalWorker, local_workers
+from tasks.local_workers import DASK_SETTINGS, PRELOAD, WORKER_ENVIRONMENT, LocalWorker, dask_environment, local_workers
 from tasks.proxies import reached_directly
 from tasks.storage import Storage
 
@@ -143,7 +143,7 @@ def parts(settings: StackSettings, project: Project) -> Stack:
                     *("--dashboard-address", f"{host}:{endpoints.dashboard}"),
                 ),
                 answers=partial(_answers, f"{endpoints.dashboard_url}/health"),
-                environment=_dask_settings(DASK_SETTINGS),
+                environment=dask_environment(DASK_SETTINGS),
             ),
             *_dask_workers(settings.home, endpoints, workers=workers, all_there=lambda: (count() or 0) >= len(workers)),
         ),
@@ -192,7 +192,7 @@ def _dask_workers(
         # Without an address of its own, the server of a worker's figures listens everywhere.
         *("--no-dashboard", "--dashboard-address", f"{endpoints.host}:0"),
     )
-    environment = {**_dask_settings(DASK_SETTINGS), **WORKER_ENVIRONMENT}
+    environment = {**dask_environment(DASK_SETTINGS), **WORKER_ENVIRONMENT}
     if workers[0].gpu is None:
         counted = (*command, "--nworkers", str(len(workers)))
         yield Part(name="Dask workers", command=counted, answers=all_there, environment=environment)
@@ -205,14 +205,6 @@ def _dask_workers(
             answers=all_there,
             environment=environment | worker.environment,
         )
-
-
-def _dask_settings(settings: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": str(value)
-        for name, value in settings.items()
-        if not isinstance(value, Mapping)
-    }
 
 
 def _answers(url: str) -> bool:

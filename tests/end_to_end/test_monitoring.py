@@ -150,8 +150,8 @@ def test_a_block_that_is_not_there_is_named(server):
 
 def test_a_line_that_was_never_heard_of_again_alarms(server, alarms):
     # In a process of its own, as a user does; a change of the automations would end what they wait for.
-    command = [sys.executable, ROOT / "infra" / "automations.py", *ALARMING, "--line", "line-9"]
-    subprocess.run(command, env=server, check=True)
+    command = [sys.executable, "-m", "infra.automations", *ALARMING, "--line", "line-9"]
+    subprocess.run(command, cwd=ROOT, env=server, check=True)
     for name in ("missing night", "idle line"):
         wait_for(
             lambda name=name: any(name in text and "line-9" in text for text in alarms[1]),

@@ -7,12 +7,13 @@ import stat
 import subprocess
 import sys
 
+import dask
 import pytest
 
 import tasks.local_workers
 from ssdnet_core.errors import DeviceUnavailableError
 from tasks.cluster import dask_client, fit_resources
-from tasks.local_workers import local_workers, visible_gpus
+from tasks.local_workers import DASK_SETTINGS, dask_environment, local_workers, visible_gpus
 
 
 def test_workers_of_this_machine_own_what_the_device_may_use(monkeypatch):
@@ -23,6 +24,11 @@ def test_workers_of_this_machine_own_what_the_device_may_use(monkeypatch):
     assert [worker.gpu for worker in local_workers(5, device="cuda")] == ["0", "1", "0", "1", "0"]
     assert [worker.gpu for worker in local_workers(device="cpu")] == [None] * 2
     assert [worker.gpu for worker in local_workers(3, device="cpu")] == [None] * 3
+
+
+def test_dask_reads_its_settings_from_the_environment_as_they_are():
+    read = dask.config.collect(paths=[], env=dask_environment(DASK_SETTINGS))
+    assert {name: dask.config.get(name, config=read) for name in DASK_SETTINGS} == DASK_SETTINGS
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
