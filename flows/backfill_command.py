@@ -25,10 +25,10 @@ def backfill_nights(
     asked
         As for :func:`flows.backfill_survey.plan_backfill`.
     """
-    # Before the flow is imported, for seconds: what was mistyped is told at once.
+    # Before the flow is imported, which takes seconds: mistyped days are refused at once.
     days = Days(start, end, last)
     set_up_environment()
-    # Before Prefect is, too: it refuses some addresses with a traceback while it is imported.
+    # Before Prefect is imported, too: that refuses some addresses with a traceback.
     if named := os.environ.get("PREFECT_API_URL"):
         check_api_address(named)
     from flows.backfill import NightsFailedError, backfill

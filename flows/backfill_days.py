@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from flows.backfill_plan import BackfillError
 
 FIRST_DAY = date(1970, 1, 1)
-"""Before it a year is mistyped; and a filter by time, which starts a day earlier, ends at year 1."""
+"""An earlier day is a mistyped year; and runs are searched from the day before on, which `date.min` does not have."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Days:
     Raises
     ------
     BackfillError
-        If it is neither, or both, or the end is before the start.
+        If neither or both of these are given, or the end is before the start.
     """
 
     start: date | None = None
@@ -44,7 +44,7 @@ class Days:
         Raises
         ------
         BackfillError
-            If there can be none, or one never had photographs.
+            If there can be no days, or one is before `FIRST_DAY`.
         """
         if self.start is not None and self.end is not None:
             return days_between(self.start, min(self.end, newest), last=newest)
@@ -71,7 +71,7 @@ def days_between(start: date, end: date, *, last: date) -> tuple[date, ...]:
     Raises
     ------
     BackfillError
-        If a day is not over, or one never had photographs.
+        If a day is not over, or one is before `FIRST_DAY`.
     """
     if start < FIRST_DAY:
         raise BackfillError(f"the start {start} is before any digital photograph: set it to {FIRST_DAY} or later")

@@ -18,7 +18,7 @@ KEY_PREFIX = "backfill|"
 
 
 class BackfillError(UsageError, ValueError):
-    """A backfill that cannot be meant as it was asked for."""
+    """A backfill was asked for with days, lines or deployments that make no sense."""
 
 
 class NightState(StrEnum):
@@ -86,7 +86,7 @@ class StoredNight:
     problem
         Why its images cannot be inspected, else empty; its run will say so, too.
     hopeless
-        No run is worth starting, as its line has no folder at all, or the storage is away.
+        Whether no run is worth starting: its line has no folder at all, or the storage does not answer.
     """
 
     images: int
@@ -207,7 +207,7 @@ def startable(
 ) -> list[PlannedNight]:
     """Return which nights to start now: at most ``at_most`` at once, of a deployment at most its own limit.
 
-    More than a deployment's limit would only stand in its queue, before the run that its schedule starts.
+    More would only queue at the deployment, ahead of the run that its schedule starts.
     """
     running = [night.deployment for night in active]
     chosen: list[PlannedNight] = []
@@ -228,9 +228,9 @@ def interleaved(plans: Iterable[Sequence[PlannedNight]]) -> list[PlannedNight]:
 
 
 def attempt_key(deployment: str, day: date, *, fingerprint: str, attempt: int, refit: bool) -> str:
-    """Return the idempotency key of an attempt: of two backfills that start it at once, one does.
+    """Return the idempotency key of an attempt: if two backfills start it at once, it becomes one run.
 
-    One that inspects every image again is not served by one that does not.
+    With ``refit`` the key is another: a run that keeps earlier results does not inspect every image again.
     """
     return f"{KEY_PREFIX}{deployment}|{day.isoformat()}|{fingerprint}|{'refit|' if refit else ''}{attempt}"
 
@@ -245,7 +245,7 @@ def _plan(night: PlannedNight, runs: Collection[NightRun], *, there: StoredNight
     own = [run for run in runs if not run.elsewhere]
     forced = force and night.images > 0
     under_way = [run for run in own if run.state is RunState.RUNNING]
-    # What is to be inspected again is not by a run that leaves what is inspected.
+    # A run that keeps earlier results does not inspect every image again.
     running = next((run for run in under_way if run.refit or not forced), None)
     if running:
         return replace(night, state=NightState.RUNNING, run=running.id)
@@ -259,7 +259,7 @@ def _plan(night: PlannedNight, runs: Collection[NightRun], *, there: StoredNight
         return replace(night, state=NightState.FAILED, reason=there.problem)
     if not night.images and not there.problem:
         return replace(night, state=NightState.NO_IMAGES)
-    # Old runs may have been deleted from the server; the number in a key that is left is never given twice.
+    # Some runs may have been deleted from the server: those that are left say which numbers are taken.
     attempt = max([len(runs), *(run.attempt for run in runs)]) + 1
     open_state = NightState.FAILED if any(run.state is RunState.FAILED for run in own) else NightState.TO_DO
     return replace(night, state=NightState.RUNNING if under_way else sealed or open_state, attempt=attempt)
@@ -269,5 +269,5 @@ def _sealed_state(seal: Seal, images: int, *, failed: bool) -> NightState:
     if images > seal.images:
         return NightState.NEW_IMAGES
     if failed and images:
-        return NightState.FAILED  # After its seal: it may lack its metrics, or was not compared.
+        return NightState.FAILED  # After its seal: its metrics or its comparison may be missing.
     return NightState.PASSING_FAILURES if seal.passing and images else NightState.SEALED

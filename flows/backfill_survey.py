@@ -116,14 +116,18 @@ def _planned(
     days, fingerprint = asked.until(newest), config.fingerprint()
     late = tuple(
         PlannedNight(
-            *(line.deployment, Night(line.name, day), fingerprint, 0, NightState.FAILED),
+            deployment=line.deployment,
+            night=Night(line.name, day),
+            fingerprint=fingerprint,
+            attempt=0,
+            state=NightState.FAILED,
             reason=_not_over(line, day, newest=newest),
         )
         for day in asked.after(newest)
     )
     if not days:
         return late
-    # The runs come first: one that ends meanwhile is waited for in vain, but its seal is not overlooked.
+    # Runs before storage: if one ends in between, it is waited for needlessly, but its seal is not missed.
     runs = read_runs(line, start=days[0])
     stored = _look_at_storage(line, days, fingerprint=fingerprint, away_ok=away_ok)
     nights = plan_nights(line.deployment, stored, runs=runs, fingerprint=fingerprint, force=force)
@@ -157,7 +161,7 @@ def _given_up(line: Line, asked: Days) -> tuple[PlannedNight, ...]:
 
 
 def _refuse_shared_batches(lines: Mapping[str, Line], configs: Mapping[str, Config]) -> None:
-    """Refuse lines whose runs would take one batch, and lose it to one another."""
+    """Refuse lines whose runs would work on the same batch, and take it from each other."""
     by_batch: dict[tuple[str, str, str], str] = {}
     for name, line in lines.items():
         batch = line.name, Storage(line.results).address, configs[name].fingerprint()
@@ -191,8 +195,8 @@ def _look_at_storage(line: Line, days: Sequence[date], *, fingerprint: str, away
     def look(night: Night) -> StoredNight:
         nonlocal away
         if away:
-            # A store that is dead lets each request wait, and images and results mostly lie in one: a year of nights
-            # would keep the other lines from theirs for minutes.
+            # Each request to a dead store waits for its timeout, and images and results mostly lie in one store: a year
+            # of nights would hold up the other lines for minutes.
             return StoredNight(images=0, seal=None, problem=away, hopeless=True)
         seal, images = None, 0
         try:

@@ -1,4 +1,4 @@
-"""What a backfill shows of the runs that it waits for, and when it hints that nothing takes them."""
+"""What a backfill shows of the runs that it waits for, and when it hints that no worker takes them."""
 
 from collections.abc import Collection, Mapping
 from uuid import UUID
@@ -13,7 +13,7 @@ UNTAKEN_SECONDS = 120.0
 
 
 class Watch:
-    """Shows how the nights stand, and tells once if none of their runs is taken."""
+    """Shows how the nights stand, and hints once if no worker takes any of their runs."""
 
     def __init__(self) -> None:
         self._untaken_since: float | None = None
@@ -33,7 +33,7 @@ class Watch:
         observer().waiting(done=done, nights=nights, running=running, queued=queued)
 
     def hint(self, runs: Collection[FlowRun], *, pools: Collection[str], now: float) -> str:
-        """Return what to look at if for a while no run has been taken, the first time; else nothing."""
+        """Return a hint, once, if no run has been taken for `UNTAKEN_SECONDS`; else an empty text."""
         if not runs or not all(run.state is None or run.state.is_scheduled() for run in runs):
             self._untaken_since = None
             return ""

@@ -1,4 +1,4 @@
-"""The fits of a batch, on the Dask workers: a Prefect task run a chunk, what kills workers alone at the end."""
+"""The fits of a batch on the Dask workers, a Prefect task run for each chunk; what kills workers comes last."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -38,8 +38,8 @@ def inspect_all(
 ) -> dict[int, ImageRecord]:
     """Inspect the images that need it: a Prefect task run a chunk, a Dask future an image or a few groups.
 
-    What may have killed a worker is tried at the end, when no other image is on its way. What was ``known`` of an image
-    before is withdrawn as its chunk is queued.
+    What may have killed a worker is tried at the end, when no other image is on its way. The earlier record of an
+    image, in ``known``, is withdrawn as its chunk is queued.
     """
     resources = fit_resources(crew.client, manifest.config.device)
     inspection = Inspection.of(manifest, source=source, folder=folder, group=fit_group(resources, crew.group))

@@ -86,7 +86,7 @@ def run_batch(
             return outcome
         if todo:
             observer().stage("waiting for workers")
-            # Before anything is undone: where there are none, the batch stays as it is.
+            # Before the seal is broken: without workers the batch stays as it is.
             crew.start().result()
         lease.check()
         break_seal(folder)
@@ -107,7 +107,7 @@ def _conclude(folder: Storage, manifest: Manifest, *, records: Records, lease: L
     """Do what comes after the last image: figures, regions, gallery, seal."""
     failed = {index for index, record in records.items() if record.failed}
     if failed:
-        # Of an earlier inspection, or of one whose record could not be written.
+        # They are of an earlier inspection, or of one whose record could not be written.
         clear_maps(folder, sorted(failed & written_maps(folder)))
     observer().stage("drawing the report")
     lease.check()
@@ -159,7 +159,7 @@ def _tell_of_listing(listing: Listing, masks: Storage | None) -> None:
 
 
 def _is_complete(folder: Storage) -> bool:
-    """Whether what the flow itself writes is there: somebody may have made room, or copied a part."""
+    """Whether all that the flow itself writes is there: somebody may have deleted some, or copied only a part."""
     return has_figures(folder) and all(folder.exists(key) for key in (REGIONS, PAGE))
 
 

@@ -20,7 +20,7 @@ from tasks.proxies import reached_directly
 
 SERVER_START_TIMEOUT = 90.0
 _servers: list[tuple["subprocess.Popen[bytes]", IO[bytes]]] = []
-"""Keeps the pipe open whose end tells the server to stop, and the file of its standard error."""
+"""The server of this process, and the file of its standard error; kept, since it stops when its input is closed."""
 HEARTBEAT = 30
 """Seconds; what `infra/automations.py` expects of a run that is alive."""
 
@@ -30,7 +30,7 @@ COMMAND_SETTINGS = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     # A line for each event that a server which went away does not take.
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
-    # Dask would tell at length of what a worker could not say any more when the command ended.
+    # Dask would log at length that workers could not send their last messages when the command ended.
     "DASK_LOGGING__DISTRIBUTED": "critical",
 }
 """Settings of a flow that a command runs, whichever server it runs with."""
@@ -54,7 +54,7 @@ OTHER_SERVERS = (
     "PREFECT_SERVER_API_",
     "PREFECT_API_AUTH_STRING",
 )
-"""What leads to a server of the user's, whose database is not to be written, nor migrated, or is meant for one."""
+"""Variables that lead to a server of the user's, or are meant for it: its database must not be written or migrated."""
 
 
 class EmbeddedServerError(SsdnetError, RuntimeError):

@@ -22,13 +22,13 @@ async def _serve(bound: socket.socket) -> None:
     loop = asyncio.get_running_loop()
 
     def stop_with_parent() -> None:
-        # Not by sys.stdin, whose lock this thread would hold where the server ends first: Python aborts over that.
+        # Not sys.stdin: if the server ends first, this thread still holds its lock, and Python aborts.
         while os.read(0, 1024):
             pass
         loop.call_soon_threadsafe(setattr, server, "should_exit", True)
 
     threading.Thread(target=stop_with_parent, daemon=True).start()
-    # One after the other: what two of them migrate at once, on a fresh account, is an error to both.
+    # One server starts at a time: two that migrate one new database at once both fail.
     with Path(os.environ["PREFECT_HOME"], "starting.lock").open("w") as lock:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
         if server.should_exit:

@@ -1,7 +1,7 @@
 """What the flows tell Prefect's event system, for automations to act on: `infra/automations.py` has some.
 
 Resources are ``ssdnet.batch.NAME`` and, where the batch is a night of a line, the related ``ssdnet.line.LINE``. An
-event is never worth a batch: where none can be sent, the run goes on.
+event that cannot be sent never fails a batch: the run goes on.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """How a run is watched from outside: its page in the Prefect UI, its log, and the events that automations act on.
 
-None of it is worth a batch: what the Prefect server does not take is missing there, and the run goes on.
+None of it may fail a batch: what the Prefect server does not take is missing there, and the run goes on.
 """
 
 from collections.abc import Iterator

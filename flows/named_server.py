@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from ssdnet_core.errors import SsdnetError, UsageError
 
 START_SECONDS = 10.0
-"""Seconds: a server may be on its way up, a wrong address stays wrong."""
+"""Seconds that a server may take to start; at a wrong address waiting is in vain."""
 NO_CREDENTIALS = {401, 403}
-"""Prefect's client has some, this question has none."""
+"""Answers of a server that wants credentials: Prefect's client sends them, the question asked here does not."""
 ASK_FOR_API = "does the address end in /api?"
 
 

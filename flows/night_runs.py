@@ -58,7 +58,7 @@ def start_run(line: Line, planned: PlannedNight, *, config: Config, refit: bool)
         If the server does not answer.
     """
     changed: dict[str, Any] = {} if config == line.config else {"config": config.model_dump(mode="json")}
-    # Not the deployment's name: the runs of one that was deleted would be found started.
+    # Not by the deployment's name: one that was deleted and made again would be given its earlier runs.
     key = attempt_key(
         str(line.id), planned.night.day, fingerprint=planned.fingerprint, attempt=planned.attempt, refit=refit
     )
@@ -104,7 +104,7 @@ def pool_of(run: UUID) -> str | None:
 
 
 def night_run(run: FlowRun, line: Line, *, now: datetime) -> NightRun | None:
-    """Return what a run of a line's deployment tells of a night; None if it was started with settings that are none."""
+    """Return what a run of a line's deployment tells of a night; None if its parameters are invalid."""
     parameters, start = run.parameters, run.expected_start_time or now
     try:
         given = parameters.get("day")
@@ -112,7 +112,7 @@ def night_run(run: FlowRun, line: Line, *, now: datetime) -> NightRun | None:
         fingerprint = parse_config(parameters.get("config") or {}).fingerprint()
         elsewhere = _places(parameters) != (line.name, Storage(line.images).address, Storage(line.results).address)
     except (ValueError, SsdnetError):
-        return None  # It failed at once.
+        return None  # With these parameters it failed at once.
     return NightRun(
         id=UUID(str(run.id)),
         day=day,

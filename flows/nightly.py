@@ -100,8 +100,8 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
     trends = update_trends(batches, line, anew={batch})
     tell_of_night(night, batch, results=batches, trends=trends, newest=newest)
     if unmeasured:
-        # Only now, as it says nothing against the night: before that, the night would have entered no table and raised
-        # no alarm, and its line would count as idle.
+        # Only now, since the night itself is sound: earlier, it would have entered no table and raised no alarm, and
+        # its line would count as idle.
         raise unmeasured
     return outcome
 

@@ -1,4 +1,4 @@
-"""The Prefect API that a command works through: whether it is there, and a client of it whose failures have words."""
+"""The Prefect API that a command works through: whether it is there, and a client whose failures say what to do."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

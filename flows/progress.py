@@ -1,4 +1,4 @@
-"""Who is told how a run comes along: the bar of the command line, the page of the run, or nobody."""
+"""Observers of a run's progress: the bar of the command line, the page and the log of the run; there may be none."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from tasks.records import ImageRecord
 
 
 class Observer:
-    """What wants to know; of what it does not take up, nothing comes."""
+    """Is told how a run comes along; each method does nothing unless it is overridden."""
 
     def begin(self, *, images: int, settled: int) -> None:
         """Tell that ``settled`` of the batch's images need no inspection."""
@@ -20,10 +20,10 @@ class Observer:
         """Tell that the run has come to another of its stages."""
 
     def waiting(self, *, done: int, nights: int, running: Sequence[str], queued: Sequence[str]) -> None:
-        """Tell which nights of a backfill are running, or stand how, and how many of all need no more waiting."""
+        """Tell which nights of a backfill run, in which states the others are queued, and how many of all are done."""
 
     def hint(self, text: str) -> None:
-        """Tell what somebody may have to look at."""
+        """Tell what a user may have to look into."""
 
     def ended(self, result: object) -> None:
         """Tell what the run returns, before its server has taken note of it."""
@@ -41,7 +41,7 @@ class Results(Observer):
 
 
 class _Everyone(Observer):
-    """Passes on to all who watch; there may be none."""
+    """Passes everything on to all observers of the run."""
 
     def __init__(self, watchers: tuple[Observer, ...]) -> None:
         self._watchers = watchers

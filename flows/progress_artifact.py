@@ -53,7 +53,7 @@ class ProgressArtifact(Observer):
     def _keep_moving(self) -> None:
         try:
             shown = 0.0
-            # Typed as if it could be awaited; without a running loop it has been.
+            # Its type allows for an awaitable, which it is only inside a running event loop.
             artifact = cast(UUID, create_progress_artifact(progress=shown, description=self._description))
             while not self._finished.wait(UPDATE_SECONDS):
                 if self._percent() >= shown + UPDATE_PERCENT:

@@ -27,7 +27,7 @@ WORST_ON_PAGE = 20
 
 
 def show_batch(outcome: Outcome) -> None:
-    """Write the artifacts of a finished batch; those of a line's nights are versions of one another."""
+    """Write the artifacts of a finished batch; the nights of a line share keys, so that each is a version of them."""
     batch, folder = outcome.manifest.batch, Storage(outcome.folder)
     key = artifact_key(batch)
     worst, not_inspected = worst_first(present(outcome))[:WORST_ON_PAGE], failed(outcome)

@@ -134,7 +134,7 @@ class GalleryHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with a page or a picture."""
-        # A page elsewhere could name this server by a host of its own and so read what only this machine should.
+        # DNS rebinding: a page elsewhere could give this machine's address a name of its own, and read the results.
         if self._hosts and _split(f"//{self.headers.get('Host', '')}").hostname not in self._hosts:
             self.send_error(HTTPStatus.FORBIDDEN)
             return

@@ -37,7 +37,7 @@ class ClusterError(SsdnetError, OSError):
 class Workers:
     """The workers of a run, connected to when first needed: a batch that is done already needs none.
 
-    Leaving the block ends a wait for a scheduler or its workers: who stops a run does not sit it out.
+    Leaving the block ends a wait for a scheduler or its workers, so that a run can be stopped at once.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def _connected(scheduler: str, *, timeout: float, unwanted: Event) -> Iterator[C
 
 @contextmanager
 def _no_traces_of_lost_connections() -> Iterator[None]:
-    # Who waits for a result says that the connection broke; tornado would print beside it where in Dask, at length.
+    # The error of the run says that the connection broke; tornado would also print Dask's traceback.
     log = logging.getLogger("tornado.application")
     log.addFilter(is_no_lost_connection)
     try:

@@ -53,8 +53,8 @@ class Listing:
 def split_input(url: str) -> tuple[Storage, str]:
     """Return the folder or prefix of an input, and the glob below it (empty if there is none).
 
-    ``night/*.png`` gives ``night`` and ``*.png``; a single image its folder and its name. Of this machine, what is
-    there under the very name is itself, whatever brackets it has.
+    ``night/*.png`` gives ``night`` and ``*.png``; a single image its folder and its name. On this machine, a
+    name that exists as it stands is no glob, whatever brackets it has.
 
     Raises
     ------

@@ -4,10 +4,10 @@ One plain Dask future an image, or where images are fitted together one for a fe
 image failed, and how. An image that kills its worker (out of memory, a crash in native code) takes down whatever else
 that worker held or had been given to do next. So all suspect futures are tried again at the end, when nothing else is
 on its way, one by one and by halves down to the culprit: that is set aside, its neighbours are inspected. After an
-error that nobody thought of, the images of its future have one each. An image that failed for a reason that may pass is
-tried once more, on other workers: one without credentials fails in milliseconds, and so is always free and takes most
-of the batch. Workers may come and go; only when none has been there for minutes that could take what is left does the
-run end, with what to do about it.
+unexpected error, each image of its future is tried in a future of its own. An image that failed for a reason that may
+pass is tried once more, on other workers: one without credentials fails in milliseconds, and so is always free and
+takes most of the batch. Workers may come and go; only when none has been there for minutes that could take what is left
+does the run end, with what to do about it.
 """
 
 from collections import defaultdict
@@ -31,7 +31,7 @@ MAX_CHUNKS = 180
 MIN_CHUNK = 16
 
 GROUPS_A_FUTURE = 4
-"""Groups that a future stands for at most: of four, three are read beside a fit, and three are written."""
+"""Most groups in a future. With four, reading is hidden behind fits for three of them, and so is writing."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Attempt:
 class SubmittedChunk:
     """Images on their way to the workers.
 
-    A future is let go once its records are here: Dask does again what a dead worker held of those that somebody knows.
+    A future is dropped once its records are here: as long as one is held, Dask repeats it if its worker dies.
     """
 
     dispatch: Dispatch
@@ -116,7 +116,7 @@ class CollectedChunk:
 def future_size(images: int, *, group: int, workers: int) -> int:
     """Return how many images a future stands for: one, or if they are fitted together a few groups.
 
-    As many for each worker and at each turn, so that none is idle at the end while another has groups left.
+    Each worker gets as many futures, of one size, so that none is idle at the end while another has groups left.
     """
     if group == 1:
         return 1
@@ -181,7 +181,7 @@ def collect_chunk(chunk: SubmittedChunk, *, announce: Announce) -> CollectedChun
         records.append(record)
 
     def set_aside(entries: tuple[ImageEntry, ...], error: BaseException) -> None:
-        # An error does not say whose it is.
+        # An unexpected error does not say which of the images it is of.
         if isinstance(error, KilledWorker):
             suspects.append(entries)
         else:
@@ -251,7 +251,7 @@ def _attempt(entries: Sequence[ImageEntry], inspection: Inspection) -> Attempt:
 def _tried_elsewhere(
     dispatch: Dispatch, again: Mapping[str, Sequence[tuple[ImageEntry, ...]]]
 ) -> Iterator[tuple[tuple[ImageEntry, ...], Attempt | BaseException]]:
-    """Try images once more, given by the worker that they failed on: where few did, or anywhere if all workers fail."""
+    """Try images, by the worker they failed on, once more: where few failed, or anywhere if all workers fail."""
     if not again:
         return
     waiting = [entries for failed in again.values() for entries in failed]

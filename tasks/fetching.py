@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ssdnet_core.preparation import WorkingImage
 
 HEADER_BYTES = 64 * 1024
-"""That are read again of an image whose header was refused."""
+"""Bytes that are read of an image whose header could not be read when it was listed."""
 
 
 class MaskError(SsdnetError):

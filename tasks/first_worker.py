@@ -40,7 +40,7 @@ async def _unless(unwanted: Event, waiting: Coroutine[Any, Any, bool]) -> bool:
     task = asyncio.ensure_future(waiting)
     while not (task.done() or unwanted.is_set()):
         await asyncio.wait([task], timeout=ASKED_EVERY)
-    task.cancel()  # What is done stays as it is.
+    task.cancel()  # Does nothing to a task that is done.
     try:
         return await task
     except asyncio.CancelledError:

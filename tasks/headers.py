@@ -11,7 +11,7 @@ from tasks.storage_answers import StorageError
 HEADER_READS: tuple[tuple[int | None, int], ...] = ((4 * 1024, 256), (64 * 1024, 128), (None, 8))
 """How many bytes are read for a header, at first and where that was not enough, and of how many images side by side.
 
-Few JPEGs have more than 4 KiB before their size; more than 64 KiB have TIFFs whose directory stands at their end.
+Few JPEGs have more than 4 KiB before their size; TIFFs whose directory stands at their end have more than 64 KiB.
 """
 
 RETRIED_AT_ONCE = 8
@@ -23,7 +23,7 @@ BYTES_READ_AT_ONCE = 2**28
 def read_headers(source: Storage, entries: Sequence[ImageEntry]) -> Iterator[ImageEntry]:
     """Give the entries with height and width, or the problem; those that need a longer read come later.
 
-    What the store does not give is asked for once more, a few at a time: it may have had enough of so many at once.
+    What the store does not give is asked for once more, a few at a time: it may have refused so many requests at once.
     """
     refused: list[ImageEntry] = []
     for entry, error in _headers_or_refusals(source, entries):

@@ -88,7 +88,7 @@ def write_figures(folder: Storage, manifest: Manifest, *, records: Mapping[int, 
 
 
 def has_figures(folder: Storage) -> bool:
-    """Whether all that :func:`write_figures` writes is there: somebody may have made room, or copied a part.
+    """Whether all that :func:`write_figures` writes is there: somebody may have deleted some, or copied only a part.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def has_figures(folder: Storage) -> bool:
     for answer in found:
         if isinstance(answer, StorageError) and not isinstance(answer, MissingObjectError):
             raise answer
-    # What a power cut has emptied is there, and is nothing.
+    # After a power cut a file may be there, and empty.
     return all(isinstance(answer, bytes) and answer for answer in found)
 
 

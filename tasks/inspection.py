@@ -35,7 +35,7 @@ fitted and written at a time."""
 
 Problem = SsdnetError | MemoryError
 PROBLEMS = (SsdnetError, MemoryError)
-"""What may be wrong with an image; whatever else is raised is for who dispatched it."""
+"""What may be wrong with an image; any other error is raised, and dealt with by who dispatched the image."""
 
 LASTING = (DecodeError, InvalidImageError, InvalidConfigError, MaskError)
 """Problems that the same bytes with the same settings have again."""
@@ -173,7 +173,7 @@ def _evidence(images: "Sequence[WorkingImage]", inspection: Inspection) -> "list
     except PROBLEMS as problem:
         if len(images) == 1:
             return [problem]
-    # One of them, as a rule: it is not its neighbours' fault.
+    # As a rule one image is at fault: its neighbours are fitted without it.
     half = len(images) // 2
     return [*_evidence(images[:half], inspection), *_evidence(images[half:], inspection)]
 

@@ -94,7 +94,7 @@ class Lease:
             raise LeaseLostError("another run took this batch over, since this one was not heard of: this one stops")
 
     def release(self) -> None:
-        """Give the batch free."""
+        """Release the batch."""
         self._stopped.set()
         # The batch itself is sealed by now, or has failed for a reason of its own: nobody waits for a store that takes
         # minutes to say no.
@@ -108,7 +108,7 @@ class Lease:
             return
         try:
             self._write(replace(self._holder, renewed=time.time(), released=True))
-        # Whatever it is: in a thread nobody else would say it.
+        # Any error: raised in this thread it would be lost.
         except Exception as error:  # noqa: BLE001
             _log.warning(UNRELEASED, error)
 
@@ -121,8 +121,8 @@ class Lease:
                     return
                 self._write(replace(self._holder, renewed=time.time()))
                 warned = False
-            # Whatever it is, as a storage that is away for a moment: the next renewal may come through before a minute
-            # is over, and a lease that nobody renews any more is taken from a run that goes on.
+            # Any error, as of a storage that is away for a moment: the next renewal may come in time. A thread that
+            # ended would renew no more, and the batch would be taken from a run that goes on.
             except Exception as error:  # noqa: BLE001
                 if not warned:
                     _log.warning("the lease of this batch could not be renewed, which is tried again: %s", error)
@@ -181,7 +181,7 @@ def _silent(leases: Storage, number: int, *, holder: LeaseHolder) -> bool:
     """Whether a holder was not heard of for a minute, and does not renew its lease now."""
     if abs(time.time() - holder.renewed) <= STALE_AFTER:
         return False
-    # By the clocks of two machines, which may differ: of one that is at work, this much is seen.
+    # The clocks of two machines may differ. A holder that is at work renews its lease within this time.
     time.sleep(2 * RENEWED_EVERY)
     return _holder(leases, _name(number)) == holder
 
@@ -191,7 +191,7 @@ def _holder(leases: Storage, name: str) -> LeaseHolder:
     try:
         return LeaseHolder(**json.loads(content))
     except (ValueError, TypeError):
-        # Cut off with the power, or else its holder writes it anew in a moment.
+        # Damaged by a power cut; a holder that is at work writes it anew in a moment.
         return LeaseHolder(run="", host="", pid=0, boot="", renewed=leases.modified(name))
 
 
@@ -250,6 +250,6 @@ def _status(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/stat").read_bytes()
     except FileNotFoundError:
-        # Mounted so that it hides what is another account's: then there is one that may not be asked.
+        # /proc may hide other accounts' processes: this raises PermissionError if there is one.
         os.kill(pid, 0)
         raise

@@ -1,4 +1,4 @@
-r"""What object stores give and folders do not: listings in which nothing is missing, and whole objects only."""
+r"""What object stores promise and folders do not: complete listings, and objects that are whole or not there."""
 
 import os
 import stat

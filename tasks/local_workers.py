@@ -182,7 +182,7 @@ def _nanny_options(worker: LocalWorker) -> dict[str, Any]:
         "nthreads": 1,
         "memory_limit": worker.memory_limit,
         "resources": worker.resources,
-        # All of it: what a worker is forked from has the environment of earlier.
+        # The whole environment: the process that workers are forked from was started with an earlier one.
         "env": {**os.environ, **worker.environment},
         "preload": [PRELOAD],
         "silence_logs": logging.WARN,

@@ -1,4 +1,4 @@
-"""Dask's traces of connections that are lost where one side is done: nobody is told anything by them."""
+"""A filter for what Dask logs of connections that break where one side has ended: it tells nobody anything."""
 
 import logging
 

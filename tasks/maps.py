@@ -35,15 +35,15 @@ MAP_ATTRIBUTES: dict[str, Any] = {
 
 
 class LostMapError(SsdnetError):
-    """A batch lacks the map of an image that it has a record of, or has another."""
+    """The map of an inspected image is missing, or is not the one that the image's record is of."""
 
 
 def prepare_maps(folder: Storage, manifest: Manifest) -> None:
     """Create the store's map array, or enlarge it to the manifest's images; maps already written stay.
 
-    The canvas is as large as the largest map, a chunk likewise, but not for ever as small as a first tiny image. A
-    canvas that grew once there are maps keeps its chunks: a larger image then has several, and each chunk still
-    belongs to one image.
+    The canvas is as large as the largest map. So is a chunk, but at least `LEAST_CHUNK`: a first tiny image must not
+    set its size for ever. A canvas that grew once there are maps keeps its chunks: a larger image then has several, and
+    each chunk still belongs to one image.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def open_maps(folder: Storage, mode: Literal["r", "r+"]) -> "zarr.Array[Any]":
     FileNotFoundError
         If there is none.
     """
-    # Of itself, by its format: one object to read, where the way through the group is four.
+    # Directly, with its format given, which reads one object; through the group it would be four.
     maps = folder.below(f"{MAPS}/{ANOMALY_MAP}")
     with understood(maps, advice=f"delete {folder.address}/{MAPS}, and inspect again: its images are inspected anew"):
         return zarr.open_array(maps.address, mode=mode, zarr_format=3, storage_options=maps.options or None)

@@ -17,10 +17,10 @@ OPACITY = 0.85
 BOX_COLOUR = "#00e5ff"
 
 QUANTILE_VALUES = 2**20
-"""Values at most by which a photograph is stretched."""
+"""Most values that the quantiles of a photograph are taken of."""
 
 REDUCING_GAP = 2.0
-"""A photograph is averaged in whole blocks until it has so many times the pixels a side that it is shown at."""
+"""A photograph is averaged over whole blocks, to at least so many times the side it is shown at, then resampled."""
 
 PART_SIDE = 512
 """Pixels a side that are drawn at once."""

@@ -131,10 +131,10 @@ def write_record(folder: Storage, record: ImageRecord) -> None:
 
 
 def withdraw_records(folder: Storage, entries: Iterable[ImageEntry], *, fingerprint: str) -> None:
-    """Let what is known of images that are to be inspected anew prove nothing any more.
+    """Replace the records of images that are about to be inspected anew by those of a failure.
 
-    Else, were the inspection interrupted between map and record, and the image put back that was there before, its
-    earlier record would vouch for a map of the other.
+    Otherwise, if the inspection were interrupted between map and record, and the image of before put back, its earlier
+    record would vouch for the map of the other image.
     """
     reason = "its inspection was interrupted"
     withdrawn = [failed_record(entry, reason, fingerprint=fingerprint, lasting=False) for entry in entries]

@@ -33,7 +33,7 @@ BYTES_DRAWN_AT_ONCE = 2**30
 """Bytes that images take that are drawn side by side, unless a single one takes more."""
 
 BYTES_A_PIXEL = 20
-"""That drawing takes at most: 17 were measured of maps, and of photographs of 8 and 16 bits beside twice their file."""
+"""What drawing takes at most: 17 were measured of maps, and of photographs of 8 and 16 bits beside twice their file."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ OF_EACH_PHOTOGRAPH = 4
 """As it is, and with three defects."""
 
 PLACES_TRIED, SEED_STEP = 8, 2**20
-"""How often a defect that does not show is planted elsewhere, and what is added to the seed for that."""
+"""How many places are tried for a defect to show, and what is added to the seed for each."""
 
 DEFECTS: tuple[DefectKind, ...] = tuple(kind for kind in DEFECT_KINDS if kind != "none")
 
@@ -167,7 +167,7 @@ def write_planted_night(
 def _planted_visibly(
     surface: npt.NDArray[np.uint8], defect: DefectKind, *, seed: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    # Beside the surface a photograph may be white or black.
+    # A photograph may be white or black beside the surface, where no defect shows.
     *earlier, last = range(seed, seed + PLACES_TRIED * SEED_STEP, SEED_STEP)
     for attempt in earlier:
         with suppress(InvisibleDefectError):

@@ -1,4 +1,4 @@
-"""Folders and object stores behind one face: list, read, write whole objects, create only if absent.
+"""Folders and object stores behind one interface: list, read, write whole objects, create only if absent.
 
 Everything is addressed by fsspec URLs; ``s3://`` takes its endpoint and credentials from the environment, as the AWS
 tools do (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ...).
@@ -216,7 +216,7 @@ class Storage:
                 return read_object(self.filesystem, self.path(key))
             with Path(self.path(key)).open("rb") as file:
                 content = file.read()
-                # Of one that was written to meanwhile this is another than was listed.
+                # If the file was written to meanwhile, this is not the ETag that was listed.
                 return content, file_etag(os.fstat(file.fileno()))
 
     def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
@@ -286,7 +286,7 @@ class Storage:
 
 def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
     for key, status in walk_files(root, depth=depth):
-        # What cannot be read is listed as well: it is told later, and not lost.
+        # What cannot be read is listed as well, so that it can be reported.
         size, etag = (status.st_size, file_etag(status)) if status else (0, "")
         yield StoredObject(key, size=size, etag=etag)
 

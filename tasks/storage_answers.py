@@ -25,7 +25,7 @@ ADVICE = {
         ("SlowDown", "ServiceUnavailable", "503"),
         ("the store takes no more requests now", "run again later, with fewer workers where it stays so"),
     ),
-    # To s3fs these are all a lack of permission.
+    # s3fs makes a PermissionError of each of these.
     "InvalidObjectState": ("it lies in an archive", "have the store restore it first"),
     "ExpiredToken": (
         "the session's credentials have expired",
@@ -48,7 +48,7 @@ class MissingObjectError(StorageError):
 
 
 class NoAnswerError(StorageError):
-    """The store could not be asked, or did not answer: it will not be otherwise for other objects."""
+    """The store could not be asked, or did not answer: other objects would fail alike."""
 
 
 def storage_error(what: str, error: Exception) -> StorageError:
@@ -62,7 +62,7 @@ def storage_error(what: str, error: Exception) -> StorageError:
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a request failed, and where it can be told, what to do about it."""
+    """Return why a request failed and, if it is known, what to do about it."""
     if isinstance(error, FileNotFoundError):
         # A listing shows such a name escaped, and there is none of the escaped name.
         if r"\x" in str(error.filename):

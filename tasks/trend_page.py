@@ -20,7 +20,7 @@ NIGHTS_PLOTTED = 366
 
 NIGHTS_LISTED = 28
 ROUNDS = 5
-"""Looks at most: each run that seals a night meanwhile writes, and looks again, as well."""
+"""How often the nights are looked at, at most: a run that seals another night meanwhile does the same."""
 
 
 class NoNightsError(SsdnetError, ValueError):

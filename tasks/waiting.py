@@ -78,7 +78,7 @@ def outcomes(
     ClusterError
         If the scheduler went away, or no worker with these resources has been there for `WORKERLESS_SECONDS`.
     """
-    # Results come in beside one another: asking each future for its own costs several changes of thread, 3 ms.
+    # Results come along with their futures: asking each for its own takes several changes of thread, 3 ms.
     arrivals = as_completed(futures, loop=client.loop, with_results=True, raise_errors=False)
     # As long as somebody knows a future, a worker keeps its result.
     del futures

@@ -7,7 +7,7 @@ from fsspec.asyn import sync
 from s3fs.core import S3_RETRYABLE_ERRORS
 
 RETRY_PAUSES = (0.1, 0.5, 2.0)
-"""Seconds before an answer that was cut short is asked for again; what is refused, s3fs has asked for again itself."""
+"""Seconds before an answer that was cut short is asked for again; what is refused is retried by s3fs itself."""
 
 
 def read_object(filesystem: Any, path: str) -> tuple[bytes, str]:

@@ -16,7 +16,7 @@ def dask_setup(worker: Any) -> None:
     A terminal sends the interrupt to all processes; the command takes its workers down itself.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A heartbeat that is on its way when the run ends: every third run would close with a page of traceback.
+    # A heartbeat under way when the run ends fails: every third run would close with a page of traceback.
     logging.getLogger("distributed.worker").addFilter(is_no_lost_connection)
     owns_gpu = GPU in worker.state.total_resources
     threading.Thread(target=_load_method, kwargs={"open_gpu": owns_gpu}, daemon=True).start()

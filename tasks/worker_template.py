@@ -19,14 +19,14 @@ _started = False
 def start_worker_template() -> None:
     """Start the process that this one's workers are forked from; returns at once. It ends with them and this one.
 
-    Not where there may be a GPU: that CUDA comes up in a worker that was forked has not been tried. Nor beside a system
-    whose libraries do not bear a fork.
+    Only on Linux, since the libraries of other systems do not bear a fork, and not where there may be a GPU: whether
+    CUDA comes up in a forked worker has not been tried.
     """
     global _started
     if sys.platform != "linux" or may_have_gpus():
         return
     forkserver.set_forkserver_preload(list(MODULES))
-    # Whose start, which that of the template would bring along, unblocks Ctrl-C.
+    # First: the template would start it otherwise, and its start unblocks Ctrl-C again.
     resource_tracker.ensure_running()
     before = dict(os.environ)
     os.environ.update(WORKER_ENVIRONMENT)

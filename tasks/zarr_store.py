@@ -33,7 +33,7 @@ def open_store(folder: Storage, mode: Literal["r", "r+", "a"]) -> zarr.Group:
 
 @contextmanager
 def writing(folder: Storage, what: str) -> Iterator[None]:
-    """Let what fails to be written in the block be a `StorageError` that says what and where."""
+    """Turn a failure to write in the block into a `StorageError` that says what and where."""
     try:
         yield
     except FAILURES as error:
@@ -42,7 +42,7 @@ def writing(folder: Storage, what: str) -> Iterator[None]:
 
 @contextmanager
 def understood(store: Storage, *, advice: str) -> Iterator[None]:
-    """Let metadata that cannot be understood in the block be a `DamagedBatchError` that says what to do."""
+    """Turn metadata that the block cannot understand into a `DamagedBatchError` that says what to do."""
     try:
         yield
     except FileNotFoundError:

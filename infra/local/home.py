@@ -14,7 +14,7 @@ from infra.local.processes import end_all, marked
 
 STOP_TIMEOUT = 180.0
 PROBE_SECONDS = 0.5
-"""Seconds in which whoever only looks whether a home is held has looked."""
+"""Seconds to wait for a lock: another process may hold it for a moment, only to see whether the home is held."""
 
 
 @contextmanager

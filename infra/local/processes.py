@@ -38,7 +38,7 @@ class Part:
     Attributes
     ----------
     name
-        As the user is told it; its log is named so.
+        As the user reads it, and as its log is called.
     command
         Program and arguments.
     answers
@@ -48,7 +48,7 @@ class Part:
     state_in_memory
         It must not be started again after it died: what the others rely on went with it.
     ends_children
-        Its children end well if they are asked to before it is; it would kill them.
+        Its children are ended before it: asked themselves they end properly, and it would kill them.
     """
 
     name: str

@@ -123,23 +123,23 @@ def show(console: Console, settings: StackSettings, *, project: Project) -> None
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Make a request to end, from whomever, what Ctrl-C is: KeyboardInterrupt."""
+    """Turn every signal to end into what Ctrl-C is, a KeyboardInterrupt."""
     with _handling(signal.default_int_handler):
         yield
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Keep further requests to end from disturbing the first; what runs inside ends by itself."""
+    """Ignore signals to end inside the block, which ends by itself."""
     with _handling(signal.SIG_IGN):
         yield
 
 
 @contextmanager
 def always_then(*steps: Callable[[], object], tell: Callable[[str], object]) -> Iterator[None]:
-    """Take steps after the block in turn, uninterrupted, whatever fails in it or in one of them.
+    """Take the steps after the block, in turn and uninterrupted, even if the block or one of them fails.
 
-    The first error is raised, and those after it are told: what follows from a fault must not hide it.
+    The first error is raised at the end; those after it are only printed, since they may follow from it.
     """
     first: BaseException | None = None
     try:

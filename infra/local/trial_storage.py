@@ -22,7 +22,7 @@ ENVIRONMENT = {
 
 SAMPLE_IMAGES = 16
 SEEDS_A_LINE = 10_000_000
-"""Between two lines, so that none of their nights are alike."""
+"""Between the seeds of two lines, so that none of their nights are alike."""
 
 
 def create_buckets(addresses: Iterable[str]) -> None:
