@@ -139,7 +139,9 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
                     get_run_logger().info("%s: attempt %d started", night.night, night.attempt)
                 except RunRefusedError as error:
                     # Of this deployment: it must not keep the nights of others from running.
-                    outcomes[night] = NightOutcome(night, NightState.FAILED, night.seal, reason=str(error))
+                    outcomes[night] = NightOutcome(
+                        planned=night, state=NightState.FAILED, seal=night.seal, reason=str(error)
+                    )
                     get_run_logger().warning("%s: %s", night.night, error)
                 todo.remove(night)
             if not active:

@@ -119,7 +119,7 @@ def _planned(
             deployment=line.deployment,
             night=Night(line.name, day),
             fingerprint=fingerprint,
-            attempt=0,
+            images=0,
             state=NightState.FAILED,
             reason=_not_over(line, day, newest=newest),
         )

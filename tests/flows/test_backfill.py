@@ -209,7 +209,14 @@ def test_a_night_whose_run_left_no_seal_has_failed_and_says_why(clock, tmp_path,
 def test_a_deployment_that_starts_no_run_fails_its_nights_alone(clock, results, refusal, reason):
     lines = [replace(LINE, deployment=f"nightly/{name}", id=uuid4(), results=str(results)) for name in ("line-0", "1")]
     nights = tuple(
-        PlannedNight(line.deployment, night, FINGERPRINT, 2, NightState.TO_DO, attempt=1)
+        PlannedNight(
+            deployment=line.deployment,
+            night=night,
+            fingerprint=FINGERPRINT,
+            images=2,
+            state=NightState.TO_DO,
+            attempt=1,
+        )
         for line, night in zip(lines, (replace(NIGHT, line="line-0"), NIGHT), strict=True)
     )
     plan = BackfillPlan(

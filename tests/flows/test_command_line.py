@@ -136,7 +136,8 @@ def sealed(tmp_path):
     [entry] = manifest.entries
     size = {"height": entry.height, "width": entry.width, "working_height": 8, "working_width": 8}
     digest = write_map(folder, entry.index, anomaly_map=np.zeros((8, 8), dtype=np.float32))
-    record = ImageRecord(entry.index, entry.key, entry.etag, "f", "inspected", map_digest=digest, **size)
+    known = {"index": entry.index, "key": entry.key, "etag": entry.etag, "fingerprint": "f"}
+    record = ImageRecord(**known, status="inspected", map_digest=digest, **size)
     folder.write("manifest.json", manifest.to_json())
     write_record(folder, record)
     set_seal(folder, make_seal(manifest, {entry.index: record}))

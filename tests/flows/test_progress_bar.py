@@ -9,7 +9,7 @@ import flows.progress_bar
 from flows.progress_bar import ProgressBar
 from tasks.records import ImageRecord
 
-GOOD = ImageRecord(0, "0.png", "e", "f", "inspected")
+GOOD = ImageRecord(index=0, key="0.png", etag="e", fingerprint="f", status="inspected")
 
 
 class Closed(io.StringIO):
