@@ -30,13 +30,22 @@ def check_image(image: npt.NDArray[np.generic]) -> None:
             "np.ma.getmaskarray(image), in colour with .any(axis=2): True where a pixel does not count"
         )
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-        hint = "; pass the alpha channel as the mask" if image.ndim == 3 and image.shape[2] in (2, 4) else ""
-        raise InvalidImageError(f"image has shape {image.shape}: (H, W), (H, W, 1) or (H, W, 3) is needed{hint}")
+        raise InvalidImageError(
+            f"image has shape {image.shape}: (H, W), (H, W, 1) or (H, W, 3) is needed{_without_alpha(image)}"
+        )
     if image.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
         raise InvalidImageError(f"image has dtype {image.dtype}: convert it to uint8, uint16, float32 or float64")
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise InvalidImageError(f"image of {width} x {height} pixels is smaller than {MIN_SIDE} x {MIN_SIDE}")
+
+
+def _without_alpha(image: npt.NDArray[np.generic]) -> str:
+    if image.ndim != 3 or image.shape[2] not in (2, 4):
+        return ""
+    alpha = image.shape[2] - 1
+    half = np.iinfo(image.dtype).max // 2 + 1 if np.issubdtype(image.dtype, np.integer) else 0.5
+    return f"; pass image[:, :, :{alpha}], and the alpha channel as the mask: image[:, :, {alpha}] < {half}"
 
 
 def countable(shape: tuple[int, int], mask: npt.NDArray[np.bool_] | None, *, border: float) -> npt.NDArray[np.bool_]:
