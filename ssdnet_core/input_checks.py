@@ -44,7 +44,7 @@ def _without_alpha(image: npt.NDArray[np.generic]) -> str:
     if image.ndim != 3 or image.shape[2] not in (2, 4):
         return ""
     alpha = image.shape[2] - 1
-    half = np.iinfo(image.dtype).max // 2 + 1 if np.issubdtype(image.dtype, np.integer) else 0.5
+    half = np.iinfo(image.dtype).max // 2 + 1 if np.issubdtype(image.dtype, np.integer) else 0.5  # type: ignore[type-var]
     return f"; pass image[:, :, :{alpha}], and the alpha channel as the mask: image[:, :, {alpha}] < {half}"
 
 
