@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from flows import options
+from flows.current_folder import keep_out_of_imports
 from flows.exit_status import ExitCode, exit_on_error
 
 if TYPE_CHECKING:
@@ -296,6 +297,7 @@ def read_config(preset: str | None, config_file: Path | None, changes: list[str]
 
 def main() -> None:
     """Run the command line."""
+    keep_out_of_imports()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A file's name may have what the terminal's encoding has not.
