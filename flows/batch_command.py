@@ -55,6 +55,8 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
         If the scheduler's address is none, a number of workers is given besides, or the device is a numbered GPU.
     EmbeddedServerError
         If the command's own server does not start.
+    ProxyError
+        If Prefect's client cannot use the proxies that the environment names.
     NoPrefectApiError
         If there is none at the address that the user gave, or it refuses this user.
     """
@@ -80,9 +82,10 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
             start_worker_template()
         module, _, function = flow.partition(":")
         body = getattr(import_module(module), function)
-        wait_until_ready()
-        from flows.prefect_api import check_api
+        from flows.prefect_api import check_api, check_proxies
 
+        check_proxies()
+        wait_until_ready()
         if named:
             # That one answers says nothing of credentials, which it was not given yet.
             check_api(purpose="for the run")

@@ -86,6 +86,9 @@ def start_prefect_server() -> None:
         return
     for name, value in OWN_SERVER_SETTINGS.items():
         os.environ.setdefault(name, value)
+    for name in ("ALL_PROXY", "all_proxy"):
+        # Read by Prefect's client alone, which needs no proxy here, and fails at one that it does not know.
+        os.environ.pop(name, None)
     _leave_others_alone()
     complaint = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the server runs
     # Bound here, so that no other program gets the port; the server listens on it when it is ready, and until then a

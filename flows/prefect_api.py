@@ -1,5 +1,6 @@
 """The Prefect API that a command works through: whether it is there, and a client whose failures say what to do."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -9,6 +10,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import get_current_settings
 
 from flows.named_server import ASK_FOR_API, NoPrefectApiError, check_api_address
+from ssdnet_core.errors import UsageError
 
 Row = TypeVar("Row")
 
@@ -16,6 +18,31 @@ PAGE_SIZE = 200
 """Most that the server returns at once."""
 UNAVAILABLE = {401, 403, 407, 429, 500, 502, 503, 504}
 """Statuses with which the server, or a proxy before it, refuses whatever it is asked."""
+UNKNOWN_PROXY = (ImportError, ValueError, httpx.InvalidURL)
+"""What httpx raises: at SOCKS without the package for it, at another scheme, at what is no address."""
+
+
+class ProxyError(UsageError):
+    """A variable names a proxy that Prefect's client cannot go through."""
+
+
+def check_proxies() -> None:
+    """Refuse proxies of the environment at which Prefect's client would fail, whether it went through them or not.
+
+    Raises
+    ------
+    ProxyError
+        Naming the variable.
+    """
+    try:
+        httpx.Client().close()
+    except UNKNOWN_PROXY as error:
+        proxies = [f"{scheme}_proxy" for scheme in ("http", "https", "all")]
+        named = [name for name in os.environ if name.lower() in proxies and _is_unknown(os.environ[name])]
+        names = " and ".join(named or [name for name in os.environ if name.lower() == "no_proxy"])
+        raise ProxyError(
+            f"Prefect's client cannot use what {names} says ({error}): give proxies as http://host:port, or unset it"
+        ) from error
 
 
 def check_api(*, purpose: str) -> None:
@@ -28,6 +55,8 @@ def check_api(*, purpose: str) -> None:
 
     Raises
     ------
+    ProxyError
+        As :func:`check_proxies`.
     WrongApiAddressError
         If ``PREFECT_API_URL`` is no address.
     NoPrefectApiError
@@ -40,6 +69,7 @@ def check_api(*, purpose: str) -> None:
             "source its environment.sh, or set PREFECT_API_URL, as http://127.0.0.1:4200/api"
         )
     check_api_address(address)
+    check_proxies()
     with server() as client:
         try:
             answer = client.hello().raise_for_status()
@@ -87,3 +117,11 @@ def paged(read: Callable[[int], list[Row]]) -> list[Row]:
     while len(page := read(len(rows))) == PAGE_SIZE:
         rows += page
     return rows + page
+
+
+def _is_unknown(proxy: str) -> bool:
+    try:
+        httpx.Client(proxy=proxy if "://" in proxy else f"http://{proxy}", trust_env=False).close()
+    except UNKNOWN_PROXY:
+        return True
+    return False

@@ -120,6 +120,19 @@ def test_the_commands_own_server_keeps_away_from_the_users_database_profile_and_
     assert not (tmp_path / "plant.db").exists()
 
 
+@pytest.mark.parametrize(
+    "named", [{"ALL_PROXY": "socks5://127.0.0.1:9"}, {"all_proxy": "socks4://127.0.0.1:9"}, {"no_proxy": "[::1],a.b"}]
+)
+def test_a_proxy_that_prefects_client_does_not_know_is_none_of_a_command_with_its_own_server(named):
+    code = (
+        "import subprocess; subprocess.Popen = lambda *command, **options: None\n"
+        "from flows.embedded import start_prefect_server; start_prefect_server()\n"
+        "import httpx; httpx.Client()"
+    )
+    finished = alone(code, **named)
+    assert finished.returncode == 0, finished.stderr
+
+
 def test_the_terminal_is_left_to_the_bar_with_a_server_of_the_users_too():
     code = (
         "import os; from flows.embedded import start_prefect_server; start_prefect_server()\n"

@@ -9,7 +9,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.named_server import NoPrefectApiError, WrongApiAddressError
 from flows.night_runs import look_up
-from flows.prefect_api import check_api
+from flows.prefect_api import ProxyError, check_api, check_proxies
 from tests.flows.flow_runs import api_served_by
 
 
@@ -54,4 +54,26 @@ def test_a_request_that_is_refused_for_itself_is_not_asked_again(refusing):
 @pytest.mark.parametrize("address", ["http://localhost:port/api", "nonsense"])
 def test_what_is_no_address_is_wrong_usage(address):
     with temporary_settings({PREFECT_API_URL: address}), pytest.raises(WrongApiAddressError, match="host:4200/api"):
+        check_api(purpose="for this test")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ALL_PROXY", "socks5://plant:hush@127.0.0.1:1080", "socks"),
+        ("https_proxy", "socks4://plant:hush@127.0.0.1:1080", "socks4"),
+        ("NO_PROXY", "[::1],plant.example", "port"),
+    ],
+)
+def test_a_proxy_that_the_client_cannot_go_through_is_told_by_its_variable(monkeypatch, variable, value, said):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "proxy.example:3128")
+    check_proxies()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ProxyError, match=rf"what {variable} says .*{said}") as refused:
+        check_proxies()
+    assert "hush" not in str(refused.value)
+    with temporary_settings({PREFECT_API_URL: "http://plant.example/api"}), pytest.raises(ProxyError):
         check_api(purpose="for this test")

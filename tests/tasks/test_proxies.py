@@ -11,6 +11,7 @@ from tasks.proxies import reached_directly
         ("", "plant.example", "plant.example,localhost"),
         ("a.example, b.example", "b.example,localhost", "a.example,b.example,localhost"),
         ("*", "", "*,localhost"),
+        ("[::1], localhost", "", "::1,localhost"),
     ],
 )
 def test_what_the_user_reaches_directly_in_either_spelling_stays_so(monkeypatch, upper, lower, direct):
