@@ -13,6 +13,7 @@ import typer
 from flows import options
 from flows.current_folder import keep_out_of_imports
 from flows.exit_status import ExitCode, exit_on_error
+from flows.one_input import OneInputCommand
 
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
@@ -32,7 +33,7 @@ def ssdnet(version: options.Version = False) -> None:
     """Find defects in textures without training data: every image is explained by its own structure."""
 
 
-@app.command()
+@app.command(cls=OneInputCommand)
 def inspect(
     input: options.Input,
     results: options.Results,
@@ -71,7 +72,7 @@ def inspect(
     raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if outcome.summary.failed else ExitCode.SEALED)
 
 
-@app.command()
+@app.command(cls=OneInputCommand)
 def evaluate(
     input: options.Labelled,
     results: options.Results,

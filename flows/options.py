@@ -20,7 +20,7 @@ def print_version(asked: bool) -> None:
 Version = Annotated[
     bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and exit.")
 ]
-Input = Annotated[str, typer.Argument(help="Folder, file, glob or s3://bucket/prefix of images.")]
+Input = Annotated[str, typer.Argument(help="Folder, file, quoted glob or s3://bucket/prefix of images.")]
 Labelled = Annotated[str, typer.Argument(help="Folder in MVTec-AD layout: one category, or several.")]
 Results = Annotated[
     str, typer.Option("--results", "-r", help="Folder or s3://bucket/prefix; a batch gets its own below.")

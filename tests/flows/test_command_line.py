@@ -38,6 +38,14 @@ def test_help_needs_neither_torch_nor_prefect():
     assert finished.stdout.strip().endswith("set()")
 
 
+@pytest.mark.parametrize("command", ["inspect", "evaluate"])
+def test_a_pattern_that_the_shell_has_expanded_is_asked_for_in_quotes(command):
+    refused = CliRunner().invoke(app, [command, "a.png", "--results", "results", "b.png", "c.png"])
+    assert refused.exit_code == 2
+    assert "'b.png'" in refused.stderr
+    assert "'night/*.png'" in refused.stderr
+
+
 def test_the_version_is_that_of_the_program_and_of_the_method(ssdnet):
     finished = ssdnet("--version")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
