@@ -115,7 +115,8 @@ def list_input(
     StorageError
         If the input or the masks cannot be listed.
     """
-    objects = [entry for entry in source.list(pattern) if not _set_aside(entry.key)]
+    everything = source.list(pattern)
+    objects = [entry for entry in everything if not _set_aside(entry.key)]
     here = _real(source.address).rstrip("/") + "/"
     left_out = [*outside, *([masks.address] if masks else [])]
     below = tuple(folder.removeprefix(here) + "/" for folder in map(_real, left_out) if folder.startswith(here))
@@ -137,9 +138,17 @@ def list_input(
         if "[" in pattern:
             advice = f"; {pattern} was read as a pattern: for a bracket write [[]"
         elif pattern and not objects:
-            advice = f"; nothing matches {pattern}: a * stays in one folder, ** goes through those below as well"
+            advice = "; a * stays in one folder, ** goes through those below as well"
+        if objects:
+            plural = "s" if len(objects) > 1 else ""
+            by_suffix = count_by_suffix(Counter(suffix_of(entry.key) for entry in objects))
+            holds = f"{len(objects)} other file{plural} ({by_suffix})"
+        elif everything:
+            holds = "all that is there is hidden, truth, masks or results"
+        else:
+            holds = f"nothing matches {pattern}" if pattern else "it is empty"
         raise NothingToInspectError(
-            f"no image in {where}: {len(objects)} other files; images end in {', '.join(sorted(SUFFIXES))}{advice}"
+            f"no image in {where}: {holds}; images end in {', '.join(sorted(SUFFIXES))}{advice}"
         )
     found = find_masks(images, masks, source=source) if masks else FoundMasks()
     return Listing(images, Counter(suffix_of(entry.key) for entry in others), found)

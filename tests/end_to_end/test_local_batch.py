@@ -243,7 +243,7 @@ def test_an_input_without_images_is_wrong_usage(ssdnet, tmp_path):
     (tmp_path / "night" / "x.txt").write_text("")
     finished = ssdnet("inspect", tmp_path / "night", "--results", tmp_path / "out")
     assert finished.returncode == 2
-    assert "1 other files" in finished.stderr
+    assert "1 other file (1 .txt)" in finished.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -169,14 +169,25 @@ def test_brackets_without_a_match_are_said_to_be_a_pattern(tmp_path):
 
 def test_a_pattern_that_matches_nothing_is_told_what_would_go_deeper(tmp_path):
     write_image(tmp_path / "night" / "below" / "a.png")
-    with pytest.raises(NothingToInspectError, match=r"nothing matches \*\.png: a \* stays in one folder, \*\*"):
+    with pytest.raises(NothingToInspectError, match=r"nothing matches \*\.png; .*; a \* stays in one folder, \*\*"):
         list_images(*split_input(f"{tmp_path}/night/*.png"))
     assert keys(*split_input(f"{tmp_path}/night/**/*.png")) == ["below/a.png"]
 
 
-def test_an_input_without_images_says_what_is_there_and_what_would_count(tmp_path):
-    (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(NothingToInspectError, match=r"1 other files.*\.png"):
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["notes.txt"], r"1 other file \(1 \.txt\)"),
+        (["a.DNG", "b.heic", "notes"], r"3 other files \(1 without a suffix, 1 \.dng, 1 \.heic\)"),
+        ([], "it is empty"),
+        ([".a.png", "ground_truth/a.png"], "all that is there is hidden, truth, masks or results"),
+    ],
+)
+def test_an_input_without_images_says_what_is_there_and_what_would_count(tmp_path, names, said):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    with pytest.raises(NothingToInspectError, match=rf"no image in {tmp_path}: {said}; images end in .*\.png"):
         list_images(Storage(str(tmp_path)))
 
 

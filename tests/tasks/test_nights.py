@@ -44,7 +44,7 @@ def test_a_night_without_a_file_has_no_images(images, day):
 
 
 def test_a_night_with_other_files_only_is_not_taken_for_a_quiet_one(images):
-    with pytest.raises(NothingToInspectError, match="1 other files"):
+    with pytest.raises(NothingToInspectError, match="1 other file "):
         counted(images, 3)
 
 
