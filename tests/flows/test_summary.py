@@ -16,6 +16,7 @@ from tasks.batch import ImageEntry
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.image_metrics import UnmeasuredImage
 from tasks.records import ImageRecord, failed_record
+from tests.conftest import ROOT
 
 
 def pixels(value):
@@ -220,3 +221,8 @@ def test_what_a_terminal_would_obey_in_a_name_is_shown_as_text(outcome, capsys):
     said = capsys.readouterr().out
     assert "\x1b" not in said
     assert "[red].png" in said.replace("\n", "")
+
+
+def test_the_documentation_names_every_field_of_the_json(outcome):
+    section = (ROOT / "docs" / "USAGE.md").read_text().partition("`--json` prints")[2].partition("\n## ")[0]
+    assert {name for name in outcome_tree(outcome) if f"`{name}`" not in section} == set()
