@@ -34,7 +34,10 @@ class Days:
         given = [name for name in ("start", "end", "last") if getattr(self, name) is not None]
         if given not in (["start", "end"], ["last"]):
             only = f"given {' and '.join(given)}" if given else "given no days"
-            raise BackfillError(f"a backfill was {only}: give start and end, or else last, a number of nights")
+            raise BackfillError(
+                f"a backfill was {only}: give start and end (--start and --end), or else last, a number of nights "
+                "(--last)"
+            )
         if self.start is not None and self.end is not None and self.start > self.end:
             raise BackfillError(f"the start {self.start} is after the end {self.end}: swap them")
 

@@ -48,7 +48,7 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
     Raises
     ------
     AddressError
-        If an address is none that could be read.
+        If an address is none that could be read, or that of the results is a file's.
     BatchConflictError
         If the batch's name cannot be a folder's.
     InvalidConfigError
@@ -64,6 +64,7 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
     start_prefect_server()
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar
+    from tasks.address import AddressError
     from tasks.batch import check_batch_name
     from tasks.cluster import check_device, scheduler_to_use
     from tasks.storage import Storage
@@ -72,6 +73,9 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
     for address in (parameters["input"], parameters["results"], parameters["masks"]):
         if address is not None:
             Storage(address)
+    results = Storage(parameters["results"])
+    if results.is_local and os.path.isfile(results.root):  # noqa: PTH113 - a name too long is told by who writes
+        raise AddressError(f"--results {results.root} is a file: give a folder, which need not be there yet")
     if parameters["batch"] is not None:
         check_batch_name(parameters["batch"])
     check_device(parameters["config"].device)

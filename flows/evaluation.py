@@ -1,5 +1,6 @@
 """The main job on images whose truth is known: inspect, then measure."""
 
+import glob
 from dataclasses import dataclass
 
 from prefect import flow, task
@@ -59,7 +60,8 @@ def evaluate(  # noqa: PLR0917 - Prefect calls by name
     """
     source, pattern = split_input(input)
     if pattern:
-        raise NothingToInspectError(f"{input}: evaluate takes the folder of a category or of several, not a pattern")
+        given = "a file" if pattern == glob.escape(Storage(input).name) else "a pattern"
+        raise NothingToInspectError(f"{input} is {given}: evaluate takes the folder of a category or of several")
     with Workers(scheduler, workers=workers, device=config.device, group=group) as crew:
         try:
             outcome = run_batch(

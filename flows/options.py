@@ -17,6 +17,14 @@ def print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def parse_day(text: str) -> datetime:
+    """Return the day that is written as YYYY-MM-DD; another form ends the command."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d")
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no day: give it as YYYY-MM-DD") from error
+
+
 Version = Annotated[
     bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and exit.")
 ]
@@ -35,10 +43,10 @@ ConfigFile = Annotated[
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="A single setting, as fit.steps=50. Repeatable.")]
 FirstDay = Annotated[
-    datetime | None, typer.Option("--start", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The first day.")
+    datetime | None, typer.Option("--start", parser=parse_day, metavar="YYYY-MM-DD", help="The first day.")
 ]
 LastDay = Annotated[
-    datetime | None, typer.Option("--end", formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The last day.")
+    datetime | None, typer.Option("--end", parser=parse_day, metavar="YYYY-MM-DD", help="The last day.")
 ]
 LastNights = Annotated[
     int | None, typer.Option("--last", min=1, help="So many nights instead, counted back from last night.")

@@ -1,5 +1,6 @@
 """Wrong settings, told so that they can be mended: name, value, and what is allowed."""
 
+import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
@@ -46,4 +47,5 @@ def _problems(error: ValidationError, known: Sequence[str]) -> Iterator[str]:
         elif problem["type"] == "extra_forbidden":
             yield no_such_setting(path, known)
         else:
-            yield f"{path} = {problem['input']!r}: {PLAINLY.get(problem['type'], problem['msg'])}"
+            words = re.sub(r"0\.0{9,}1", lambda bound: f"{float(bound[0]):g}", problem["msg"])
+            yield f"{path} = {problem['input']!r}: {PLAINLY.get(problem['type'], words)}"

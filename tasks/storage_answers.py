@@ -72,6 +72,10 @@ def reason_of(error: Exception) -> str:
         return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     if isinstance(error, EndpointConnectionError):
         return f"{error}: check AWS_ENDPOINT_URL"
+    if str(error).startswith("Invalid endpoint"):
+        # botocore's word for an address that lacks its scheme.
+        variable = "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
+        return f"{error}: give {variable} with http:// or https://, as http://host:9000"
     answer, code = _answer(error), error_code(error)
     if code in ADVICE:
         meaning, advice = ADVICE[code]

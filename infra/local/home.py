@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ def held(home: Path) -> Iterator[None]:
     with opened as file:
         if not _locked(file, fcntl.LOCK_EX, within=PROBE_SECONDS):
             raise LocalStackError(
-                f"{home} is up, by process {_pid_file(home).read_text()}: `ssdnet down --home {home}` stops it; "
+                f"{home} is up, by process {_pid_file(home).read_text()}: "
+                f"`ssdnet down --home {shlex.quote(str(home))}` stops it; "
                 "another --home, with other ports, is another stack"
             )
         file.truncate(0)

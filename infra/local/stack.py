@@ -26,7 +26,10 @@ from infra.local.parts import (
 from infra.local.processes import Supervisor, end_all, marked
 from infra.local.registration import Project, crash_lost_runs, read_project, register
 from infra.local.trial_storage import create_buckets, provide_nights, restore_buckets, save_buckets
+from tasks.nights import Night
 from tasks.report import PAGE
+from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 ARCHIVE = "buckets.zip"
 SHELL_ENVIRONMENT = "environment.sh"
@@ -109,6 +112,8 @@ def show(console: Console, settings: StackSettings, *, project: Project) -> None
     if endpoints.host not in (LOOPBACK, "localhost"):
         console.print("Everybody who reaches this machine can use all of it: there is no authentication.", style="red")
     day = project.last_night
+    if not settings.trial_storage and (warning := _no_images(Night(project.lines[0], day).below(settings.images))):
+        console.print(warning, style="yellow", markup=False, soft_wrap=True)
     console.print(
         f"A first night: in the Prefect UI, Deployments > {project.nightly} > Run > Custom run, day {day}.\n"
         "Or in another shell:\n"
@@ -119,6 +124,15 @@ def show(console: Console, settings: StackSettings, *, project: Project) -> None
         markup=False,
         soft_wrap=True,
     )
+
+
+def _no_images(night: Storage) -> str:
+    """Return what is wrong with the folder of the night to start with; empty if it is there."""
+    try:
+        found = night.exists()
+    except StorageError as error:
+        return str(error)
+    return "" if found else f"There is no {night.address} yet: put images there first, or give the right --images."
 
 
 @contextmanager

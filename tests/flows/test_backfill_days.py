@@ -46,7 +46,7 @@ def test_days_after_a_lines_last_night_are_told_from_those_until_it():
 
 @pytest.mark.parametrize("given", [{}, {"start": DAYS[0]}, {"end": DAYS[0]}, {"start": DAYS[0], "last": 2}])
 def test_one_of_the_two_forms_is_needed_and_not_both(given):
-    with pytest.raises(BackfillError, match="give start and end, or else last"):
+    with pytest.raises(BackfillError, match=r"start and end \(--start and --end\), or else last, .* \(--last\)$"):
         Days(**given)
 
 

@@ -57,6 +57,13 @@ def test_a_wrong_address_never_becomes_the_parameter_of_a_run(monkeypatch, wrong
     assert begun == []
 
 
+def test_a_file_is_no_place_for_results(monkeypatch, tmp_path):
+    monkeypatch.setattr(batch_command, "start_prefect_server", lambda: None)
+    (tmp_path / "000.png").write_text("")
+    with pytest.raises(AddressError, match=rf"--results {tmp_path}/000\.png is a file: give a folder"):
+        run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "results": str(tmp_path / "000.png")}, as_json=True)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_server_that_wants_credentials_is_told_of_before_there_is_a_run(monkeypatch, status):
     class Refusal(BaseHTTPRequestHandler):

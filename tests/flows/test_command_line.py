@@ -227,7 +227,8 @@ def test_a_backfill_at_what_is_no_address_is_wrong_usage(ssdnet, monkeypatch, ad
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--start", "yesterday"], "yesterday"),
+        (["--start", "yesterday"], "'yesterday' is no day: give it as YYYY-MM-DD"),
+        (["--start", "28.11.2026"], "'28.11.2026' is no day: give it as YYYY-MM-DD"),
         (["--start", "2026-11-01", "--at-most", "0"], "--at-most"),
         (["--start", "2026-11-01", "--preset", "swift"], "default, fast, paper"),
     ],
@@ -242,7 +243,7 @@ def test_a_backfill_of_days_and_of_the_last_nights_at_once_is_wrong_usage_and_so
     for arguments in (["--last", "3", "--start", "2026-11-01"], []):
         finished = ssdnet("backfill", *arguments)
         assert finished.returncode == 2
-        assert "give start and end, or else last" in finished.stderr
+        assert "give start and end (--start and --end), or else last" in finished.stderr
 
 
 @pytest.mark.parametrize("command", ["inspect", "evaluate"])

@@ -23,10 +23,13 @@ class NoWorkers:
         pass
 
 
-def test_a_pattern_is_no_input_of_an_evaluation(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "said"), [("*.png", "a pattern"), ("a.png", "a file"), ("a[1].png", "a file")])
+def test_a_pattern_is_no_input_of_an_evaluation_nor_is_a_file(tmp_path, monkeypatch, name, said):
     monkeypatch.setattr(evaluation, "Workers", None)
-    with pytest.raises(NothingToInspectError, match="takes the folder of a category or of several, not a pattern"):
-        evaluate.fn(f"{tmp_path}/*.png", str(tmp_path / "results"))
+    for file in ("a.png", "a[1].png"):
+        (tmp_path / file).write_text("")
+    with pytest.raises(NothingToInspectError, match=rf"png is {said}: evaluate takes the folder of a category"):
+        evaluate.fn(f"{tmp_path}/{name}", str(tmp_path / "results"))
 
 
 def test_a_folder_that_is_not_laid_out_as_a_category_says_what_is_missing(tmp_path, monkeypatch):

@@ -84,3 +84,9 @@ def test_who_only_looks_whether_a_home_is_held_hinders_nobody(tmp_path):
         threading.Timer(PROBE_SECONDS / 5, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
         with held(tmp_path):
             assert (tmp_path / "up.pid").read_text() == str(os.getpid())
+
+
+def test_the_command_that_stops_a_home_with_a_space_in_its_name_can_be_copied(tmp_path):
+    home = tmp_path / "my home"
+    with held(home), pytest.raises(LocalStackError, match=f"ssdnet down --home '{home}'`"), held(home):
+        pass

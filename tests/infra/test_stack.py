@@ -1,15 +1,18 @@
+import io
 import os
 import signal
 import sys
 
 import pytest
+from rich.console import Console
 
 import infra.local.stack
 from infra.local.endpoints import Endpoints
 from infra.local.errors import LocalStackError
 from infra.local.parts import Stack, StackSettings
 from infra.local.processes import Part, Supervisor, end_all, marked
-from infra.local.stack import interruptible, uninterrupted, up
+from infra.local.registration import Project
+from infra.local.stack import interruptible, show, uninterrupted, up
 
 
 @pytest.fixture
@@ -84,3 +87,20 @@ def test_whatever_cannot_be_ended_the_objects_are_saved_all_else_ends_and_the_fi
     # The storage and the server, which the others rely on, and the worker that stays.
     assert saved == [(settings.home / "buckets.zip", 3)]
     assert not marked(settings.home)
+
+
+def test_a_night_to_start_with_that_is_not_there_is_warned_of(tmp_path):
+    project = Project(pools=("nights",), nights=("line-1",), lines=("line-1",), timezone="UTC")
+    settings = StackSettings(
+        home=tmp_path, endpoints=Endpoints(), images=str(tmp_path / "images"), results="/out", trial_storage=False
+    )
+    night = tmp_path / "images" / "line-1" / str(project.last_night)
+
+    def shown() -> str:
+        console = Console(file=io.StringIO(), width=200)
+        show(console, settings, project=project)
+        return console.file.getvalue()
+
+    assert f"There is no {night} yet" in shown()
+    night.mkdir(parents=True)
+    assert "There is no" not in shown()

@@ -51,6 +51,7 @@ def test_every_setting_is_its_own_nearest_and_what_is_far_from_all_has_none():
         ({"fit": 3}, r"^fit = 3: this is a group of settings, and none itself: change them one by one, as fit\.steps$"),
         # What it leaves out would go back to its default.
         ({"fit": {"crop": 64}}, r"^fit = \{'crop': 64\}: this is a group of settings.*as fit\.steps$"),
+        ({"verdict.expected_false_alarms": 0}, r"^verdict\.expected_false_alarms = 0: .* greater than .* 1e-100$"),
         ({"device": "tpu"}, r"^device = 'tpu': choose auto, cpu, mps or cuda, or outside the pipeline cuda:1$"),
         ({"fit.steps": -1, "border": 0.7}, r"^border = 0\.7: [^;]*0\.45; fit\.steps = -1: [^;]*0$"),
     ],

@@ -70,3 +70,9 @@ def test_a_lack_of_rights_says_to_check_the_keys():
     with s3_that_refuses(403, "AccessDenied") as address:
         finished = done_at(address, "read('image.png')")
     assert f"{address} refuses access (AccessDenied): check AWS_ACCESS_KEY_ID" in finished.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_an_endpoint_without_its_scheme_is_told_by_its_variable(variable):
+    finished = done_at("http://127.0.0.1:1", "read('image.png')", **{**CREDENTIALS, variable: "127.0.0.1:5599"})
+    assert f"127.0.0.1:5599: give {variable} with http://" in finished.stderr.splitlines()[-1]
