@@ -20,6 +20,9 @@ from tasks.report import worst_first
 WORST_PRINTED = 10
 MOST_WARNINGS_PRINTED = 5
 
+WIDE, NARROW = 72, 50
+"""Columns of a terminal from which the table of images has all of its columns, and all but the regions' places."""
+
 
 def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
     """Print the summary of a batch, as tables or as one JSON object."""
@@ -27,12 +30,15 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
         _print_json(outcome_tree(outcome))
         return
     console = Console()
-    console.print(_worst(outcome))
+    console.print(_worst(outcome, width=console.width))
     if outcome.summary.failed:
         console.print(_failures(outcome))
     if outcome.summary.warned:
         console.print(_warnings(outcome))
     console.print(_figures(outcome))
+    # On lines of their own and never broken, so that they can be copied and opened.
+    for name, address in (("results", outcome.folder), ("gallery", outcome.report)):
+        console.print(Text(f"{name}  ").append_text(_shown(address)), soft_wrap=True)
 
 
 def print_measured(measured: MeasuredOutcome, *, as_json: bool) -> None:
@@ -82,14 +88,19 @@ def _print_json(tree: dict[str, Any]) -> None:
     print(json.dumps(plain(tree), indent=1))
 
 
-def _worst(outcome: Outcome) -> Table:
+def _worst(outcome: Outcome, *, width: int) -> Table:
     table = Table(title="Highest scores")
     table.add_column("image", overflow="fold")
-    for name in ("score", "verdict", "regions", "largest at (x, y)"):
+    # Of a narrow terminal the names take what the places of regions would.
+    columns = ("score", "verdict", "regions", "largest at (x, y)")[
+        : 4 if width >= WIDE else 3 if width >= NARROW else 2
+    ]
+    for name in columns:
         table.add_column(name, no_wrap=True)
     for record in worst_first(present(outcome))[:WORST_PRINTED]:
         verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
-        table.add_row(_shown(record.key), f"{record.score:.1f}", verdict, str(len(record.regions)), largest_at(record))
+        cells = (f"{record.score:.1f}", verdict, str(len(record.regions)), largest_at(record))
+        table.add_row(_shown(record.key), *cells[: len(columns)])
     return table
 
 
@@ -125,7 +136,7 @@ def _shown(text: str) -> Text:
 
 def _figures(outcome: Outcome) -> Table:
     table = Table(title=outcome.manifest.batch, show_header=False)
-    for name, value in {**figures(outcome), "results": outcome.folder, "gallery": outcome.report}.items():
+    for name, value in figures(outcome).items():
         table.add_row(name, _shown(value))
     return table
 

@@ -214,6 +214,25 @@ def test_long_names_are_folded_and_not_cut(outcome, capsys, monkeypatch):
     assert "17.png" in said
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (80, "image score verdict regions largest at (x, y)"),
+        (60, "image score verdict regions"),
+        (40, "image score verdict"),
+    ],
+)
+def test_a_narrow_terminal_has_the_names_and_the_addresses_in_one_piece(outcome, capsys, monkeypatch, columns, shown):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    address = "s3://results/" + "/".join(["long-name"] * 9)
+    print_outcome(replace(outcome, folder=address, report=f"{address}/report/index.html"), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert f"results  {address}" in lines
+    assert f"gallery  {address}/report/index.html" in lines
+    [header] = [line for line in lines if "verdict" in line]
+    assert " ".join(header.replace("┃", " ").split()) == shown
+
+
 def test_what_a_terminal_would_obey_in_a_name_is_shown_as_text(outcome, capsys):
     name = "evil\x1b]0;title\x07\x1b[31m[red].png"
     records = {index: replace(record, key=name) for index, record in outcome.records.items()}
