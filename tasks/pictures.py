@@ -15,6 +15,10 @@ JPEG_QUALITY = 85
 COLOUR_MAP = "inferno"
 OPACITY = 0.85
 BOX_COLOUR = "#00e5ff"
+STRIPE = 8
+"""Width of the stripes over what was left out, along a row in pixels as shown."""
+STRIPE_GREYS = (105, 160)
+STRIPE_OPACITY = 0.7
 
 QUANTILE_VALUES = 2**20
 """Most values that the quantiles of a photograph are taken of."""
@@ -28,11 +32,11 @@ PART_SIDE = 512
 Box = tuple[float, float, float, float]
 
 
-def photograph(pixels: npt.NDArray[np.generic]) -> bytes:
+def photograph(pixels: npt.NDArray[np.generic], left_out: npt.NDArray[np.bool_] | None = None) -> bytes:
     """Return an image (H, W) or (H, W, 3) as a JPEG of at most 1024 pixels a side.
 
     Anything but 8 bits is stretched between its 0.1 and 99.9 percent quantiles: 12 bits in a 16-bit file would
-    look black.
+    look black. Where pixels are ``left_out``, (H, W), it is striped: what was not looked at must not look good.
     """
     height, width = pixels.shape[:2]
     size = _shown_size(width, height)
@@ -40,6 +44,8 @@ def photograph(pixels: npt.NDArray[np.generic]) -> bytes:
     mode = "L" if pixels.ndim == 2 else "RGB"
     picture = _drawn(pixels, _to_eight_bits(pixels), mode=mode, reduced=(across, down))
     picture = picture.resize(size, Image.Resampling.LANCZOS, box=(0, 0, width / across, height / down))
+    if left_out is not None:
+        _stripe(picture, left_out)
     return _encoded(picture, "JPEG", quality=JPEG_QUALITY)
 
 
@@ -86,6 +92,13 @@ def colour_bar() -> list[str]:
         for value in np.linspace(0, 1, 9)
         for r, g, b, _ in [colormaps[COLOUR_MAP](value, bytes=True)]
     ]
+
+
+def _stripe(picture: Image.Image, left_out: npt.NDArray[np.bool_]) -> None:
+    where = Image.fromarray(left_out.astype(np.uint8) * np.uint8(255)).resize(picture.size, Image.Resampling.BOX)
+    down, right = np.indices(picture.size[::-1], dtype=np.int16)
+    stripes = Image.fromarray(np.where((down + right) // STRIPE % 2 == 0, *STRIPE_GREYS).astype(np.uint8))
+    picture.paste(Image.blend(picture, stripes.convert(picture.mode), STRIPE_OPACITY), mask=where)
 
 
 def _shown_size(width: int, height: int) -> tuple[int, int]:

@@ -100,10 +100,6 @@ class ImageRecord:
         regions = tuple(Region(**{**region, "centroid": tuple(region["centroid"])}) for region in tree["regions"])
         return cls(**{**tree, "regions": regions, "warnings": tuple(tree["warnings"])})
 
-    def is_of(self, etag: str) -> bool:
-        """Whether an object of this ETag is the image that was inspected, whatever mask it has."""
-        return f"{self.etag}+".startswith(f"{etag}+")
-
     def settles(self, entry: ImageEntry, *, fingerprint: str, retry_failed: bool = False) -> bool:
         """Whether this record makes another inspection of the entry needless."""
         same = (self.key, self.etag, self.fingerprint) == (entry.key, entry.etag, fingerprint)

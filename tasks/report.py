@@ -14,7 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ssdnet_core.significance import REFERENCE_AREA, alarm_level
 from tasks.aggregation import Summary
 from tasks.batch import REPORT, Manifest
-from tasks.decoding import DecodeError, decode
+from tasks.decoding import DecodeError
+from tasks.fetching import MaskError, decode_as_listed
 from tasks.maps import read_map
 from tasks.pictures import colour_bar, heat_layer, overlay, photograph
 from tasks.records import ImageRecord, present_records
@@ -66,7 +67,7 @@ def write_report(
     present = present_records(manifest, records)
     inspected = worst_first(present)
     lowest, highest = colour_range(manifest)
-    draw = partial(_draw, folder=folder, source=Storage(manifest.input), lowest=lowest, highest=highest)
+    draw = partial(_draw, folder=folder, manifest=manifest, lowest=lowest, highest=highest)
     sizes = {entry.index: entry.size for entry in manifest.entries}
     pictures = _drawn_at_once(draw, inspected[: max(most_pictures, MOST_OVERLAYS)], sizes=sizes)
     check()
@@ -135,25 +136,28 @@ def _drawn_at_once(
     return [pictures[record.index] for record in records]
 
 
-def _draw(record: ImageRecord, *, folder: Storage, source: Storage, lowest: float, highest: float) -> Picture:
+def _draw(record: ImageRecord, *, folder: Storage, manifest: Manifest, lowest: float, highest: float) -> Picture:
     heat = f"images/{record.index:07d}-map.png"
     layer = heat_layer(read_map(folder, record), lowest=lowest, highest=highest)
     folder.write(f"{REPORT}/{heat}", layer)
-    return Picture(record=record, photograph=_draw_photograph(folder, source, record=record), heat=heat)
+    return Picture(record=record, photograph=_draw_photograph(folder, manifest, record=record), heat=heat)
 
 
-def _draw_photograph(folder: Storage, source: Storage, *, record: ImageRecord) -> str:
-    # Named after the image's ETag as well: one that was drawn is right for ever, whatever becomes of the source.
+def _draw_photograph(folder: Storage, manifest: Manifest, *, record: ImageRecord) -> str:
+    # Named after the ETag of image and mask as well: one that was drawn is right for ever, whatever becomes of them.
     name = f"images/{record.index:07d}-{hashlib.sha256(record.etag.encode()).hexdigest()[:8]}.jpg"
     if not folder.exists(f"{REPORT}/{name}"):
         try:
-            content, etag = source.read_with_etag(record.key)
-            if not record.is_of(etag):
-                return ""  # Another image has taken its place.
-            pixels = decode(content).pixels
-        except (StorageError, DecodeError, MemoryError):
+            image, left_out = decode_as_listed(
+                record.key,
+                Storage(manifest.input),
+                mask=manifest.entries[record.index].mask,
+                masks=Storage(manifest.masks) if manifest.masks else None,
+                etag=record.etag,
+            )
+        except (StorageError, DecodeError, MaskError, MemoryError):
             return ""
-        folder.write(f"{REPORT}/{name}", photograph(pixels))
+        folder.write(f"{REPORT}/{name}", photograph(image.pixels, left_out))
     return name
 
 

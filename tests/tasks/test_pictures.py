@@ -66,6 +66,18 @@ def test_a_photograph_drawn_in_parts_is_the_one_drawn_whole(shape, dtype):
     assert photograph(pixels) == drawn_whole(pixels)
 
 
+@pytest.mark.parametrize("shape", [(60, 80), (60, 80, 3), (3000, 2000, 3)], ids=str)
+def test_what_was_left_out_is_striped_and_the_rest_as_it_is(shape):
+    left_out = np.zeros(shape[:2], dtype=bool)
+    left_out[:, : shape[1] // 2] = True
+    pixels = np.full(shape, 240, dtype=np.uint8)
+    found = np.asarray(Image.open(io.BytesIO(photograph(pixels, left_out))), dtype=float)
+    half = found.shape[1] // 2
+    assert np.abs(found[:, half + 8 :] - 240).max() <= 4
+    assert found[:, : half - 8].max() < 200
+    assert found[:, : half - 8].std() > 10
+
+
 @given(long=st.integers(1, 20_000), short=st.integers(1, 100) | st.integers(1, 2000), upright=st.booleans())
 @example(long=5877, short=20, upright=False)
 @example(long=5877, short=20, upright=True)

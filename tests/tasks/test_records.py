@@ -56,14 +56,6 @@ def test_an_image_is_inspected_again_only_if_something_changed_or_may_have(recor
     assert record.settles(ENTRY, fingerprint="f") is settled
 
 
-@pytest.mark.parametrize(
-    ("inspected", "found", "same"),
-    [("e", "e", True), ("e+mask", "e", True), ("e", "f", False), ("e5+mask", "e", False), ("", "e", False)],
-)
-def test_an_object_is_told_from_one_that_took_its_place_whatever_its_mask(inspected, found, same):
-    assert replace(DONE, etag=inspected).is_of(found) is same
-
-
 def test_failures_are_tried_again_on_demand():
     lasting = failed_record(ENTRY, "broken", fingerprint="f", lasting=True)
     assert not lasting.settles(ENTRY, fingerprint="f", retry_failed=True)

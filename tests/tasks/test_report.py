@@ -11,7 +11,7 @@ from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
 from ssdnet_core.synthetic import sample
 from tasks.aggregation import summarise
-from tasks.batch import Manifest
+from tasks.batch import Manifest, joint_etag
 from tasks.maps import write_map
 from tasks.pictures import heat_layer, photograph
 from tasks.records import ImageRecord, failed_record
@@ -260,10 +260,42 @@ def test_an_image_that_is_gone_or_replaced_keeps_its_figure_and_the_photograph_i
     assert [figure["data-defective"] for figure in page.of("figure")] == ["True", "False"]
     photographs = [image["src"] for image in page.of("img") if image["src"].endswith(".jpg")]
     assert len(photographs) == (2 if drawn_before else 1)
-    assert ("photograph is gone" in page_of(folder)) is not drawn_before
+    assert ("the photograph or its mask is gone" in page_of(folder)) is not drawn_before
     if drawn_before:
         with Image.open(io.BytesIO(was[EVIL])) as image:
             assert folder.read(f"report/{photographs[0]}") == photograph(np.asarray(image))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_a_mask_left_out_is_striped_and_the_gallery_drawn_without_it_as_well(night, tmp_path, gone):
+    folder, manifest, records = night
+    [index] = [index for index, record in records.items() if record.key == "a.png"]
+    (tmp_path / "masks").mkdir()
+    white_at_the_right = np.zeros((64, 96), dtype=np.uint8)
+    white_at_the_right[:, 48:] = 255
+    Image.fromarray(white_at_the_right).save(tmp_path / "masks" / "a.png")
+    masks = Storage(str(tmp_path / "masks"))
+    etag = joint_etag(records[index].etag, masks.read_with_etag("a.png")[1])
+    entries = tuple(
+        replace(entry, mask="a.png", etag=etag) if entry.index == index else entry for entry in manifest.entries
+    )
+    masked = replace(manifest, masks=masks.address, entries=entries)
+    records[index] = replace(records[index], etag=etag)
+    if gone:
+        masks.delete("a.png")
+    write_report(folder, masked, records=records, summary=summarise(masked, records))
+    page = page_of(folder)
+    assert "<dt>with a mask</dt><dd>1</dd>" in page
+    assert ("the photograph or its mask is gone" in page) is gone
+    if not gone:
+        [name] = [image["src"] for image in Page(page).of("img") if image["alt"] == "a.png"]
+        with Image.open(io.BytesIO(folder.read(f"report/{name}"))) as drawn:
+            assert drawn.size == (96, 64)
+            shown = np.asarray(drawn.convert("L"), dtype=float)
+        with Image.open(io.BytesIO(Storage(manifest.input).read("a.png"))) as image:
+            changed = np.abs(shown - np.asarray(image.convert("L")))
+        assert changed[:, :40].mean() > 10
+        assert changed[:, 56:].mean() < 5
 
 
 def test_all_images_with_warnings_are_listed_whatever_their_scores(night):

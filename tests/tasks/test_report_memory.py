@@ -11,13 +11,16 @@ import pytest
 import tifffile
 from PIL import Image
 
+import tasks.fetching
 import tasks.report
 from ssdnet_core.config import Config
 from tasks.aggregation import summarise
+from tasks.batch import joint_etag
 from tasks.decoding import decode
 from tasks.maps import write_map
 from tasks.records import ImageRecord
 from tasks.report import DRAWING_THREADS, drawing_bytes, write_report
+from tasks.storage import Storage
 from tests.tasks.peak_memory import peak_memory
 from tests.tasks.prepared import founded
 
@@ -62,7 +65,7 @@ def test_images_are_drawn_side_by_side_as_long_as_their_bytes_allow(large_night,
             with lock:
                 drawn.remove(needs[len(data)])
 
-    monkeypatch.setattr(tasks.report, "decode", watched)
+    monkeypatch.setattr(tasks.fetching, "decode", watched)
     write_report(folder, manifest, records=records, summary=summarise(manifest, records))
     assert len(together) == len(needs) == 12
     assert max(together) <= bound
@@ -76,7 +79,7 @@ def test_small_images_are_drawn_by_all_threads(large_night, monkeypatch):
         together.wait()
         return decode(data)
 
-    monkeypatch.setattr(tasks.report, "decode", watched)
+    monkeypatch.setattr(tasks.fetching, "decode", watched)
     write_report(folder, manifest, records=records, summary=summarise(manifest, records))
     assert len(folder.list("report/images/*.jpg")) == 12
 
@@ -115,3 +118,27 @@ photograph(np.zeros((64, 64, 3), dtype=np.uint16))
     taken = peak_memory(f"photograph(decode(Path({str(file)!r}).read_bytes()).pixels)", after=ready)
     record = ImageRecord(index=0, key="", etag="", fingerprint="", status="inspected", height=height, width=width)
     assert taken <= drawing_bytes(record, size=file.stat().st_size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_photograph_with_a_mask_takes_more_than_is_reckoned_with(tmp_path, channels):
+    height, width = 2000, 3000
+    pixels = np.random.default_rng(0).integers(0, 200, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    mask = np.zeros((height, width, channels), dtype=np.uint8).squeeze()
+    mask[500:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    ready = """
+import numpy as np
+from tasks.fetching import decode_as_listed
+from tasks.pictures import photograph
+from tasks.storage import Storage
+photograph(np.zeros((64, 64, 3), dtype=np.uint8), np.ones((64, 64), dtype=bool))
+"""
+    folder = Storage(str(tmp_path))
+    etag = joint_etag(*(folder.read_with_etag(name)[1] for name in ("image.png", "mask.png")))
+    both = f"'image.png', Storage({str(tmp_path)!r}), mask='mask.png', masks=Storage({str(tmp_path)!r}), etag={etag!r}"
+    taken = peak_memory(f"image, out = decode_as_listed({both}); photograph(image.pixels, out)", after=ready)
+    record = ImageRecord(index=0, key="", etag="", fingerprint="", status="inspected", height=height, width=width)
+    assert taken <= drawing_bytes(record, size=(tmp_path / "image.png").stat().st_size)
