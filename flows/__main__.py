@@ -1,9 +1,18 @@
-"""``python -m flows``: the command line, as ``ssdnet``."""
+"""The command line: ``ssdnet``, or ``python -m flows``."""
 
 from flows.current_folder import keep_out_of_imports
 
-if __name__ == "__main__":
-    keep_out_of_imports()
-    from flows.command_line import main
 
+def main() -> None:
+    """Run the command line, which takes a moment to be imported."""
+    keep_out_of_imports()
+    from flows.interruption import end_at_once_when_interrupted
+
+    end_at_once_when_interrupted()
+    from flows.command_line import main as run
+
+    run()
+
+
+if __name__ == "__main__":
     main()

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from flows.embedded import start_prefect_server, wait_until_ready
+from flows.interruption import interrupted_at_the_latest_here
 from flows.named_server import NoPrefectApiError
 
 if TYPE_CHECKING:
@@ -61,38 +62,40 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
         If there is none at the address that the user gave, or it refuses this user.
     """
     named = bool(os.environ.get("PREFECT_API_URL"))
-    start_prefect_server()
-    from flows.progress import observed_by
-    from flows.progress_bar import ProgressBar
-    from tasks.address import AddressError
-    from tasks.batch import check_batch_name
-    from tasks.cluster import check_device, scheduler_to_use
-    from tasks.storage import Storage
-    from tasks.worker_template import start_worker_template
+    with interrupted_at_the_latest_here():
+        start_prefect_server()
+        from flows.progress import observed_by
+        from flows.progress_bar import ProgressBar
+        from tasks.address import AddressError
+        from tasks.batch import check_batch_name
+        from tasks.cluster import check_device, scheduler_to_use
+        from tasks.storage import Storage
+        from tasks.worker_template import start_worker_template
 
-    for address in (parameters["input"], parameters["results"], parameters["masks"]):
-        if address is not None:
-            Storage(address)
-    results = Storage(parameters["results"])
-    if results.is_local and os.path.isfile(results.root):  # noqa: PTH113 - a name too long is told by who writes
-        raise AddressError(f"--results {results.root} is a file: give a folder, which need not be there yet")
-    if parameters["batch"] is not None:
-        check_batch_name(parameters["batch"])
-    check_device(parameters["config"].device)
-    scheduler = scheduler_to_use(parameters["scheduler"], workers=parameters["workers"])
+        for address in (parameters["input"], parameters["results"], parameters["masks"]):
+            if address is not None:
+                Storage(address)
+        results = Storage(parameters["results"])
+        if results.is_local and os.path.isfile(results.root):  # noqa: PTH113 - a name too long is told by who writes
+            raise AddressError(f"--results {results.root} is a file: give a folder, which need not be there yet")
+        if parameters["batch"] is not None:
+            check_batch_name(parameters["batch"])
+        check_device(parameters["config"].device)
+        scheduler = scheduler_to_use(parameters["scheduler"], workers=parameters["workers"])
     with ProgressBar(shown=not as_json) as bar, observed_by(bar):
         bar.stage("starting")
-        if not scheduler:
-            start_worker_template()
-        module, _, function = flow.partition(":")
-        body = getattr(import_module(module), function)
-        from flows.prefect_api import check_api, check_proxies
+        with interrupted_at_the_latest_here():
+            if not scheduler:
+                start_worker_template()
+            module, _, function = flow.partition(":")
+            body = getattr(import_module(module), function)
+            from flows.prefect_api import check_api, check_proxies
 
-        check_proxies()
-        wait_until_ready()
-        if named:
-            # That one answers says nothing of credentials, which it was not given yet.
-            check_api(purpose="for the run")
+            check_proxies()
+            wait_until_ready()
+            if named:
+                # That one answers says nothing of credentials, which it was not given yet.
+                check_api(purpose="for the run")
         return _returned(body, parameters)
 
 

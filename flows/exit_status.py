@@ -7,6 +7,7 @@ from typing import NoReturn, TypeVar
 
 import typer
 
+from flows.interruption import raise_when_interrupted
 from ssdnet_core.errors import SsdnetError, UsageError
 
 Result = TypeVar("Result")
@@ -23,6 +24,7 @@ class ExitCode(IntEnum):
 
 def exit_on_error(work: Callable[[], Result]) -> Result:
     """Return the result of a command's work; on an error print its message and exit with its status."""
+    raise_when_interrupted()
     try:
         return work()
     except UsageError as error:

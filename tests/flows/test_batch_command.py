@@ -1,3 +1,5 @@
+import signal
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 
 import httpx
@@ -62,6 +64,21 @@ def test_a_file_is_no_place_for_results(monkeypatch, tmp_path):
     (tmp_path / "000.png").write_text("")
     with pytest.raises(AddressError, match=rf"--results {tmp_path}/000\.png is a file: give a folder"):
         run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "results": str(tmp_path / "000.png")}, as_json=True)
+
+
+def test_a_ctrl_c_that_an_import_swallowed_stops_the_command_before_its_run(monkeypatch):
+    def swallow():
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(batch_command, "start_prefect_server", lambda: None)
+    monkeypatch.setattr(batch_command, "wait_until_ready", swallow)
+    begun = []
+    monkeypatch.setattr(flows.inspection, "inspect", lambda **parameters: begun.append(parameters))
+    with pytest.raises(KeyboardInterrupt):
+        run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "scheduler": "tcp://host:8786"}, as_json=True)
+    assert begun == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("status", [401, 403])

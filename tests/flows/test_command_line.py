@@ -46,6 +46,17 @@ def test_a_pattern_that_the_shell_has_expanded_is_asked_for_in_quotes(command):
     assert "'night/*.png'" in refused.stderr
 
 
+def test_ctrl_c_while_the_command_line_is_imported_ends_it_with_status_1_and_no_traceback(tmp_path):
+    (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    finished = subprocess.run(
+        [sys.executable, "-m", "flows", "--version"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (finished.returncode, finished.stderr) == (1, "ssdnet: stopped before anything was begun\n")
+
+
 def test_the_version_is_that_of_the_program_and_of_the_method(ssdnet):
     finished = ssdnet("--version")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
