@@ -155,7 +155,7 @@ def test_values_below_zero_have_no_black_to_tell_a_frame_by():
     # Noise around zero, of which a dark image was subtracted.
     image[30, 30] = -0.02
     assert prepared_with(image, None, working_size=256, leave_out_frame=True).preparation.frame == found
-    image[30, 30] = -0.4
+    image[30:45, 30:45] = -0.4
     assert prepared_with(image, None, working_size=256, leave_out_frame=True).preparation.frame == (0, 0, 0, 0)
 
 
