@@ -77,7 +77,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         if os.environ.get("SSDNET_REQUIRE_SERVERS"):
             pytest.fail("no S3 server: run `make test-slow`")
         pytest.skip("no S3 server: `make test-slow` installs one")
-    stack = Stack(storage=tmp_path_factory.mktemp("up") / "home")
+    stack = Stack(home=tmp_path_factory.mktemp("up") / "home")
     stack.start()
     yield stack
     stack.process.terminate()
