@@ -12,6 +12,7 @@ from tasks.seal import read_seal
 from tasks.storage import Storage
 from tasks.trend_page import NoNightsError, write_all_trends, write_trends
 from tasks.trends import read_table, write_table
+from tests.browser import browser, opened
 from tests.tasks.made_nights import FIRST, figures, nights, write_sealed
 
 
@@ -48,6 +49,24 @@ def test_a_line_is_shown_as_text(results):
     write_sealed(results, evil)
     write_trends(results, "<b>x")
     assert "<b>x" not in results.read("trends/<b>x.html").decode()
+
+
+WIDER_THAN_SHOWN = "[...document.querySelectorAll(%r)].map(box => box.scrollWidth > box.clientWidth)"
+HIGHEST_CELL = "Math.max(...[...document.querySelectorAll('td')].map(cell => cell.getClientRects()[0].height))"
+
+
+@pytest.mark.slow
+def test_on_a_phone_plots_stay_legible_and_table_and_plots_scroll_by_themselves(results, tmp_path):
+    for night in nights(9):
+        write_sealed(results, night)
+    page_file = tmp_path / "results" / _page(write_trends(results, "line-1"))
+    with browser(tmp_path / "profile") as devtools, opened(devtools, page_file.as_uri()) as page:
+        page.ask("Emulation.setDeviceMetricsOverride", width=500, height=900, deviceScaleFactor=1, mobile=False)
+        page.wait_for_text("A night is compared", timeout=20)
+        assert page.value(WIDER_THAN_SHOWN % "html") == [False]
+        assert page.value(WIDER_THAN_SHOWN % ".scrolled") == [True]
+        assert min(page.value("[...document.images].slice(0, 2).map(image => image.clientWidth)")) >= 700
+        assert page.value(HIGHEST_CELL) < 45, "dates and rates stay on one line"
 
 
 def test_nights_that_finish_at_once_lose_no_row(results):
