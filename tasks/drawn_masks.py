@@ -29,9 +29,9 @@ def white_pixels(content: bytes, *, shape: tuple[int, ...], labels: bool) -> npt
     decoded = decode(content)
     mask = decoded.pixels
     if mask.shape[:2] != shape:
-        raise DecodeError(
-            f"it has {mask.shape[1]} x {mask.shape[0]} pixels, its image {shape[1]} x {shape[0]}: make them equal"
-        )
+        sizes = f"it has {mask.shape[1]} x {mask.shape[0]} pixels, its image {shape[1]} x {shape[0]}"
+        turned = " (an image has the size to which its EXIF orientation turns it)" if mask.shape[1::-1] == shape else ""
+        raise DecodeError(f"{sizes}{turned}: make them equal")
     # What is drawn with alpha may be what is meant, or all but that.
     if decoded.mask is not None:
         raise DecodeError("it has transparent pixels: flatten it to black and white")

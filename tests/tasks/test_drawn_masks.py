@@ -42,3 +42,10 @@ def test_zero_and_one_are_black_and_white_where_labels_are_taken(dtype):
     np.testing.assert_array_equal(white_pixels(file.getvalue(), shape=SHAPE, labels=True), pixels > 0)
     with pytest.raises(DecodeError, match=r"1 where it is brightest|float32"):
         white_pixels(file.getvalue(), shape=SHAPE, labels=False)
+
+
+@pytest.mark.parametrize(("size", "told"), [((8, 6), True), ((8, 7), False)])
+def test_a_mask_of_another_size_is_told_of_orientations_where_one_may_be_why(size, told):
+    with pytest.raises(DecodeError, match=r"its image 8 x 6.*: make them equal") as raised:
+        white_pixels(png(np.zeros(size, dtype=np.uint8)), shape=SHAPE, labels=True)
+    assert ("EXIF orientation" in str(raised.value)) is told
