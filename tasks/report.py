@@ -30,6 +30,9 @@ MOST_PICTURES = 200
 MOST_OVERLAYS = 5
 DRAWING_THREADS = 4
 
+STRIPED = "-striped.jpg"
+"""How the names of photographs end in which something was left out; the page tells of stripes where one does."""
+
 BYTES_DRAWN_AT_ONCE = 2**30
 """Bytes that images take that are drawn side by side, unless a single one takes more."""
 
@@ -44,6 +47,11 @@ class Picture:
     record: ImageRecord
     photograph: str
     heat: str
+
+    @property
+    def striped(self) -> bool:
+        """Whether its photograph shows that something was left out."""
+        return self.photograph.endswith(STRIPED)
 
 
 def write_report(
@@ -145,19 +153,25 @@ def _draw(record: ImageRecord, *, folder: Storage, manifest: Manifest, lowest: f
 
 def _draw_photograph(folder: Storage, manifest: Manifest, *, record: ImageRecord) -> str:
     # Named after the ETag of image and mask as well: one that was drawn is right for ever, whatever becomes of them.
-    name = f"images/{record.index:07d}-{hashlib.sha256(record.etag.encode()).hexdigest()[:8]}.jpg"
-    if not folder.exists(f"{REPORT}/{name}"):
-        try:
-            image, left_out = decode_as_listed(
-                record.key,
-                Storage(manifest.input),
-                mask=manifest.entries[record.index].mask,
-                masks=Storage(manifest.masks) if manifest.masks else None,
-                etag=record.etag,
-            )
-        except (StorageError, DecodeError, MaskError, MemoryError):
-            return ""
-        folder.write(f"{REPORT}/{name}", photograph(image.pixels, left_out))
+    stem = f"images/{record.index:07d}-{hashlib.sha256(record.etag.encode()).hexdigest()[:8]}"
+    whole, striped = f"{stem}.jpg", f"{stem}{STRIPED}"
+    mask = manifest.entries[record.index].mask
+    # A whole one of an image with a mask was drawn by a version without stripes.
+    for name in (striped,) if mask else (whole, striped):
+        if folder.exists(f"{REPORT}/{name}"):
+            return name
+    try:
+        image, left_out = decode_as_listed(
+            record.key,
+            Storage(manifest.input),
+            mask=mask,
+            masks=Storage(manifest.masks) if manifest.masks else None,
+            etag=record.etag,
+        )
+    except (StorageError, DecodeError, MaskError, MemoryError):
+        return ""
+    name = whole if left_out is None else striped
+    folder.write(f"{REPORT}/{name}", photograph(image.pixels, left_out))
     return name
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import io
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -43,6 +44,30 @@ def page_of(folder):
     return folder.read("report/index.html").decode()
 
 
+def inspected(folder, entry):
+    """Return the record of an image of 96 x 64 whose map is stored, defective if it has the evil name."""
+    evil = entry.key == EVIL
+    region = Region(top=1, left=2, bottom=30, right=40, area=50, peak=20.0, centroid=(3.0, 4.0))
+    digest = write_map(folder, entry.index, anomaly_map=np.full((64, 96), 20.0 if evil else 2.0, dtype=np.float32))
+    return replace(
+        ImageRecord(
+            index=entry.index,
+            key=entry.key,
+            etag=entry.etag,
+            fingerprint="f",
+            status="inspected",
+            map_digest=digest,
+        ),
+        score=7.0 if evil else -0.5,
+        defective=evil,
+        regions=(region,) if evil else (),
+        height=64,
+        width=96,
+        working_height=64,
+        working_width=96,
+    )
+
+
 @pytest.fixture
 def night(tmp_path):
     """The folder, the manifest and the records of three images, the second of an evil name, the third broken."""
@@ -57,26 +82,7 @@ def night(tmp_path):
         if not entry.height:
             records[entry.index] = failed_record(entry, entry.problem, fingerprint="f", lasting=True)
             continue
-        evil = entry.key == EVIL
-        region = Region(top=1, left=2, bottom=30, right=40, area=50, peak=20.0, centroid=(3.0, 4.0))
-        digest = write_map(folder, entry.index, anomaly_map=np.full((64, 96), 20.0 if evil else 2.0, dtype=np.float32))
-        records[entry.index] = replace(
-            ImageRecord(
-                index=entry.index,
-                key=entry.key,
-                etag=entry.etag,
-                fingerprint="f",
-                status="inspected",
-                map_digest=digest,
-            ),
-            score=7.0 if evil else -0.5,
-            defective=evil,
-            regions=(region,) if evil else (),
-            height=64,
-            width=96,
-            working_height=64,
-            working_width=96,
-        )
+        records[entry.index] = inspected(folder, entry)
     return folder, manifest, records
 
 
@@ -267,7 +273,9 @@ def test_an_image_that_is_gone_or_replaced_keeps_its_figure_and_the_photograph_i
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_what_a_mask_left_out_is_striped_and_the_gallery_drawn_without_it_as_well(night, tmp_path, gone):
+def test_what_a_mask_left_out_is_striped_also_where_it_was_not_before_and_the_gallery_drawn_without_it_as_well(
+    night, tmp_path, gone
+):
     folder, manifest, records = night
     [index] = [index for index, record in records.items() if record.key == "a.png"]
     (tmp_path / "masks").mkdir()
@@ -283,10 +291,13 @@ def test_what_a_mask_left_out_is_striped_and_the_gallery_drawn_without_it_as_wel
     records[index] = replace(records[index], etag=etag)
     if gone:
         masks.delete("a.png")
+    without_stripes = f"report/images/{index:07d}-{hashlib.sha256(etag.encode()).hexdigest()[:8]}.jpg"
+    folder.write(without_stripes, photograph(np.zeros((64, 96), dtype=np.uint8)))
     write_report(folder, masked, records=records, summary=summarise(masked, records))
     page = page_of(folder)
     assert "<dt>with a mask</dt><dd>1</dd>" in page
     assert ("the photograph or its mask is gone" in page) is gone
+    assert ("left out by a mask" in page) is not gone
     if not gone:
         [name] = [image["src"] for image in Page(page).of("img") if image["alt"] == "a.png"]
         with Image.open(io.BytesIO(folder.read(f"report/{name}"))) as drawn:
@@ -296,6 +307,22 @@ def test_what_a_mask_left_out_is_striped_and_the_gallery_drawn_without_it_as_wel
             changed = np.abs(shown - np.asarray(image.convert("L")))
         assert changed[:, :40].mean() > 10
         assert changed[:, 56:].mean() < 5
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_the_page_tells_of_stripes_where_an_image_shown_has_some_also_once_the_images_are_gone(tmp_path, transparent):
+    pixels = np.full((64, 96, 4), 200, dtype=np.uint8)
+    pixels[:20, :, 3] = 0 if transparent else 255
+    (tmp_path / "night").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "night" / "a.png")
+    folder, manifest = founded(tmp_path, config=Config())
+    record = inspected(folder, manifest.entries[0])
+    for _ in range(2):
+        write_report(folder, manifest, records={0: record}, summary=summarise(manifest, {0: record}))
+        page = page_of(folder)
+        assert [image["alt"] for image in Page(page).of("img")] == ["a.png", "anomaly map"]
+        assert ("left out by a mask or transparency" in page) is transparent
+        (tmp_path / "night" / "a.png").unlink(missing_ok=True)
 
 
 def test_all_images_with_warnings_are_listed_whatever_their_scores(night):
