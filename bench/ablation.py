@@ -3,8 +3,8 @@
     python bench/ablation.py DATA --out OUT [--every 2] [--only shuffling,noise]
 
 DATA is a folder of categories in MVTec-AD layout. OUT gets ablation.json (all figures of all images) and ablation.md
-(the table). A variant that OUT has already for the same settings, precision and images is not run again; the table has
-no other.
+(the table). A variant that OUT has already for the same settings, precision and images is not run again; results
+for other settings, precision or images are not in the table.
 """
 
 import argparse

@@ -87,7 +87,7 @@ def alarms(found: list[Finding], asked: float) -> int:
 
 
 def table(found: list[Finding]) -> str:
-    """Return what was asked for and what came."""
+    """Return a row for each number of false alarms asked for: share of good images with an alarm, defects found."""
     good, bad = _parted(found)
     rows = [
         [f"{asked:g}", f"{1 - np.exp(-asked):.3f}", f"{alarms(good, asked) / len(good):.3f}", str(alarms(bad, asked))]

@@ -2,10 +2,11 @@
 
     python bench/fit.py --out fit.json [--device cuda] [--sizes 256,512] [--groups 1,8,64] [--set fit.steps=100]
 
-Made colour images of each working size are fitted, reconstructed blind and scored, and what the verdict must know is
-found, on one thread of a processor or on a GPU, alone and in groups. The parts are put together as an inspection does,
-and do not overlap. The fit's arithmetic (counted by torch) stands beside the speed of a large matrix product of the
-same type, measured before and after it on the same device: its share of that says how much there is to gain.
+Made colour images of each working size are fitted, reconstructed blind and scored, and their findings for the verdict
+are collected, on one thread of a processor or on a GPU, alone and in groups. The parts are put together as an
+inspection does, and do not overlap. The fit's speed (its operations are counted by torch) is compared with that of a
+large matrix product of the same type, measured before and after it on the same device: their ratio says how much there
+is to gain.
 
 Seconds are CPU seconds on a processor and wall seconds on a GPU; the best of the repeats counts.
 """
@@ -43,7 +44,7 @@ MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 
 @dataclass(frozen=True)
 class Timing:
-    """What the images of a group took, each.
+    """What each image of a group took.
 
     Attributes
     ----------
@@ -52,12 +53,13 @@ class Timing:
     prepare_s, judge_s
         CPU seconds an image; beside a GPU threads prepare the next group and judge the last one meanwhile.
     fit_s, blind_s, score_s, find_s, whole_s
-        Seconds an image, of all moments: ``score_s`` of the fused anomaly map, ``find_s`` of settling and sharpening
-        it, of restlessness and homogeneity; ``whole_s`` of all together, on a processor with preparation and verdict.
+        Seconds an image, summed over all moments: ``score_s`` for the fused anomaly map, ``find_s`` for smoothing and
+        sharpening it, restlessness and homogeneity; ``whole_s`` for all together, on a processor with preparation and
+        verdict.
     images_per_s
-        By ``whole_s``.
+        1 / ``whole_s``.
     peak_bytes
-        Memory that torch reserved on a GPU for the whole, an image; 0 on a processor.
+        Memory in bytes, for each image, that torch reserved on a GPU for the whole; 0 on a processor.
     step_flop
         Floating point operations of one step for one image.
     fit_flop_per_s, matmul_flop_per_s, share
@@ -231,7 +233,7 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
 def _fitted(
     pixels: torch.Tensor, valid: torch.Tensor, *, config: Config, dtype: torch.dtype
 ) -> tuple[list[int], ReconstructionNetwork]:
-    """Return the steps done at each moment, the last of which may come before the last step, and the networks."""
+    """Return the steps done at each moment (the last moment may come before the fit's last step), and the networks."""
     moments, networks = zip(*fit(pixels, valid, config=config, dtype=dtype), strict=True)
     return list(moments), networks[-1]
 

@@ -67,7 +67,7 @@ Change = Callable[[Photograph, np.random.Generator], Photograph]
 
 
 def listed(source: Storage, *, every: int = 1, categories: Sequence[str] = ()) -> list[StoredObject]:
-    """Return every n-th image of each kind of defect of a category, and of its good ones; of all or those named."""
+    """Return every n-th image of each kind of defect, and of the good images, of all categories or those named."""
     groups: dict[tuple[str, str], list[StoredObject]] = {}
     for image in list_images(source, IMAGES_PATTERN):
         category = MvtecTruth(source).category(image.key)
@@ -84,7 +84,7 @@ def is_good(key: str) -> bool:
 
 
 def contents(source: Storage, images: Sequence[StoredObject]) -> str:
-    """Return what changes when one of the images or its truth is another or has another content."""
+    """Return a text that changes whenever one of the images, its truth, or the content of either does."""
     wanted = {truth_key(image.key) for image in images}
     masks = [mask for mask in MvtecTruth(source).objects() if mask.key in wanted]
     lines = sorted(f"{stored.key} {stored.etag}" for stored in (*images, *masks))
@@ -93,9 +93,9 @@ def contents(source: Storage, images: Sequence[StoredObject]) -> str:
 
 
 def stamp(config: Config, images: str) -> str:
-    """Return what a row's figures depend on: settings, the precision that they come to on this machine, and images.
+    """Return what a row's figures depend on: settings, the precision they come to on this machine, and images.
 
-    The latter as :func:`contents` tells them.
+    ``images`` is the text that :func:`contents` returns.
     """
     precision = resolve_precision(config.precision, resolve_device(config.device))
     return f"{config.fingerprint()} in {precision} of {images}"
@@ -117,7 +117,7 @@ def findings(
     title: str,
     change: Change | None = None,
 ) -> list[Finding]:
-    """Inspect images on the workers; one that cannot be inspected is told and left out.
+    """Inspect images on the workers; one that cannot be inspected is named on standard error and left out.
 
     A processor takes one at a time. Where there is a GPU each worker fits its share together, so that
     all of them measure side by side.
@@ -187,8 +187,8 @@ def inspected_and_measured(
 def _measured(result: "Localization", truth: Truth, *, key: str, category: str) -> Finding:
     """Return an image's figures, over all of its pixels.
 
-    Those that are missing count as well, with the values around them that the map has there: a condition that takes
-    pixels away is asked for the same defects. ``bench/accuracy.py`` leaves out what an image's own mask does.
+    Missing pixels count as well, with the values that the map takes there from around them: so a condition that removes
+    pixels is measured on the same defects. ``bench/accuracy.py`` leaves out what an image's own mask leaves out.
     """
     defective, levels = truth.ravel(), result.anomaly_map.ravel()
     return Finding(

@@ -2,9 +2,9 @@
 
     python bench/large.py --out OUT [--side 4000]
 
-A made weave with 15 spots of 10 pixels is localized brought down to the default working size and as it is, the same
-weave without spots as it is; then grey frames of two sizes tell what a pixel costs in memory. Each runs in a process
-of its own, on one thread, whose peak Linux tells. OUT gets large.json.
+A made weave with 15 spots of 10 pixels is localized twice, brought down to the default working size and at its own
+size; the same weave without spots once, at its own size. Then grey frames of two sizes tell what a pixel costs in
+memory. Each runs on one thread in a process of its own, the peak memory of which Linux tells. OUT gets large.json.
 """
 
 import argparse
@@ -33,11 +33,11 @@ SPOT = 10
 KINDS = ("dark", "flat", "turned")
 EACH = 5
 GRID = 8
-"""The spots lie in the middle of cells of a grid of so many rows and columns."""
+"""Number of rows, and of columns, of a grid in the middle of whose cells the spots lie."""
 
 GREY_SIDES = (1024, 2048)
 TILE = 512
-"""For the grey frames: both are then several tiles large."""
+"""Side in pixels of the tiles for the grey frames, so that both frames are several tiles large."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _overlap(region: Region, place: tuple[int, int]) -> bool:
 
 
 def _peak() -> int:
-    # Not getrusage's: that begins with the peak of the process it was forked from.
+    # Not getrusage's peak, which begins with that of the process this one was forked from.
     [kilobytes] = re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     return 1024 * int(kilobytes)
 

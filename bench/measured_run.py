@@ -29,12 +29,12 @@ class Run:
     wall
         Seconds from start to exit.
     stages
-        Each stage that the command announced, and how many seconds after the start.
+        Each stage that the command announced, and when, in seconds after the start.
     cpu, peak
-        By the part that a process plays (flow, server, worker, the template that workers are forked from, helper): CPU
-        seconds of all of them, and the largest resident memory of one of them in MiB.
+        For each part that a process plays (flow, server, worker, the template that workers are forked from, helper):
+        the CPU seconds of all its processes, and the largest resident memory of one of them in MiB.
     task_runs
-        That Prefect's database has more than before.
+        Number of task runs that were added to Prefect's database.
     """
 
     wall: float
@@ -129,7 +129,7 @@ class _Watcher(threading.Thread):
             return "flow"
         if "embedded_server" in arguments:
             return "server"
-        # By its parent: a fork has the arguments of what it was forked from.
+        # A worker is told by its parent, since a fork has the arguments of what it was forked from.
         if self._seen.get(process.ppid(), ("",))[0] == TEMPLATE:
             return "worker"
         if "multiprocessing.forkserver" in arguments:

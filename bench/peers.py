@@ -33,7 +33,7 @@ def measure_peer(
 ) -> MeasuredImage | UnmeasuredImage:
     """Run a method on one image and compare its map with the truth; runs on a worker.
 
-    It has no verdict: its score is the map's maximum, and what regards regions is empty.
+    A peer gives no verdict: its score is the map's maximum, and the figures about regions are empty.
     """
     known = MvtecTruth(source)
     category = known.category(record.key)

@@ -76,8 +76,9 @@ def inspected(night: Path, results: Path, *, workers: int, group: int) -> tuple[
     run = run_measured(["-m", "flows", *arguments], home=results.parent / "prefect")
     _, manifest, records = read_sealed(f"{results}/n")
     written = sorted(path.stat().st_mtime for path in (results / "n" / "records").iterdir())
-    # Each worker's first images wait for its imports, and at the end one of them may be idle. From the last of those
-    # images on: the records of the next group come together, and its time would be left out.
+    # Each worker's first group waits for its imports, and at the end a worker may be idle: neither is counted. The time
+    # begins with the last record of the first groups: the records of the next group come together, and beginning with
+    # them would leave out that group's time.
     begun, ended = workers * group - 1, len(written) - workers
     rate = (ended - begun) / (written[ended] - written[begun])
     return run, summarise(manifest, records).fit_seconds, rate

@@ -2,10 +2,10 @@
 
     python bench/stress.py DATA --out OUT [--every 3] [--only noise,missing] [--set leave_out_frame=false]
 
-DATA is a folder of categories in MVTec-AD layout. Each condition is put on every image, from a generator of the
-image's own. OUT gets stress.json (all figures of all images), stress.md (the table) and stress.png (what the
+DATA is a folder of categories in MVTec-AD layout. Each condition is applied to every image, with a random generator of
+the image's own. OUT gets stress.json (all figures of all images), stress.md (the table) and stress.png (what the
 conditions look like). A condition that OUT has already for the same settings, precision and images is not run again;
-the table has no other.
+results for other settings, precision or images are not in the table.
 """
 
 import argparse
@@ -35,7 +35,7 @@ REFERENCE = 256
 """Widths of borders, blurs and holes are given for an image of this short side."""
 
 REACH = 6
-"""Pixels to each side that an interpolated one is made of at most: Lanczos at half the scale."""
+"""Most pixels to each side that go into an interpolated pixel: those of Lanczos at half the scale."""
 
 
 def gradient(shown: Photograph, rng: np.random.Generator) -> Photograph:
@@ -67,7 +67,7 @@ def dark_border(shown: Photograph, rng: np.random.Generator) -> Photograph:
         depth = depth[::-1, ::-1]
     unit = _unit(shown)
     light = 0.25 + 0.75 / (1 + np.exp(-(depth - 8 * unit) / unit))
-    # What lies in the dark cannot be seen, and is not asked for.
+    # A defect in the dark cannot be seen, and need not be found.
     return replace(_lit(shown, light), truth=shown.truth & (light > 0.5))
 
 
@@ -240,7 +240,7 @@ def _unit(shown: Photograph) -> int:
 
 
 def _bytes(shown: Photograph) -> np.ndarray:
-    """Return the pixels in 8 bits; of floating-point ones the lowest that counts is black and the highest white."""
+    """Return the pixels in 8 bits; if they are floating-point, from the lowest that counts (0) to the highest (255)."""
     pixels = np.asarray(shown.pixels)
     if pixels.dtype == np.uint8:
         return pixels

@@ -13,7 +13,7 @@ from ssdnet_core.config import Config
 from ssdnet_core.working_size import working_shape
 
 DEFECTIVE = 10
-"""Every tenth image, more or less."""
+"""About every tenth image is called defective."""
 
 
 class StubFit(WorkerPlugin):
@@ -30,7 +30,7 @@ class StubFit(WorkerPlugin):
 
 @dataclass(frozen=True)
 class StubImage:
-    """What is left of an image where nothing is fitted: its size, and a number to make its map from."""
+    """What is kept of an image where nothing is fitted: its size (H, W), and a number to make its map from."""
 
     original_shape: tuple[int, int]
     mark: int

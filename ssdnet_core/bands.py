@@ -1,14 +1,14 @@
 """Bands of rows: wide features of a large image are computed and reduced one band at a time.
 
-Filters answer with many channels where one or a few are wanted in the end. What is kept whole is only what is left
-after the reduction, so that memory follows the band and not the image.
+Filters give many channels, which are then reduced to one or a few. Only the reduced values are kept for the whole
+image, so that memory grows with the band and not with the image.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 BAND_PIXELS = 2**18
-"""Pixels of a band: a megabyte a channel, and an image of 512 x 512 is one band."""
+"""Most pixels of a band: a megabyte for each channel. An image of 512 x 512 is one band."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Band:
     inner
         The rows that the band answers for; the bands' inner rows tile the image.
     outer
-        The same with as many neighbours as a filter reaches, where the image has them.
+        The same and as many rows above and below as a filter reaches, where the image has them.
     kept
         The inner rows, counted from the first of the outer ones.
     """
@@ -38,7 +38,7 @@ def bands(height: int, width: int, *, reach: int, multiple: int = 1) -> Iterator
     reach
         Rows that a filter sees above and below.
     multiple
-        Rows that must not be parted, as those that are averaged.
+        Number of rows that must stay in one band, as rows that are averaged together.
     """
     rows = max(1, BAND_PIXELS // (width * multiple)) * multiple
     for top in range(0, height, rows):

@@ -15,20 +15,21 @@ CORNER = 4
 """Side in pixels of the squares that are looked at in the corners."""
 
 TOLERANCE = 0.01
-"""Of the spread of the image's values: what compression leaves of a blank value beside an edge."""
+"""How far ground may differ from its value, as a share of the range of the image's values: compression changes a blank
+value that much beside an edge."""
 
 EDGE = 0.05
-"""Of the same spread: three quarters of what lies around the ground differ from it by more, or it has no edge."""
+"""Share of the same range: ground ends at an edge if three quarters of what lies around it differ from it by more."""
 
 LEAST_SURFACE = 0.25
-"""Share of the pixels that must be left: of a dark field with scratches the ground *is* the surface."""
+"""Share of the pixels that must be left: on a dark field with scratches, what looks like ground *is* the surface."""
 
 PIECES, THEIR_SHARE = 3, 0.9
-"""So many pieces at most hold this share of the surface: ground that cuts it into more, as clipped joints between tiles
-do, is its pattern."""
+"""At most so many pieces must hold this share of the remaining surface: ground that cuts it into more, as clipped
+joints between tiles do, is the surface's pattern."""
 
 MARGIN = 3
-"""Pixels of the working image that a blurred edge may take."""
+"""Width in working pixels that a blurred edge may have."""
 
 SQUARE = np.ones((3, 3), dtype=bool)
 
@@ -40,37 +41,40 @@ def find_blank_ground(
 ) -> npt.NDArray[np.bool_] | None:
     """Return which pixels are blank ground, (H, W) bool, or None if there is none.
 
-    Ground is told by a whole side, or all four corners, of exactly one value: black, overexposed or filled in, since no
-    camera gives a surface one value. It goes on from there as far as the value does, though not through gaps of one or
-    two pixels, and must end at an edge, or all around where pixels do not count. So a hole or a glare that the surface
-    surrounds is none, even at the image's border, nor are clipped joints that cut the surface into many pieces.
+    Ground is recognised by a whole side, or all four corners, of exactly one value: black, overexposed or filled in,
+    since no camera gives a surface one value. From there it extends as far as the value does, though not through gaps
+    of one or two pixels. It must end at an edge, or be surrounded by pixels that do not count. So a hole or a glare
+    that the surface surrounds is not ground, even at the image's border, nor are clipped joints that cut the surface
+    into many pieces.
 
     Parameters
     ----------
     pixels
         (H, W, C), finite where they count.
     counted
-        (H, W), where a pixel counts, somewhere; a side is the first line on which one does.
+        (H, W) bool, True where a pixel counts, at least one. A side is the outermost line with a pixel that counts.
     margin
-        Pixels around the ground that are added for its blurred edge.
+        Width in pixels by which the ground is widened for its blurred edge.
     selvage
-        Further pixels around it that are added, for what borders on it and is not the surface, as a fringe.
+        Further width in pixels, for what borders on the ground and is not the surface, as a fringe.
     """
     rows, columns = (np.flatnonzero(counted.any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     inside, seen = pixels[box], counted[box]
-    # Of a large image every few pixels: a small part of the margin.
+    # A large image is looked at in steps of a few pixels, a small part of the margin.
     step = max(1, margin // (2 * MARGIN))
     looked_at = seen[::step, ::step]
-    ground, margin = np.zeros_like(looked_at), -(-margin // step)
+    ground, coarse_margin = np.zeros_like(looked_at), -(-margin // step)
     for places, value in _anchors(inside, seen):
         if all(ground[place].all() for place in places):
             continue  # Reached from another side.
-        ground |= _reached(inside[::step, ::step], looked_at, places=places, value=value, margin=margin)
+        ground |= _reached(inside[::step, ::step], looked_at, places=places, value=value, margin=coarse_margin)
     if not ground.any():
         return None
     found = np.zeros_like(counted)
-    found[box] = _grown(ground, margin).repeat(step, axis=0).repeat(step, axis=1)[: seen.shape[0], : seen.shape[1]]
+    found[box] = (
+        _grown(ground, coarse_margin).repeat(step, axis=0).repeat(step, axis=1)[: seen.shape[0], : seen.shape[1]]
+    )
     surface = counted & ~found
     enough = surface.sum() >= LEAST_SURFACE * counted.sum()
     return _grown(found, selvage) if enough and _in_few_pieces(surface[::step, ::step]) else None
@@ -85,7 +89,7 @@ def _in_few_pieces(surface: npt.NDArray[np.bool_]) -> bool:
 def _anchors(
     pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]
 ) -> Iterator[tuple[Places, npt.NDArray[np.generic]]]:
-    """Yield the sides that have one value, or the corners if they do: where, and the value (C,)."""
+    """Yield the sides that have one value, and the four corners together if they have: places, and the value (C,)."""
     first, last, all_along = slice(0, 1), slice(-1, None), slice(None)
     near, far = slice(0, CORNER), slice(-CORNER, None)
     sides: list[Places] = [[(first, all_along)], [(last, all_along)], [(all_along, first)], [(all_along, last)]]
@@ -105,8 +109,8 @@ def _reached(
     value: npt.NDArray[np.generic],
     margin: int,
 ) -> npt.NDArray[np.bool_]:
-    """Return the pixels that hang together with some places by their value, if they end at an edge."""
-    # A channel at a time: all of a large image in double precision are many bytes.
+    """Return the pixels of nearly this value connected with the places, (h, w) bool; none if they end at no edge."""
+    # Channel by channel: a large image would take much memory in double precision.
     distance = np.zeros(counted.shape)
     for channel, of_channel in enumerate(value):
         np.maximum(distance, np.abs(np.subtract(pixels[..., channel], float(of_channel))), out=distance)
@@ -118,7 +122,7 @@ def _reached(
         inside[labels[place]] = True
     inside[0] = False
     ground = ndimage.binary_dilation(inside[labels], SQUARE) & alike
-    # And along the border to the thin end of a wedge.
+    # The erosion lost the thin end of a wedge of ground: add what can be reached along the border.
     reachable = alike.copy()
     reachable[1:-1, 1:-1] &= ground[1:-1, 1:-1]
     ground = ndimage.binary_propagation(ground, SQUARE, mask=reachable)

@@ -13,12 +13,12 @@ TRIM = 0.9
 TRIM_ROUNDS = 3
 RIDGE = 0.01
 BULK_SAMPLE = 2**13
-"""Pixels that tell a bulk's mean and covariance."""
+"""Number of sampled pixels from which a bulk's mean and covariance are estimated."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bulk:
-    """A multivariate normal distribution, of which anomalous pixels are no part.
+    """A multivariate normal distribution of D features, estimated without the anomalous pixels.
 
     Attributes
     ----------
@@ -40,9 +40,9 @@ class Bulk:
 def fit_bulk(points: Tensor, *, ridge: float = RIDGE, least: Tensor | float = 0.0) -> Bulk:
     """Fit mean and covariance to the 90 % nearest of the points (..., D, N), of each image by itself.
 
-    Found in three rounds (concentration steps, as in Rousseeuw and Van Driessen's FAST-MCD, Technometrics 1999);
-    ``ridge`` times the mean variance is added to the diagonal, and the variance ``least``: (..., 1, 1), (..., D, 1) one
-    for each feature, or a number.
+    They are found in three rounds (concentration steps, as in Rousseeuw and Van Driessen's FAST-MCD, Technometrics
+    1999). To the diagonal of the covariance are added ``ridge`` times the mean variance, and the variance ``least``: a
+    number, (..., 1, 1), or (..., D, 1) with one for each feature.
     """
     weight = torch.ones_like(points[..., 0, :])
     nearest = max(1, int(TRIM * points.shape[-1]))
@@ -57,8 +57,7 @@ def distance_over_median(
 ) -> Tensor:
     """Return the distance of features (..., D, H, W) from their bulk, over its median: (..., 1, H, W).
 
-    ``counted`` is (1, H, W), 1.0 where a pixel counts: the bulk, as :func:`fit_bulk` tells it, and the median are of
-    those.
+    ``counted`` is (1, H, W), 1.0 where a pixel counts: the bulk (:func:`fit_bulk`) and the median are of those pixels.
     """
     bulk = fit_bulk(sampled(values_that_count(features, counted), BULK_SAMPLE), ridge=ridge, least=least)
     distance = bulk.distance(features.flatten(-2)).view(*features.shape[:-3], *counted.shape)
@@ -73,7 +72,7 @@ def _normal(points: Tensor, weight: Tensor, *, ridge: float, least: Tensor | flo
     variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None].clamp_min(1e-9)
     diagonal = torch.eye(points.shape[-2], dtype=points.dtype, device=points.device)
     covariance = covariance + (ridge * variance + least) * diagonal
-    # 18 x 18, and much the same on every device.
+    # 18 x 18; double precision gives much the same result on every device.
     factor = torch.linalg.cholesky_ex(in_double(covariance)).L
     identity = torch.eye(points.shape[-2], dtype=factor.dtype, device=factor.device)
     whitening = torch.linalg.solve_triangular(factor, identity, upper=False).mT.to(points)

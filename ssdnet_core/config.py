@@ -17,7 +17,7 @@ METHOD_VERSION = 14
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
 MAX_GROUP = 256
-"""Images fitted together at most, far beyond where a GPU is busy. No setting: results do not depend on the group."""
+"""Most images fitted together, far more than keep a GPU busy. Not a setting: results do not depend on the group."""
 
 
 class _Settings(BaseModel):
@@ -29,8 +29,8 @@ class _Settings(BaseModel):
         except ValidationError as error:
             raise InvalidConfigError(wrong_values(error, setting_paths(type(self)))) from error
 
-    # As pydantic marks its own: else it would call this one wherever it validates, and tell of a group's problems only
-    # as those of one value.
+    # pydantic marks its own __init__ so. Without the mark it would call this one wherever it validates, and report all
+    # problems of a group of settings as one problem of one value.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @field_validator("*", mode="before")

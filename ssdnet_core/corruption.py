@@ -1,8 +1,8 @@
 """What the network's input loses so that it cannot learn the identity.
 
-The paper's three means: block masking, patch shuffling and small Gaussian noise. Crops are tensors (N, H, W, ...),
-with whatever a place holds last. Blocks and patches are drawn by a random generator on the processor; the noise is
-given, since the fit cuts it from a field that it draws once.
+The paper's three means: block masking, patch shuffling and small Gaussian noise. Crops are tensors (N, H, W, ...), the
+last axes of which are the values that a place holds. Blocks and patches are drawn by a random generator on the
+processor; the noise is given, since the fit cuts it from a field that it draws once.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def corrupt(
 ) -> Corrupted:
     """Mask blocks of the crops, fill some of them with shuffled patches, and add noise to the rest.
 
-    All that a place holds is hidden together; so are, at the same places, all images of a group.
+    All values of a place are hidden together, and the same places in all images of a group.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def shuffled_patches(crops: Tensor, *, block: int, generator: torch.Generator) -
     """Return the crops with their blocks moved: those of the next crop, rolled by a random number of blocks."""
     _, height, width = crops.shape[:3]
     rows, columns = -(-height // block), -(-width // block)
-    # Never by nothing: the crops of a small image are all the same, and would be filled with what was masked.
+    # At least by one: the crops of a small image are all the same, and masked blocks would be filled with themselves.
     steps = 1 + int(torch.randint(max(1, rows * columns - 1), (), generator=generator))
     down, right = divmod(steps, columns)
     return crops.roll((1, down * block, right * block), dims=(0, 1, 2))

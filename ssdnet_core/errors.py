@@ -18,7 +18,7 @@ class InvalidConfigError(UsageError, ValueError):
 
 
 class DivergedError(SsdnetError, ArithmeticError):
-    """What came of an image is no number: the fit to it diverged, or the device's arithmetic does not suffice."""
+    """A result is NaN or infinite: the fit diverged, or the device's arithmetic does not suffice."""
 
 
 class DeviceUnavailableError(UsageError, RuntimeError):

@@ -1,6 +1,7 @@
-"""What is known of an image before the verdict: fit, reconstruct blind and score, of one image or of many together.
+"""All steps before the verdict, for one image or many together: fit, blind reconstruction and scoring.
 
-All that a device does; :func:`ssdnet_core.localization.judged` is work for a processor, beside the next group's fit.
+These are the steps that run on the device; :func:`ssdnet_core.localization.judged` is work for a processor, beside the
+next group's fit.
 """
 
 import time
@@ -32,13 +33,15 @@ class Findings:
     Attributes
     ----------
     scores, levels
-        (h, w), the anomaly map, sharpened by its :mod:`~ssdnet_core.likeness`, and as the verdict's regions read it.
+        (h, w) each: the anomaly map, sharpened by :mod:`~ssdnet_core.likeness`, and its
+        :func:`~ssdnet_core.scoring.verdict_map`, in which the regions are drawn.
     peak
-        (), the highest value of the verdict's map before it is sharpened: the law of false alarms is that map's.
+        (), the highest value of the verdict map before sharpening: the law of false alarms was measured on that map.
     background
         (h, w, C), the blind prediction, in the image's units.
     restless, unlikeness
-        (), of the normal surface, and of the image's parts.
+        () each: the normal surface's :mod:`~ssdnet_core.restlessness`, and how unlike one another the image's parts are
+        (:mod:`~ssdnet_core.homogeneity`).
     """
 
     scores: Tensor
@@ -51,7 +54,7 @@ class Findings:
     def apart(self) -> "list[Findings]":
         """Return what was found in each image of a group, on the processor."""
         device = self.scores.device
-        # Into memory that a GPU reaches by itself: a page at a time takes ten times as long.
+        # Without blocking, torch copies into page-locked memory, which a GPU writes itself: a tenth of the time.
         here = [values.to("cpu", non_blocking=device.type == "cuda") for values in vars(self).values()]
         if device.type == "cuda":
             torch.cuda.current_stream(device).synchronize()
@@ -65,13 +68,13 @@ class Evidence:
     Attributes
     ----------
     findings
-        Of this image alone.
+        Those of this image alone.
     area
-        Working pixels that count.
+        Number of working pixels that count.
     preparation
-        Of the :class:`~ssdnet_core.preparation.WorkingImage`, whose pixels need not be kept.
+        That of the :class:`~ssdnet_core.preparation.WorkingImage`, whose pixels need not be kept.
     seconds
-        CPU seconds of this process that the fit and the scores took; in a group an equal share.
+        CPU seconds of this process that the fit and the scores took; in a group, an equal share of them.
     """
 
     findings: Findings
@@ -82,7 +85,7 @@ class Evidence:
 
 @callers_state_aside()
 def gather_evidence(group: Sequence[WorkingImage], config: Config) -> list[Evidence]:
-    """Fit and score working images of one shape together, each as it is alone."""
+    """Fit and score working images of one shape together; each gets the result that it would get alone."""
     started = time.process_time()
     scored = iter(_fitted_and_scored([working for working in group if not working.preparation.constant], config))
     found = [_unscored(working) if working.preparation.constant else next(scored) for working in group]
@@ -115,7 +118,7 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
         torch.tensor(levels, dtype=torch.float32)[:, None, None].to(device)
         for levels in zip(*((working.grey_level, working.averaged_level) for working in group), strict=True)
     )
-    # Where pixels are missing they are filled by each prediction anew.
+    # Missing pixels are filled anew from each prediction: then the scores of the image alone are not known in advance.
     known = [
         own_scores(pixels[images], flags, config=config.score, averaged_level=averaged_level[images])
         if complete(flags)
@@ -163,7 +166,7 @@ def findings(
     group: Sequence[WorkingImage],
     config: Config,
 ) -> Findings:
-    """Return what the fused scores of images that count the same pixels come to: settled, and sharpened."""
+    """Smooth and sharpen the fused scores of images that count the same pixels, and return what was found in them."""
     shown = fill_missing(pixels, prediction, valid=valid)
     settled = settled_map(scores, valid)
     levels = verdict_map(settled, valid)
@@ -184,7 +187,7 @@ def findings(
 
 
 def _alike(group: Sequence[WorkingImage]) -> list[list[int]]:
-    """Return which images count the same pixels, and so can be scored together."""
+    """Return lists of the indices of images that count the same pixels, and so can be scored together."""
     alike: dict[bytes, list[int]] = defaultdict(list)
     for index, working in enumerate(group):
         alike[np.packbits(working.valid.numpy() > 0).tobytes()].append(index)

@@ -7,30 +7,31 @@ import numpy as np
 import numpy.typing as npt
 
 MUCH_CLIPPED = 0.3
-"""Share of pixels of one extreme value of a channel from which on medians tell little: of 161 photographs one has more,
-with 0.49 at the end of a channel."""
+"""Share of pixels with the darkest or the brightest value of a channel above which medians tell little: of 161
+photographs one has more, 0.49 at one end of a channel."""
 
 NEARLY_FLAT = 0.985
-"""Share of pixels of one value in every channel from which on medians are rounding: surfaces of 128 with pixels of 127
-and 129 at random score up to 0 at .97, up to 2 at .99 and 36 at .999."""
+"""Share of pixels with one value in every channel above which medians are mere rounding: surfaces of grey value 128
+with pixels of 127 and 129 at random score up to 0 at a share of .97, up to 2 at .99 and 36 at .999."""
 
 LOOKED_AT = 2**18
-"""Pixels at most: neither a share nor a step needs more."""
+"""Most pixels that are sampled: neither a share nor a step needs more."""
 
 MOST_RANGE_OVER_IQR = 150.0
-"""Times the middle half of the values, that all of them may spread before those of the surface lie too close together:
-what stands out on it would be less than the working image's least contrast."""
+"""Range of all values over their interquartile range above which the surface's own values lie too close together: what
+stands out on it would be less than the working image's least contrast."""
 
 COARSEST, FEW_VALUES = 1 / 255, 4
-"""Of the range: a drawing of fewer values has no coarser steps for that."""
+"""Largest step, in units of the range, assumed of an image of fewer than that many values: those of a drawing lie far
+apart, but are not rounded more coarsely for that."""
 
 
 def looked_at(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.generic]:
-    """Return the pixels (H, W, C) that count, (N, C); of a large image those of a sample, always the same one."""
+    """Return the pixels of (H, W, C) that count, (N, C); of a large image those in a fixed random sample."""
     values = pixels.reshape(-1, pixels.shape[-1])
     seen = counted.ravel()
     if len(seen) > LOOKED_AT:
-        # At random: a regular sample would meet a regular texture in step.
+        # At random: a regular sample could keep step with a regular texture.
         places = np.random.default_rng(0).integers(len(seen), size=LOOKED_AT)
         values, seen = values[places], seen[places]
     return values[seen]
@@ -63,9 +64,10 @@ def _histogram(channel: npt.NDArray[np.generic]) -> Histogram:
 
 
 def clipped_shares(channels: Sequence[Histogram]) -> tuple[float, float]:
-    """Return the shares of pixels that have the darkest and the brightest value of a channel, the worst one.
+    """Return the shares of pixels with the darkest and with the brightest value of a channel, 0 to 1.
 
-    A channel of one value has no structure to lose; if all are, every pixel has both.
+    Each is that of the channel where it is largest. A channel of a single value is left out, since it has no structure
+    to lose; if all are such, both shares are 1. Without pixels both are 0.
     """
     if not all(len(channel.values) for channel in channels):
         return 0.0, 0.0
@@ -75,17 +77,17 @@ def clipped_shares(channels: Sequence[Histogram]) -> tuple[float, float]:
 
 
 def commonest_share(channels: Sequence[Histogram]) -> float:
-    """Return the share of pixels that have the commonest value of a channel, the one that varies most."""
+    """Return the share of pixels with the commonest value of a channel, in the channel where it is smallest: 0 to 1."""
     return min(float(channel.shares().max(initial=0.0)) for channel in channels)
 
 
 def grey_level(channels: Sequence[Histogram], *, full_range: float) -> float:
     """Return the step between the values of an image, in units of its range: 0 to 1.
 
-    The median difference of neighbouring values that occur, so that eight bits have the same steps in whatever type
-    they are stored; next to 0 where values are continuous. In the channel where it is least: channels that were scaled
-    each by itself have values between one another's. Those of fewer than half of the values that another has, as of one
-    hue, have no say.
+    The step of a channel is the median difference between neighbouring values that occur in it, so that eight bits have
+    the same steps in whatever type they are stored; it is next to 0 where values are continuous. The smallest step of
+    any channel is returned; channels are not pooled, since those scaled separately have values between one another's.
+    A channel with fewer than half of the values that another has, as in an image of one hue, is ignored.
     """
     enough = max(FEW_VALUES, max(len(channel.values) for channel in channels) / 2)
     told = [channel.values for channel in channels if len(channel.values) >= enough]
@@ -97,16 +99,16 @@ def grey_level(channels: Sequence[Histogram], *, full_range: float) -> float:
 
 
 def _usual_step(values: npt.NDArray[np.generic]) -> float:
-    """Return the median difference of neighbours among values (V,), ascending; 0 if there is but one."""
+    """Return the median difference between neighbouring values of (V,), ascending; 0 if there is only one value."""
     steps = np.diff(values.astype(np.float64))
     return float(np.median(steps)) if len(steps) else 0.0
 
 
 def range_over_iqr(values: npt.NDArray[np.generic], *, spread: float) -> float:
-    """Return how many times the distance between the quartiles of values (N, C) their range is; 0 if all are one.
+    """Return the range of all values divided by the interquartile range of ``values`` (N, C); 0 if these are all equal.
 
-    ``spread`` is that range, of all values that these may be a sample of. Where the quartiles are one value, as most of
-    the pixels have, it is the usual distance of the others from it.
+    ``spread`` is the range; ``values`` may be a sample of what it is the range of. If both quartiles are one value,
+    because most pixels have it, the median distance of the other values from it is taken for the interquartile range.
     """
     if not len(values):
         return 0.0

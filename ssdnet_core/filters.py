@@ -1,7 +1,7 @@
 """Fixed linear filters: Gaussians that respect missing pixels, Gaussian derivatives, a random orthonormal bank.
 
-All work on tensors (..., H, W) and treat each channel alike, of one image or of several that count the same pixels;
-``weight`` is always (1, H, W).
+All work on tensors (..., H, W) and treat each channel of each image alike. Images that are passed together count the
+same pixels: ``weight`` is always (1, H, W).
 """
 
 import math
@@ -16,16 +16,16 @@ from ssdnet_core.bands import bands
 from ssdnet_core.medians import median
 
 GRID = 4
-"""What is seen through wide windows is averaged over squares of this many working pixels first."""
+"""Side in working pixels of the squares over which values are averaged before they are seen through a wide window."""
 
 BANK_SIZE = 7
 STRETCH = 256
-"""Values of a row that are smoothed by one matrix product: it costs as much a value as the stretch is long."""
+"""Number of values of a row that one matrix product smooths; its cost for each value grows with this number."""
 
 DERIVATIVES = 5
 DERIVATIVE_REACH = 3
 ENERGY_FLOOR = 3e-4
-"""Added to a :func:`derivative_energy` of a standardised image before its logarithm: less is noise of no texture."""
+"""Added to a :func:`derivative_energy` of a standardised image before its logarithm: less is noise, not texture."""
 
 
 def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, *, device: torch.device | None = None) -> Tensor:
@@ -38,11 +38,11 @@ def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, *, device:
 
 @lru_cache(maxsize=64)
 def gaussian_windows(sigma: float, dtype: torch.dtype = torch.float32, *, device: torch.device | None = None) -> Tensor:
-    """Return the Gaussian about each value of a stretch, as a matrix to be multiplied with from the right.
+    """Return the Gaussians about all values of a stretch, as the columns of a matrix that rows are multiplied by.
 
     A banded matrix (STRETCH + 2 r, STRETCH), whose column i holds the kernel of 2 r + 1 values from row i on. As a
-    matrix product a smoothing takes a tenth of a convolution's time on a processor. The same tensor each time, not to
-    be changed.
+    matrix product a smoothing takes a tenth of a convolution's time on a processor. The tensor is cached: do not change
+    it.
     """
     kernel = gaussian_kernel(sigma, dtype, device=device)
     windows = torch.zeros(STRETCH, STRETCH + len(kernel), dtype=dtype, device=device)
@@ -54,7 +54,7 @@ def gaussian_windows(sigma: float, dtype: torch.dtype = torch.float32, *, device
 def weighted_smooth(values: Tensor, weight: Tensor, *, sigma: float) -> Tensor:
     """Return the Gaussian-weighted mean of the pixels that count (normalised convolution).
 
-    Knutsson and Westin, CVPR 1993. Out of reach of every pixel that counts the result is 0.
+    Knutsson and Westin, CVPR 1993. Where the window holds no pixel that counts the result is 0.
     """
     windows = gaussian_windows(sigma, values.dtype, device=values.device)
     if complete(weight):
@@ -84,7 +84,8 @@ def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast
     sigma
         Of the windows, in pixels.
     contrast
-        A variance, in the values' units squared: where the window's is far above, the values stay as they are.
+        A variance, in the values' units squared: where the variance in a window is far above it, the values stay as
+        they are.
     grid
         Side in pixels of the squares over which the values and their squares are averaged before the windows.
     """
@@ -110,12 +111,12 @@ def effective_samples(weight: Tensor, sigma: float) -> Tensor:
 
 
 def complete(weight: Tensor) -> bool:
-    """Return whether every pixel counts in full, as it does in most images: then much can be left out."""
+    """Return whether every pixel counts in full. In most images it does, and the weighting can be left out."""
     return bool((weight == 1).all())
 
 
 def _reach(weight: Tensor, windows: Tensor) -> Tensor:
-    # What a window sums up of a complete image is the product of what it does along each axis.
+    # If all pixels count, the sum under a window is the product of its sums along the two axes.
     if complete(weight):
         down, right = (_summed_rows(weight.new_ones(1, side), windows)[0] for side in weight.shape[-2:])
         return torch.outer(down, right)[None]
@@ -179,9 +180,10 @@ def energies(
     valid
         (1, H, W), 1.0 where a pixel counts.
     scales
-        Factors that the values are shrunk by before they are derived.
+        Factors by which the values are shrunk before their derivatives are taken.
     grid
-        Pixels of a square's side, or the scale where that is larger: H and W over it, rounded up, are left.
+        Side of a square in pixels; the scale itself where that is larger. Energies and shares have the size of H and W
+        over the side, rounded up.
     """
     for scale in scales:
         counted = (share_of(valid, scale) > 0.5).float()
@@ -207,7 +209,7 @@ def _derivative_kernels(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def box_mean(values: Tensor, size: int) -> Tensor:
-    """Return the mean of ``size`` x ``size`` pixels about each, an odd number; borders are replicated."""
+    """Return the mean of the ``size`` x ``size`` pixels about each pixel, ``size`` odd; borders are replicated."""
     radius = size // 2
     sums = functional.pad(_channels_of(values), (radius,) * 4, mode="replicate")
     for axis in (-2, -1):
@@ -223,10 +225,10 @@ def box_mean(values: Tensor, size: int) -> Tensor:
 def orthonormal_bank(channels: int, count: int, *, device: torch.device | None = None) -> Tensor:
     """Return fixed random filters (count, channels, 7, 7): orthonormal, and of zero mean in each channel.
 
-    float32, the same tensor each time, not to be changed.
+    float32; the tensor is cached: do not change it.
     """
     generator = torch.Generator().manual_seed(0)
-    # A tensor that is made in a caller's inference mode could never be part of a gradient, and it is kept.
+    # The tensor is cached: made in a caller's inference mode it could never be part of a gradient.
     with torch.inference_mode(False):
         draw = torch.randn(count, channels, BANK_SIZE**2, generator=generator, dtype=torch.float64)
         draw = draw - draw.mean(dim=2, keepdim=True)
@@ -245,7 +247,7 @@ def shrink(values: Tensor, factor: int) -> Tensor:
 def share_of(valid: Tensor, factor: int) -> Tensor:
     """Return the share of each square of ``factor`` pixels that counts: (1, h, w), h and w rounded up.
 
-    What of a last square lies beyond the image does not count: what is averaged there is noisier.
+    The part of a last square that lies beyond the image does not count, since an average over fewer pixels is noisier.
     """
     if factor == 1:
         return valid
@@ -257,8 +259,7 @@ def share_of(valid: Tensor, factor: int) -> Tensor:
 def enlarge_squares(values: Tensor, factor: int, *, size: tuple[int, int]) -> Tensor:
     """Interpolate averages over squares of ``factor`` pixels (:func:`shrink`) to the pixels of ``size`` = (H, W).
 
-    Of a last square that is only partly in the image, that part: stretching all squares over the image would move
-    them.
+    A last square that lies only partly in the image is cut off; stretching all squares over the image would move them.
     """
     if factor == 1:
         return values
@@ -275,5 +276,5 @@ def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _channels_of(values: Tensor) -> Tensor:
-    """Return those of all images as of one: (..., H, W) as (1, N, H, W)."""
+    """Return the channels of all images as those of one: (..., H, W) as (1, N, H, W)."""
     return values.reshape(1, -1, *values.shape[-2:])

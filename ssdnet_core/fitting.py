@@ -15,16 +15,16 @@ from ssdnet_core.optimisation import FlatAdamW
 from ssdnet_core.replay import Replayed
 
 
-# Also where the caller computes without gradients: torch changes the mode at each step of a generator.
+# The caller may have switched gradients off: as decorators, these set the modes anew at each step of the generator.
 @torch.inference_mode(False)
 @torch.enable_grad()
 def fit(
     pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.dtype
 ) -> Iterator[tuple[int, ReconstructionNetwork]]:
-    """Fit a fresh network to each image of a group, and hand them out at each of the moments of reconstruction.
+    """Fit a fresh network to each image of a group, and yield the networks at each of ``reconstruction.moments``.
 
-    All images start from the same weights and lose the same blocks of the same crops, as each does alone: what a
-    network learns does not depend on its group.
+    All images start from the same weights, and the same blocks of the same crops are masked, as for each image alone:
+    what a network learns does not depend on its group.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ def fit(
         Its ``seed`` decides the weights, the crops and every corruption, whatever the device; ``fit.steps`` of at
         least 1.
     dtype
-        Arithmetic of the network; its weights are kept in float32 beside.
+        Arithmetic of the network; a float32 copy of its weights is kept beside.
 
     Yields
     ------
     steps done, the networks
-        The same each time; they go on learning when the iteration goes on.
+        The networks are the same object each time, which is fitted further when the iteration goes on.
     """
     generator = torch.Generator().manual_seed(config.seed)
     side = config.network.unshuffle
@@ -75,7 +75,7 @@ def fit(
 def _gradient_of(
     network: ReconstructionNetwork, optimizer: FlatAdamW, *, config: LossConfig
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
-    # By place, as they are replayed.
+    # Arguments by place, since `Replayed` passes them so.
     def find_gradient(seen: Tensor, target: Tensor, hidden: Tensor, counted: Tensor) -> None:  # noqa: PLR0917
         prediction = places_of(network(channels_of(seen)).float(), like=target)
         losses = reconstruction_loss(prediction, target, hidden=hidden, valid=counted, config=config)
@@ -85,7 +85,7 @@ def _gradient_of(
 
 
 class _NoiseField:
-    """White noise, drawn once and cut at other places in each step: fresh noise would take a twentieth of the fit."""
+    """White noise, drawn once and cut at random places in each step: fresh noise would take a twentieth of the fit."""
 
     def __init__(self, pixels: Tensor, crop: tuple[int, int], *, config: Config, generator: torch.Generator) -> None:
         side = config.network.unshuffle
@@ -120,7 +120,7 @@ def crop_size(shape: torch.Size | tuple[int, ...], config: Config) -> tuple[int,
 def block_sizes(crop: tuple[int, int], config: CorruptionConfig) -> tuple[int, ...]:
     """Return the block sizes that leave a context: at most half of the crop's short side."""
     limit = min(crop) // 2
-    # Whole places: all settings are multiples of 4, and so is a crop's quarter.
+    # Blocks are whole places: all settings are multiples of 4, and a crop's quarter is rounded down to one.
     return tuple(block for block in config.block_sizes if block <= limit) or (max(4, limit // 2 // 4 * 4),)
 
 
@@ -137,7 +137,7 @@ def _fresh_network(pixels: Tensor, config: Config) -> ReconstructionNetwork:
     # Built without values and filled from a generator of its own: torch's global one belongs to the caller.
     with torch.device("meta"):
         network = ReconstructionNetwork(pixels.shape[1], config.network, images=len(pixels))
-    # Not by to_empty(), for whose tensors without values torch imports an algebra system.
+    # Not by to_empty(): for tensors without values it makes torch import an algebra system.
     places = {name: pixels.new_empty(values.shape) for name, values in network.state_dict().items()}
     network.load_state_dict(places, assign=True)
     network.initialise(torch.Generator().manual_seed(config.seed))

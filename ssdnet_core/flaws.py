@@ -20,7 +20,7 @@ SMALLEST_SIDE = 64
 SENSOR_NOISE = 1.5 / 255
 _VISIBLE = 2 / 255
 _REACH = 12.0
-"""Widths of a line beyond which nothing of it shows."""
+"""Distance from a line, in line widths, beyond which nothing of it shows."""
 
 Field = NDArray[np.float64]
 Size = tuple[int, int]
@@ -58,7 +58,7 @@ def plant(
     InvalidImageError
         A `ValueError`: another shape or dtype, or an image too small.
     InvisibleDefectError
-        Another: the defect does not show where this seed puts it.
+        An `InvalidImageError`: the defect does not show where this seed puts it.
     InvalidConfigError
         A `ValueError`: unknown defect or negative seed.
     """
@@ -86,7 +86,7 @@ def plant(
 
 
 def check(defect: DefectKind, size: Size, *, seed: int) -> None:
-    """Refuse what no defect can be planted with: an :class:`~ssdnet_core.errors.InvalidConfigError`."""
+    """Raise :class:`InvalidConfigError` if the defect is unknown, the size too small or the seed negative."""
     if defect not in DEFECT_KINDS:
         raise InvalidConfigError(f"no defect {defect!r}; choose of {DEFECT_KINDS}")
     if min(size) < SMALLEST_SIDE or seed < 0:
@@ -129,7 +129,7 @@ def step(edge: Field) -> Field:
 
 
 def _blob(rng: Generator, size: Size, *, radius: float) -> Field:
-    """Depth in pixels inside a random lobed shape of about `radius` in 256 rows; negative outside."""
+    """Depth in pixels inside a random lobed shape, negative outside; about `radius` pixels large in 256 rows."""
     radius *= np.sqrt(min(size) / 256)
     middle = [rng.uniform(1.4 * radius, side - 1.4 * radius) for side in size]
     y, x = np.indices(size) - np.reshape(middle, (2, 1, 1))
@@ -141,12 +141,12 @@ def _blob(rng: Generator, size: Size, *, radius: float) -> Field:
 
 
 def _unit(size: Size) -> float:
-    """Pixels that a line of one pixel in 256 rows is wide."""
+    """Width in pixels, at least 1, of a line that would be one pixel wide in an image of 256 rows."""
     return max(1.0, min(size) / 256)
 
 
 def _curve(rng: Generator, size: Size, *, length: float, bend: float) -> tuple[Field, Field]:
-    """Signed distance in pixels, up to a reach, to a curve about the middle; the position along it, 0 to 1."""
+    """Each pixel's signed distance in pixels, up to a reach, to a curve near the middle, and place along it, 0 to 1."""
     along = np.linspace(-0.5, 0.5, int(4 * length))
     sideways = bend * (1 - 4 * along**2) + 0.4 * bend * np.sin(2 * np.pi * along)
     angle = rng.uniform(0, np.pi)

@@ -13,7 +13,7 @@ from ssdnet_core.medians import row_medians
 
 FRAME_CONTRAST = 0.25
 FRAME_MARGIN = 3
-"""Lines that the blurred edge of a frame may take."""
+"""Number of lines that the blurred edge of a frame may take."""
 
 FRAME_SURROUNDINGS = 8
 NO_FRAME = (0, 0, 0, 0)
@@ -22,16 +22,26 @@ NO_FRAME = (0, 0, 0, 0)
 def find_frame(colour: Tensor, valid: Tensor) -> tuple[int, int, int, int]:
     """Return the widths in pixels of strips along the border that are no part of the surface: top, bottom, left, right.
 
-    At the strip's inner edge the brightness jumps by a quarter, and further than between any two such lines of the
-    inside; somewhere the strip is twice as far off. So light that falls off is none, since it does not jump, unless
-    to a sixteenth or less, where the last lines differ by more than any inside; nor are a texture's own stripes, since
-    the inside has them too. All lines of the strip lie off, and at most an eighth of the short side is a strip. Three
-    lines are added for the edge.
+    A line is a row or column, and its value the logarithm of the median brightness of its pixels. A line's surroundings
+    are the median of the ``FRAME_SURROUNDINGS`` (8) lines that begin ``FRAME_MARGIN`` + 1 (4) lines further in. The
+    inside is what lies more than an eighth of the short side from either end. The outermost lines, up to a last one,
+    are a strip if
+
+    1. they take up at most an eighth of the short side;
+    2. all of them differ from the surroundings of the last one by a quarter of the brightness (``FRAME_CONTRAST``);
+    3. all of them differ by more than any line of the inside does from its own surroundings;
+    4. at least one of them differs by more than twice that.
+
+    A line of which fewer than half of the pixels count is passed over. The widest strip is taken, and ``FRAME_MARGIN``
+    (3) lines are added to it for the blurred edge.
+
+    Light that falls off is not a frame, since it does not jump; unless it falls to a sixteenth or less, where the last
+    lines differ by more than any inside. Nor are a texture's own stripes, since the inside has them too.
 
     Parameters
     ----------
     colour, valid
-        (C, H, W), values of at least 0; (1, H, W), 1.0 where a pixel counts.
+        (C, H, W) brightness, at least 0, in units of the range; (1, H, W), 1.0 where a pixel counts.
     """
     deepest = min(valid.shape[-2:]) // 8
     grey = colour.mean(0)
@@ -65,13 +75,13 @@ def _strips(lines: Tensor, deepest: int) -> tuple[int, int]:
 
 
 def _width(lines: Tensor, inside: Tensor, *, deepest: int) -> int:
-    """Return how many lines, from the first on, are a strip."""
+    """Return how many lines, from the first on, are a strip; ``inside`` are those too deep to be part of one."""
     reach = FRAME_MARGIN + FRAME_SURROUNDINGS
     farthest = float((inside[:-reach] - _surroundings(inside)).abs().nan_to_num(0.0).max())
-    # (line, last line): a last line is compared with what lies behind the edge, and so are all lines further out.
+    # (line, last line of the strip): each line is compared with the surroundings of the last line, behind the edge.
     off = (lines[:deepest, None] - _surroundings(lines)[:deepest]).abs()
     outside = torch.ones_like(off, dtype=torch.bool).tril(-1)
-    # A line of which too little counts says neither yes nor no.
+    # A line of which too little counts neither makes nor breaks a strip.
     unseen = lines[:deepest, None].isnan()
     all_off = ((off > max(-math.log(1 - FRAME_CONTRAST), farthest)) | outside | unseen).all(dim=0)
     somewhere_far = off.masked_fill(outside, 0.0).nan_to_num(0.0).amax(dim=0) > 2 * farthest

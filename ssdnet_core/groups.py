@@ -1,7 +1,7 @@
 """Many images fitted side by side: a graphics processor is far from busy with one.
 
-Images of one working shape share each step of the fit, their networks stacked in the channels (:mod:`network`). What
-an image gets does not depend on its group.
+Images of one working shape share each step of the fit, their networks stacked in the channels (:mod:`network`). The
+result of an image does not depend on its group.
 """
 
 import gc
@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FREE_SHARE = 0.7
-"""Of the free memory, for a group; the rest is for what convolutions need while they run."""
+"""Share of a GPU's free memory that a group may take; the rest is for what convolutions need while they run."""
 
 
 def localize_group(
@@ -43,8 +43,8 @@ def localize_group(
     images, masks, config
         As for :func:`~ssdnet_core.localize`, whose result each image gets, within the rounding of the arithmetic.
     size
-        Images to a group at most; on a GPU also no more than its free memory holds. If left out, one on a processor,
-        which one image keeps busy. A group that turns out to be too large is halved and tried again.
+        Most images in a group; on a GPU also no more than its free memory holds. By default 1 on a processor, which one
+        image keeps busy. A group that turns out to be too large is halved and tried again.
 
     Returns
     -------
@@ -111,12 +111,12 @@ def evidence_of_group(working: Sequence[WorkingImage], config: Config, *, size: 
 
 
 def in_groups(items: Sequence[Item], work: Callable[[Sequence[Item]], list[Result]], *, size: int) -> list[Result]:
-    """Do the work on groups of at most ``size`` items; on halves of them from where the memory does not suffice.
+    """Do the work on groups of at most ``size`` items; where memory does not suffice, go on with half that many.
 
     Raises
     ------
     MemoryError
-        If it does not suffice for a single item.
+        If memory does not suffice for a single item.
     """
     results: list[Result] = []
     while len(results) < len(items):
@@ -134,7 +134,7 @@ def in_groups(items: Sequence[Item], work: Callable[[Sequence[Item]], list[Resul
 def group_size(shape: tuple[int, ...], config: Config, *, device: torch.device, most: int | None = None) -> int:
     """Return how many images of a working shape (C, h, w) are fitted together.
 
-    At most ``most``, on a GPU also as its free memory allows; on a processor one, if nothing is asked for.
+    At most ``most``; on a GPU also no more than its free memory allows, on a processor 1 if ``most`` is None.
     """
     if device.type != "cuda":
         return most or 1
@@ -146,8 +146,8 @@ def group_size(shape: tuple[int, ...], config: Config, *, device: torch.device, 
 def bytes_per_image(shape: tuple[int, ...], config: Config) -> int:
     """Return about how much memory an image (C, h, w) takes in bytes.
 
-    The fit's and the blind reconstruction's, in pixels. Measured on a GPU, for groups of 16 and more in colour: 67 to
-    69 MB with 256 x 256, 231 with 512 x 512.
+    It grows with the pixels of the fit's crops and of the blind reconstruction. Measured on a GPU, for groups of 16 and
+    more in colour: 67 to 69 MB with 256 x 256, 231 with 512 x 512.
     """
     channels, height, width = shape
     crops = config.fit.batch * min(config.fit.crop, height) * min(config.fit.crop, width)
@@ -161,7 +161,7 @@ def _attempt(group: Sequence[Item], work: Callable[[Sequence[Item]], list[Result
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
-        # Python's own says nothing.
+        # Python's own error has no text.
         failure = (str(error) or type(error).__name__).splitlines()[0]
     # Only now are the tensors of the failed attempt free: while it is handled, the error keeps their frames alive.
     gc.collect()
@@ -173,9 +173,9 @@ def _attempt(group: Sequence[Item], work: Callable[[Sequence[Item]], list[Result
 
 
 def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    # In numpy, which selects medians, and Python it is a MemoryError. In torch a processor's lack of memory has no
-    # error class of its own: it shows in the allocator or in oneDNN.
-    # Nor have a GPU's libraries and CUDA itself, where other processes took what torch did not hold, nor MPS at all.
+    # numpy, which selects medians, and Python raise a MemoryError. Other lacks of memory have no error class, and show
+    # in the text: a processor's, from torch's allocator or oneDNN; a GPU's, from its libraries or CUDA itself, where
+    # other processes took what torch did not hold; and those of MPS.
     texts = (
         "DefaultCPUAllocator",
         "could not create a primitive",

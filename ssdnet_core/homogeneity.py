@@ -3,32 +3,34 @@
 import torch
 from torch import Tensor
 
-from ssdnet_core.filters import ENERGY_FLOOR, energies, share_of, weighted_smooth
+from ssdnet_core.filters import ENERGY_FLOOR, GRID, energies, share_of, weighted_smooth
 from ssdnet_core.robust import MAD_TO_SIGMA
 
 PARTS = 4
 LEAST_SIDE = 8
-"""Averages along a part's side, and its square those of it that must count: the medians of fewer tell of themselves."""
+"""Least number of averages, over squares of ``GRID`` pixels, along a part's side. Of all averages in a part at least
+the square of this number must count: medians of fewer are unreliable."""
 
 SCALES = (1, 2, 4)
 WINDOW = 8.0
-GRID = 4
 SEVERAL_TEXTURES = 7.5
-"""33 good and 75 defect photographs stay under 5.4, 40 synthetic ones under 4.9, 276 degraded ones (light, noise,
-JPEG, holes, dark borders) under 7.5; 10 composites, a quarter to a half another texture, lie between 7.9 and 17."""
+"""Unlikeness above which an image shows several textures. 33 good and 75 defect photographs stay under 5.4, 40
+synthetic ones under 4.9, 276 degraded ones (light, noise, JPEG, holes, dark borders) under 7.5; 10 composites, a
+quarter to a half of which is another texture, lie between 7.9 and 17."""
 
 
 def unlikeness_of_parts(images: Tensor, valid: Tensor) -> Tensor:
     """Return how far apart the textures of an image's 4 x 4 parts lie, in units of the spread within a part: (...).
 
-    Of the logarithm of each derivative's local energy: the distance from the 15 % to the 85 % quantile of the parts'
-    medians, so that two parts may be a defect. The 90 % quantile over derivatives and channels, since
-    two textures need not differ in all. Parts of which fewer than 8 x 8 averages count have no say; 0 where none has.
+    The logarithm of the local energy of each derivative in each channel is one feature. Its unlikeness is the distance
+    from the 15 % to the 85 % quantile of the parts' medians (quantiles, so that two parts may be a defect), over the
+    median spread within a part. The result is the 90 % quantile over the features, since two textures need not differ
+    in all of them. Parts in which fewer than 8 x 8 averages count are ignored; without any other part it is 0.
 
     Parameters
     ----------
     images
-        (..., C, H, W), standardised; pixels that do not count filled as their neighbourhood is.
+        (..., C, H, W), standardised; pixels that do not count are filled to look like their neighbourhood.
     valid
         (1, H, W), 1.0 where a pixel counts in all of them.
     """

@@ -8,7 +8,7 @@ from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.working_size import MIN_SIDE
 
 LARGEST = 1e30
-"""Values beyond this, or all below its inverse, leave float32's range in a square."""
+"""Largest magnitude of a value: squares of larger ones, or of values all below its inverse, leave float32's range."""
 
 
 def check_config(config: Config) -> None:
@@ -78,7 +78,7 @@ def countable(shape: tuple[int, int], mask: npt.NDArray[np.bool_] | None, *, bor
             f"mask has shape {mask.shape} and dtype {mask.dtype}, the image shape {shape}: "
             "pass a bool array of the image's height and width, True where a pixel does not count"
         )
-    # Into an array of our own order: torch sums in memory order, and the last bits would follow the mask's.
+    # In place, to keep this array's memory order: torch sums in that order, and the last bits would follow the mask's.
     counted &= ~mask
     if not counted.any():
         raise InvalidImageError(

@@ -20,26 +20,27 @@ from ssdnet_core.medians import median
 from ssdnet_core.robust import TREND_ROUNDS, biweight, enough_seen, without_trend
 
 LIGHT_DEGREE = 4
-"""Of the polynomial that light is taken for: from one side, falling off to the corners, or a lamp's reflection."""
+"""Degree of the polynomial that models the light: from one side, falling off to the corners, or a lamp's reflection."""
 
 DARKEST, BRIGHTEST = 1 / 3, 3.0
-"""In means of the light: what lies beyond is another surface, or can hardly be seen."""
+"""Limits of the light, in units of its mean: what lies beyond is another surface, or can hardly be seen."""
 
 WINDOW = 8.0
-"""Over which strengths are averaged, in pixels."""
+"""Sigma in pixels of the window over which the strengths of derivatives are averaged."""
 
 FILLING = 2.0
-"""Window of the means that stand in for pixels that do not count."""
+"""Sigma in pixels of the window of the means that stand in for pixels that do not count."""
 
 EVEN = 1e-4
-"""Variance of the light's logarithm, a hundredth squared, that tells of the contrast no more than nothing does."""
+"""Variance of the light's logarithm, a hundredth squared, below which the light is too even to tell how the contrast
+follows it; it is added to the measured variance, which draws the power towards 0."""
 
 
 def contrast_in_light(pixels: Tensor, brightness: Tensor, *, valid: Tensor) -> Tensor:
     """Return the contrast that a surface has in the light on it, over what it has in the mean light: (1, H, W).
 
     The light is the robust trend of the brightness; the power is the robust slope of the logarithm of the derivatives'
-    strength over that of the light. 1 where too few pixels count that lie together.
+    strength over that of the light. All 1 if too few of the pixels that count lie together.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def contrast_in_light(pixels: Tensor, brightness: Tensor, *, valid: Tensor) -> T
 
 
 def _slope(x: Tensor, y: Tensor, *, counted: Tensor) -> Tensor:
-    """Return the slope of y over x, (1, h, w) each, by reweighted least squares with Tukey's biweight: ()."""
+    """Return the slope, (), of y over x, both (1, h, w), by reweighted least squares with Tukey's biweight."""
     weight = counted
     for _ in range(TREND_ROUNDS):
         total = weight.sum().clamp_min(1e-6)

@@ -1,13 +1,15 @@
 """Where else an image looks like the defect that was found in it: what sharpens the anomaly map.
 
-Windows make the map wider than a defect, and where it is faint they hardly reach its ends. Once a first map is sure of
-some pixels, these and the rest are two classes, and the image itself tells what sets them apart: a linear discriminant
-(Fisher, Annals of Eugenics 1936) in its own features. Not from the paper. Scores and alarms are the first map's.
+Windows make the map wider than a defect, and hardly reach its ends where the defect is faint. Once a first map is sure
+of some pixels, these and the rest are two classes, and the image itself tells what sets them apart: a linear
+discriminant (Fisher, Annals of Eugenics 1936) in its own features. Not from the paper. Scores and alarms are the first
+map's.
 
-What looks like the surface is lowered; what looks even less like it than the defect's mean is raised. A square is the
-defect's by a weight, which is next to nothing for a faint one; but the surface has many, at 256 x 256 as much as 4 to
-16 sure ones. With them the map does better than without (average precision .8129, not .8106 to .8119; under noise
-.7545, not .7456 to .7507): where little is sure, the two means lie closer together.
+What looks like the surface is lowered; what looks even less like it than the defect's mean is raised. Each square of
+pixels belongs to the defect with a weight from 0 to 1. A faint square has a weight of next to nothing; but the surface
+has many faint squares, at 256 x 256 together as heavy as 4 to 16 sure ones. With them the map does better than without
+(average precision .8129, not .8106 to .8119; under noise .7545, not .7456 to .7507): where little is sure, the means of
+defect and surface lie closer together.
 """
 
 from collections.abc import Iterable
@@ -29,40 +31,43 @@ from ssdnet_core.medians import sampled, values_that_count
 from ssdnet_core.significance import alarm_level
 
 SURE = 0.01
-"""False alarms expected at the level at which a square counts half as the defect's, far above it wholly."""
+"""Expected false alarms at the level of the map at which a square belongs to the defect with a weight of one half; far
+above that level the weight is 1."""
 
 USUAL = 1.0
-"""False alarms expected at the level below which a square tells what the surface is, and an image is left as it is."""
+"""Expected false alarms at the level below which a square is taken for the surface. An image whose map nowhere reaches
+that level is left as it is."""
 
 SOFTNESS = 0.3
-"""Width of the passage to what is sure, in the logarithm of the map's square: soft enough for a tail of the surface."""
+"""Width of the weight's passage from 0 to 1, in the logarithm of the map's square: wide enough to give the surface's
+highest squares a little weight."""
 
 FEW = 5.0
-"""Weight of sure squares that tells half of what much would. The surface's faint ones are part of it: at 256 x 256 a
-single sure square tells .5 to .8 with them."""
+"""Total weight of the defect's squares at which the likeness has half of its full effect. The surface's faint squares
+are part of that total: with them, at 256 x 256, a single sure square has .5 to .8 of the full effect."""
 
 MOST = 1.0
-"""Likeness at most, as far above the defect's mean as the surface's lies below: few pixels are not to outshine it. The
-map is raised there by up to the root of e."""
+"""Largest likeness, as far above the defect's mean as the surface's mean lies below it, so that a few pixels do not
+outshine the rest of the defect. It raises the map by a factor of the root of e at most."""
 
-GRID = 2
+LIKENESS_GRID = 2
 SCALES = (1, 2, 4)
-ENERGY_WINDOW = 2.5
-COLOUR_WINDOW = 1.5
+LIKENESS_ENERGY_WINDOW = 2.5
+LIKENESS_COLOUR_WINDOW = 1.5
 WINDOW = 2.0
-RIDGE = 0.03
+LIKENESS_RIDGE = 0.03
 """Added to the diagonal of the features' correlation."""
 
-SAMPLE = 2**14
-"""Squares that tell the surface's mean and covariance."""
+LIKENESS_SAMPLE = 2**14
+"""Number of squares from which the surface's mean and covariance are estimated."""
 
 
 def likeness_to_defect(sources: Iterable[Tensor], levels: Tensor, *, valid: Tensor, restless: Tensor) -> Tensor:
     """Return how much each pixel looks like what was found in its image: (..., H, W), -1 to 1.
 
-    0 is the mean of the defect, -1 that of the normal surface, or what looks even less like the defect; above 0 is what
-    looks even less like the surface. The less sure what was found is, the nearer to 0 are all; they are 0 in an image
-    in which nothing was found.
+    0 is the mean of the defect; -1 is the mean of the normal surface, and whatever looks even less like the defect;
+    pixels above 0 look even less like the surface than the defect's mean does. The smaller the total weight of what was
+    found, the nearer to 0 all values are; in an image in which nothing was found they are 0.
 
     Parameters
     ----------
@@ -75,10 +80,10 @@ def likeness_to_defect(sources: Iterable[Tensor], levels: Tensor, *, valid: Tens
     restless
         (...), the images' :func:`~ssdnet_core.restlessness.restlessness`.
     """
-    share = share_of(valid, GRID)
+    share = share_of(valid, LIKENESS_GRID)
     counted = (share > 0.5).float()
     unrest = restless[..., None, None, None]
-    relative = weighted_shrink(levels[..., None, :, :], valid, factor=GRID) / unrest
+    relative = weighted_shrink(levels[..., None, :, :], valid, factor=LIKENESS_GRID) / unrest
     sure_from, usual_below = (alarm_level(expected, area=float(valid.sum())) for expected in (SURE, USUAL))
     sure = counted * torch.sigmoid(2 / SOFTNESS * (relative / sure_from).clamp_min(1e-6).log())
     count = sure.sum((-3, -2, -1), keepdim=True)
@@ -89,20 +94,22 @@ def likeness_to_defect(sources: Iterable[Tensor], levels: Tensor, *, valid: Tens
     features = torch.cat([part for source in sources for part in _features(source, valid)], dim=-3)
     usual = counted * (relative < usual_below)
     along = _discriminant(features, counted, usual=usual, sure=sure)
-    likeness = (weighted_smooth(along, share, sigma=WINDOW / GRID) - 1.0).clamp(-1.0, MOST)
-    return enlarge_squares(certain * likeness, GRID, size=(valid.shape[-2], valid.shape[-1]))[..., 0, :, :]
+    likeness = (weighted_smooth(along, share, sigma=WINDOW / LIKENESS_GRID) - 1.0).clamp(-1.0, MOST)
+    return enlarge_squares(certain * likeness, LIKENESS_GRID, size=(valid.shape[-2], valid.shape[-1]))[..., 0, :, :]
 
 
 def _features(source: Tensor, valid: Tensor) -> Iterable[Tensor]:
     """Yield the mean colour and the logarithms of the local energies of narrow windows: (..., N, h, w) each."""
-    share = share_of(valid, GRID)
-    yield weighted_smooth(weighted_shrink(source, valid, factor=GRID), share, sigma=COLOUR_WINDOW / GRID)
-    for side, strength, counted in energies(source, valid, scales=SCALES, grid=GRID):
+    share = share_of(valid, LIKENESS_GRID)
+    yield weighted_smooth(
+        weighted_shrink(source, valid, factor=LIKENESS_GRID), share, sigma=LIKENESS_COLOUR_WINDOW / LIKENESS_GRID
+    )
+    for side, strength, counted in energies(source, valid, scales=SCALES, grid=LIKENESS_GRID):
         by_channel = strength.view(*strength.shape[:-3], -1, DERIVATIVES, *strength.shape[-2:])
         energy = (
-            weighted_smooth(by_channel.mean(-4), counted, sigma=max(ENERGY_WINDOW / side, 0.7)) + ENERGY_FLOOR
+            weighted_smooth(by_channel.mean(-4), counted, sigma=max(LIKENESS_ENERGY_WINDOW / side, 0.7)) + ENERGY_FLOOR
         ).log()
-        yield enlarge_squares(energy, side // GRID, size=(share.shape[-2], share.shape[-1]))
+        yield enlarge_squares(energy, side // LIKENESS_GRID, size=(share.shape[-2], share.shape[-1]))
 
 
 def _discriminant(features: Tensor, counted: Tensor, *, usual: Tensor, sure: Tensor) -> Tensor:
@@ -112,14 +119,14 @@ def _discriminant(features: Tensor, counted: Tensor, *, usual: Tensor, sure: Ten
     """
     points = features.flatten(-2)
     of_defect = _mean(points, sure.flatten(-2))
-    # The same squares of both.
-    drawn, weight = (sampled(values_that_count(values, counted), SAMPLE) for values in (features, usual))
+    # Both draws take the same squares.
+    drawn, weight = (sampled(values_that_count(values, counted), LIKENESS_SAMPLE) for values in (features, usual))
     of_surface = _mean(drawn, weight)
     centred = (drawn - of_surface) * weight
     covariance = centred @ centred.mT / weight.sum(-1, keepdim=True).clamp_min(1.0)
     spread = covariance.diagonal(dim1=-2, dim2=-1)[..., None].clamp_min(1e-6).sqrt()
     diagonal = torch.eye(spread.shape[-2], dtype=spread.dtype, device=spread.device)
-    correlation = covariance / (spread * spread.mT) + RIDGE * diagonal
+    correlation = covariance / (spread * spread.mT) + LIKENESS_RIDGE * diagonal
     apart = of_defect - of_surface
     direction = torch.linalg.solve_ex(in_double(correlation), in_double(apart / spread)).result.to(apart) / spread
     along = direction.mT @ points - direction.mT @ of_surface

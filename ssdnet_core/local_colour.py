@@ -1,6 +1,6 @@
 """Score D: how unusual the mean colour of a neighbourhood is.
 
-Images (..., C, H, W) that count the same pixels are scored together, each as it is alone.
+Images (..., C, H, W) that count the same pixels are scored together, each with the result that it gets alone.
 """
 
 import math
@@ -16,10 +16,11 @@ from ssdnet_core.robust import enough_seen, mad_sigma, without_trend
 
 COLOUR_WINDOW = 4.0
 COLOUR_RIDGE = 1e-3
-"""Channels of a photograph differ far less than they vary together: a larger ridge hides stains that are a hue."""
+"""Channels of a photograph differ far less than they vary together: a larger ridge hides stains of another hue."""
 
 KNOWN_TO = 0.25
-"""Of a grey level: so far a mean colour can be told. From 0.2 to 0.4 all does much the same (docs/EXPERIMENTS.md)."""
+"""Share of a grey level to which a mean colour is known. From 0.2 to 0.4 all does much the same
+(docs/EXPERIMENTS.md)."""
 
 WHOLE_WINDOW = 0.95
 """Share of a window that must lie on pixels that count, for a mean that tells the surface's colour."""
@@ -29,7 +30,7 @@ def local_colour(image: Tensor, valid: Tensor, *, grey_level: Tensor | float = 0
     """Return how unusual the mean colour of a neighbourhood is: (..., 1, h, w), median 1.
 
     Robust Mahalanobis distance over the channels, each less its trend of second degree, as light falls off towards the
-    corners. Flat stains show here, and most of all those that are a hue, since the channels of a surface vary
+    corners. Flat stains show here, and most of all those that differ in hue only, since the channels of a surface vary
     together. h and w are H and W over 4, rounded up.
 
     Parameters
@@ -52,10 +53,10 @@ def local_colour(image: Tensor, valid: Tensor, *, grey_level: Tensor | float = 0
 
 
 def _mean_colours(image: Tensor, valid: Tensor, *, share: Tensor) -> Tensor:
-    """Return the means seen through the window, (..., C, h, w); where it is cut off, those of whole ones beside it.
+    """Return the mean colours in a window about each square, (..., C, h, w).
 
-    On a regular texture a window that a border or a hole cuts off holds a part of a period, and the mean of that is no
-    colour of the surface's.
+    Where a border or a hole cuts the window off, the mean of the whole windows beside it is taken: on a regular texture
+    a window that is cut off may hold only a part of a period, whose mean is not the surface's colour.
     """
     sigma = COLOUR_WINDOW / GRID
     means = weighted_smooth(weighted_shrink(image, valid, factor=GRID), share, sigma=sigma)

@@ -1,6 +1,6 @@
 """Score A: how unusual the strengths of the derivatives in a neighbourhood are.
 
-Images (..., C, H, W) that count the same pixels are scored together, each as it is alone.
+Images (..., C, H, W) that count the same pixels are scored together, each with the result that it gets alone.
 """
 
 import math
@@ -18,11 +18,11 @@ VALUES_AT_A_TIME = 2**21
 
 
 def local_energy(values: Tensor, valid: Tensor) -> Tensor:
-    """Return how unusual the strengths of the derivatives in a neighbourhood are: (..., 1, h, w), median 1 a scale.
+    """Return how unusual the strengths of the derivatives in a neighbourhood are: (..., 1, h, w).
 
-    The logarithms of the Gaussian-averaged squared derivatives, each less its plane, as a robust Mahalanobis distance
-    over derivatives and channels, which vary together on a surface; summed over four scales. h and w are H and W over
-    4, rounded up.
+    At each scale the median is 1. The logarithms of the Gaussian-averaged squared derivatives, each less its plane, as
+    a robust Mahalanobis distance over derivatives and channels, which vary together on a surface; summed over four
+    scales. h and w are H and W over 4, rounded up.
     """
     share = share_of(valid, GRID)
     total = share.new_zeros((*values.shape[:-3], *share.shape))

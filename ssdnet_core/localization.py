@@ -45,13 +45,13 @@ class Localization:
     working_labels
         (h, w) int32, which of the regions each pixel is in at working size: 1 for the first of them, 0 for none.
     regions_from
-        The level from which on the map, as :func:`~ssdnet_core.scoring.verdict_map` reads it, is a defect's, if there
-        is an alarm at all.
+        The level at or above which a pixel of :func:`~ssdnet_core.scoring.verdict_map` belongs to a defect, if there is
+        an alarm at all.
     original_shape
         (H, W) of the image.
     seconds
-        CPU seconds: of the calling thread for preparing and judging this image, and of the whole process, other threads
-        included, for fit and scores; of what those took in a group, each of its images has an equal share.
+        CPU seconds: those of the calling thread for preparing and judging this image, and those of the whole process,
+        other threads included, for fit and scores. Images fitted as a group have equal shares of the latter.
     warnings
         What the reader of the result should know, for example that the image is constant.
     """
@@ -145,11 +145,11 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     found, preparation = evidence.findings, evidence.preparation
     _check_numbers(found)
     box, background = preparation.box, found.background.numpy()
-    levels = box.laid_back(found.levels.numpy(), beyond=0.0)
+    levels = box.paste(found.levels.numpy(), beyond=0.0)
     peak, restless = float(found.peak), float(found.restless)
     alarm = alarm_level(config.verdict.expected_false_alarms, area=evidence.area, restless=restless)
     alarmed = peak >= alarm
-    # An alarm has a region, wherever sharpening the map has moved its peak.
+    # Sharpening may have lowered the map's peak below the alarm level: an alarm has a region all the same.
     regions_from = min(alarm, float(levels.max())) if alarmed else alarm
     labels = np.zeros(levels.shape, dtype=np.int32)
     if alarmed:
@@ -162,9 +162,9 @@ def judged(evidence: Evidence, config: Config) -> Localization:
         )
     regions = find_regions(levels, labels, original_shape=preparation.original_shape)
     return Localization(
-        # Copies: a view would keep what the device left of the whole group, in memory that cannot be swapped out.
-        working_map=box.laid_back(found.scores.numpy(), beyond=0.0),
-        working_background=box.laid_back(background, beyond=background.mean((0, 1))),
+        # Copies: a view would keep the whole group's results alive, in memory that cannot be swapped out.
+        working_map=box.paste(found.scores.numpy(), beyond=0.0),
+        working_background=box.paste(background, beyond=background.mean((0, 1))),
         score=significance(peak, area=evidence.area, restless=restless),
         defective=bool(regions),
         regions=regions,
@@ -177,15 +177,15 @@ def judged(evidence: Evidence, config: Config) -> Localization:
 
 
 def _check_numbers(found: Findings) -> None:
-    # Compared with any level, NaN would be no alarm, and as a score it would become the highest. Scores that see the
-    # image alone have a peak whatever the network has made of it.
+    # NaN lies above no alarm level, yet would become the highest score. The peak alone does not tell whether the fit
+    # diverged: scores that see only the image have one whatever the network predicts.
     numbers = {
         "the anomaly map's peak": found.peak,
         "a value of the anomaly map": found.scores,
         "a value of the background": found.background,
     }
     for name, values in numbers.items():
-        # Both are NaN where any value is, and no flags of a large image are made.
+        # Minimum and maximum are NaN if any value is; flags for every pixel of a large image are not needed.
         strange = [extreme for extreme in map(float, values.aminmax()) if not math.isfinite(extreme)]
         if strange:
             raise DivergedError(
@@ -201,7 +201,7 @@ def _warnings(preparation: Preparation, *, unlikeness: float) -> tuple[str, ...]
 def _of_the_surface(preparation: Preparation, *, unlikeness: float) -> Iterator[str]:
     if preparation.constant:
         yield "the image is constant, or all but constant: there is no structure to compare with"
-        # That all of its pixels have the darkest value says no more.
+        # A further warning, that all of its pixels have the darkest value, would add nothing.
         return
     if unlikeness > SEVERAL_TEXTURES:
         yield (

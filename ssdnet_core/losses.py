@@ -11,7 +11,7 @@ from ssdnet_core.folding import unfolded
 from ssdnet_core.similarity import STABILISER
 
 FILTERS = 32
-"""Of a basis of 48 for each channel: a sample of what the score compares in full."""
+"""Number of filters, of a basis of 48 for each channel: the loss samples what the score compares in full."""
 
 
 def reconstruction_loss(
@@ -50,17 +50,17 @@ def perceptual_loss(prediction: Tensor, target: Tensor, *, valid: Tensor, every:
     whole basis, averaged over windows (:mod:`ssdnet_core.similarity`). The floor is a share of the target's mean
     energy. A pixel counts if its whole 7 x 7 neighbourhood does.
 
-    Crops lie at random places, so each pixel of an image has its turn also if only some of a crop's are compared: one
-    of 16 takes a sixth of the time.
+    Only some of a crop's pixels need be compared: crops lie at random places, so each pixel of the image has its turn.
+    One pixel of 16 takes a sixth of the time.
 
     Parameters
     ----------
     prediction, target
         (N, G, C, H, W).
     valid
-        (N, G, 1, H, W).
+        (N, G, 1, H, W), 1.0 where a pixel counts.
     every
-        Of so many pixels along each axis one is compared.
+        Distance in pixels, along each axis, between pixels that are compared.
     """
     bank = orthonormal_bank(target.shape[2], FILTERS, device=target.device).to(prediction.dtype)
     images = target.shape[1]

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 SAMPLE = 2**20
-"""The median of so many pixels is within 0.13 % of a standard deviation of all pixels' median."""
+"""Most values that a median is taken of. Beyond that a sample of so many is drawn, whose median is within 0.13 % of a
+standard deviation of all pixels' median."""
 
 
 def median(values: Tensor, valid: Tensor) -> Tensor:
@@ -16,13 +17,13 @@ def median(values: Tensor, valid: Tensor) -> Tensor:
 def row_medians(values: Tensor) -> Tensor:
     """Return the median of each row of (..., N): (...); of an even number the lower of the two in the middle."""
     if values.device.type != "cpu":
-        # As a quantile on a GPU, in three fifths of the time.
+        # On a GPU this is what a quantile gives, in three fifths of the time.
         return values.median(dim=-1).values
     return row_quantiles(values, 0.5)
 
 
 def row_quantiles(values: Tensor, share: float) -> Tensor:
-    """Return a value of each row of (..., N) that this share of the others lies below: (...)."""
+    """Return a quantile of each row of (..., N), one of its values: ``share`` of the others lie below it. (...)."""
     place = int(share * (values.shape[-1] - 1))
     if values.device.type != "cpu":
         return values.kthvalue(place + 1, dim=-1).values
@@ -31,7 +32,7 @@ def row_quantiles(values: Tensor, share: float) -> Tensor:
 
 
 def values_that_count(values: Tensor, valid: Tensor) -> Tensor:
-    """Return those pixels of (..., H, W) that count: (..., N)."""
+    """Return the pixels of (..., H, W) that count in (1, H, W): (..., N)."""
     counted = valid[0] > 0
     return values.flatten(-2) if bool(counted.all()) else values[..., counted]
 
@@ -49,5 +50,5 @@ def sampled_places(total: int, count: int) -> Tensor:
     """
     if total <= count:
         return torch.arange(total)
-    # At random: a regular sample would meet a regular texture in step.
+    # At random: a regular sample could keep step with a regular texture.
     return torch.randint(total, (count,), generator=torch.Generator().manual_seed(0))

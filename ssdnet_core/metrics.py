@@ -32,7 +32,7 @@ class PixelMetrics:
         curve is the mean share of a region that is found, against the share of good pixels wrongly found. It has a
         point at each distinct score, and is linear between them.
     f1
-        The largest F1 of any threshold, 0 to 1: an upper bound in use, where the truth is not known.
+        The largest F1 over all thresholds, 0 to 1: an upper bound for use, where the truth is not known.
     """
 
     auroc: float
@@ -67,18 +67,18 @@ def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) ->
         A `ValueError`: shapes differ, a mask is not boolean, or a counted score is NaN or infinite.
     """
     counted, shares = region_shares(scores, truth, valid=valid)
-    # Most images are good, and need not be sorted for it.
+    # Most images are good: their metrics are undefined, and need no sorting.
     if not shares.any() or shares.all():
         return _UNDEFINED
     return metrics_of(counts_by_sorting(counted, shares))
 
 
 def metrics_of(counts: PixelCounts) -> PixelMetrics:
-    """Compute all metrics of counted pixels: one threshold for all of them; nan without pixels of both classes.
+    """Compute all metrics of counted pixels, with one threshold for all images; nan without pixels of both classes.
 
-    Equal to those of the pixels themselves, and AUPRO to that of all images, of scores cut as
-    :func:`~ssdnet_core.pixel_counts.count_pixels` does; :func:`pooling_error` says how far those of the scores
-    themselves can be.
+    They are exact for the scores that were counted, AUPRO for the regions of all images. Where
+    :func:`~ssdnet_core.pixel_counts.count_pixels` has cut the scores, :func:`pooling_error` says how far the metrics of
+    the uncut scores can be from these.
     """
     if not counts.good.any() or not counts.bad.any():
         return _UNDEFINED
@@ -94,7 +94,7 @@ def metrics_of(counts: PixelCounts) -> PixelMetrics:
 
 
 def pooling_error(counts: PixelCounts) -> PixelMetrics:
-    """Return how far `metrics_of` can be, for each metric, from that of scores that were not cut.
+    """Return for each metric how far that of `metrics_of` can be from that of scores that were not cut.
 
     Within a level the order of the pixels is unknown: the bounds are those of the best and the worst order.
     """
@@ -135,8 +135,8 @@ def without_border(shape: tuple[int, int], fraction: float) -> Mask:
     shape : tuple of int
         Height and width in pixels.
     fraction : float
-        Width of the border as a share of each side, in [0, 0.5); in whole pixels, one of which is left.
-        Anything else is an `InvalidConfigError`, a `ValueError`.
+        Width of the border as a share of each side, in [0, 0.5), rounded to whole pixels; at least one is
+        left. Any other value raises an `InvalidConfigError`, a `ValueError`.
     """
     if not 0 <= fraction < 0.5:
         raise InvalidConfigError(f"a border of {fraction} leaves nothing of {shape}; choose one in [0, 0.5)")

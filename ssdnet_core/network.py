@@ -30,8 +30,8 @@ class ReconstructionNetwork(nn.Module):
     channels
         C, of each image.
     images
-        G: networks side by side in the channels, one to each image. Their weights have nothing to do with each
-        other, and none sees another's image.
+        G, the number of networks side by side in the channels, one to each image. They share no weights, and none
+        sees another's image.
     """
 
     def __init__(self, channels: int, config: NetworkConfig, *, images: int = 1) -> None:
@@ -61,7 +61,7 @@ class ReconstructionNetwork(nn.Module):
         return reconstruction
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Fill the weights afresh, those of each image alike, from a generator on the processor."""
+        """Fill the weights afresh, with the same values for each image, from a generator on the processor."""
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 _initialise_convolution(layer, generator)
@@ -122,7 +122,7 @@ def _initialise_convolution(layer: nn.Conv2d, generator: torch.Generator) -> Non
 
 
 def _fill(parameter: Tensor, of_image: Tensor) -> None:
-    # Brought to the device once, and only there handed to all images.
+    # Copied to the device once, and only there to the networks of all images.
     parameter.view(-1, *of_image.shape).copy_(of_image.to(parameter.device))
 
 

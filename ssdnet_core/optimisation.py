@@ -18,14 +18,14 @@ class FlatAdamW:
 
     The network itself computes in ``dtype``: its parameters become views of one flat tensor, and their gradients are
     laid into another. So a step is one pass over one tensor, whatever the number of layers and of images, and nothing
-    is cast twice, as autocast does it in every layer. Every weight has its own moments: networks side by side do not
-    meet. The steps are those of torch's function; its class imports torch's compiler when it is made, seconds of a
-    process.
+    is cast twice, as autocast does it in every layer. Every weight has its own moments, so networks side by side do not
+    influence one another. torch's function computes the steps: making an object of torch's class would import torch's
+    compiler, which takes seconds.
 
     Parameters
     ----------
     network
-        Its weights are where the optimisation starts; afterwards they follow it.
+        The optimisation starts from its weights, and updates them at each step.
     dtype
         Arithmetic of the network; the optimisation's own is float32.
     """
@@ -33,7 +33,7 @@ class FlatAdamW:
     def __init__(self, network: nn.Module, config: FitConfig, *, dtype: torch.dtype) -> None:
         self._parameters = list(network.parameters())
         self._exact = torch.cat(_pieces(parameter.data for parameter in self._parameters))
-        # In float32 the same tensor: nothing is rounded.
+        # In float32 this is the same tensor, and nothing is rounded.
         self._rounded = self._exact.to(dtype)
         self._gradient = torch.zeros_like(self._rounded)
         sizes = [parameter.numel() for parameter in self._parameters]
@@ -46,12 +46,12 @@ class FlatAdamW:
         self._taken, self._step = self._exact.new_zeros(()), 0
 
     def differentiate(self, loss: Tensor) -> None:
-        """Find the gradient of a loss by the network's weights, which the next step follows."""
+        """Compute the gradient of a loss with respect to the network's weights; the next step follows it."""
         # Not by backward(), which would add it to a gradient of each parameter.
         torch.cat(_pieces(torch.autograd.grad(loss, self._parameters)), out=self._gradient)
 
     def step(self) -> None:
-        """Follow the gradient that was found last."""
+        """Take a step along the gradient that was computed last."""
         rate, beta1 = one_cycle(self._step, self._config)
         adamw(
             [self._exact],
@@ -77,9 +77,9 @@ def one_cycle(step: int, config: FitConfig) -> tuple[float, float]:
     """Return the learning rate and AdamW's first beta of a step, counted from 0.
 
     Both follow cosines, up to the peak rate and down again, with less momentum where the rate is high (Smith and Topin
-    2019); what torch's ``OneCycleLR`` gives an optimiser of its own.
+    2019). The values are those of torch's ``OneCycleLR``.
     """
-    # Divided by the length of each phase: both get a step at least, also in the shortest fits.
+    # The length of each phase is divided by: even in the shortest fits both phases have at least a step.
     total = max(config.steps + 1, 4)
     peak = min(max(config.warmup, 2 / total), 1 - 2 / total) * total - 1
     first, highest = config.learning_rate / 25, config.learning_rate
@@ -106,5 +106,5 @@ def _in_channel_order(values: Tensor) -> Tensor:
 
 
 def _channels_last(values: Tensor) -> bool:
-    # Kernels lie as the images do.
+    # Kernels have the memory layout of the features.
     return values.ndim == 4 and memory_format(values.device) == torch.channels_last

@@ -1,4 +1,4 @@
-"""From anomaly maps and their truth to how often each score occurs: counts of many images are put together as one's."""
+"""How often each score of anomaly maps occurs on good and on defective pixels; many images' counts merge into one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ ScoreMap = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
 _CUT_BITS = 13
-"""Of the 23 bits of the fraction of a float32."""
+"""Number of low bits that are cut off, of the 23 bits of the fraction of a float32."""
 
 _LEVELS = 2 ** (32 - _CUT_BITS)
 
@@ -74,7 +74,7 @@ def counts_by_sorting(scores: ScoreMap, shares: NDArray[np.float64]) -> PixelCou
 
 
 def merged_counts(images: Sequence[PixelCounts]) -> PixelCounts:
-    """Return the counts of all pixels together: of at most 2 ** 19 levels, however many images they are of."""
+    """Return the counts of the pixels of all images together, at most 2 ** 19 levels however many images there are."""
     if not images:
         return PixelCounts(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
     levels, place = np.unique(np.concatenate([image.levels for image in images]), return_inverse=True)
@@ -88,10 +88,12 @@ def merged_counts(images: Sequence[PixelCounts]) -> PixelCounts:
 
 
 def region_shares(scores: ScoreMap, truth: Mask, *, valid: Mask | None) -> tuple[ScoreMap, NDArray[np.float64]]:
-    """Return the counted scores of an image, and of each of their pixels the share of its region (good ones: 0).
+    """Return the scores of the pixels that count, and the share of each in its region: both (N,).
 
-    Parameters and errors are those of :func:`ssdnet_core.metrics.evaluate_map`. Regions are formed of the pixels that
-    count only, as if the rest had been cropped.
+    The share of a defective pixel is 1 / (pixels of its region), that of a good pixel 0.
+
+    Parameters and errors are those of :func:`ssdnet_core.metrics.evaluate_map`. Regions are formed of
+    the pixels that count only, as if the rest had been cropped.
     """
     counted, _ = scores_and_labels(scores, truth, valid=valid)
     regions, _ = ndimage.label(truth if valid is None else truth & valid, structure=EIGHT_CONNECTED)

@@ -35,7 +35,7 @@ class Preparation:
     original_shape
         (H, W) of the image given.
     box
-        Of the image at its working size, what all else is done on.
+        The part of the image at its working size on which everything after the preparation is done.
     frame
         Widths in working pixels of strips that were found to be no part of the surface: top, bottom, left, right.
     blank
@@ -43,18 +43,18 @@ class Preparation:
     not_finite
         Share of the image's pixels that its reader masked for being no number or infinite, 0 to 1.
     clipped
-        Shares of those that count, the frame's not among them, with the darkest and with the brightest value of the
-        channel where that share is largest, 0 to 1.
+        Of the pixels that count outside the frame, the shares with the darkest and with the brightest value of a
+        channel, each in the channel where it is largest, 0 to 1.
     commonest_share
-        Share of the same pixels that have the commonest value of their channel, in the one that varies most, 0 to 1.
+        Share of the same pixels that have a channel's commonest value, in the channel where it is smallest, 0 to 1.
     range_over_iqr
-        How many times the distance between the quartiles of its values, without the frame's, the range of all is, which
-        the frame has a part in: beside a range so wide the surface is flat.
+        Range of all values that count divided by the interquartile range of those outside the frame; beside a very wide
+        range the surface is flat.
     constant
         Whether the valid pixels differ by no more than rounding (a standard deviation of a hundred-thousandth of the
         range at most), so that there is no structure to fit.
     seconds
-        CPU seconds of the calling thread that it took.
+        CPU seconds of the calling thread that the preparation took.
     """
 
     original_shape: tuple[int, int]
@@ -71,18 +71,18 @@ class Preparation:
 
 @dataclass(frozen=True, eq=False)
 class WorkingImage:
-    """The image as the network sees it: (h, w) is its working size, or that of the box around what little counts.
+    """The image as the network sees it: (h, w) is its working size, or the size of the box if little counts.
 
     Attributes
     ----------
     pixels
-        (C, h, w) float32: zero mean in each channel, standard deviation over all of 1, or less in an image of very
-        low contrast; 0 where not valid.
+        (C, h, w) float32: the mean of each channel is 0, the standard deviation of all channels together 1, or less in
+        an image of very low contrast; 0 where not valid.
     valid
         (1, h, w) float32, 1.0 where a pixel counts, else 0.0.
     mean, std
-        (C, 1, 1) and (), what gives the image's own values back: ``pixels * std + mean``, in units of the full range.
-        To the standard deviation a thousandth of the range is added.
+        (C, 1, 1) and (): ``pixels * std + mean`` gives the image's own values back, in units of the full range. ``std``
+        is the standard deviation plus a thousandth of the range.
     contrast
         (1, h, w) float32, :func:`ssdnet_core.light.contrast_in_light`; 1 where zero is not black.
     full_range
@@ -90,9 +90,9 @@ class WorkingImage:
     grey_level
         The step between the image's own values (:func:`ssdnet_core.exposure.grey_level`), in units of ``pixels``.
     averaged_level
-        What is left of it in means: over the factor by which the image was shrunk.
+        What is left of the grey level in means: ``grey_level`` over the factor by which the image was shrunk.
     preparation
-        What the pixels do not show any more.
+        What became of the image before, which the pixels no longer show.
     """
 
     pixels: Tensor
@@ -167,17 +167,18 @@ def _spread_of_values(pixels: npt.NDArray[np.generic], surface: Surface) -> floa
     """Return how far apart the lowest and the highest of the values that count lie."""
     if np.issubdtype(pixels.dtype, np.floating):
         return surface.full_range
-    # Without a copy of what counts, which of a large image is gigabytes; where all does, in a fifth of the time.
+    # A copy of the values that count would be gigabytes of a large image. If all count, ``True`` takes a fifth of the
+    # time that flags take.
     seen = surface.counted.all() or surface.counted[:, :, None]
     white = np.iinfo(pixels.dtype).max  # type: ignore[type-var]
     return float(np.max(pixels, where=seen, initial=0)) - float(np.min(pixels, where=seen, initial=white))
 
 
 def _values(pixels: npt.NDArray[np.generic], surface: Surface, *, small: bool) -> npt.NDArray[np.generic]:
-    """Return the values (N, C) that tell how the surface was taken: of a sample, where they are many."""
+    """Return the surface's own values (N, C), of a sample if they are many; ``small`` if they lie in a small box."""
     counted = _without_strips(surface)
     if small:
-        # A sample of the whole image would have next to nothing of it.
+        # A sample of the whole image would hardly hit the box.
         rows, columns = (np.flatnonzero(counted.any(axis)) for axis in (1, 0))
         there = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         pixels, counted = pixels[there], counted[there]

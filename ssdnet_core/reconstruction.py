@@ -27,8 +27,8 @@ def reconstruct_blind(
     """Predict images (G, C, H, W) from themselves, each pixel without its own block: (G, C, H, W).
 
     The prediction of a pixel is the mean over ``shifts`` placements of the block grid, each moved along its diagonal;
-    whatever the pixel's block of a placement holds has no influence on it. Pixels that do not count are predicted as
-    well, and never seen.
+    in none of them does the content of the pixel's own block influence its prediction. Pixels that do not count are
+    predicted as well, but never seen.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def reconstruct_blind(
     """
     height, width = pixels.shape[-2:]
     shape = padded(pixels, multiple).shape[-2:]
-    # What the network takes is made of places once, and what it gives taken apart once.
+    # Folding and unfolding are done once, not for each placement.
     pixels, valid = (folded(padded(values, multiple)[None], side=side) for values in (pixels, valid))
     total = torch.zeros_like(pixels)
     for shift in range(0, config.block, config.block // config.shifts):

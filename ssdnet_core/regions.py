@@ -80,15 +80,15 @@ def label_regions(
     min_area
         Smaller regions are left out, in pixels of the original image.
     min_further_area
-        Of the regions beside the highest, in pixels of the map.
+        The same for all regions but the one with the highest peak, in pixels of the map.
     """
     inside = levels >= threshold
     if not inside.any():
         return np.zeros(levels.shape, dtype=np.int32)
     labels, count = ndimage.label(inside, structure=EIGHT_CONNECTED)
-    # Of the pixels inside alone: the whole of a large map would be copied, and sorted.
+    # Only the pixels inside are counted: the whole of a large map would be copied, and sorted.
     cells = np.bincount(labels[inside], minlength=count + 1)[1:]
-    # Of the levels' own type: in any other numpy converts one at a time, which takes thirtyfold time.
+    # In the levels' own dtype: with another numpy converts them one by one, which takes thirty times as long.
     peaks = np.full(count + 1, -np.inf, dtype=levels.dtype)
     np.maximum.at(peaks, labels[inside], levels[inside])
     scale = _scale(levels, original_shape)

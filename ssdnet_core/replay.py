@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 _RECORDING = Lock()
-"""Held while something is recorded: on the one stream there is for that, threads would record one another's work."""
+"""Held while something is recorded: all recordings share a stream, and threads would record one another's work."""
 
 
 class Replayed:
@@ -66,6 +66,6 @@ class Replayed:
 
 @cache
 def _recording_stream(device: torch.device) -> torch.cuda.Stream:
-    # One for all recordings: torch keeps cached memory by stream, and none could use another's. Of the arguments'
-    # device: on another one's stream nothing would be recorded.
+    # One stream for all recordings: torch keeps cached memory by stream, so with several none could use another's. It
+    # must be on the arguments' device: on another device's stream nothing would be recorded.
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -1,6 +1,7 @@
 """Score B: how unusual the residual and its derivatives are together.
 
-Residuals (..., C, H, W) of images that count the same pixels are scored together, each as it is alone.
+Residuals (..., C, H, W) of images that count the same pixels are scored together, each with the result that it gets
+alone.
 """
 
 from collections.abc import Iterable
@@ -59,7 +60,7 @@ def _distance_from_bulk(residual: Tensor, counted: Tensor, *, grey_level: Tensor
         points = sampled(values_that_count(pattern, counted), BULK_SAMPLE)
         distance = fit_bulk(points, least=grey_level**2).distance(pattern.flatten(-2))
     else:
-        # Only the sample is kept: they are computed twice.
+        # The patterns of all bands would take much memory: they are computed twice, and only the sample is kept.
         seen = (values_that_count(_pattern(residual, band), counted[:, band.inner]) for band in parts)
         bulk = fit_bulk(_sampled_together(seen, total=int(counted.count_nonzero())), least=grey_level**2)
         distance = torch.cat([bulk.distance(_pattern(residual, band).flatten(-2)) for band in parts], dim=-1)
@@ -67,9 +68,9 @@ def _distance_from_bulk(residual: Tensor, counted: Tensor, *, grey_level: Tensor
 
 
 def _sampled_together(parts: Iterable[Tensor], *, total: int) -> Tensor:
-    """Return what :func:`ssdnet_core.medians.sampled` draws of all parts' columns (..., D, N) in a row: (..., D, n).
+    """Return what :func:`ssdnet_core.medians.sampled` draws of the parts (..., D, N) joined: (..., D, n).
 
-    In the same order, so that it does not show where one part ends and the next begins. There are ``total`` columns.
+    The ``total`` columns are drawn in the same order, so that the result does not depend on where a part ends.
     """
     places = sampled_places(total, BULK_SAMPLE)
     drawn, order, begun = [], [], 0

@@ -17,9 +17,9 @@ def restlessness(levels: Tensor, valid: Tensor) -> Tensor:
     """Return how restless an image's normal surface is, relative to the photographs that the law was measured on.
 
     The root of the spread of the lower half of the verdict's map, which defects on less than half of the surface do not
-    reach. On leather with folds or metal in uneven light a peak means less than on a plain weave. The root, since the
-    lower half tells only part of how heavy the upper tail is; a calmer surface than most is given no lower level
-    (docs/EXPERIMENTS.md has the variants).
+    reach. On leather with folds or metal in uneven light a peak means less than on a plain weave. The root is taken
+    since the lower half tells only part of how heavy the upper tail is. The result is at least 1, so that a calmer
+    surface than most has no lower alarm level (docs/EXPERIMENTS.md has the variants).
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """Statistics of the image's own "normal" that a minority of anomalous pixels does not move.
 
-Each channel of (..., H, W) is treated alike and by itself, whichever image it is of; ``valid`` is (1, H, W).
+Each channel of (..., H, W) is treated alike and by itself, whichever image it belongs to; ``valid`` is (1, H, W), 1.0
+where a pixel counts.
 """
 
 import math
@@ -23,7 +24,7 @@ TREND_REACH = 4.0
 """In robust standard deviations: a pixel farther from the trend has no part in it (Tukey's biweight)."""
 
 LEAST_SEEN = 0.25
-"""Share of the pixels that count that a scale must see."""
+"""Share of the pixels that count that must be seen at a scale for it to be used (:func:`enough_seen`)."""
 
 RING_WIDTH = 2
 RING_DEPTH = 12
@@ -73,7 +74,7 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
     weight = share
     for _ in range(TREND_ROUNDS):
         normal, moment = terms.normal_equations(weight, centred)
-        # 15 x 15 at most, and much the same on every device.
+        # At most 15 x 15; double precision gives much the same result on every device.
         solved = torch.linalg.solve_ex(in_double(normal), in_double(moment)[..., None]).result[..., 0]
         coefficients[:, terms.of_rows, terms.of_columns] = solved.to(values)
         distance = (centred - terms.of_squares(coefficients)).abs()
@@ -82,7 +83,7 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
 
 
 def biweight(distance: Tensor, median_distance: Tensor) -> Tensor:
-    """Return Tukey's weights, 0 to 1: 0 for what lies farther than four standard deviations, told by the median."""
+    """Return Tukey's weights, 0 to 1; 0 beyond four standard deviations, which the median distance tells robustly."""
     sigma = MAD_TO_SIGMA * median_distance
     return (1 - (distance / (TREND_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
 
@@ -135,7 +136,7 @@ class _Terms:
         return self.pixels_down @ coefficients @ self.pixels_right.T
 
 
-# An image has some 20 trends taken off, in four shapes; a GPU would wait each time for what the processor makes.
+# Some 20 trends of four shapes are taken off an image: without a cache a GPU would wait for the processor each time.
 @lru_cache(maxsize=64)
 def _terms(height: int, width: int, *, degree: int, factor: int, dtype: torch.dtype, device: torch.device) -> _Terms:
     down, right = (_legendre(side, degree, factor=factor).to(device, dtype) for side in (height, width))
@@ -164,10 +165,10 @@ def _legendre(side: int, degree: int, *, factor: int = 1) -> Tensor:
 
 
 def without_ring_excess(values: Tensor, valid: Tensor, *, grid: int = 1) -> Tensor:
-    """Subtract what the rings along the image's border have in excess, by their medians.
+    """Lower each ring along the image's border by what its median exceeds the image's by, if it does.
 
-    A network predicts worse where its context ends. Each ring of 2 pixels within 12 of the border is lowered by
-    what its median exceeds the image's by; on a grid coarser than 2, each ring of one square.
+    A network predicts worse where its context ends. The rings are 2 pixels wide and reach 12 pixels in from the border;
+    where a value stands for a square of ``grid`` > 2 pixels, they are one square wide.
     """
     height, width = values.shape[-2:]
     overall = median(values, valid)
@@ -186,7 +187,8 @@ def without_ring_excess(values: Tensor, valid: Tensor, *, grid: int = 1) -> Tens
 def enough_seen(share: Tensor, valid: Tensor, *, side: int) -> bool:
     """Whether enough of the pixels that count lie in squares of which more than half does.
 
-    Where holes lie close, few squares are left at a scale, and their medians would tell of themselves.
+    ``share`` is the share of each square of ``side`` pixels that counts. Where holes lie close together, few squares
+    are left at a scale, and their medians would be unreliable.
     """
     return bool((share > 0.5).sum() * side**2 > LEAST_SEEN * valid.sum())
 

@@ -3,8 +3,8 @@
 No single score finds every defect (docs/METHOD.md has the table); each is normalised by medians of the image itself,
 so that their sum, and one threshold for it, mean the same on every image.
 
-Several images (..., C, H, W) that count the same pixels are scored together, each as it is alone: a graphics processor
-is far from busy with one.
+Several images (..., C, H, W) that count the same pixels are scored together, each with the result that it gets
+alone: a graphics processor is far from busy with one.
 """
 
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def anomaly_map(
     config
         Weights of the components.
     own
-        What :func:`own_scores` gives for the images, if it is known already and no pixel is missing: those that are
+        The images' :func:`own_scores`, if they are known already. Not to be given if pixels are missing, since these
         take another value with each prediction.
     grey_level
         (..., 1, 1) or a number: what :func:`residual_pattern` takes.
@@ -121,9 +121,9 @@ def anomaly_map(
 def evenly_lit_residual(image: Tensor, prediction: Tensor, *, valid: Tensor, contrast: Tensor | float = 1.0) -> Tensor:
     """Return the prediction less the image, (..., C, H, W), as it were in even light. Not from the paper.
 
-    Without the robust trend, which the network has missed of the light: beside residuals that vary with a lamp's
-    reflection those of a stain would be usual. And over the contrast that the light gives the surface, (..., 1, H, W)
-    or a number (:func:`ssdnet_core.light.contrast_in_light`).
+    The residual's robust trend, the part of the light that the network has missed, is subtracted: beside residuals that
+    vary with a lamp's reflection those of a stain would not stand out. The rest is divided by ``contrast``, which the
+    light gives the surface: (..., 1, H, W) or a number (:func:`ssdnet_core.light.contrast_in_light`).
     """
     return without_trend(prediction - image, valid, degree=LIGHT_DEGREE) / contrast
 
@@ -131,7 +131,7 @@ def evenly_lit_residual(image: Tensor, prediction: Tensor, *, valid: Tensor, con
 def settled_map(scores: Tensor, valid: Tensor, *, likeness: Tensor | float = 0.0) -> Tensor:
     """Return anomaly maps (..., H, W) smoothed where they vary little, with the edges of what stands out kept.
 
-    On the logarithm of its square, so that an edge is one at a faint defect as at a strong one.
+    The logarithm of the squared map is smoothed, so that the edges of faint defects are kept as those of strong ones.
 
     Parameters
     ----------
@@ -159,13 +159,17 @@ def fill_missing(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor:
 def _over_median_in_window(score: Tensor, share: Tensor, *, window: float) -> Tensor:
     """Return a score seen through a window over its median.
 
-    Near the border a window holds fewer pixels: its score is noisier, and trusted less. As the square of a z-score,
-    which passes through zero at every change of sign, it is mostly spread then: its local mean is what is unusual.
+    Near the border a window holds fewer pixels: its score is noisier, and is weighted less. Most scores are smoothed
+    after this: a squared z-score passes through zero at every change of sign, and only its local mean tells what is
+    unusual.
     """
     return over_median(score, share) * effective_samples(share, window / GRID)
 
 
 def verdict_map(scores: Tensor, valid: Tensor) -> Tensor:
-    """Return anomaly maps as the verdict reads them, (..., H, W): squares smoothed by 2 pixels, 0 where not valid."""
+    """Return anomaly maps as the verdict reads them, (..., H, W): 0 where not valid.
+
+    Their squares are smoothed with a sigma of 2 pixels, and the root taken.
+    """
     squared = weighted_smooth(scores.square()[..., None, :, :], valid, sigma=VERDICT_WINDOW)
     return (squared * valid)[..., 0, :, :].sqrt()

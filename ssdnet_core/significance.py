@@ -36,7 +36,7 @@ def significance(level: float, *, area: float, restless: float = 1.0) -> float:
 def alarm_level(expected_false_alarms: float, *, area: float, restless: float = 1.0) -> float:
     """Return the level that images without defects exceed the given number of times on average.
 
-    The inverse of :func:`significance`; with the most false alarms that can be asked for, 100, still 1.97.
+    The inverse of :func:`significance`. Even for 100 false alarms, the most that can be asked for, the level is 1.97.
     """
     quiet = (_log_nfa_at_zero(area) - math.log(expected_false_alarms)) / LOG_NFA_SLOPE
     return quiet * restless

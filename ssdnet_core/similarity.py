@@ -73,7 +73,7 @@ def dissimilarity(
     )
     share = share_of(weight, grid)
     inner, energy, predicted = weighted_smooth(averaged, share, sigma=sigma / grid).unbind(-3)
-    # Differences of means: rounding may leave less than nothing, here and in the end.
+    # These are differences of means: rounding may leave a little less than 0, here and in the result.
     energy, predicted = energy.clamp_min(0), predicted.clamp_min(0)
     floor = STABILISER * median(energy[..., None, :, :], share)[..., 0, :, :] + 1e-6
     cosine = (inner + floor) / ((energy + floor) * (predicted + floor)).sqrt()

@@ -11,11 +11,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 LITTLE = 0.5
-"""Share of the image that a box is of at most. Else it stays the image, as whose frames are never quite the same."""
+"""Largest share of the image that a box may cover. If it would cover more, the whole image is used: so images whose
+frames differ a little keep the same size."""
 
 STEP = 32
-"""The sides of a box are multiples of it, unless the image ends before: regions that are nearly of one size can still
-be fitted together."""
+"""The sides of a box are multiples of this number of pixels, unless the image ends before: regions of nearly the same
+size can then still be fitted together."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class Box:
     def cut(self, values: Tensor) -> Tensor:
         """Return what lies in the box of values (C, h, w), in memory as the box alone would lie there."""
         part = values[:, self.top : self.bottom, self.left : self.right]
-        # With the colours of a pixel beside one another; the whole stays as it is.
+        # The colours of a pixel lie side by side in memory; a box that is the whole image is returned as it is.
         return values if part.shape == values.shape else part.movedim(0, -1).contiguous().movedim(-1, 0)
 
-    def laid_back(self, values: npt.NDArray[np.float32], *, beyond: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Return values of the box, (bottom - top, right - left, ...), in an image of the whole size, as a copy."""
+    def paste(self, values: npt.NDArray[np.float32], *, beyond: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return an image (h, w, ...) with a copy of values (rows, columns, ...) in the box, ``beyond`` outside."""
         whole = np.empty((*self.size, *values.shape[2:]), dtype=values.dtype)
         whole[:] = beyond
         whole[self.top : self.bottom, self.left : self.right] = values
@@ -55,7 +56,7 @@ def box_of_what_counts(valid: Tensor, *, least: int) -> Box:
     valid
         (1, h, w), 1.0 where a pixel counts.
     least
-        Shortest side of the box, if the image has as much; it is rounded up as the others are.
+        Shortest side of the box in pixels, unless the image is shorter; rounded up to a multiple of ``STEP``.
     """
     height, width = valid.shape[-2:]
     counted = valid[0] > 0
@@ -69,7 +70,7 @@ def box_of_what_counts(valid: Tensor, *, least: int) -> Box:
 
 
 def _around(counted: Tensor, *, least: int) -> tuple[int, int]:
-    """Return where the box begins and ends along a line: around its counted pixels, in their middle if it can be."""
+    """Return where the box begins and ends along a line: centred on its counted pixels where it can be."""
     places = counted.nonzero()[:, 0]
     first, last = int(places[0]), int(places[-1]) + 1
     side = min(-(-max(least, last - first) // STEP) * STEP, len(counted))

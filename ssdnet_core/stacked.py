@@ -12,7 +12,7 @@ from torch.nn import functional
 
 
 def stacked_convolution(features: Tensor, kernels: Tensor, *, bias: Tensor, stride: int) -> Tensor:
-    """Return what ``torch.nn.functional.conv2d`` gives with a group an image, and a padding of K // 2 at stride 1.
+    """Return what ``torch.nn.functional.conv2d`` gives with a group for each image, and padding K // 2 at stride 1.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ def stacked_convolution(features: Tensor, kernels: Tensor, *, bias: Tensor, stri
 
 
 class _Overlapping(torch.autograd.Function):
-    """The convolution at stride 1. Its gradient by the features is one as well.
+    """The convolution at stride 1. Its gradient with respect to the features is computed as a convolution, too.
 
-    Left to itself torch would fold the gradients of all neighbourhoods back, which takes longer than all the rest.
+    torch's own would fold the gradients of all neighbourhoods back, which takes longer than all the rest.
     """
 
     @staticmethod
@@ -64,7 +64,7 @@ class _Overlapping(torch.autograd.Function):
 
 
 def _neighbourhoods(features: Tensor, side: int) -> Tensor:
-    """Return what lies about each place: (N, G C K K, H, W)."""
+    """Return the K x K values about each place of (N, G C, H, W): (N, G C K K, H, W)."""
     columns = functional.unfold(features, side, padding=side // 2)
     return columns.view(*columns.shape[:2], *features.shape[2:])
 

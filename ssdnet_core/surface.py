@@ -17,21 +17,22 @@ from ssdnet_core.input_checks import check_config, check_image, check_values, co
 from ssdnet_core.working_size import working_shape
 
 FAR_OFF = 1e3
-"""Spreads from zero beyond which single precision would round an image's structure away."""
+"""Distance of the values from zero, in units of their range, beyond which single precision would round an image's
+structure away."""
 
 BELOW_BLACK = -0.1
-"""In units of the range: so far does noise reach below zero where a dark image was subtracted. With values further
-below, zero is not black, and frames are not looked for."""
+"""Lowest value, in units of the range, with which zero is black: noise reaches so far below zero where a dark image was
+subtracted. With values further below, zero is not black, and frames are not looked for."""
 
 DEAD = 1e-3
-"""Share of the pixels, dead ones of a sensor, that may lie below that and tell nothing of where black is."""
+"""Share of the pixels that may lie below ``BELOW_BLACK`` although zero is black: dead pixels of a sensor."""
 
 KEPT = 0.499
-"""Share of what a working pixel is made of that must count for it to count. Of every other row, or of a checkerboard,
-half does everywhere, and rounding would tell on which side of one half."""
+"""A working pixel counts if more than this share of what it is made of does. It is less than one half because with a
+mask of every other row, or of a checkerboard, half counts everywhere, and rounding would decide."""
 
 MOST_LOST = 4
-"""Times the share of the image that counts may be that of the working image: else its surface has gone in shrinking."""
+"""Largest factor by which the share of pixels that count may fall in shrinking: beyond it the surface is lost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +46,13 @@ class Surface:
     valid
         (1, h, w) float32, 1.0 where a working pixel counts, else 0.0.
     counted
-        (H, W) bool, True where a pixel of the image's own counts; the frame's do.
+        (H, W) bool, True where a pixel of the original image counts; pixels of the frame are not taken out.
     frame
         Widths in working pixels of strips that were found to be no part of the surface: top, bottom, left, right.
     blank
         Share of the image's pixels that are left out as blank ground, its selvage included, 0 to 1.
     offset
-        What is taken off the values so that single precision holds their structure: 0 unless they lie far from it.
+        What is taken off the values so that single precision holds their structure: 0 unless they lie far from zero.
     full_range
         The value of white: 255, 65535, or for floating point the spread of the image's values.
     dark_is_zero
@@ -141,7 +142,7 @@ def _offset_and_range(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.b
     """Return what is taken off the values so that single precision holds their structure, and the value of white."""
     if np.issubdtype(pixels.dtype, np.integer):
         return 0.0, float(np.iinfo(pixels.dtype).max)  # type: ignore[type-var]
-    # Not those that were checked: the blank ground, left out since, may have had the extremes.
+    # Not the extremes found when the values were checked: they may be the blank ground's, which is left out since.
     values = pixels[counted]
     lowest, highest = float(values.min()), float(values.max())
     spread, largest = highest - lowest, max(abs(lowest), abs(highest))
@@ -151,8 +152,8 @@ def _offset_and_range(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.b
 
 
 def _reaches_down_to_black(colour: Tensor, count: int) -> bool:
-    """Return whether zero is black, of values in units of the range of which so many pixels count."""
-    # Mostly none is, and the large image need not be compared.
+    """Return whether zero is black; ``colour`` is in units of the range, and ``count`` of its pixels count."""
+    # Mostly no value lies below, and the large image need not be compared.
     return float(colour.min()) >= BELOW_BLACK or int((colour < BELOW_BLACK).sum()) <= DEAD * count
 
 

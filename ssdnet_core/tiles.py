@@ -11,20 +11,20 @@ from ssdnet_core.config import ReconstructionConfig
 from ssdnet_core.reconstruction import reconstruct_blind
 
 MARGIN = 32
-"""Pixels along a tile's border inside the image that do not count: there the network's context ends."""
+"""Width in pixels of a tile's border inside the image that is not used: there the network's context ends."""
 
 BLEND = 64
 """Pixels over which one tile's prediction passes into the next one's."""
 
 OVERLAP = 2 * MARGIN + BLEND
 LEAST_STEPS = 2
-"""A tile is at least so many steps longer than two overlaps: of shorter ones two may start at the same step, one of
-them to be predicted for nothing."""
+"""Number of steps by which a tile is at least longer than two overlaps: two shorter tiles might start at the same step,
+and one of them would be predicted for nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """A tile's extent along one axis, and what each of its pixels there counts: the weights of all sum to 1."""
+    """A tile's extent along one axis, and the weight of each pixel in it: at a pixel, all tiles' weights sum to 1."""
 
     place: slice
     weight: Tensor

@@ -12,7 +12,7 @@ PLAINLY = {
     # The device is the only one with a pattern.
     "string_pattern_mismatch": "choose auto, cpu, mps or cuda, or outside the pipeline cuda:1",
 }
-"""What some of pydantic's errors mean, by their type: its own words are of Python's types and patterns."""
+"""Plain words for some of pydantic's errors, by their type: its own are about Python's types and patterns."""
 
 
 def no_such_setting(path: str, known: Sequence[str]) -> str:

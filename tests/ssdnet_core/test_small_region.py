@@ -40,10 +40,10 @@ def test_where_nothing_counts_the_box_is_the_whole_image():
 
 
 @given(valid=counted_rectangles(), seed=st.integers(0, 99))
-def test_what_is_laid_back_lies_where_it_was_cut(valid, seed):
+def test_what_is_pasted_lies_where_it_was_cut(valid, seed):
     values = torch.rand((3, *valid.shape[1:]), generator=torch.Generator().manual_seed(seed))
     box = box_of_what_counts(valid, least=32)
-    back = box.laid_back(box.cut(values).permute(1, 2, 0).numpy(), beyond=[5, 6, 7])
+    back = box.paste(box.cut(values).permute(1, 2, 0).numpy(), beyond=[5, 6, 7])
     inside = np.zeros(box.size, dtype=bool)
     inside[box.top : box.bottom, box.left : box.right] = True
     assert (back[inside] == values.permute(1, 2, 0).numpy()[inside]).all()
