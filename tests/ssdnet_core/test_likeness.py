@@ -86,7 +86,7 @@ def test_the_discriminant_is_fishers_with_a_ridge_on_the_correlation():
     points, inside = features.flatten(1).numpy().T, defect.flatten().numpy() > 0
     apart = points[inside].mean(0) - points[~inside].mean(0)
     covariance = np.cov(points[~inside].T, bias=True)
-    ridged = covariance + module.RIDGE * np.diag(np.diag(covariance))
+    ridged = covariance + module.LIKENESS_RIDGE * np.diag(np.diag(covariance))
     direction = np.linalg.solve(ridged, apart)
     expected = (points - points[~inside].mean(0)) @ direction / (apart @ direction)
     np.testing.assert_allclose(along.ravel(), expected, atol=1e-9)
