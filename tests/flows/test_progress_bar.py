@@ -48,9 +48,15 @@ def test_where_there_is_no_terminal_to_draw_on_lines_are_printed(monkeypatch, se
     ]
 
 
-def test_the_rate_is_that_since_the_inspection_began_and_is_told_once_in_thirty_seconds(monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that the bar reads."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(flows.progress_bar, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_the_rate_is_that_since_the_inspection_began_and_is_told_once_in_thirty_seconds(clock, monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     failed, defective = replace(GOOD, status="failed", error="no picture"), replace(GOOD, defective=True)
     with ProgressBar() as bar:
@@ -67,9 +73,7 @@ def test_the_rate_is_that_since_the_inspection_began_and_is_told_once_in_thirty_
     ]
 
 
-def test_the_time_left_of_less_than_an_hour_is_told_in_minutes(monkeypatch):
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(flows.progress_bar, "time", SimpleNamespace(monotonic=lambda: clock.now))
+def test_the_time_left_of_less_than_an_hour_is_told_in_minutes(clock, monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with ProgressBar() as bar:
         bar.begin(images=3, settled=0)
