@@ -65,6 +65,8 @@ def write_figures(folder: Storage, manifest: Manifest, *, records: Mapping[int, 
             # Strings and consolidated metadata have no place in the Zarr specification yet; zarr and xarray read both.
             warnings.simplefilter("ignore", UnstableSpecificationWarning)
             warnings.filterwarnings("ignore", message="Consolidated metadata", category=ZarrUserWarning)
+            # Of stray files in the store, as a Mac's .DS_Store.
+            warnings.filterwarnings("ignore", message="Object at .* is not recognized", category=ZarrUserWarning)
             keys = np.array([entry.key for entry in manifest.entries], dtype=np.dtypes.StringDType())
             _write(group, IMAGE, values=keys, attributes={"long_name": "object key below the input"})
             for axis, length in zip(AXES, (height, width), strict=True):

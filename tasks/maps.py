@@ -5,6 +5,7 @@ flow clears if it has come to fail. No chunk ever has two writers at once: same-
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -22,6 +23,9 @@ from tasks.storage_answers import MissingObjectError
 from tasks.zarr_store import METADATA, open_store, understood, writing
 
 ANOMALY_MAP = "anomaly_map"
+CHUNK = r"c/(\d+)/\d+/\d+"
+"""Keys of the array's chunks, by image; what else lies there, as a Mac's ``._0``, is none."""
+
 LEAST_CHUNK = 256
 """Side of a chunk at least, in working pixels, unless the working size is smaller."""
 
@@ -160,7 +164,8 @@ def written_maps(folder: Storage) -> set[int]:
         listed = folder.below(f"{MAPS}/{ANOMALY_MAP}").list()
     except MissingObjectError:
         return set()
-    chunks = {int(stored.key.split("/")[1]) for stored in listed if stored.key.startswith("c/") and stored.size}
+    named = ((re.fullmatch(CHUNK, stored.key), stored.size) for stored in listed)
+    chunks = {int(name[1]) for name, size in named if name and size}
     return chunks if any(stored.key == METADATA for stored in listed) else set()
 
 

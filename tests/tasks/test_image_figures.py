@@ -58,6 +58,18 @@ def test_figures_are_read_as_they_are_now_whatever_an_earlier_run_consolidated(f
     assert len(read_figures(folder)["score"]) == len(SHAPES)
 
 
+@pytest.mark.filterwarnings("error")
+def test_stray_files_in_the_store_are_no_figures_and_nothing_to_warn_of(folder):
+    manifest = manifest_of(SHAPES)
+    prepare_maps(folder, manifest)
+    for stray in (".DS_Store", "._zarr.json", "anomaly_map/.DS_Store", "score/._c", "score/c/.DS_Store", ".Trash/x"):
+        folder.write(f"maps.zarr/{stray}", b"Mac OS X")
+    write_figures(folder, manifest, records={entry.index: record_of(entry) for entry in manifest.entries})
+    assert has_figures(folder)
+    with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
+        assert set(FIGURES) | {"anomaly_map"} == set(store.data_vars)
+
+
 def test_figures_that_cannot_be_written_are_an_error_that_names_where(folder, tmp_path):
     manifest = manifest_of(SHAPES)
     prepare_maps(folder, manifest)

@@ -171,6 +171,22 @@ def test_maps_count_as_written_only_with_the_metadata_of_their_array(folder):
     assert before == written_maps(folder) == set()
 
 
+def test_what_a_mac_leaves_among_the_maps_is_none_of_them(folder, tmp_path):
+    manifest = manifest_of(SHAPES)
+    prepare_maps(folder, manifest)
+    write_map(folder, 0, anomaly_map=random_map(manifest.entries[0]))
+    write_map(folder, 1, anomaly_map=random_map(manifest.entries[1]))
+    folder.delete("maps.zarr/anomaly_map/c/1/0/0")
+    folders = [tmp_path / "maps.zarr", *(path for path in (tmp_path / "maps.zarr").rglob("*") if path.is_dir())]
+    for here in folders:
+        for name in (".DS_Store", "._0", "._zarr.json"):
+            (here / name).write_bytes(b"Mac OS X")
+    assert written_maps(folder) == {0}
+    prepare_maps(folder, manifest_of([*SHAPES, (64, 64)]))
+    clear_maps(folder, [0])
+    assert written_maps(folder) == set()
+
+
 def test_damaged_metadata_are_named_with_what_to_do(folder):
     manifest = manifest_of(SHAPES[:1])
     records = {0: record_of(manifest.entries[0])}
