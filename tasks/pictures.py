@@ -52,8 +52,8 @@ def photograph(pixels: npt.NDArray[np.generic], left_out: npt.NDArray[np.bool_] 
 def heat_layer(anomaly_map: npt.NDArray[np.float32], *, lowest: float, highest: float) -> bytes:
     """Return an anomaly map (h, w) as a transparent PNG.
 
-    Colours run from ``lowest`` (fully transparent) to ``highest``, in the map's own units: one scale for all images,
-    so that a good image does not glow.
+    Colours run from ``lowest`` (fully transparent) to ``highest``, in the map's own units: never from the map's own
+    least to its largest value, with which a good image would glow.
     """
 
     def colours(part: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

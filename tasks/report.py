@@ -33,6 +33,9 @@ DRAWING_THREADS = 4
 STRIPED = "-striped.jpg"
 """How the names of photographs end in which something was left out; the page tells of stripes where one does."""
 
+COLOURS_FROM, COLOURS_TO = 0.5, 2.0
+"""Ends of the colour scale, in alarm levels of the image that is shown."""
+
 BYTES_DRAWN_AT_ONCE = 2**30
 """Bytes that images take that are drawn side by side, unless a single one takes more."""
 
@@ -40,13 +43,17 @@ BYTES_A_PIXEL = 20
 """What drawing takes at most: 17 were measured of maps, and of photographs of 8 and 16 bits beside twice their file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An image of the gallery: its record, and its files below the report; no photograph if it is gone."""
+    """An image of the gallery: its record, and its files below the report; no photograph if it is gone.
+
+    ``alarm_level`` is the map's value at which the image alarms.
+    """
 
     record: ImageRecord
     photograph: str
     heat: str
+    alarm_level: float
 
     @property
     def striped(self) -> bool:
@@ -74,8 +81,7 @@ def write_report(
     """
     present = present_records(manifest, records)
     inspected = worst_first(present)
-    lowest, highest = colour_range(manifest)
-    draw = partial(_draw, folder=folder, manifest=manifest, lowest=lowest, highest=highest)
+    draw = partial(_draw, folder=folder, manifest=manifest)
     sizes = {entry.index: entry.size for entry in manifest.entries}
     pictures = _drawn_at_once(draw, inspected[: max(most_pictures, MOST_OVERLAYS)], sizes=sizes)
     check()
@@ -90,7 +96,6 @@ def write_report(
         scores=[record.score for record in inspected],
         failed=[record for record in present if record.failed],
         warned=[record for record in present if record.warnings],
-        scale=(lowest, highest),
     )
     check()
     folder.write(PAGE, page.encode())
@@ -112,13 +117,13 @@ def report_address(folder: Storage) -> str:
     return f"{folder.address}/{PAGE}"
 
 
-def colour_range(manifest: Manifest) -> tuple[float, float]:
-    """Return the map values at the ends of the colour scale: half, and twice, the level that raises an alarm.
+def alarm_level_of(record: ImageRecord, manifest: Manifest) -> float:
+    """Return the map value at which an image alarms, from which its colours are reckoned.
 
-    The level follows from the settings alone, so that colours mean the same in every batch of a line.
+    It is the image's own: a restless surface, or a large one, alarms at a higher value than a calm one.
     """
-    level = alarm_level(manifest.config.verdict.expected_false_alarms, area=REFERENCE_AREA)
-    return 0.5 * level, 2.0 * level
+    # Records of an early version do not have it.
+    return record.regions_from or alarm_level(manifest.config.verdict.expected_false_alarms, area=REFERENCE_AREA)
 
 
 def drawing_bytes(record: ImageRecord, *, size: int) -> int:
@@ -144,11 +149,12 @@ def _drawn_at_once(
     return [pictures[record.index] for record in records]
 
 
-def _draw(record: ImageRecord, *, folder: Storage, manifest: Manifest, lowest: float, highest: float) -> Picture:
-    heat = f"images/{record.index:07d}-map.png"
-    layer = heat_layer(read_map(folder, record), lowest=lowest, highest=highest)
+def _draw(record: ImageRecord, *, folder: Storage, manifest: Manifest) -> Picture:
+    heat, level = f"images/{record.index:07d}-map.png", alarm_level_of(record, manifest)
+    layer = heat_layer(read_map(folder, record), lowest=COLOURS_FROM * level, highest=COLOURS_TO * level)
     folder.write(f"{REPORT}/{heat}", layer)
-    return Picture(record=record, photograph=_draw_photograph(folder, manifest, record=record), heat=heat)
+    shown = _draw_photograph(folder, manifest, record=record)
+    return Picture(record=record, photograph=shown, heat=heat, alarm_level=level)
 
 
 def _draw_photograph(folder: Storage, manifest: Manifest, *, record: ImageRecord) -> str:
@@ -213,7 +219,6 @@ def _page(
     scores: Sequence[float],
     failed: Sequence[ImageRecord],
     warned: Sequence[ImageRecord],
-    scale: tuple[float, float],
 ) -> str:
     environment = Environment(loader=PackageLoader("tasks"), autoescape=True, undefined=StrictUndefined)
     verdict = manifest.config.verdict
@@ -228,7 +233,8 @@ def _page(
         thresholds=(min(-1, math.floor(threshold)), max(5, math.ceil(threshold))) if verdict.min_area == 1 else None,
         failed=failed,
         warned=warned,
-        scale=scale,
         colours=colour_bar(),
+        colours_from=COLOURS_FROM,
+        colours_to=COLOURS_TO,
         expected_false_alarms=verdict.expected_false_alarms,
     )

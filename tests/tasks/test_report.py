@@ -1,5 +1,6 @@
 import hashlib
 import io
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -12,11 +13,11 @@ from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
 from ssdnet_core.synthetic import sample
 from tasks.aggregation import summarise
-from tasks.batch import Manifest, joint_etag
+from tasks.batch import joint_etag
 from tasks.maps import write_map
-from tasks.pictures import heat_layer, photograph
+from tasks.pictures import colour_bar, photograph
 from tasks.records import ImageRecord, failed_record
-from tasks.report import colour_range, overlay_key, write_report
+from tasks.report import alarm_level_of, overlay_key, write_report
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 from tests.browser import browser, opened
@@ -147,16 +148,32 @@ def test_no_other_threshold_is_offered_where_a_verdict_asks_for_an_area(night):
     assert "as inspected" not in page_of(folder)
 
 
-def test_one_colour_scale_serves_good_and_bad_images():
-    manifest = Manifest(batch="n", input="/in", pattern="", config=Config())
-    lowest, highest = colour_range(manifest)
-    good = np.full((8, 8), 0.9 * lowest, dtype=np.float32)
-    bad = np.full((8, 8), highest, dtype=np.float32)
-    layers = [
-        np.asarray(Image.open(io.BytesIO(heat_layer(scores, lowest=lowest, highest=highest)))) for scores in (good, bad)
-    ]
-    assert (layers[0][..., 3] == 0).all(), "what is far below an alarm is not coloured at all"
-    assert (layers[1][..., 3] > 200).all()
+@pytest.mark.parametrize("level", [7.7, 15.4])
+def test_a_colour_means_the_same_beside_each_images_own_alarm_level(night, level):
+    folder, manifest, records = night
+    values = level * np.repeat(np.array([0.49, 1.0, 2.0], dtype=np.float32), 32)[None].repeat(64, axis=0)
+    [index] = [index for index, record in records.items() if record.key == "a.png"]
+    digest = write_map(folder, index, anomaly_map=values)
+    records[index] = replace(records[index], regions_from=level, map_digest=digest)
+    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    with Image.open(io.BytesIO(folder.read(f"report/images/{index:07d}-map.png"))) as layer:
+        below, at, twice = np.asarray(layer)[32, 16::32].astype(int)
+    scale = [re.findall(r"[\d.]+", colour) for colour in colour_bar()]
+    a_third_of_the_way = np.mean([[int(value) for value in colour[:3]] for colour in scale[2:4]], axis=0)
+    assert below[3] == 0, "what is far below an alarm is not coloured at all"
+    np.testing.assert_allclose(at[:3], a_third_of_the_way, atol=30)
+    assert 0 < at[3] < twice[3]
+    assert list(twice[:3]) == [int(value) for value in scale[-1][:3]]
+    page = page_of(folder)
+    assert f"alarm level {level}" in page
+    assert "left: 33.3%" in page, "where the scale is marked"
+
+
+def test_a_record_that_does_not_know_its_alarm_level_is_coloured_by_that_of_the_settings(night):
+    _, manifest, records = night
+    [evil] = [record for record in records.values() if record.key == EVIL]
+    assert evil.regions_from == 0
+    assert alarm_level_of(evil, manifest) == pytest.approx(7.73, abs=0.01)
 
 
 def test_sixteen_bit_photographs_are_shown_in_their_own_contrast():
