@@ -9,6 +9,7 @@ import json
 from tasks.batch import ALARM
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
+from tasks.stored_json import StoredJsonError, from_json
 
 FAILED_IMAGES = "failed images"
 OUT_OF_THE_ORDINARY = "out of the ordinary"
@@ -42,6 +43,6 @@ def _raised(folder: Storage) -> dict[str, str]:
         If the storage does not say.
     """
     try:
-        return dict(json.loads(folder.read(ALARM)))
-    except (MissingObjectError, ValueError, TypeError):
+        return from_json(dict[str, str], folder.read(ALARM))
+    except (MissingObjectError, StoredJsonError):
         return {}

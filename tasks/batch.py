@@ -7,15 +7,17 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 from ssdnet_core.config import Config, parse_config
-from ssdnet_core.errors import SsdnetError, UsageError
+from ssdnet_core.errors import InvalidConfigError, SsdnetError, UsageError
 from ssdnet_core.working_size import working_shape
 from tasks.address import AddressError
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError
+from tasks.stored_json import StoredJsonError, from_json, to_json
 
 MANIFEST = "manifest.json"
 MAPS = "maps.zarr"
@@ -132,23 +134,14 @@ class Manifest:
             "fingerprint": self.fingerprint,
         }
         head_text = json.dumps({**head, "config": self.config.model_dump(mode="json")}, indent=1)
-        lines = ",\n  ".join(json.dumps(asdict(entry)) for entry in self.entries)
+        lines = ",\n  ".join(to_json(entry).decode() for entry in self.entries)
         return f'{head_text[:-2]},\n "entries": [\n  {lines}\n ]\n}}\n'.encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> "Manifest":
         """Read what :meth:`to_json` wrote."""
-        tree = json.loads(content)
-        return cls(
-            batch=tree["batch"],
-            input=tree["input"],
-            pattern=tree["pattern"],
-            masks=tree["masks"],
-            config=parse_config(tree["config"]),
-            entries=tuple(ImageEntry(**entry) for entry in tree["entries"]),
-            # Not that of the settings now: a later version of the method would take the batch for one of its own.
-            fingerprint=tree["fingerprint"],
-        )
+        stored = from_json(_StoredManifest, content, others=True)
+        return cls(**{**vars(stored), "config": parse_config(stored.config)})
 
     def merged(self, discovered: "tuple[ImageEntry, ...]") -> "Manifest":
         """Return the manifest with a new listing: known images keep their index, new ones follow in key order."""
@@ -159,6 +152,26 @@ class Manifest:
         ]
         added = [replace(entry, index=len(known) + offset) for offset, entry in enumerate(listed.values())]
         return replace(self, entries=(*known, *added))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StoredOrigin:
+    """Of a stored manifest, what tells whose it is; the settings of another version may be unknown to this one.
+
+    The fingerprint is not that of the settings now: a later version of the method would take the batch for its own.
+    """
+
+    input: str
+    pattern: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StoredManifest(_StoredOrigin):
+    batch: str
+    masks: str
+    config: dict[str, Any]
+    entries: tuple[ImageEntry, ...]
 
 
 def batch_name(address: str, pattern: str = "") -> str:
@@ -210,9 +223,9 @@ def read_manifest(folder: Storage) -> Manifest:
 def _understood(folder: Storage) -> Iterator[None]:
     try:
         yield
-    except (ValueError, KeyError, TypeError) as error:
+    except (StoredJsonError, InvalidConfigError) as error:
         raise DamagedBatchError(
-            f"{folder.address}/{MANIFEST} is damaged, or of another version: {error!r}. Move {folder.address} away, "
+            f"{folder.address}/{MANIFEST} is damaged, or of another version: {error}. Move {folder.address} away, "
             "and inspect again"
         ) from error
 
@@ -244,16 +257,14 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
                 return folder
             content = folder.read(MANIFEST)
         with _understood(folder):
-            # No more of it: the settings of another version may be unknown to this one.
-            stored = json.loads(content)
-            input, pattern, fingerprint = (stored[part] for part in ("input", "pattern", "fingerprint"))
-        if (input, pattern) != (manifest.input, manifest.pattern):
+            stored = from_json(_StoredOrigin, content, others=True)
+        if (stored.input, stored.pattern) != (manifest.input, manifest.pattern):
             raise BatchConflictError(
-                f"batch {name!r} in {results.address} was made from {input} {pattern}".rstrip()
+                f"batch {name!r} in {results.address} was made from {stored.input} {stored.pattern}".rstrip()
                 + f", not from {manifest.input} {manifest.pattern}".rstrip()
                 + ": give this one another name with --batch"
             )
-        if fingerprint == manifest.fingerprint:
+        if stored.fingerprint == manifest.fingerprint:
             return folder
     raise BatchConflictError(
         f"batch {manifest.batch!r} exists with other settings: give this one another name with --batch"

@@ -4,15 +4,15 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from ssdnet_core.metrics import PixelMetrics
 from tasks.batch import ImageEntry
-from tasks.category_metrics import CategoryMetrics, Evaluation
-from tasks.image_metrics import BORDER, ImageMetrics, UnmeasuredImage
+from tasks.category_metrics import Evaluation
+from tasks.image_metrics import BORDER
 from tasks.seal import Seal
 from tasks.storage import Storage, StoredObject
+from tasks.stored_json import StoredJsonError, from_json
 
 EVALUATION = "evaluation.json"
 METRICS_VERSION = 1
@@ -32,7 +32,10 @@ MEANINGS = {
     "mean": "of the categories in pixel metrics; of all images together from hit_rate on",
 }
 
-Row = TypeVar("Row", ImageMetrics, CategoryMetrics)
+
+@dataclass(frozen=True, kw_only=True)
+class _Basis:
+    basis: str
 
 
 def evaluation_basis(seal: Seal, entries: Iterable[ImageEntry], *, truth: Iterable[StoredObject]) -> str:
@@ -57,17 +60,13 @@ def read_evaluation(folder: Storage, *, basis: str) -> Evaluation | None:
     if not folder.exists(EVALUATION):
         return None
     try:
-        tree = json.loads(folder.read(EVALUATION))
-        if tree["basis"] != basis or not all(image["lasting"] for image in tree["unmeasured"]):
+        content = folder.read(EVALUATION)
+        if from_json(_Basis, content, others=True).basis != basis:
             return None
-        return Evaluation(
-            images=tuple(_row(ImageMetrics, image) for image in tree["images"]),
-            unmeasured=tuple(UnmeasuredImage(**image) for image in tree["unmeasured"]),
-            categories=tuple(_row(CategoryMetrics, row) for row in tree["categories"]),
-            mean=_row(CategoryMetrics, tree["mean"]),
-        )
-    except (KeyError, TypeError, ValueError):
+        evaluation = from_json(Evaluation, _with_nan(content), others=True)
+    except StoredJsonError:
         return None  # Written by another version: measured again.
+    return evaluation if all(image.lasting for image in evaluation.unmeasured) else None
 
 
 def evaluation_tree(evaluation: Evaluation) -> dict[str, Any]:
@@ -79,12 +78,12 @@ def evaluation_tree(evaluation: Evaluation) -> dict[str, Any]:
     return dict(json.loads(json.dumps(tree), parse_constant=lambda _: None))
 
 
-def _row(kind: type[Row], tree: dict[str, Any]) -> Row:
-    values = {field.name: tree[field.name] for field in fields(kind)}
-    return kind(**{name: _defined(value) for name, value in values.items()})
+def _with_nan(content: bytes) -> bytes:
+    def with_nan(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: with_nan(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [with_nan(part) for part in value]
+        return math.nan if value is None else value
 
-
-def _defined(value: Any) -> Any:
-    if isinstance(value, dict):
-        return PixelMetrics(**{name: _defined(number) for name, number in value.items()})
-    return math.nan if value is None else value
+    return json.dumps(with_nan(json.loads(content))).encode()

@@ -5,7 +5,6 @@ is creating the next number, which of many takers only one can do. The holder re
 higher number has lost the batch and stops.
 """
 
-import json
 import logging
 import os
 import socket
@@ -14,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -22,6 +21,7 @@ import psutil
 from ssdnet_core.errors import SsdnetError
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
+from tasks.stored_json import StoredJsonError, from_json, to_json
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Lease:
                 warned = True
 
     def _write(self, holder: LeaseHolder) -> None:
-        self._folder.write(_name(self._number), json.dumps(asdict(holder)).encode())
+        self._folder.write(_name(self._number), to_json(holder))
 
 
 @contextmanager
@@ -166,7 +166,7 @@ def _take(folder: Storage) -> Lease:
         started=_started(os.getpid()),
     )
     mine = _name(number + 1)
-    if not leases.create(mine, json.dumps(asdict(me)).encode()):
+    if not leases.create(mine, to_json(me)):
         raise BatchBusyError(_busy(folder, None))
     if leases.create(mine, b"another's"):
         leases.delete(mine)
@@ -189,8 +189,8 @@ def _silent(leases: Storage, number: int, *, holder: LeaseHolder) -> bool:
 def _holder(leases: Storage, name: str) -> LeaseHolder:
     content = leases.read(name)
     try:
-        return LeaseHolder(**json.loads(content))
-    except (ValueError, TypeError):
+        return from_json(LeaseHolder, content)
+    except StoredJsonError:
         # Damaged by a power cut; a holder that is at work writes it anew in a moment.
         return LeaseHolder(run="", host="", pid=0, boot="", renewed=leases.modified(name))
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from tasks.nights import Night, night_of
 from tasks.seal import Seal, parse_seal
 from tasks.storage import Storage
 from tasks.storage_answers import FAILURES, MissingObjectError, StorageError, reason_of
+from tasks.stored_json import StoredJsonError, from_json, to_json
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class NightFigures:
 
     def to_json(self) -> bytes:
         """Serialise."""
-        return (json.dumps({**asdict(self), "day": self.day.isoformat()}, indent=1) + "\n").encode()
+        return to_json(self, indent=1)
 
     @classmethod
     def of_seal(cls, day: date, seal: Seal) -> "NightFigures":
@@ -92,8 +93,7 @@ class NightFigures:
     @classmethod
     def from_json(cls, content: bytes) -> "NightFigures":
         """Read what :meth:`to_json` wrote."""
-        tree = json.loads(content)
-        return cls(**{**tree, "day": date.fromisoformat(tree["day"])})
+        return from_json(cls, content)
 
 
 def lines(results: Storage) -> list[str]:
@@ -199,5 +199,5 @@ def _parsed(content: bytes | StorageError) -> NightFigures | None:
         return None
     try:
         return NightFigures.from_json(content)
-    except (ValueError, TypeError, KeyError):
+    except StoredJsonError:
         return None  # Written by another version: made again.

@@ -3,17 +3,17 @@
 A record is the proof that an image is done; a run that is killed at any moment goes on from the records.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from ssdnet_core.regions import Region
 from tasks.batch import RECORDS, ImageEntry, Manifest
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
+from tasks.stored_json import StoredJsonError, from_json, to_json
 
 WRITERS = 8
 """Threads that write records where the flow writes many: with an object store they mostly wait."""
@@ -91,14 +91,12 @@ class ImageRecord:
 
     def to_json(self) -> bytes:
         """Serialise."""
-        return json.dumps(asdict(self)).encode()
+        return to_json(self)
 
     @classmethod
     def from_json(cls, content: bytes) -> "ImageRecord":
         """Read what :meth:`to_json` wrote."""
-        tree: dict[str, Any] = json.loads(content)
-        regions = tuple(Region(**{**region, "centroid": tuple(region["centroid"])}) for region in tree["regions"])
-        return cls(**{**tree, "regions": regions, "warnings": tuple(tree["warnings"])})
+        return from_json(cls, content)
 
     def settles(self, entry: ImageEntry, *, fingerprint: str, retry_failed: bool = False) -> bool:
         """Whether this record makes another inspection of the entry needless."""
@@ -162,7 +160,7 @@ def read_records(folder: Storage, entries: Iterable[ImageEntry]) -> dict[int, Im
             raise content
         try:
             record = ImageRecord.from_json(content)
-        except (ValueError, TypeError, KeyError):
+        except StoredJsonError:
             continue  # The image is inspected again.
         found[record.index] = record
     return found

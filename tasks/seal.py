@@ -4,13 +4,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ssdnet_core.errors import SsdnetError
 from tasks.batch import SEAL, Manifest
 from tasks.records import ImageRecord, present_records
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError
+from tasks.stored_json import StoredJsonError, from_json, to_json
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Seal:
 
     def to_json(self) -> bytes:
         """Serialise."""
-        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+        return to_json(self, indent=1)
 
 
 def make_seal(manifest: Manifest, records: Mapping[int, ImageRecord]) -> Seal:
@@ -79,8 +80,8 @@ def read_seal(folder: Storage) -> Seal | None:
 def parse_seal(content: bytes, folder: Storage) -> Seal | None:
     """Return the seal that was read from a batch's folder; None, and a warning, if it is damaged."""
     try:
-        return Seal(**json.loads(content))
-    except (ValueError, TypeError) as error:
+        return from_json(Seal, content)
+    except StoredJsonError as error:
         _log.warning("%s is taken as unfinished: its %s is damaged: %s", folder.address, SEAL, error)
         return None
 

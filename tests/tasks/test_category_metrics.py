@@ -32,11 +32,11 @@ def measured(category, *, bad, value=math.nan, regions=(0, 0), score=0.0, second
 
 def night():
     return [
-        measured("a", bad=True, value=0.5, regions=(3, 2), score=3, seconds=4.0, seed=1),
-        measured("a", bad=True, value=0.7, regions=(1, 0), score=0, seed=2, inner=math.nan),
-        measured("b", bad=True, value=1.0, regions=(1, 1), score=4, seed=3),
-        measured("b", bad=False, regions=(2, 0), score=2, seed=4),
-        measured("b", bad=False, score=1, seed=5),
+        measured("a", bad=True, value=0.5, regions=(3, 2), score=3.0, seconds=4.0, seed=1),
+        measured("a", bad=True, value=0.7, regions=(1, 0), score=0.0, seed=2, inner=math.nan),
+        measured("b", bad=True, value=1.0, regions=(1, 1), score=4.0, seed=3),
+        measured("b", bad=False, regions=(2, 0), score=2.0, seed=4),
+        measured("b", bad=False, score=1.0, seed=5),
         measured("c_free", bad=False, score=0.5, seed=6),
     ]
 

@@ -1,0 +1,73 @@
+"""What is stored as JSON: dataclasses, whose types are checked when they are read.
+
+Another version, or a hand, may have written what is read: of a file that is not as its dataclass says, the error names
+each field and what is wrong with it.
+"""
+
+import json
+import reprlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from ssdnet_core.errors import SsdnetError
+
+Value = TypeVar("Value")
+
+MOST_PROBLEMS_TOLD = 3
+
+PLAINLY = {
+    "missing": "is missing",
+    "unexpected_keyword_argument": "is no field that this version knows",
+}
+"""Plain words for some of pydantic's errors, by their type; the others are told with the value."""
+
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+
+
+class StoredJsonError(SsdnetError, ValueError):
+    """What is stored is no JSON, or not what it should hold."""
+
+
+def to_json(value: object, *, indent: int | None = None) -> bytes:
+    """Serialise a dataclass: in one piece or, indented, for people as well. NaN stays NaN."""
+    text = json.dumps(_adapter(type(value)).dump_python(value, mode="json"), indent=indent)
+    return (text if indent is None else f"{text}\n").encode()
+
+
+def from_json(kind: type[Value], content: bytes, *, others: bool = False) -> Value:
+    """Read what :func:`to_json` wrote.
+
+    Parameters
+    ----------
+    kind
+        What it is: a dataclass, or a type as ``dict[str, str]``.
+    others
+        Whether there may be fields that the dataclass does not have; they are left alone.
+
+    Raises
+    ------
+    StoredJsonError
+        Naming the fields that are missing, unknown or of another type; nothing is converted.
+    """
+    try:
+        value: Value = _adapter(kind).validate_json(content, strict=True, extra="ignore" if others else "forbid")
+    except ValidationError as error:
+        raise StoredJsonError("; ".join(_problems(error))) from error
+    return value
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    problems: list[Any] = list(error.errors(include_url=False))
+    for problem in problems[:MOST_PROBLEMS_TOLD]:
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "json_invalid":
+            yield problem["msg"]
+        elif problem["type"] in PLAINLY:
+            yield f"{path} {PLAINLY[problem['type']]}"
+        else:
+            yield f"{path or 'the file'} = {reprlib.repr(problem['input'])}: {problem['msg']}"
+    if len(problems) > MOST_PROBLEMS_TOLD:
+        yield f"and {len(problems) - MOST_PROBLEMS_TOLD} more"
