@@ -157,6 +157,27 @@ def test_a_picture_normalised_channel_by_channel_has_the_steps_of_its_channels(c
     assert normalised.grey_level == pytest.approx(plain.grey_level, rel=0.1)
 
 
+@pytest.mark.parametrize("contrast", [2, 12])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64])
+def test_a_few_stray_values_leave_a_picture_the_steps_it_has(contrast, dtype):
+    # As where dead pixels were replaced by the mean of those around them, here a pixel in a thousand.
+    eight, rng = picture(contrast, channels=3), np.random.default_rng(1)
+    image = (257 * eight.astype(float)).astype(dtype)
+    places = rng.choice(64 * 64, size=4, replace=False)
+    image.reshape(-1, 3)[places] += (257 * rng.uniform(0.1, 0.9, (4, 3))).astype(dtype)
+    working = prepare(image, None, config=Config())
+    assert working.grey_level * float(working.std) * working.full_range == pytest.approx(257, rel=1e-3)
+
+
+def test_of_a_picture_in_floating_point_rounding_noise_hides_the_steps_until_it_is_rounded():
+    eight = picture(12, channels=3)
+    noisy = eight / 255 + np.random.default_rng(1).normal(0, 1e-7, eight.shape)
+    rounded = np.rint(255 * noisy).astype(np.uint8)
+    steps = [prepare(image, None, config=Config()).grey_level for image in (eight, noisy, rounded)]
+    assert steps[1] < 1e-3 * steps[0]
+    assert steps[2] == steps[0]
+
+
 def test_a_channel_of_few_values_has_no_say_about_the_steps():
     rng = np.random.default_rng(0)
     image = np.stack([rng.integers(0, 200, 4096) / 255, 0.5 + 1e-6 * rng.integers(0, 9, 4096)], axis=1)
