@@ -1,7 +1,12 @@
-"""The plots of a line's nights, as SVG: one panel a figure, flagged nights in red."""
+"""The plots of a line's nights, as SVG: one panel a figure, flagged nights in red.
+
+Along the axis are days: lines and bands end where a night is missing. Nights under other settings than the latest have
+hollow marks.
+"""
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -13,9 +18,8 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tasks.departure import Departure
 from tasks.night_figures import NightFigures
-from tasks.trends import TrendRow
+from tasks.trends import TrendRow, latest_settings
 
 INK, FAINT, GRID, BAND, FLAG = "#1c2126", "#66707a", "#e6eaed", "#dfe5ea", "#b3261e"
 COLOURS = ("#2f5d8a", "#c77d1f", "#4c8c4a", "#8256a0", "#6b7075")
@@ -35,21 +39,37 @@ STYLE: Any = {
 }
 MARGIN = 0.7
 """Days on both sides of the nights."""
+HALF_A_DAY = 0.5
+MOST_MARKED = 60
+"""Of more nights, only those have a mark that no line leads to."""
 LEAST_DAYS = 14
 WIDE, HALF = (12.0, 2.7), (5.9, 2.3)
+
+MARKS = ("o", "s", "^", "v", "P")
+"""Of the metrics: whoever cannot tell their colours can tell these."""
+FLAG_MARK = "D"
 
 Panel = Callable[[Axes, Sequence[TrendRow]], None]
 Value = Callable[[NightFigures], float | None]
 Numbers = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class _Group:
+    """The nights under the same settings, and whether those are the latest."""
+
+    rows: Sequence[TrendRow]
+    colour: str
+    latest: bool
+
+
 def defect_rates(rows: Sequence[TrendRow]) -> bytes:
     """Draw the defect rate of each night, over the range that raises no flag."""
 
     def panel(axes: Axes, rows: Sequence[TrendRow]) -> None:
-        _ordinary(axes, [(row, row.rate) for row in rows], factor=100)
-        for colour, label, group in _by_settings(rows):
-            _line(axes, group, value=lambda night: _times(100, night.defect_rate), colour=colour, label=label)
+        _ordinary(axes, rows, factor=100)
+        for group in _by_settings(rows):
+            _line(axes, group, value=lambda night: _times(100, night.defect_rate))
         _flags(axes, [row for row in rows if row.jump], value=lambda night: _times(100, night.defect_rate))
         axes.set_ylim(bottom=0)
         axes.set_ylabel("defect rate, %")
@@ -61,14 +81,16 @@ def scores(rows: Sequence[TrendRow]) -> bytes:
     """Draw the quantiles of the scores of each night."""
 
     def panel(axes: Axes, rows: Sequence[TrendRow]) -> None:
-        for colour, label, group in _by_settings(rows):
-            nights = [row.figures for row in group if row.figures.score_q10 is not None]
-            days = _days(nights)
-            low, high = ([getattr(night, name) for night in nights] for name in ("score_q10", "score_q90"))
-            axes.fill_between(days, low, high, color=colour, alpha=0.16, linewidth=0)
-            _line(axes, group, value=lambda night: night.score_q50, colour=colour, label=label)
-            few = np.array([night.score_q99 for night in nights], dtype=np.float64)
-            axes.plot(days, few, color=colour, linewidth=0.8, linestyle=(0, (4, 3)))
+        for group in _by_settings(rows):
+            nights = [row.figures for row in group.rows if row.figures.score_q10 is not None]
+            quantiles = (
+                np.array([getattr(night, name) for night in nights], dtype=np.float64)
+                for name in ("score_q10", "score_q90", "score_q99")
+            )
+            for days, low, high, few in _over_whole_days(_days(nights), *quantiles):
+                axes.fill_between(days, low, high, color=group.colour, alpha=0.16, linewidth=0)
+                axes.plot(days, few, color=group.colour, linewidth=0.8, linestyle=(0, (4, 3)))
+            _line(axes, group, value=lambda night: night.score_q50)
         _flags(axes, [row for row in rows if row.drift], value=lambda night: night.score_q50)
         axes.set_yscale("symlog", linthresh=2)
         axes.yaxis.set_major_formatter("{x:g}")
@@ -101,8 +123,8 @@ def figure(rows: Sequence[TrendRow], name: str, *, label: str, factor: float = 1
     """Draw one of the figures of each night by its name."""
 
     def panel(axes: Axes, rows: Sequence[TrendRow]) -> None:
-        for colour, _, group in _by_settings(rows):
-            _line(axes, group, value=lambda night: _times(factor, getattr(night, name)), colour=colour, label="")
+        for group in _by_settings(rows):
+            _line(axes, group, value=lambda night: _times(factor, getattr(night, name)))
         axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.set_ylabel(label)
 
@@ -113,8 +135,10 @@ def metrics(rows: Sequence[TrendRow], names: Iterable[str]) -> bytes:
     """Draw the metrics of the nights whose truth is known."""
 
     def panel(axes: Axes, rows: Sequence[TrendRow]) -> None:
-        for colour, name in zip(COLOURS, names, strict=False):
-            _line(axes, rows, value=attrgetter(name), colour=colour, label=name)
+        for colour, name, mark in zip(COLOURS, names, MARKS, strict=False):
+            for group in _by_settings(rows):
+                _line(axes, replace(group, colour=colour), value=attrgetter(name), mark=mark)
+            axes.plot([], [], color=colour, linewidth=1.3, marker=mark, markersize=3.5, label=name)
         axes.set_ylim(0, 1.02)
         axes.set_ylabel("metrics")
         axes.legend(fontsize=8, loc="lower left", ncols=2)
@@ -148,36 +172,55 @@ def _drawn(rows: Sequence[TrendRow], panel: Panel, *, size: tuple[float, float])
     return buffer.getvalue()
 
 
-def _by_settings(rows: Sequence[TrendRow]) -> Iterator[tuple[str, str, list[TrendRow]]]:
+def _by_settings(rows: Sequence[TrendRow]) -> Iterator[_Group]:
     for number, fingerprint in enumerate(settings_in_use(rows)):
-        group = [row for row in rows if row.figures.fingerprint == fingerprint]
-        yield COLOURS[number % len(COLOURS)], fingerprint, group
+        yield _Group(
+            rows=[row for row in rows if row.figures.fingerprint == fingerprint],
+            colour=COLOURS[number % len(COLOURS)],
+            latest=fingerprint == latest_settings(rows),
+        )
 
 
-def _line(
-    axes: Axes,
-    rows: Sequence[TrendRow],
-    *,
-    value: Value,
-    colour: str,
-    label: str,
-) -> None:
-    days, values = _points(rows, value)
-    few = len(days) <= 60
-    axes.plot(days, values, color=colour, linewidth=1.3, marker="o", markersize=3.5 if few else 0, label=label)
+def _line(axes: Axes, group: _Group, *, value: Value, mark: str = "o") -> None:
+    days, values = _points(group.rows, value)
+    for run in _runs(days):
+        axes.plot(
+            days[run],
+            values[run],
+            color=group.colour,
+            linewidth=1.3,
+            marker=mark if len(days) <= MOST_MARKED or len(run) == 1 else "",
+            markersize=3.5,
+            markerfacecolor=group.colour if group.latest else "white",
+        )
 
 
 def _flags(axes: Axes, rows: Sequence[TrendRow], *, value: Value) -> None:
     days, values = _points(rows, value)
-    axes.plot(days, values, color=FLAG, linestyle="none", marker="o", markersize=7, zorder=5)
+    axes.plot(days, values, color=FLAG, linestyle="none", marker=FLAG_MARK, markersize=6, zorder=5)
 
 
-def _ordinary(axes: Axes, rows: Sequence[tuple[TrendRow, Departure | None]], *, factor: float) -> None:
-    for fingerprint in settings_in_use([row for row, _ in rows]):
-        judged = [(row.figures, d) for row, d in rows if d and row.figures.fingerprint == fingerprint]
-        days = _days([night for night, _ in judged])
-        low, high = [factor * d.lowest for _, d in judged], [factor * d.highest for _, d in judged]
-        axes.fill_between(days, low, high, color=BAND, linewidth=0)
+def _ordinary(axes: Axes, rows: Sequence[TrendRow], *, factor: float) -> None:
+    for group in _by_settings(rows):
+        judged = [(row.figures, row.rate) for row in group.rows if row.rate]
+        ends = (np.array([getattr(rate, end) for _, rate in judged]) for end in ("lowest", "highest"))
+        for days, low, high in _over_whole_days(_days([night for night, _ in judged]), *ends):
+            axes.fill_between(days, factor * low, factor * high, color=BAND, linewidth=0)
+
+
+def _over_whole_days(days: Numbers, *series: Numbers) -> Iterator[tuple[Numbers, ...]]:
+    """Yield the runs of successive days with what is known of them, from half a day before to half a day after.
+
+    So a single night has a band, too: a day wide.
+    """
+    for run in _runs(days):
+        edges = np.concatenate([[days[run[0]] - HALF_A_DAY], days[run], [days[run[-1]] + HALF_A_DAY]])
+        yield edges, *(np.pad(values[run], 1, mode="edge") for values in series)
+
+
+def _runs(days: Numbers) -> list[npt.NDArray[np.intp]]:
+    """Return the places of successive days, in runs that end where a day is missing."""
+    return np.split(np.arange(len(days)), np.flatnonzero(np.diff(days) > 1) + 1) if len(days) else []
 
 
 def _days(nights: Iterable[NightFigures]) -> Numbers:

@@ -66,6 +66,11 @@ def compare_nights(nights: Sequence[NightFigures]) -> list[TrendRow]:
     return [TrendRow(night, rate=_rate(night, nights), scores=_scores(night, nights)) for night in nights]
 
 
+def latest_settings(rows: Sequence[TrendRow]) -> str:
+    """Return the fingerprint of the settings of the latest night; of one under several, of those that came last."""
+    return rows[-1].figures.fingerprint
+
+
 def _rate(night: NightFigures, nights: Sequence[NightFigures]) -> Departure | None:
     before = _before(night, nights, needed="defect_rate")
     counts = [(earlier.defective, earlier.inspected) for earlier in before]

@@ -55,6 +55,42 @@ def test_the_ordinary_is_one_band_for_all_nights_under_the_same_settings():
     assert len(styled(defect_rates(compare_nights([*first, *later])), "use", fill=BAND)) == 2
 
 
+def of_colour(drawing, colour):
+    """Return the lines of a colour, each as its corners; a mark that stands alone has a line without a length."""
+    return [corners(path) for path in styled(drawing, "path", stroke=colour) if "fill: none" in path.get("style")]
+
+
+def test_a_missing_night_parts_the_line_and_the_band_of_the_ordinary():
+    there = [night for number, night in enumerate(nights(30)) if number not in (20, 22)]
+    whole, parted = (defect_rates(compare_nights(some)) for some in (nights(30), there))
+    assert [len(line) for line in of_colour(whole, COLOURS[0])] == [30]
+    assert [len(line) for line in of_colour(parted, COLOURS[0])] == [20, 1, 7]
+    assert [len(styled(drawing, "use", fill=BAND)) for drawing in (whole, parted)] == [1, 3]
+
+
+def test_a_night_alone_among_many_has_a_mark():
+    there = [night for number, night in enumerate(nights(90)) if number not in (80, 82)]
+    assert len(marked(defect_rates(compare_nights(nights(90))), COLOURS[0])) == 0
+    assert len(marked(defect_rates(compare_nights(there)), COLOURS[0])) == 1
+
+
+@pytest.mark.parametrize("draw", [defect_rates, scores, lambda rows: metrics(rows, ["auroc"])])
+def test_nights_under_earlier_settings_are_hollow_and_joined_to_no_later_one(draw):
+    known = [replace(night, auroc=0.9) for night in nights(20)]
+    rows = compare_nights(
+        [replace(night, fingerprint="f" if number < 15 else "g") for number, night in enumerate(known)]
+    )
+    drawing = draw(rows)
+    hollow = styled(drawing, "use", fill="#ffffff", stroke=COLOURS[0])
+    assert len(hollow) == 15
+    own = COLOURS[0] if draw not in (defect_rates, scores) else COLOURS[1]
+    filled = len(marked(drawing, own))
+    assert filled == (5 + 1 if own == COLOURS[0] else 5), "and the metric's mark in the legend"
+    lengths = [len(line) for colour in {COLOURS[0], own} for line in of_colour(drawing, colour)]
+    assert {5, 15} <= set(lengths)
+    assert 20 not in lengths
+
+
 def test_a_night_without_a_value_adds_no_point(rows):
     empty = compare_nights([*(row.figures for row in rows[:5]), figures(5, defective=0, inspected=0)])
     assert len(marked(defect_rates(empty), COLOURS[0])) == 5
