@@ -21,12 +21,13 @@ from PIL import Image
 
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
-from tasks.aggregation import summarise, write_region_table
 from tasks.batch import MANIFEST, MAPS, Manifest, batch_name, open_batch
+from tasks.batch_results import BatchResults
 from tasks.discovery import discover, list_images
 from tasks.image_figures import write_figures
 from tasks.maps import ANOMALY_MAP, prepare_maps, write_map
-from tasks.records import ImageRecord, present_records, write_record
+from tasks.records import ImageRecord, write_record
+from tasks.region_table import write_region_table
 from tasks.report import write_report
 from tasks.seal import make_seal, set_seal
 from tasks.storage import Storage
@@ -114,10 +115,11 @@ def write_batch(source: Storage, results: Storage) -> None:
             working_width=SIDE,
         )
         write_record(folder, records[entry.index])
-    write_figures(folder, manifest, records=records)
-    write_region_table(folder, present_records(manifest, records))
-    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
-    set_seal(folder, make_seal(manifest, records))
+    done = BatchResults(manifest, records)
+    write_figures(folder, done)
+    write_region_table(folder, done.present)
+    write_report(folder, done)
+    set_seal(folder, make_seal(done))
 
 
 def made_map(source: Storage, key: str, *, seed: int) -> np.ndarray:

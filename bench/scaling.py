@@ -17,7 +17,6 @@ from pathlib import Path
 from about import about, markdown_table
 from measured_run import Run, run_measured
 
-from tasks.aggregation import summarise
 from tasks.finished_batch import read_sealed
 from tasks.sample_night import write_sample_night
 from tasks.storage import Storage
@@ -74,14 +73,14 @@ def inspected(night: Path, results: Path, *, workers: int, group: int) -> tuple[
     arguments = ["inspect", str(night), "--results", str(results), "--batch", "n", "--workers", str(workers)]
     arguments += ["--group", str(group)]
     run = run_measured(["-m", "flows", *arguments], home=results.parent / "prefect")
-    _, manifest, records = read_sealed(f"{results}/n")
+    _, done = read_sealed(f"{results}/n")
     written = sorted(path.stat().st_mtime for path in (results / "n" / "records").iterdir())
     # Each worker's first group waits for its imports, and at the end a worker may be idle: neither is counted. The time
     # begins with the last record of the first groups: the records of the next group come together, and beginning with
     # them would leave out that group's time.
     begun, ended = workers * group - 1, len(written) - workers
     rate = (ended - begun) / (written[ended] - written[begun])
-    return run, summarise(manifest, records).fit_seconds, rate
+    return run, done.summary.fit_seconds, rate
 
 
 if __name__ == "__main__":

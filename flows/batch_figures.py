@@ -3,21 +3,16 @@
 from flows.outcome import Outcome
 from tasks.discovery import count_by_suffix
 from tasks.found_masks import count_and_name
-from tasks.records import ImageRecord, present_records
+from tasks.records import ImageRecord
 
 MOST_FAILURES_SHOWN = 50
 """That are listed; the gallery and the JSON have all."""
 
 
-def present(outcome: Outcome) -> list[ImageRecord]:
-    """Return the records of the images that the input still has."""
-    return present_records(outcome.manifest, outcome.records)
-
-
 def figures(outcome: Outcome) -> dict[str, str]:
     """Return the figures of a batch by their names, as plain text."""
-    summary, manifest = outcome.summary, outcome.manifest
-    inspected = [record for record in present(outcome) if record.inspected]
+    summary, manifest = outcome.results.summary, outcome.results.manifest
+    inspected = [record for record in outcome.results.present if record.inspected]
     on_gpu = sum(record.device.startswith("cuda") for record in inspected)
     regions = f"{summary.regions} region{'' if summary.regions == 1 else 's'}"
     rate = f" ({100 * summary.defect_rate:.1f} %), {regions}" if inspected else ""
@@ -37,7 +32,7 @@ def figures(outcome: Outcome) -> dict[str, str]:
 
 def failed(outcome: Outcome) -> list[ImageRecord]:
     """Return the records of the images that could not be inspected, by their keys."""
-    return sorted((record for record in present(outcome) if record.failed), key=lambda record: record.key)
+    return sorted((record for record in outcome.results.present if record.failed), key=lambda record: record.key)
 
 
 def largest_at(record: ImageRecord) -> str:

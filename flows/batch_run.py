@@ -4,6 +4,7 @@ discover, open the batch, inspect chunk by chunk (:mod:`flows.batch_fits`), aggr
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -12,11 +13,10 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.batch_fits import inspect_all
 from flows.monitoring import tell_of_batch, watched
-from flows.outcome import Outcome, Records
+from flows.outcome import Outcome
 from flows.parameters import quoted
 from flows.progress import observer
 from ssdnet_core.config import Config
-from tasks.aggregation import summarise, write_region_table
 from tasks.batch import (
     MANIFEST,
     REGIONS,
@@ -27,13 +27,15 @@ from tasks.batch import (
     open_batch,
     read_manifest,
 )
+from tasks.batch_results import BatchResults
 from tasks.cluster import Workers
 from tasks.discovery import Listing, count_by_suffix, discover, list_input
 from tasks.found_masks import count_and_name
 from tasks.image_figures import has_figures, write_figures
 from tasks.lease import Lease, hold_batch
 from tasks.maps import clear_maps, prepare_maps, written_maps
-from tasks.records import present_records, read_records
+from tasks.records import ImageRecord, read_records
+from tasks.region_table import write_region_table
 from tasks.report import PAGE, write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage
@@ -81,7 +83,8 @@ def run_batch(
         present = len(manifest.present)
         observer().begin(images=present, settled=present - len(todo))
         if manifest.entries == stored.entries and not todo and seal is not None:
-            outcome = Outcome.of(folder, manifest, records=records, seal=seal, fitted=0, listing=listing)
+            done = BatchResults(manifest, records)
+            outcome = Outcome.of(folder, done, seal=seal, fitted=0, listing=listing)
             tell_of_batch(outcome, sealed=False)
             return outcome
         if todo:
@@ -97,24 +100,25 @@ def run_batch(
         if todo:
             records |= inspect_all(source, folder, manifest=manifest, todo=todo, known=known, crew=crew, lease=lease)
         lease.check()
-        seal = _conclude(folder, manifest, records=records, lease=lease)
-        outcome = Outcome.of(folder, manifest, records=records, seal=seal, fitted=len(todo), listing=listing)
+        done = BatchResults(manifest, records)
+        seal = _conclude(folder, done, lease=lease)
+        outcome = Outcome.of(folder, done, seal=seal, fitted=len(todo), listing=listing)
         tell_of_batch(outcome, sealed=True)
         return outcome
 
 
-def _conclude(folder: Storage, manifest: Manifest, *, records: Records, lease: Lease) -> Seal:
+def _conclude(folder: Storage, results: BatchResults, *, lease: Lease) -> Seal:
     """Do what comes after the last image: figures, regions, gallery, seal."""
-    failed = {index for index, record in records.items() if record.failed}
+    failed = {index for index, record in results.records.items() if record.failed}
     if failed:
         # They are of an earlier inspection, or of one whose record could not be written.
         clear_maps(folder, sorted(failed & written_maps(folder)))
     observer().stage("drawing the report")
     lease.check()
-    write_figures_and_regions(folder, quoted(manifest), records=quoted(records))
+    write_figures_and_regions(folder, quoted(results))
     lease.check()
-    draw_report(folder, quoted(manifest), records=quoted(records))
-    return seal_batch(folder, quoted(manifest), records=quoted(records), lease=lease)
+    draw_report(folder, quoted(results))
+    return seal_batch(folder, quoted(results), lease=lease)
 
 
 @task(name="discover", cache_policy=NO_CACHE, persist_result=False)
@@ -124,22 +128,22 @@ def discover_images(source: Storage, listing: Listing, *, stored: Manifest) -> t
 
 
 @task(name="aggregate", cache_policy=NO_CACHE, persist_result=False)
-def write_figures_and_regions(folder: Storage, manifest: Manifest, *, records: Records) -> None:
+def write_figures_and_regions(folder: Storage, results: BatchResults) -> None:
     """Write the per-image figures and the table of regions."""
-    write_figures(folder, manifest, records=records)
-    write_region_table(folder, present_records(manifest, records))
+    write_figures(folder, results)
+    write_region_table(folder, results.present)
 
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
-def draw_report(folder: Storage, manifest: Manifest, *, records: Records) -> str:
+def draw_report(folder: Storage, results: BatchResults) -> str:
     """Draw the gallery."""
-    return write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    return write_report(folder, results)
 
 
 @task(name="seal", cache_policy=NO_CACHE, persist_result=False)
-def seal_batch(folder: Storage, manifest: Manifest, *, records: Records, lease: Lease) -> Seal:
+def seal_batch(folder: Storage, results: BatchResults, *, lease: Lease) -> Seal:
     """Declare the batch finished, unless another run took it over."""
-    seal = make_seal(manifest, records)
+    seal = make_seal(results)
     if folder.is_local:
         # Zarr leaves its chunks to the system to write: after a power cut there would be a seal over empty maps.
         os.sync()
@@ -163,7 +167,7 @@ def _is_complete(folder: Storage) -> bool:
     return has_figures(folder) and all(folder.exists(key) for key in (REGIONS, PAGE))
 
 
-def _unsettled(manifest: Manifest, records: Records, *, retry_failed: bool) -> list[ImageEntry]:
+def _unsettled(manifest: Manifest, records: Mapping[int, ImageRecord], *, retry_failed: bool) -> list[ImageEntry]:
     def settled(entry: ImageEntry) -> bool:
         record = records.get(entry.index)
         return record is not None and record.settles(entry, fingerprint=manifest.fingerprint, retry_failed=retry_failed)

@@ -69,7 +69,7 @@ def inspect(
     from flows.summary import print_outcome
 
     print_outcome(outcome, as_json=as_json)
-    raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if outcome.summary.failed else ExitCode.SEALED)
+    raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if outcome.results.summary.failed else ExitCode.SEALED)
 
 
 @app.command(cls=OneInputCommand)
@@ -108,7 +108,7 @@ def evaluate(
     from flows.summary import print_measured
 
     print_measured(measured, as_json=as_json)
-    lacking = measured.outcome.summary.failed or measured.evaluation.unmeasured
+    lacking = measured.outcome.results.summary.failed or measured.evaluation.unmeasured
     raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if lacking else ExitCode.SEALED)
 
 
@@ -167,27 +167,9 @@ def report(batch_folder: options.BatchFolder, most_pictures: options.MostPicture
     """Draw the gallery of a sealed batch again."""
 
     def draw() -> str:
-        from functools import partial
+        from tasks.report import draw_again
 
-        from tasks.aggregation import summarise
-        from tasks.finished_batch import check_seal, read_sealed
-        from tasks.maps import LostMapError
-        from tasks.report import write_report
-        from tasks.seal import read_seal
-        from tasks.storage import Storage
-
-        seal = read_seal(Storage(batch_folder))
-        folder, manifest, records = read_sealed(batch_folder)
-        check = partial(check_seal, folder, seal)
-        summary = summarise(manifest, records)
-        try:
-            return write_report(
-                folder, manifest, records=records, summary=summary, most_pictures=most_pictures, check=check
-            )
-        except LostMapError:
-            # A run that inspects anew replaces maps, of which this would say that they are lost.
-            check()
-            raise
+        return draw_again(batch_folder, most_pictures=most_pictures)
 
     typer.echo(exit_on_error(draw))
 

@@ -92,12 +92,12 @@ def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: Truth) -
 
     Where images, results and truth are those of an earlier evaluation, that one stands.
     """
-    folder, manifest = Storage(outcome.folder), outcome.manifest
+    folder, manifest = Storage(outcome.folder), outcome.results.manifest
     inspection = Inspection.of(manifest, source=source, folder=folder)
     basis = evaluation_basis(outcome.seal, manifest.entries, truth=truth.objects())
     evaluation = read_evaluation(folder, basis=basis)
     if evaluation is None:
-        images = [JudgedImage(outcome.records[entry.index], entry.mask) for entry in manifest.present]
+        images = [JudgedImage(outcome.results.records[entry.index], entry.mask) for entry in manifest.present]
         client = crew.start(images=len(images)).result()
         evaluation = summarise_metrics(measure_batch(client, images, measurement=Measurement(inspection, truth)))
         write_evaluation(folder, outcome.seal, evaluation=evaluation, basis=basis)

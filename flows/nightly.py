@@ -96,7 +96,7 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
                 measure_night(crew, outcome, source=source, night=night, truth=truth)
             except SsdnetError as error:
                 unmeasured = error
-    batch = outcome.manifest.batch
+    batch = outcome.results.manifest.batch
     trends = update_trends(batches, line, anew={batch})
     tell_of_night(night, batch, results=batches, trends=trends, newest=newest)
     if unmeasured:

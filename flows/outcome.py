@@ -3,15 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tasks.aggregation import Summary, summarise
-from tasks.batch import Manifest
+from tasks.batch_results import BatchResults
 from tasks.discovery import Listing
-from tasks.records import ImageRecord
 from tasks.report import report_address
 from tasks.seal import Seal
 from tasks.storage import Storage
-
-Records = dict[int, ImageRecord]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +20,7 @@ class Outcome:
         Address of the batch's results.
     report
         Address of the gallery's page.
-    manifest, records, summary, seal
+    results, seal
         Of the finished batch.
     fitted
         Number of images that this run inspected; the others were done before.
@@ -36,9 +32,7 @@ class Outcome:
 
     folder: str
     report: str
-    manifest: Manifest
-    records: Records
-    summary: Summary
+    results: BatchResults
     seal: Seal
     fitted: int
     others: Mapping[str, int]
@@ -48,9 +42,8 @@ class Outcome:
     def of(
         cls,
         folder: Storage,
-        manifest: Manifest,
+        results: BatchResults,
         *,
-        records: Records,
         seal: Seal,
         fitted: int,
         listing: Listing,
@@ -59,9 +52,7 @@ class Outcome:
         return cls(
             folder=folder.address,
             report=report_address(folder),
-            manifest=manifest,
-            records=records,
-            summary=summarise(manifest, records),
+            results=results,
             seal=seal,
             fitted=fitted,
             others=listing.others,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
-from flows.batch_figures import MOST_FAILURES_SHOWN, failed, figures, largest_at, present
+from flows.batch_figures import MOST_FAILURES_SHOWN, failed, figures, largest_at
 from flows.events import LONGEST_REASON
 from flows.outcome import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
@@ -28,13 +28,13 @@ WORST_ON_PAGE = 20
 
 def show_batch(outcome: Outcome) -> None:
     """Write the artifacts of a finished batch; the nights of a line share keys, so that each is a version of them."""
-    batch, folder = outcome.manifest.batch, Storage(outcome.folder)
+    batch, folder = outcome.results.manifest.batch, Storage(outcome.folder)
     key = artifact_key(batch)
-    worst, not_inspected = worst_first(present(outcome))[:WORST_ON_PAGE], failed(outcome)
+    worst, not_inspected = worst_first(outcome.results.present)[:WORST_ON_PAGE], failed(outcome)
     create_markdown_artifact(markdown=summary_of(outcome), key=f"{key}-summary", description=batch)
     if worst:
         rows = [_worst_row(folder, record) for record in worst]
-        description = f"{batch}: the {len(worst)} highest scores of {outcome.summary.inspected}"
+        description = f"{batch}: the {len(worst)} highest scores of {outcome.results.summary.inspected}"
         create_table_artifact(table=rows, key=f"{key}-worst", description=description)
     if not_inspected:
         rows = [_failure_row(record) for record in not_inspected[:MOST_FAILURES_SHOWN]]
@@ -77,12 +77,12 @@ def show_trends(line: str, row: TrendRow, *, trends: Trends) -> None:
 
 def summary_of(outcome: Outcome) -> str:
     """Return a batch in figures, as Markdown."""
-    batch, gallery = plain(outcome.manifest.batch), url_of(Storage(outcome.folder), PAGE)
+    batch, gallery = plain(outcome.results.manifest.batch), url_of(Storage(outcome.folder), PAGE)
     rows = {
         **{name: plain(value) for name, value in figures(outcome).items()},
         "gallery": f"[{batch}]({gallery})" if gallery else plain(outcome.report),
         "results": plain(outcome.folder),
-        "input": plain(outcome.manifest.input),
+        "input": plain(outcome.results.manifest.input),
         "settings": plain(outcome.seal.fingerprint),
     }
     table = [f"| {name} | {value} |" for name, value in rows.items()]

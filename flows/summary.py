@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.batch_figures import MOST_FAILURES_SHOWN, failed, figures, largest_at, present
+from flows.batch_figures import MOST_FAILURES_SHOWN, failed, figures, largest_at
 from flows.evaluation import MeasuredOutcome
 from flows.outcome import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
@@ -31,9 +31,9 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
         return
     console = Console()
     console.print(_worst(outcome, width=console.width))
-    if outcome.summary.failed:
+    if outcome.results.summary.failed:
         console.print(_failures(outcome))
-    if outcome.summary.warned:
+    if outcome.results.summary.warned:
         console.print(_warnings(outcome))
     console.print(_figures(outcome))
     # On lines of their own and never broken, so that they can be copied and opened.
@@ -63,16 +63,16 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
 def outcome_tree(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome as plain data."""
     return {
-        "batch": outcome.manifest.batch,
+        "batch": outcome.results.manifest.batch,
         "folder": outcome.folder,
         "report": outcome.report,
         "fingerprint": outcome.seal.fingerprint,
         "fitted": outcome.fitted,
         "others": dict(outcome.others),
         "stray_masks": outcome.stray_masks,
-        **asdict(outcome.summary),
+        **asdict(outcome.results.summary),
         "failures": {record.key: record.error for record in failed(outcome)},
-        "warnings": {record.key: record.warnings for record in present(outcome) if record.warnings},
+        "warnings": {record.key: record.warnings for record in outcome.results.present if record.warnings},
         "digest": outcome.seal.digest,
     }
 
@@ -97,7 +97,7 @@ def _worst(outcome: Outcome, *, width: int) -> Table:
     ]
     for name in columns:
         table.add_column(name, no_wrap=True)
-    for record in worst_first(present(outcome))[:WORST_PRINTED]:
+    for record in worst_first(outcome.results.present)[:WORST_PRINTED]:
         verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
         cells = (f"{record.score:.1f}", verdict, str(len(record.regions)), largest_at(record))
         table.add_row(_shown(record.key), *cells[: len(columns)])
@@ -115,7 +115,7 @@ def _failures(outcome: Outcome) -> Table:
 
 
 def _warnings(outcome: Outcome) -> Table:
-    warned = [record for record in present(outcome) if record.warnings]
+    warned = [record for record in outcome.results.present if record.warnings]
     table = Table(title=f"Warnings{_how_many(MOST_WARNINGS_PRINTED, of=len(warned))}")
     for name in ("image", "warning"):
         table.add_column(name, overflow="fold")
@@ -135,7 +135,7 @@ def _shown(text: str) -> Text:
 
 
 def _figures(outcome: Outcome) -> Table:
-    table = Table(title=outcome.manifest.batch, show_header=False)
+    table = Table(title=outcome.results.manifest.batch, show_header=False)
     for name, value in figures(outcome).items():
         table.add_row(name, _shown(value))
     return table

@@ -1,8 +1,9 @@
 """Reading a finished batch back."""
 
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import MANIFEST, Manifest, folder_names, read_manifest
-from tasks.records import ImageRecord, read_records, record_key
+from tasks.batch import MANIFEST, folder_names, read_manifest
+from tasks.batch_results import BatchResults
+from tasks.records import read_records, record_key
 from tasks.seal import Seal, read_seal
 from tasks.storage import Storage
 
@@ -19,8 +20,8 @@ class ChangedBatchError(SsdnetError):
     """A run has inspected a batch anew since it was read, or is about to."""
 
 
-def read_sealed(address: str) -> tuple[Storage, Manifest, dict[int, ImageRecord]]:
-    """Return the folder, the manifest and the records of a sealed batch.
+def read_sealed(address: str) -> tuple[Storage, BatchResults]:
+    """Return the folder of a sealed batch, and what it came to.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def read_sealed(address: str) -> tuple[Storage, Manifest, dict[int, ImageRecord]
                 f"{folder.address}/{record_key(entry.index)}, the record of {entry.key}, is missing or damaged: "
                 "run the batch's `ssdnet inspect` again, which inspects that image once more"
             )
-    return folder, manifest, records
+    return folder, BatchResults(manifest, records)
 
 
 def check_seal(folder: Storage, seal: Seal | None) -> None:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import zarr
 from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 
-from tasks.batch import MAPS, Manifest
+from tasks.batch import MAPS
+from tasks.batch_results import BatchResults
 from tasks.maps import open_maps
 from tasks.records import ImageRecord
 from tasks.storage import Storage
@@ -56,8 +57,9 @@ FIGURES: dict[str, Figure] = {
 }
 
 
-def write_figures(folder: Storage, manifest: Manifest, *, records: Mapping[int, ImageRecord]) -> None:
+def write_figures(folder: Storage, results: BatchResults) -> None:
     """Write the coordinates and the per-image figures, each as one chunk; a StorageError if that cannot be."""
+    manifest = results.manifest
     with writing(folder, "the figures"):
         group = open_store(folder, "r+")
         _, height, width = open_maps(folder, "r").shape
@@ -72,7 +74,7 @@ def write_figures(folder: Storage, manifest: Manifest, *, records: Mapping[int, 
             for axis, length in zip(AXES, (height, width), strict=True):
                 attributes = {"long_name": f"working pixel along {axis}", "units": "pixels"}
                 _write(group, axis, values=np.arange(length, dtype=np.int32), dimensions=(axis,), attributes=attributes)
-            rows = [_figures(records.get(entry.index), present=entry.present) for entry in manifest.entries]
+            rows = [_figures(results.records.get(entry.index), present=entry.present) for entry in manifest.entries]
             for name, figure in FIGURES.items():
                 dtype: Any = np.dtypes.StringDType() if figure.dtype == "str" else np.dtype(figure.dtype)
                 values = np.array([row[name] for row in rows], dtype=dtype)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ssdnet_core.errors import SsdnetError
-from tasks.aggregation import SCORE_QUANTILES
 from tasks.batch import SEAL, TREND
+from tasks.batch_results import SCORE_QUANTILES
 from tasks.evaluation_file import EVALUATION
 from tasks.image_figures import STATUSES, read_figures
 from tasks.nights import Night, night_of

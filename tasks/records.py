@@ -3,14 +3,14 @@
 A record is the proof that an image is done; a run that is killed at any moment goes on from the records.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from ssdnet_core.regions import Region
-from tasks.batch import RECORDS, ImageEntry, Manifest
+from tasks.batch import RECORDS, ImageEntry
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
 from tasks.stored_json import StoredJsonError, from_json, to_json
@@ -164,11 +164,6 @@ def read_records(folder: Storage, entries: Iterable[ImageEntry]) -> dict[int, Im
             continue  # The image is inspected again.
         found[record.index] = record
     return found
-
-
-def present_records(manifest: Manifest, records: Mapping[int, ImageRecord]) -> list[ImageRecord]:
-    """Return the records of the images that the last listing had, in the order of the manifest."""
-    return [records[entry.index] for entry in manifest.present]
 
 
 def record_key(index: int) -> str:

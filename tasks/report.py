@@ -12,13 +12,15 @@ from functools import partial
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ssdnet_core.significance import REFERENCE_AREA, alarm_level
-from tasks.aggregation import Summary
 from tasks.batch import REPORT, Manifest
+from tasks.batch_results import BatchResults
 from tasks.decoding import DecodeError
 from tasks.fetching import MaskError, decode_as_listed
-from tasks.maps import read_map
+from tasks.finished_batch import check_seal, read_sealed
+from tasks.maps import LostMapError, read_map
 from tasks.pictures import colour_bar, heat_layer, overlay, photograph
-from tasks.records import ImageRecord, present_records
+from tasks.records import ImageRecord
+from tasks.seal import read_seal
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
 
@@ -63,10 +65,8 @@ class Picture:
 
 def write_report(
     folder: Storage,
-    manifest: Manifest,
+    results: BatchResults,
     *,
-    records: Mapping[int, ImageRecord],
-    summary: Summary,
     most_pictures: int = MOST_PICTURES,
     check: Callable[[], None] = lambda: None,
 ) -> str:
@@ -79,27 +79,43 @@ def write_report(
     check
         Called before what a later gallery of the batch has as well is replaced; it raises if there is one by now.
     """
-    present = present_records(manifest, records)
-    inspected = worst_first(present)
-    draw = partial(_draw, folder=folder, manifest=manifest)
-    sizes = {entry.index: entry.size for entry in manifest.entries}
+    inspected = worst_first(results.present)
+    draw = partial(_draw, folder=folder, manifest=results.manifest)
+    sizes = {entry.index: entry.size for entry in results.manifest.entries}
     pictures = _drawn_at_once(draw, inspected[: max(most_pictures, MOST_OVERLAYS)], sizes=sizes)
     check()
     worst = [picture for picture in pictures[:MOST_OVERLAYS] if picture.photograph]
     for picture in worst:
         _draw_overlay(folder, picture)
     _delete_overlays(folder, but={overlay_key(picture.record) for picture in worst})
-    page = _page(
-        manifest,
-        summary,
-        pictures=pictures[:most_pictures],
-        scores=[record.score for record in inspected],
-        failed=[record for record in present if record.failed],
-        warned=[record for record in present if record.warnings],
-    )
+    scores = [record.score for record in inspected]
+    page = _page(results, pictures=pictures[:most_pictures], scores=scores)
     check()
     folder.write(PAGE, page.encode())
     return report_address(folder)
+
+
+def draw_again(address: str, *, most_pictures: int = MOST_PICTURES) -> str:
+    """Draw the gallery of a sealed batch in this folder again, and return the address of its page.
+
+    Raises
+    ------
+    NotSealedError, LostRecordError
+        As :func:`tasks.finished_batch.read_sealed`.
+    LostMapError
+        If a map is missing, or another one than its record's.
+    ChangedBatchError
+        If a run inspects the batch anew meanwhile, which has a gallery of its own.
+    """
+    seal = read_seal(Storage(address))
+    folder, results = read_sealed(address)
+    check = partial(check_seal, folder, seal)
+    try:
+        return write_report(folder, results, most_pictures=most_pictures, check=check)
+    except LostMapError:
+        # A run that inspects anew replaces maps, of which this would say that they are lost.
+        check()
+        raise
 
 
 def worst_first(records: Iterable[ImageRecord]) -> list[ImageRecord]:
@@ -211,28 +227,20 @@ def _delete_overlays(folder: Storage, *, but: Collection[str]) -> None:
         )
 
 
-def _page(
-    manifest: Manifest,
-    summary: Summary,
-    *,
-    pictures: Sequence[Picture],
-    scores: Sequence[float],
-    failed: Sequence[ImageRecord],
-    warned: Sequence[ImageRecord],
-) -> str:
+def _page(results: BatchResults, *, pictures: Sequence[Picture], scores: Sequence[float]) -> str:
     environment = Environment(loader=PackageLoader("tasks"), autoescape=True, undefined=StrictUndefined)
-    verdict = manifest.config.verdict
+    verdict = results.manifest.config.verdict
     threshold = -math.log10(verdict.expected_false_alarms)
     return environment.get_template("report.html.j2").render(
-        manifest=manifest,
-        summary=summary,
+        manifest=results.manifest,
+        summary=results.summary,
         pictures=pictures,
         scores=scores,
         threshold=threshold,
         # How large a region were at another threshold is not known: verdicts that ask for an area need an inspection.
         thresholds=(min(-1, math.floor(threshold)), max(5, math.ceil(threshold))) if verdict.min_area == 1 else None,
-        failed=failed,
-        warned=warned,
+        failed=[record for record in results.present if record.failed],
+        warned=[record for record in results.present if record.warnings],
         colours=colour_bar(),
         colours_from=COLOURS_FROM,
         colours_to=COLOURS_TO,

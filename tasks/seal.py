@@ -3,12 +3,11 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import SEAL, Manifest
-from tasks.records import ImageRecord, present_records
+from tasks.batch import SEAL
+from tasks.batch_results import BatchResults
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError
 from tasks.stored_json import StoredJsonError, from_json, to_json
@@ -50,16 +49,16 @@ class Seal:
         return to_json(self, indent=1)
 
 
-def make_seal(manifest: Manifest, records: Mapping[int, ImageRecord]) -> Seal:
+def make_seal(results: BatchResults) -> Seal:
     """Count and sum up the records of a batch of which every present image has one."""
-    present = present_records(manifest, records)
+    present = results.present
     digest = hashlib.sha256()
     for record in sorted(present, key=lambda record: record.key):
         line = [record.key, record.status, record.map_digest, record.defective, f"{record.score:.6g}"]
         digest.update((json.dumps(line) + "\n").encode())
     return Seal(
-        batch=manifest.batch,
-        fingerprint=manifest.fingerprint,
+        batch=results.manifest.batch,
+        fingerprint=results.manifest.fingerprint,
         images=len(present),
         inspected=sum(record.inspected for record in present),
         failed=sum(record.failed for record in present),

@@ -2,8 +2,8 @@ import pytest
 
 from flows.outcome import Outcome
 from ssdnet_core.config import Config
-from tasks.aggregation import summarise
 from tasks.batch import ImageEntry, Manifest
+from tasks.batch_results import BatchResults
 from tasks.records import ImageRecord, failed_record
 from tasks.seal import make_seal
 
@@ -22,13 +22,12 @@ def outcome():
         e.index: ImageRecord(index=e.index, key=e.key, etag="", fingerprint="f", status="inspected", score=score)
         for e, score in scores.items()
     }
+    results = BatchResults(manifest, records)
     return Outcome(
         folder="/out/night",
         report="/out/night/report/index.html",
-        manifest=manifest,
-        records=records,
-        summary=summarise(manifest, records),
-        seal=make_seal(manifest, records),
+        results=results,
+        seal=make_seal(results),
         fitted=0,
         others={},
         stray_masks=(),

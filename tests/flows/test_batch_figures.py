@@ -1,19 +1,19 @@
 from dataclasses import replace
 
-from flows.batch_figures import failed, figures, largest_at, present
+from flows.batch_figures import failed, figures, largest_at
 from flows.run_page import summary_of
 from ssdnet_core.regions import Region
-from tasks.aggregation import summarise
+from tasks.batch_results import BatchResults
 
 
 def changed(outcome, **changes):
     """Return the outcome with changes of the record of good.png."""
-    records = {**outcome.records, 2: replace(outcome.records[2], **changes)}
-    return replace(outcome, records=records, summary=summarise(outcome.manifest, records))
+    records = {**outcome.results.records, 2: replace(outcome.results.records[2], **changes)}
+    return replace(outcome, results=BatchResults(outcome.results.manifest, records))
 
 
 def test_images_that_are_gone_are_in_no_figure(outcome):
-    assert [record.key for record in present(outcome)] == ["good.png", "unread.png"]
+    assert [record.key for record in outcome.results.present] == ["good.png", "unread.png"]
     assert [record.key for record in failed(outcome)] == ["unread.png"]
     assert figures(outcome)["images"] == "2, 0 of them tried by this run"
     assert figures(outcome)["not inspected"] == "1"
@@ -30,15 +30,16 @@ def test_the_time_is_told_an_image_and_the_gpu_only_where_one_fitted(outcome):
 
 
 def test_the_gpus_share_is_that_of_the_images_that_were_inspected(outcome):
-    second = replace(outcome.records[2], index=3, key="unread.png", device="cpu")
-    both = changed(replace(outcome, records={**outcome.records, 3: second}), device="cuda:0")
+    second = replace(outcome.results.records[2], index=3, key="unread.png", device="cpu")
+    results = BatchResults(outcome.results.manifest, {**outcome.results.records, 3: second})
+    both = changed(replace(outcome, results=results), device="cuda:0")
     assert figures(both)["CPU time"].endswith(", 50 % of the images on a GPU")
 
 
 def test_the_largest_region_is_told_as_x_and_y(outcome):
-    assert largest_at(outcome.records[2]) == ""
+    assert largest_at(outcome.results.records[2]) == ""
     region = Region(top=0, left=0, bottom=9, right=9, area=81, peak=3.0, centroid=(4.4, 7.6))
-    assert largest_at(replace(outcome.records[2], regions=(region,))) == "8, 4"
+    assert largest_at(replace(outcome.results.records[2], regions=(region,))) == "8, 4"
 
 
 def test_the_page_of_a_run_has_the_figures_that_the_terminal_has(outcome):

@@ -119,14 +119,14 @@ def test_an_image_that_was_removed_is_in_no_count_of_a_sealed_batch_nor_in_its_g
 def test_an_image_whose_map_was_lost_is_inspected_again(run, lost, sealed):
     first = run(more=2)
     folder = Storage(first.folder)
-    before = read_map(folder, first.records[1])
+    before = read_map(folder, first.results.records[1])
     if not sealed:
         folder.delete(SEAL)
     chunk = Path(folder.path("maps.zarr/anomaly_map/c/1/0/0"))
     os.truncate(chunk, 0) if lost == "emptied" else chunk.unlink()
     again = run(more=0)
     assert (again.fitted, again.seal) == (1, first.seal)
-    assert (read_map(folder, again.records[1]) == before).all()
+    assert (read_map(folder, again.results.records[1]) == before).all()
 
 
 def test_an_image_replaced_by_one_that_cannot_be_inspected_leaves_no_map(run, tmp_path):
@@ -134,10 +134,10 @@ def test_an_image_replaced_by_one_that_cannot_be_inspected_leaves_no_map(run, tm
     whole = tmp_path / "night" / "1.png"
     whole.write_bytes(whole.read_bytes()[:200])
     outcome = run(more=0)
-    assert [outcome.records[index].failed for index in (0, 1)] == [False, True]
+    assert [outcome.results.records[index].failed for index in (0, 1)] == [False, True]
     folder = Storage(outcome.folder)
     assert written_maps(folder) == {0}
-    assert (read_map(folder, outcome.records[0]) == read_map(folder, first.records[0])).all()
+    assert (read_map(folder, outcome.results.records[0]) == read_map(folder, first.results.records[0])).all()
 
 
 def test_an_image_that_comes_to_fail_after_its_map_was_written_leaves_no_map(run, monkeypatch):
@@ -147,7 +147,7 @@ def test_an_image_that_comes_to_fail_after_its_map_was_written_leaves_no_map(run
 
     monkeypatch.setattr(flow, "inspect_all", without_the_last_record)
     outcome = run(more=2)
-    assert [outcome.records[index].failed for index in (0, 1)] == [False, True]
+    assert [outcome.results.records[index].failed for index in (0, 1)] == [False, True]
     assert written_maps(Storage(outcome.folder)) == {0}
 
 
@@ -158,7 +158,7 @@ def record_of_a_death(entry, manifest):
 def test_an_image_put_back_after_an_interrupted_inspection_of_another_is_inspected_again(run, monkeypatch, tmp_path):
     first = run()
     folder, image, kept = Storage(first.folder), tmp_path / "night" / "0.png", tmp_path / "kept.png"
-    before = read_map(folder, first.records[0])
+    before = read_map(folder, first.results.records[0])
     shutil.copy2(image, kept)
     Image.fromarray(sample("tile", "hole", size=(64, 64)).pixels).save(image)
     inspect = flow.inspect_all
@@ -175,7 +175,7 @@ def test_an_image_put_back_after_an_interrupted_inspection_of_another_is_inspect
     shutil.copy2(kept, image)
     again = run(more=0)
     assert (again.fitted, again.seal) == (1, first.seal)
-    assert (read_map(folder, again.records[0]) == before).all()
+    assert (read_map(folder, again.results.records[0]) == before).all()
 
 
 @pytest.mark.parametrize("refit", [False, True])
@@ -207,7 +207,7 @@ def test_an_image_that_failed_for_a_reason_of_its_own_is_tried_again_only_if_tha
     broken = tmp_path / "night" / "1.png"
     broken.write_bytes(broken.read_bytes()[:200])
     first = run(more=0)
-    assert first.records[1].lasting
+    assert first.results.records[1].lasting
     assert (run(more=0).fitted, run(more=0, retry_failed=True).fitted) == (0, 1)
 
 

@@ -13,8 +13,9 @@ from flows.command_line import app
 from flows.settings import settings_as_yaml, settings_from
 from ssdnet_core.config import METHOD_VERSION, Config
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
-from tasks import aggregation, trend_page
-from tasks.aggregation import summarise
+from tasks import report, trend_page
+from tasks.batch_results import BatchResults
+from tasks.finished_batch import read_sealed
 from tasks.maps import write_map
 from tasks.records import ImageRecord, write_record
 from tasks.seal import break_seal, make_seal, set_seal
@@ -159,7 +160,7 @@ def sealed(tmp_path):
     record = ImageRecord(**known, status="inspected", map_digest=digest, **size)
     folder.write("manifest.json", manifest.to_json())
     write_record(folder, record)
-    set_seal(folder, make_seal(manifest, {entry.index: record}))
+    set_seal(folder, make_seal(BatchResults(manifest, {entry.index: record})))
     folder.write("report/index.html", b"of the seal")
     return folder, manifest, record
 
@@ -168,16 +169,17 @@ def sealed(tmp_path):
 def test_a_report_beside_a_run_leaves_the_gallery_of_the_run(sealed, monkeypatch, run):
     folder, manifest, record = sealed
 
-    def inspected_meanwhile(*_):
+    def inspected_meanwhile(address):
+        read = read_sealed(address)
         break_seal(folder)
         if run == "has replaced a map":
             write_map(folder, record.index, anomaly_map=np.ones((8, 8), dtype=np.float32))
         elif run == "has sealed":
-            set_seal(folder, make_seal(manifest, {record.index: replace(record, score=9.0)}))
+            set_seal(folder, make_seal(BatchResults(manifest, {record.index: replace(record, score=9.0)})))
         folder.write("report/index.html", b"of the run")
-        return summarise(manifest, {record.index: record})
+        return read
 
-    monkeypatch.setattr(aggregation, "summarise", inspected_meanwhile)
+    monkeypatch.setattr(report, "read_sealed", inspected_meanwhile)
     finished = CliRunner().invoke(app, ["report", folder.address])
     assert finished.exit_code == 1
     assert f"{folder.address} was inspected anew meanwhile, or is now: run this again" in finished.stderr

@@ -11,8 +11,8 @@ from flows import summary
 from flows.batch_figures import MOST_FAILURES_SHOWN
 from flows.summary import outcome_tree, print_evaluation, print_measured, print_outcome
 from ssdnet_core.metrics import PixelMetrics
-from tasks.aggregation import summarise
 from tasks.batch import ImageEntry
+from tasks.batch_results import BatchResults
 from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.image_metrics import UnmeasuredImage
 from tasks.records import ImageRecord, failed_record
@@ -139,9 +139,9 @@ def test_images_that_are_gone_are_not_told_of(outcome, capsys):
 
 
 def test_warnings_are_counted_and_those_of_each_image_are_in_the_json(outcome, capsys):
-    constant = replace(outcome.records[2], warnings=("the image is constant",))
-    records = {**outcome.records, 2: constant}
-    warned = replace(outcome, records=records, summary=summarise(outcome.manifest, records))
+    constant = replace(outcome.results.records[2], warnings=("the image is constant",))
+    records = {**outcome.results.records, 2: constant}
+    warned = replace(outcome, results=BatchResults(outcome.results.manifest, records))
     assert outcome_tree(warned)["warnings"] == {"good.png": ("the image is constant",)}
     print_outcome(warned, as_json=False)
     said = capsys.readouterr().out
@@ -157,8 +157,8 @@ def test_of_many_warnings_the_first_are_printed_and_all_are_counted(outcome, cap
         e.index: ImageRecord(index=e.index, key=e.key, etag="", fingerprint="f", status="inspected", warnings=("dark",))
         for e in entries
     }
-    manifest = replace(outcome.manifest, entries=entries)
-    many = replace(outcome, manifest=manifest, records=records, summary=summarise(manifest, records))
+    manifest = replace(outcome.results.manifest, entries=entries)
+    many = replace(outcome, results=BatchResults(manifest, records))
     print_outcome(many, as_json=False)
     said = capsys.readouterr().out
     assert said.count("dark") == summary.MOST_WARNINGS_PRINTED
@@ -169,8 +169,8 @@ def test_of_many_warnings_the_first_are_printed_and_all_are_counted(outcome, cap
 def test_of_many_failures_the_first_are_printed_and_all_are_in_the_json(outcome, capsys):
     entries = tuple(ImageEntry(index=index, key=f"{index:02d}.png", etag="", size=1) for index in range(70))
     records = {entry.index: failed_record(entry, "cut short", fingerprint="f", lasting=True) for entry in entries}
-    manifest = replace(outcome.manifest, entries=entries)
-    many = replace(outcome, manifest=manifest, records=records, summary=summarise(manifest, records))
+    manifest = replace(outcome.results.manifest, entries=entries)
+    many = replace(outcome, results=BatchResults(manifest, records))
     print_outcome(many, as_json=False)
     said = capsys.readouterr().out
     assert said.count("cut short") == MOST_FAILURES_SHOWN
@@ -184,10 +184,11 @@ def test_how_many_images_have_a_mask_is_told_where_masks_were_given(outcome, cap
     print_outcome(outcome, as_json=False)
     assert "with a mask" not in capsys.readouterr().out
     entries = tuple(
-        replace(entry, mask="good.png") if entry.key == "good.png" else entry for entry in outcome.manifest.entries
+        replace(entry, mask="good.png") if entry.key == "good.png" else entry
+        for entry in outcome.results.manifest.entries
     )
-    manifest = replace(outcome.manifest, masks="/masks", entries=entries)
-    masked = replace(outcome, manifest=manifest, summary=summarise(manifest, outcome.records))
+    manifest = replace(outcome.results.manifest, masks="/masks", entries=entries)
+    masked = replace(outcome, results=BatchResults(manifest, outcome.results.records))
     print_outcome(masked, as_json=False)
     assert "1 of 2, the others whole" in capsys.readouterr().out
     print_outcome(masked, as_json=True)
@@ -207,8 +208,8 @@ def test_masks_of_no_image_are_counted_and_the_first_of_them_named(outcome, caps
 def test_long_names_are_folded_and_not_cut(outcome, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     name = "camera-03_lot-2026-11-22T030501_" + "0" * 60 + "17.png"
-    records = {index: replace(record, key=name) for index, record in outcome.records.items()}
-    print_outcome(replace(outcome, records=records), as_json=False)
+    records = {index: replace(record, key=name) for index, record in outcome.results.records.items()}
+    print_outcome(replace(outcome, results=BatchResults(outcome.results.manifest, records)), as_json=False)
     said = capsys.readouterr().out
     assert "…" not in said
     assert "17.png" in said
@@ -235,8 +236,8 @@ def test_a_narrow_terminal_has_the_names_and_the_addresses_in_one_piece(outcome,
 
 def test_what_a_terminal_would_obey_in_a_name_is_shown_as_text(outcome, capsys):
     name = "evil\x1b]0;title\x07\x1b[31m[red].png"
-    records = {index: replace(record, key=name) for index, record in outcome.records.items()}
-    print_outcome(replace(outcome, records=records), as_json=False)
+    records = {index: replace(record, key=name) for index, record in outcome.results.records.items()}
+    print_outcome(replace(outcome, results=BatchResults(outcome.results.manifest, records)), as_json=False)
     said = capsys.readouterr().out
     assert "\x1b" not in said
     assert "[red].png" in said.replace("\n", "")

@@ -2,6 +2,7 @@ import pytest
 
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest, open_batch
+from tasks.batch_results import BatchResults
 from tasks.finished_batch import LostRecordError, find_seal, read_sealed
 from tasks.records import failed_record, record_key, write_record
 from tasks.seal import make_seal, set_seal
@@ -17,7 +18,7 @@ def batch(config):
 def sealed(results, config):
     manifest = batch(config)
     folder = open_batch(results, manifest)
-    set_seal(folder, make_seal(manifest, {}))
+    set_seal(folder, make_seal(BatchResults(manifest, {})))
 
 
 @pytest.fixture
@@ -49,9 +50,9 @@ def test_a_record_that_cannot_be_read_is_named_with_its_image_if_that_is_still_t
     records = {entry.index: failed_record(entry, "broken", fingerprint="f", lasting=True) for entry in entries}
     for record in records.values():
         write_record(folder, record)
-    set_seal(folder, make_seal(manifest, records))
+    set_seal(folder, make_seal(BatchResults(manifest, records)))
     folder.delete(record_key(2))
-    assert set(read_sealed(folder.address)[2]) == {0, 1}
+    assert set(read_sealed(folder.address)[1].records) == {0, 1}
     folder.delete(record_key(1))
     if content is not None:
         folder.write(record_key(1), content)

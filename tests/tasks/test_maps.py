@@ -9,6 +9,7 @@ import zarr
 
 from ssdnet_core.config import Config
 from tasks.batch import DamagedBatchError, ImageEntry
+from tasks.batch_results import BatchResults
 from tasks.image_figures import write_figures
 from tasks.maps import LostMapError, clear_maps, prepare_maps, read_map, write_map, written_maps
 from tasks.storage import Storage
@@ -73,11 +74,11 @@ def test_a_store_that_grows_keeps_its_maps_even_when_the_canvas_does_too(folder)
     before, after = manifest_of(SHAPES[:1]), manifest_of(SHAPES)
     prepare_maps(folder, before)
     write_map(folder, 0, anomaly_map=random_map(before.entries[0]))
-    write_figures(folder, before, records={0: record_of(before.entries[0])})
+    write_figures(folder, BatchResults(before, {0: record_of(before.entries[0])}))
     prepare_maps(folder, after)
     for entry in after.entries[1:]:
         write_map(folder, entry.index, anomaly_map=random_map(entry))
-    write_figures(folder, after, records={entry.index: record_of(entry) for entry in after.entries})
+    write_figures(folder, BatchResults(after, {entry.index: record_of(entry) for entry in after.entries}))
     for entry in after.entries:
         np.testing.assert_allclose(read_map(folder, record_of(entry)), random_map(entry), rtol=1e-3)
     with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
@@ -101,7 +102,7 @@ def test_the_first_images_do_not_cut_the_maps_of_later_ones_small(folder, first,
     write_map(folder, 1, anomaly_map=random_map(grown.entries[1]))
     np.testing.assert_allclose(read_map(folder, record_of(grown.entries[1])), random_map(grown.entries[1]), rtol=1e-3)
     assert objects(folder) == 1
-    write_figures(folder, grown, records={1: record_of(grown.entries[1])})
+    write_figures(folder, BatchResults(grown, {1: record_of(grown.entries[1])}))
     with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
         height, width = grown.entries[1].working_shape(256)
         assert np.isfinite(store.anomaly_map[1, :height, :width].values).all()
@@ -199,7 +200,10 @@ def test_damaged_metadata_are_named_with_what_to_do(folder):
         write()
         folder.write("maps.zarr/zarr.json", content)
         named = rf"{folder.address}/maps\.zarr/zarr\.json is damaged: .*: delete that object, and inspect again"
-        for call in (lambda: prepare_maps(folder, manifest), lambda: write_figures(folder, manifest, records=records)):
+        for call in (
+            lambda: prepare_maps(folder, manifest),
+            lambda: write_figures(folder, BatchResults(manifest, records)),
+        ):
             with pytest.raises(DamagedBatchError, match=named):
                 call()
         folder.delete("maps.zarr/zarr.json")

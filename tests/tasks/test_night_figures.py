@@ -11,6 +11,7 @@ from pyarrow import parquet
 from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
 from tasks.batch import ImageEntry, Manifest
+from tasks.batch_results import BatchResults
 from tasks.image_figures import write_figures
 from tasks.maps import prepare_maps
 from tasks.night_figures import NightFigures, lines, read_nights
@@ -43,8 +44,8 @@ def write_batch(results, batch, *, scores, broken=0):
     for entry in entries[len(scores) :]:
         records[entry.index] = failed_record(entry, "broken", fingerprint=manifest.fingerprint, lasting=True)
     prepare_maps(folder, manifest)
-    write_figures(folder, manifest, records=records)
-    set_seal(folder, make_seal(manifest, records))
+    write_figures(folder, BatchResults(manifest, records))
+    set_seal(folder, make_seal(BatchResults(manifest, records)))
     return folder
 
 

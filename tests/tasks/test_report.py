@@ -12,8 +12,8 @@ from PIL import Image
 from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
 from ssdnet_core.synthetic import sample
-from tasks.aggregation import summarise
 from tasks.batch import joint_etag
+from tasks.batch_results import BatchResults
 from tasks.maps import write_map
 from tasks.pictures import colour_bar, photograph
 from tasks.records import ImageRecord, failed_record
@@ -91,7 +91,7 @@ def night(tmp_path):
 def drawn(night):
     """The folder of their report, and its page."""
     folder, manifest, records = night
-    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    write_report(folder, BatchResults(manifest, records))
     return folder, Page(page_of(folder)), page_of(folder)
 
 
@@ -126,7 +126,7 @@ def test_the_gallery_shows_which_images_another_threshold_would_call_defective(n
     folder, manifest, records = night
     [evil] = [index for index, record in records.items() if record.key == EVIL]
     records[evil] = replace(records[evil], score=3.04)
-    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    write_report(folder, BatchResults(manifest, records))
     page_file = tmp_path / "results" / "report" / "index.html"
     with browser(tmp_path / "profile") as devtools, opened(devtools, page_file.as_uri()) as page:
         page.wait_for_text("1.0, as inspected", timeout=20)
@@ -144,7 +144,7 @@ def test_the_gallery_shows_which_images_another_threshold_would_call_defective(n
 def test_no_other_threshold_is_offered_where_a_verdict_asks_for_an_area(night):
     folder, manifest, records = night
     larger = replace(manifest, config=manifest.config.updated({"verdict.min_area": 2}))
-    write_report(folder, larger, records=records, summary=summarise(manifest, records))
+    write_report(folder, BatchResults(larger, records))
     assert "as inspected" not in page_of(folder)
 
 
@@ -155,7 +155,7 @@ def test_a_colour_means_the_same_beside_each_images_own_alarm_level(night, level
     [index] = [index for index, record in records.items() if record.key == "a.png"]
     digest = write_map(folder, index, anomaly_map=values)
     records[index] = replace(records[index], regions_from=level, map_digest=digest)
-    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    write_report(folder, BatchResults(manifest, records))
     with Image.open(io.BytesIO(folder.read(f"report/images/{index:07d}-map.png"))) as layer:
         below, at, twice = np.asarray(layer)[32, 16::32].astype(int)
     scale = [re.findall(r"[\d.]+", colour) for colour in colour_bar()]
@@ -217,7 +217,7 @@ def kept(request, night, tmp_path):
 
 def test_only_pictures_that_are_no_longer_among_the_worst_are_deleted(kept):
     folder, manifest, records = kept
-    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    write_report(folder, BatchResults(manifest, records))
     for key in ("report/worst/0000009.jpg", "report/worst.jpg", "report/worst-of-all/9.jpg", "worst/9.jpg"):
         folder.write(key, b"picture")
     before = {stored.key for stored in folder.list()}
@@ -226,14 +226,14 @@ def test_only_pictures_that_are_no_longer_among_the_worst_are_deleted(kept):
         **records,
         evil.index: failed_record(manifest.entries[evil.index], "broken", fingerprint="f", lasting=True),
     }
-    write_report(folder, manifest, records=retried, summary=summarise(manifest, retried))
+    write_report(folder, BatchResults(manifest, retried))
     gone = {"report/worst/0000009.jpg", overlay_key(evil)}
     assert {stored.key for stored in folder.list()} == before - gone
 
 
 def test_a_gallery_of_no_pictures_keeps_those_that_the_runs_page_shows(night):
     folder, manifest, records = night
-    write_report(folder, manifest, records=records, summary=summarise(manifest, records), most_pictures=0)
+    write_report(folder, BatchResults(manifest, records), most_pictures=0)
     assert not Page(page_of(folder)).of("figure")
     shown = {overlay_key(record) for record in records.values() if record.inspected}
     assert shown
@@ -243,7 +243,7 @@ def test_a_gallery_of_no_pictures_keeps_those_that_the_runs_page_shows(night):
 def test_a_gallery_without_any_picture_is_drawn(kept):
     folder, manifest, _ = kept
     failed = {e.index: failed_record(e, "broken", fingerprint="f", lasting=True) for e in manifest.entries}
-    write_report(folder, manifest, records=failed, summary=summarise(manifest, failed))
+    write_report(folder, BatchResults(manifest, failed))
     assert [stored.key for stored in folder.below("report").list()] == ["index.html"]
 
 
@@ -255,7 +255,7 @@ def test_pictures_that_may_not_be_deleted_keep_nobody_from_the_gallery(night, mo
         raise StorageError(f"cannot delete {storage.address}/{key}: access is refused")
 
     monkeypatch.setattr(Storage, "delete", refuse)
-    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    write_report(folder, BatchResults(manifest, records))
     assert len(Page(page_of(folder)).of("figure")) == 2
     assert "may show images that are no longer among the worst: cannot delete" in caplog.text
 
@@ -266,9 +266,8 @@ def test_an_image_that_is_gone_or_replaced_keeps_its_figure_and_the_photograph_i
     night, drawn_before, replaced
 ):
     folder, manifest, records = night
-    summary = summarise(manifest, records)
     if drawn_before:
-        write_report(folder, manifest, records=records, summary=summary)
+        write_report(folder, BatchResults(manifest, records))
     source = Storage(manifest.input)
     was = {record.key: source.read(record.key) for record in records.values()}
     source.delete(EVIL)
@@ -277,7 +276,7 @@ def test_an_image_that_is_gone_or_replaced_keeps_its_figure_and_the_photograph_i
         Image.fromarray(np.zeros(replaced, dtype=np.uint8)).save(other, "PNG")
         source.write(EVIL, other.getvalue())
 
-    write_report(folder, manifest, records=records, summary=summary)
+    write_report(folder, BatchResults(manifest, records))
 
     page = Page(page_of(folder))
     assert [figure["data-defective"] for figure in page.of("figure")] == ["True", "False"]
@@ -310,7 +309,7 @@ def test_what_a_mask_left_out_is_striped_also_where_it_was_not_before_and_the_ga
         masks.delete("a.png")
     without_stripes = f"report/images/{index:07d}-{hashlib.sha256(etag.encode()).hexdigest()[:8]}.jpg"
     folder.write(without_stripes, photograph(np.zeros((64, 96), dtype=np.uint8)))
-    write_report(folder, masked, records=records, summary=summarise(masked, records))
+    write_report(folder, BatchResults(masked, records))
     page = page_of(folder)
     assert "<dt>with a mask</dt><dd>1</dd>" in page
     assert ("the photograph or its mask is gone" in page) is gone
@@ -335,7 +334,7 @@ def test_the_page_tells_of_stripes_where_an_image_shown_has_some_also_once_the_i
     folder, manifest = founded(tmp_path, config=Config())
     record = inspected(folder, manifest.entries[0])
     for _ in range(2):
-        write_report(folder, manifest, records={0: record}, summary=summarise(manifest, {0: record}))
+        write_report(folder, BatchResults(manifest, {0: record}))
         page = page_of(folder)
         assert [image["alt"] for image in Page(page).of("img")] == ["a.png", "anomaly map"]
         assert ("left out by a mask or transparency" in page) is transparent
@@ -346,7 +345,7 @@ def test_all_images_with_warnings_are_listed_whatever_their_scores(night):
     folder, manifest, records = night
     [good] = [index for index, record in records.items() if record.key == "a.png"]
     records[good] = replace(records[good], warnings=("the image is constant",))
-    write_report(folder, manifest, records=records, summary=summarise(manifest, records), most_pictures=1)
+    write_report(folder, BatchResults(manifest, records), most_pictures=1)
     page = page_of(folder)
     assert "1 of 2 images with warnings" in page
     assert "<td>a.png</td><td>the image is constant</td>" in page

@@ -14,8 +14,8 @@ from PIL import Image
 import tasks.fetching
 import tasks.report
 from ssdnet_core.config import Config
-from tasks.aggregation import summarise
 from tasks.batch import joint_etag
+from tasks.batch_results import BatchResults
 from tasks.decoding import decode
 from tasks.maps import write_map
 from tasks.records import ImageRecord
@@ -66,7 +66,7 @@ def test_images_are_drawn_side_by_side_as_long_as_their_bytes_allow(large_night,
                 drawn.remove(needs[len(data)])
 
     monkeypatch.setattr(tasks.fetching, "decode", watched)
-    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    write_report(folder, BatchResults(manifest, records))
     assert len(together) == len(needs) == 12
     assert max(together) <= bound
 
@@ -80,7 +80,7 @@ def test_small_images_are_drawn_by_all_threads(large_night, monkeypatch):
         return decode(data)
 
     monkeypatch.setattr(tasks.fetching, "decode", watched)
-    write_report(folder, manifest, records=records, summary=summarise(manifest, records))
+    write_report(folder, BatchResults(manifest, records))
     assert len(folder.list("report/images/*.jpg")) == 12
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest
+from tasks.batch_results import BatchResults
 from tasks.records import ImageRecord, failed_record
 from tasks.seal import SealConflictError, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage
@@ -20,43 +21,43 @@ RECORDS = {
 
 
 def test_the_seal_counts_what_the_batch_holds():
-    seal = make_seal(MANIFEST, RECORDS)
+    seal = make_seal(BatchResults(MANIFEST, RECORDS))
     assert (seal.images, seal.inspected, seal.failed, seal.defective) == (3, 2, 1, 1)
 
 
 def test_failures_that_may_pass_are_counted_by_themselves():
     away = failed_record(ENTRIES[1], "the store was away", fingerprint="f", lasting=False)
-    assert make_seal(MANIFEST, RECORDS).passing == 0
-    assert make_seal(MANIFEST, {**RECORDS, 1: away}).passing == 1
+    assert make_seal(BatchResults(MANIFEST, RECORDS)).passing == 0
+    assert make_seal(BatchResults(MANIFEST, {**RECORDS, 1: away})).passing == 1
 
 
 def test_an_image_that_is_gone_does_not_count():
     gone = MANIFEST.merged(ENTRIES[1:])
-    assert make_seal(gone, RECORDS).images == 2
+    assert make_seal(BatchResults(gone, RECORDS)).images == 2
 
 
 def test_the_digest_tells_results_and_not_circumstances():
-    digest = make_seal(MANIFEST, RECORDS).digest
+    digest = make_seal(BatchResults(MANIFEST, RECORDS)).digest
     slower = {index: replace(record, seconds=9.0, device="cuda", etag="x") for index, record in RECORDS.items()}
-    assert make_seal(MANIFEST, slower).digest == digest
+    assert make_seal(BatchResults(MANIFEST, slower)).digest == digest
     for change in ({"map_digest": "c"}, {"defective": False}, {"score": 3.1}, {"key": "other"}, {"status": "failed"}):
-        assert make_seal(MANIFEST, {**RECORDS, 0: replace(RECORDS[0], **change)}).digest != digest
+        assert make_seal(BatchResults(MANIFEST, {**RECORDS, 0: replace(RECORDS[0], **change)})).digest != digest
 
 
 def test_the_digest_does_not_tell_in_which_order_the_images_came():
     later = replace(MANIFEST, entries=tuple(replace(entry, index=2 - entry.index) for entry in ENTRIES[::-1]))
     records = {2 - index: replace(record, index=2 - index) for index, record in RECORDS.items()}
-    assert make_seal(later, records).digest == make_seal(MANIFEST, RECORDS).digest
+    assert make_seal(BatchResults(later, records)).digest == make_seal(BatchResults(MANIFEST, RECORDS)).digest
 
 
 def test_a_missing_record_cannot_be_sealed():
     with pytest.raises(KeyError):
-        make_seal(MANIFEST, {0: RECORDS[0]})
+        make_seal(BatchResults(MANIFEST, {0: RECORDS[0]}))
 
 
 def test_a_batch_is_sealed_once(tmp_path):
     folder = Storage(str(tmp_path))
-    seal = make_seal(MANIFEST, RECORDS)
+    seal = make_seal(BatchResults(MANIFEST, RECORDS))
     assert read_seal(folder) is None
     set_seal(folder, seal)
     assert read_seal(folder) == seal
@@ -77,7 +78,7 @@ def test_a_damaged_seal_counts_as_none_and_is_told(tmp_path, caplog, content):
 
 def test_a_seal_that_is_broken_while_it_is_looked_for_counts_as_none(tmp_path, monkeypatch):
     folder = Storage(str(tmp_path))
-    set_seal(folder, make_seal(MANIFEST, RECORDS))
+    set_seal(folder, make_seal(BatchResults(MANIFEST, RECORDS)))
     read = Storage.read
 
     def broken_before(storage, key):

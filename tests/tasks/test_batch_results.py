@@ -2,15 +2,13 @@ import math
 from dataclasses import fields, replace
 
 import pytest
-from pyarrow import parquet
 
 from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
-from tasks.aggregation import summarise, write_region_table
 from tasks.batch import ImageEntry, Manifest
+from tasks.batch_results import BatchResults
 from tasks.night_figures import SCORE_PROBABILITIES, NightFigures
 from tasks.records import ImageRecord, failed_record
-from tasks.storage import Storage
 
 ENTRIES = tuple(ImageEntry(index=i, key=f"{i}.png", etag="", size=1) for i in range(3))
 MANIFEST = Manifest(batch="n", input="/in", pattern="", config=Config(), entries=ENTRIES)
@@ -33,18 +31,18 @@ RECORDS = {
 
 
 def test_the_summary_counts_rates_and_quantiles_of_what_was_inspected():
-    summary = summarise(MANIFEST, RECORDS)
+    summary = BatchResults(MANIFEST, RECORDS).summary
     assert (summary.images, summary.inspected, summary.failed, summary.defective, summary.regions) == (3, 2, 1, 1, 2)
     assert summary.defect_rate == 0.5
     assert summary.score_quantiles["0.5"] == pytest.approx(2.0)
     assert summary.fit_seconds == 5.0
     assert summary.masked == 0
     masked = replace(MANIFEST, entries=(replace(ENTRIES[0], mask="0.png"), *ENTRIES[1:]))
-    assert summarise(masked, RECORDS).masked == 1
+    assert BatchResults(masked, RECORDS).summary.masked == 1
 
 
 def test_the_quantiles_of_a_batch_are_those_of_the_trends():
-    quantiles = summarise(MANIFEST, RECORDS).score_quantiles
+    quantiles = BatchResults(MANIFEST, RECORDS).summary.score_quantiles
     of_trends = [field.name for field in fields(NightFigures) if field.name.startswith("score_q")]
     assert [f"score_q{100 * float(probability):.0f}" for probability in quantiles] == of_trends
     assert list(SCORE_PROBABILITIES) == of_trends
@@ -52,17 +50,4 @@ def test_the_quantiles_of_a_batch_are_those_of_the_trends():
 
 def test_a_batch_of_failures_only_has_no_rate():
     records = {entry.index: failed_record(entry, "broken", fingerprint="f", lasting=True) for entry in ENTRIES}
-    assert math.isnan(summarise(MANIFEST, records).defect_rate)
-
-
-def test_every_region_has_its_row(tmp_path):
-    write_region_table(Storage(str(tmp_path)), RECORDS.values())
-    table = parquet.read_table(tmp_path / "regions.parquet").to_pylist()
-    assert [(row["key"], row["top"], row["peak"]) for row in table] == [("0.png", 0, 11.0), ("0.png", 1, 12.0)]
-
-
-def test_a_batch_without_regions_has_an_empty_table_with_its_columns(tmp_path):
-    write_region_table(Storage(str(tmp_path)), [])
-    table = parquet.read_table(tmp_path / "regions.parquet")
-    assert len(table) == 0
-    assert "centroid_y" in table.column_names
+    assert math.isnan(BatchResults(MANIFEST, records).summary.defect_rate)
