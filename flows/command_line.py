@@ -204,7 +204,10 @@ def sample(
         return make_images(Storage(folder), photographs, images=images, seed=seed)
 
     written, defective = exit_on_error(write)
-    typer.echo(f"{written} images, {defective} of them with a defect, in {folder}")
+    if written == 1:
+        typer.echo(f"1 image, a good one, in {folder}: with --images 2 or more, some have a defect")
+    else:
+        typer.echo(f"{written} images, {defective} of them with a defect, in {folder}")
 
 
 @app.command()

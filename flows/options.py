@@ -87,7 +87,10 @@ MadeFrom = Annotated[
     typer.Option("--photographs", help="Plant the defects into these good photographs, instead of made textures."),
 ]
 MadeImages = Annotated[
-    int | None, typer.Option(min=1, help="Number of images; by default 24, or four of each photograph.")
+    int | None,
+    typer.Option(
+        min=1, help="Number of images, a single one without defect; by default 24, or four of each photograph."
+    ),
 ]
 MadeSeed = Annotated[int, typer.Option(min=0, help="The same seed makes the same images.")]
 Home = Annotated[Path, typer.Option(help="Folder of all state of the local stack.")]

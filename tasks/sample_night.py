@@ -1,6 +1,7 @@
 """Images whose defects are known, to try the system on: made ones, or good photographs with planted defects."""
 
 import io
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ GOOD_SHARE = 3
 
 OF_EACH_PHOTOGRAPH = 4
 """As it is, and with three defects."""
+
+LEAST_OF_EACH_PHOTOGRAPH = 2
+"""As it is, and with a defect: of fewer images, fewer photographs are taken."""
 
 PLACES_TRIED, SEED_STEP = 8, 2**20
 """How many places are tried for a defect to show, and what is added to the seed for each."""
@@ -76,7 +80,7 @@ def write_sample_night(folder: Storage, *, images: int, seed: int = 0) -> int:
     Parameters
     ----------
     images
-        Number of images, each 256 x 256 pixels.
+        Number of images, each 256 x 256 pixels. The first is good, the second has a defect.
     seed
         The same seed makes the same night.
 
@@ -124,7 +128,8 @@ def write_planted_night(
         folder of them becomes a category. What is transparent stays so.
     images
         How many to write: first each photograph as it is, then each with one defect, with another, and so on; by
-        default four of each.
+        default four of each. Of fewer than two of each, only half as many photographs are taken as there are images, so
+        that half of them have a defect; a single image is a photograph as it is.
     seed
         The same seed plants the same defects.
     track
@@ -144,12 +149,13 @@ def write_planted_night(
         sample.
     """
     source, pattern = split_input(photographs)
-    listed = list_images(source, pattern, outside=[folder.address])
-    count = OF_EACH_PHOTOGRAPH * len(listed) if images is None else images
+    there = list_images(source, pattern, outside=[folder.address])
+    count = OF_EACH_PHOTOGRAPH * len(there) if images is None else images
+    listed = _spread(there, most=math.ceil(count / LEAST_OF_EACH_PHOTOGRAPH))
     labelled = {entry.key: _planted(source, place, listed=listed, count=count) for place, entry in enumerate(listed)}
     everything = [image for of_photograph in labelled.values() for image in of_photograph.values()]
     _refuse_others(folder, everything)
-    for key in track([entry.key for entry in listed[:count]]):
+    for key in track([entry.key for entry in listed]):
         try:
             good = decode(source.read(key))
             surface = _eight_bits(good.pixels)
@@ -162,6 +168,12 @@ def write_planted_night(
         except (DecodeError, InvalidImageError) as error:
             raise InvalidImageError(f"no defect can be planted into {source.path(key)}: {error}") from error
     return count, _defective(everything)
+
+
+def _spread(listed: Sequence[StoredObject], *, most: int) -> Sequence[StoredObject]:
+    # The first ones alone may be of one folder, hence of one surface.
+    taken = min(most, len(listed))
+    return [listed[place * len(listed) // taken] for place in range(taken)]
 
 
 def _planted_visibly(

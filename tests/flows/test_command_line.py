@@ -201,7 +201,8 @@ def test_sample_writes_without_further_settings(ssdnet, tmp_path):
 
 
 def test_sample_plants_defects_into_photographs(ssdnet, tmp_path):
-    assert ssdnet("sample", tmp_path / "good", "--images", "1").returncode == 0
+    made = ssdnet("sample", tmp_path / "good", "--images", "1")
+    assert made.stdout.startswith("1 image, a good one, in ")
     finished = ssdnet("sample", tmp_path / "night", "--photographs", tmp_path / "good")
     assert finished.returncode == 0, finished.stderr
     assert "4 images, 3 of them with a defect" in finished.stdout

@@ -157,9 +157,30 @@ def test_folders_of_one_name_below_others_are_surfaces_of_their_own(photographs,
     assert {truth_key(key) for key in keys} - {None} == {mask.key for mask in MvtecTruth(folder).objects()}
 
 
-def test_fewer_images_than_photographs_are_good_ones(photographs, tmp_path):
-    assert write_planted_night(Storage(str(tmp_path / "night")), f"{photographs}/weave/*.png", images=2) == (2, 0)
-    assert len(list((tmp_path / "night").rglob("*.png"))) == 2
+@pytest.mark.parametrize("images", [2, 3, 5, 6, 7, 12, 13])
+def test_however_few_images_some_are_good_and_some_have_a_defect(photographs, tmp_path, images):
+    planted = Storage(str(tmp_path / "planted"))
+    written, defective = write_planted_night(planted, str(photographs), images=images)
+    assert written == images
+    assert images // 2 <= defective < images
+    assert images // 2 <= write_sample_night(Storage(str(tmp_path / "made")), images=images) < images
+    for folder in ("planted", "made"):
+        listed = list_images(Storage(str(tmp_path / folder)), IMAGES_PATTERN)
+        assert len(listed) == images
+        assert 0 < sum(truth_key(image.key) is None for image in listed) < images
+
+
+def test_few_images_are_of_photographs_of_all_folders(photographs, tmp_path):
+    folder = Storage(str(tmp_path / "night"))
+    write_planted_night(folder, str(photographs), images=4)
+    truth = MvtecTruth(folder)
+    keys = [image.key for image in list_images(folder, IMAGES_PATTERN)]
+    assert sorted(map(truth.category, keys)) == sorted(2 * list(TEXTURE_KINDS[:2]))
+
+
+def test_a_single_image_is_a_good_one(photographs, tmp_path):
+    assert write_planted_night(Storage(str(tmp_path / "planted")), str(photographs), images=1) == (1, 0)
+    assert write_sample_night(Storage(str(tmp_path / "made")), images=1) == 0
 
 
 def test_what_was_written_among_the_photographs_is_none_of_them(photographs):
