@@ -21,6 +21,14 @@ MOST_RANGE_OVER_IQR = 150.0
 """Range of all values over their interquartile range above which the surface's own values lie too close together: what
 stands out on it would be less than the working image's least contrast."""
 
+MOST_RANGE_OVER_CHANNEL = 300.0
+"""Range of all values over the widest of the channels' own ranges above which the channels lie too far apart. Beside
+offsets of 300 such ranges the maps of eight photographs with a defect (preset preview) correlate by at least .996 with
+those without, of 1000 by .962 and of 3000 by .864; beside 10,000 three images are taken for constant."""
+
+ROUNDING = 1e-6
+"""Range of a channel, in units of its largest magnitude, up to which its values differ by their rounding alone."""
+
 COARSEST, FEW_VALUES = 1 / 255, 4
 """Largest step, in units of the range, assumed of an image of fewer than that many values: those of a drawing lie far
 apart, but are not rounded more coarsely for that."""
@@ -119,3 +127,16 @@ def range_over_iqr(values: npt.NDArray[np.generic], *, spread: float) -> float:
         return spread / float(high - low)
     others = exact[exact != low]
     return spread / float(np.median(np.abs(others - low))) if len(others) else 0.0
+
+
+def range_over_channel(channels: Sequence[Histogram], *, spread: float) -> float:
+    """Return the range of all values divided by the widest range that a channel has of its own; 0 if none varies.
+
+    ``spread`` is the range of all values; the channels may be a sample of what it is the range of. It is far above 1
+    where channels have offsets of their own; a single channel has none, and 0 is returned.
+    """
+    if len(channels) == 1 or not all(len(channel.values) for channel in channels):
+        return 0.0
+    ends = [(float(channel.values[0]), float(channel.values[-1])) for channel in channels]
+    varied = [high - low for low, high in ends if high - low > ROUNDING * max(abs(low), abs(high))]
+    return spread / max(varied) if varied else 0.0

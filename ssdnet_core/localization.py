@@ -13,7 +13,7 @@ import torch
 from ssdnet_core.config import Config
 from ssdnet_core.errors import DivergedError
 from ssdnet_core.evidence import Evidence, Findings, gather_evidence
-from ssdnet_core.exposure import MOST_RANGE_OVER_IQR, MUCH_CLIPPED, NEARLY_FLAT
+from ssdnet_core.exposure import MOST_RANGE_OVER_CHANNEL, MOST_RANGE_OVER_IQR, MUCH_CLIPPED, NEARLY_FLAT
 from ssdnet_core.filters import enlarge
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES
 from ssdnet_core.preparation import Preparation, prepare
@@ -199,6 +199,14 @@ def _warnings(preparation: Preparation, *, unlikeness: float) -> tuple[str, ...]
 
 
 def _of_the_surface(preparation: Preparation, *, unlikeness: float) -> Iterator[str]:
+    if preparation.range_over_channel > MOST_RANGE_OVER_CHANNEL:
+        yield (
+            f"the channels lie far apart: all values spread over {preparation.range_over_channel:.0f} times what those "
+            "of any one channel do, and beside that the surface is flat; take off each channel's own lowest value"
+        )
+        if preparation.constant:
+            # It would not be without the offsets.
+            return
     if preparation.constant:
         yield "the image is constant, or all but constant: there is no structure to compare with"
         # A further warning, that all of its pixels have the darkest value, would add nothing.

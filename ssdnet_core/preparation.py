@@ -12,7 +12,15 @@ from torch import Tensor
 from ssdnet_core.config import Config
 from ssdnet_core.devices import callers_state_aside
 from ssdnet_core.errors import InvalidImageError
-from ssdnet_core.exposure import clipped_shares, commonest_share, grey_level, histograms, looked_at, range_over_iqr
+from ssdnet_core.exposure import (
+    clipped_shares,
+    commonest_share,
+    grey_level,
+    histograms,
+    looked_at,
+    range_over_channel,
+    range_over_iqr,
+)
 from ssdnet_core.frame import NO_FRAME, without_frame
 from ssdnet_core.light import contrast_in_light
 from ssdnet_core.small_region import Box, box_of_what_counts
@@ -50,6 +58,9 @@ class Preparation:
     range_over_iqr
         Range of all values that count divided by the interquartile range of those outside the frame; beside a very wide
         range the surface is flat.
+    range_over_channel
+        The same range, of values in floating point, divided by the widest that a channel has of its own; 0 in grey and
+        where no channel varies. Beside channels with far-apart offsets the surface is flat as well.
     constant
         Whether the valid pixels differ by no more than rounding (a standard deviation of a hundred-thousandth of the
         range at most), so that there is no structure to fit.
@@ -65,6 +76,7 @@ class Preparation:
     clipped: tuple[float, float] = (0.0, 0.0)
     commonest_share: float = 0.0
     range_over_iqr: float = 0.0
+    range_over_channel: float = 0.0
     constant: bool = False
     seconds: float = 0.0
 
@@ -138,6 +150,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     pixels = image if image.ndim == 3 else image[:, :, None]
     values = _values(pixels, surface, small=box != Box.whole(box.size))
     channels = histograms(values)
+    spread = _spread_of_values(pixels, surface)
     preparation = Preparation(
         original_shape=(image.shape[0], image.shape[1]),
         box=box,
@@ -145,7 +158,9 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         blank=surface.blank,
         clipped=clipped_shares(channels),
         commonest_share=commonest_share(channels),
-        range_over_iqr=range_over_iqr(values, spread=_spread_of_values(pixels, surface)),
+        range_over_iqr=range_over_iqr(values, spread=spread),
+        # Integers are in units of their type's range, whatever that of the values is.
+        range_over_channel=range_over_channel(channels, spread=spread) if _is_floating(pixels) else 0.0,
         constant=not bool(standardised.any()),
         seconds=time.thread_time() - started,
     )
@@ -165,13 +180,17 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
 
 def _spread_of_values(pixels: npt.NDArray[np.generic], surface: Surface) -> float:
     """Return how far apart the lowest and the highest of the values that count lie."""
-    if np.issubdtype(pixels.dtype, np.floating):
+    if _is_floating(pixels):
         return surface.full_range
     # A copy of the values that count would be gigabytes of a large image. If all count, ``True`` takes a fifth of the
     # time that flags take.
     seen = surface.counted.all() or surface.counted[:, :, None]
     white = np.iinfo(pixels.dtype).max  # type: ignore[type-var]
     return float(np.max(pixels, where=seen, initial=0)) - float(np.min(pixels, where=seen, initial=white))
+
+
+def _is_floating(pixels: npt.NDArray[np.generic]) -> bool:
+    return np.issubdtype(pixels.dtype, np.floating)
 
 
 def _values(pixels: npt.NDArray[np.generic], surface: Surface, *, small: bool) -> npt.NDArray[np.generic]:

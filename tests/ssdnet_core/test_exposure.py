@@ -15,6 +15,7 @@ from ssdnet_core.exposure import (
     grey_level,
     histograms,
     looked_at,
+    range_over_channel,
     range_over_iqr,
 )
 from ssdnet_core.preparation import prepare
@@ -121,6 +122,19 @@ def test_the_range_is_told_in_distances_between_the_quartiles(seed, factor):
 def test_where_most_have_one_value_the_range_is_told_in_distances_of_the_others_from_it(others, expected):
     values = np.array([100.0] * 20 + others)[:, None]
     assert range_over_iqr(values, spread=400.0 if others else 1.0) == expected
+
+
+@given(st.integers(0, 1000), st.sampled_from([np.float32, np.float64]))
+def test_the_range_is_told_in_ranges_of_the_widest_channel(seed, dtype):
+    values = np.random.default_rng(seed).random((400, 3)) * [1, 4, 2] + [0, 100, -500]
+    told = histograms(values.astype(dtype))
+    assert range_over_channel(told, spread=600.0) == pytest.approx(600 / np.ptp(values[:, 1]), rel=1e-3)
+    assert range_over_channel(told[:1], spread=600.0) == range_over_channel(histograms(values[:0]), spread=1.0) == 0
+
+
+def test_a_channel_that_varies_by_its_rounding_alone_has_no_range():
+    values = np.array([[3.0, 9000.0], [3.0, np.nextafter(np.float32(9000), np.float32(9001))]], dtype=np.float32)
+    assert range_over_channel(histograms(values), spread=8997.0) == 0
 
 
 @pytest.mark.parametrize("contrast", [2.0, 20.0])

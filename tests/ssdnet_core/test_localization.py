@@ -405,6 +405,30 @@ def test_a_few_values_far_from_all_others_are_warned_of_unless_they_are_masked(d
     assert light(image, mask).warnings == ()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("offsets", "warned"), [((0, 0, 0), False), ((0, 20, 100), False), ((0, 100, 1000), True), ((0, -100, 1e5), True)]
+)
+def test_channels_that_lie_far_apart_are_warned_of_and_not_called_constant(dtype, offsets, warned):
+    image = textile().pixels / 255
+    warnings = light((image + offsets).astype(dtype)).warnings
+    assert ["lie far apart" in warning for warning in warnings] == ([True] if warned else [])
+    # What the warning asks for.
+    apart = (image + offsets).astype(dtype)
+    assert light(apart - apart.min((0, 1))).warnings == ()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_constant_channels_are_constant_however_far_apart_they_lie(dtype):
+    [warning] = light(np.full((64, 64, 3), (3, 90, 60_000), dtype)).warnings
+    assert "constant" in warning
+
+
+def test_channels_of_integers_may_lie_anywhere_in_their_range():
+    image = textile().pixels.astype(np.uint16) // 2 + np.array([0, 0, 60_000], dtype=np.uint16)
+    assert light(image).warnings == ()
+
+
 def test_two_textures_in_one_image_are_warned_of():
     one, other = (sample(kind, "none", size=(192, 192)).pixels for kind in ("brushed_metal", "weave"))
     both = np.concatenate([one[:, :96], other[:, 96:]], axis=1)
