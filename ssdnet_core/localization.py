@@ -240,6 +240,11 @@ def _of_what_was_left_out(preparation: Preparation) -> Iterator[str]:
     if any(preparation.frame):
         sides = ", ".join(f"{width} {side}" for side, width in zip(SIDES, preparation.frame, strict=True) if width)
         yield f"a frame was left out, in working pixels: {sides}"
+    if preparation.scattered and not preparation.constant:
+        yield (
+            "what counts lies too scattered for the scores of local energy and local colour, which were left out: "
+            "faint and flat defects are missed; mask whole areas instead"
+        )
     if preparation.not_finite:
         yield f"pixels that are no number or infinite were left out: {preparation.not_finite:.1%} of the image"
     if preparation.blank:

@@ -21,8 +21,10 @@ from ssdnet_core.exposure import (
     range_over_channel,
     range_over_iqr,
 )
+from ssdnet_core.filters import GRID, share_of
 from ssdnet_core.frame import NO_FRAME, without_frame
 from ssdnet_core.light import contrast_in_light
+from ssdnet_core.robust import enough_seen
 from ssdnet_core.small_region import Box, box_of_what_counts
 from ssdnet_core.surface import Surface, find_surface
 from ssdnet_core.working_size import MIN_SIDE
@@ -61,6 +63,9 @@ class Preparation:
     range_over_channel
         The same range, of values in floating point, divided by the widest that a channel has of its own; 0 in grey and
         where no channel varies. Beside channels with far-apart offsets the surface is flat as well.
+    scattered
+        Whether the valid pixels lie too scattered for the scores of local energy and local colour, which are then left
+        out (:func:`ssdnet_core.robust.enough_seen`).
     constant
         Whether the valid pixels differ by no more than rounding (a standard deviation of a hundred-thousandth of the
         range at most), so that there is no structure to fit.
@@ -77,6 +82,7 @@ class Preparation:
     commonest_share: float = 0.0
     range_over_iqr: float = 0.0
     range_over_channel: float = 0.0
+    scattered: bool = False
     constant: bool = False
     seconds: float = 0.0
 
@@ -161,6 +167,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         range_over_iqr=range_over_iqr(values, spread=spread),
         # Integers are in units of their type's range, whatever that of the values is.
         range_over_channel=range_over_channel(channels, spread=spread) if _is_floating(pixels) else 0.0,
+        scattered=not enough_seen(share_of(valid, GRID), valid, side=GRID),
         constant=not bool(standardised.any()),
         seconds=time.thread_time() - started,
     )

@@ -25,6 +25,8 @@ from ssdnet_core import (
 )
 from ssdnet_core.localization import Localization, enlarge_map
 from ssdnet_core.metrics import evaluate_map
+from ssdnet_core.preparation import prepare
+from ssdnet_core.scoring import own_scores
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 
 LIGHT = {"network.width": 8, "fit.steps": 4, "fit.crop": 64, "precision": "float32", "device": "cpu"}
@@ -427,6 +429,42 @@ def test_constant_channels_are_constant_however_far_apart_they_lie(dtype):
 def test_channels_of_integers_may_lie_anywhere_in_their_range():
     image = textile().pixels.astype(np.uint16) // 2 + np.array([0, 0, 60_000], dtype=np.uint16)
     assert light(image).warnings == ()
+
+
+def left(kind, side):
+    """Return which pixels of side x side a mask leaves."""
+    rows, columns = np.indices((side, side))
+    return {
+        "one row in four": rows % 4 == 0,
+        "a sparse grid": (rows % 3 == 0) & (columns % 4 == 0),
+        "every other row": rows % 2 == 0,
+        "half at random": np.random.default_rng(0).random((side, side)) < 0.5,
+        "bands": rows % 32 < 8,
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "warned"),
+    [
+        ("one row in four", True),
+        ("a sparse grid", True),
+        ("every other row", True),
+        ("half at random", False),
+        ("bands", False),
+    ],
+)
+def test_a_mask_behind_which_two_scores_see_nothing_is_warned_of(kind, warned):
+    image, counted = textile("weave", "hole", size=(96, 96)).pixels, left(kind, 96)
+    warnings = localize(image, ~counted, config=Config.preset("preview")).warnings
+    assert ["too scattered" in warning for warning in warnings] == ([True] if warned else [])
+    working = prepare(image, ~counted, config=Config.preset("preview"))
+    scores = own_scores(working.pixels, working.valid, config=Config().score)
+    assert bool(scores.energy.any()) is bool(scores.colour.any()) is not warned
+
+
+def test_every_other_row_of_a_larger_image_hides_nothing_from_the_scores():
+    image = textile("weave", "hole", size=(128, 128)).pixels
+    assert light(image, ~left("every other row", 128), working_size=64).warnings == ()
 
 
 def test_two_textures_in_one_image_are_warned_of():
