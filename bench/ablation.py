@@ -21,7 +21,7 @@ from labelled import Finding, accuracy, contents, findings, is_good, listed, sta
 
 from ssdnet_core.config import PRESETS, Config
 from ssdnet_core.errors import SsdnetError
-from tasks.cluster import Workers
+from tasks.cluster import Cluster
 from tasks.discovery import NothingToInspectError
 from tasks.storage import Storage
 
@@ -93,10 +93,10 @@ def _run(options: argparse.Namespace) -> None:
     configs = {name: Config().updated(changes) for name, changes in VARIANTS.items()}
     keys, present = [image.key for image in images], contents(source, images)
     stamps = {name: stamp(config, present) for name, config in configs.items()}
-    with Workers(workers=options.workers) as crew:
+    with Cluster(workers=options.workers) as cluster:
         for name in options.only:
             if known.get(name, {}).get("settings") != stamps[name]:
-                found = findings(crew.client, source, keys=keys, config=configs[name], title=name)
+                found = findings(cluster.client, source, keys=keys, config=configs[name], title=name)
                 known[name] = {**about(), "settings": stamps[name], "images": [asdict(one) for one in found]}
                 store.write_text(json.dumps({"variants": known}, indent=1) + "\n")
     comparable = {name: known[name] for name in VARIANTS if known.get(name, {}).get("settings") == stamps[name]}

@@ -32,10 +32,11 @@ from ssdnet_core.errors import SsdnetError
 from ssdnet_core.metrics import PixelMetrics
 from tasks.batch import MANIFEST, Manifest, open_batch, read_manifest
 from tasks.category_metrics import CategoryMetrics, Evaluation, gathered, summarise_metrics
-from tasks.cluster import Workers
+from tasks.cluster import Cluster
 from tasks.discovery import NothingToInspectError, discover, list_images
 from tasks.dispatch import Dispatch, chunks, collect_chunk, submit_chunk, try_suspects
 from tasks.evaluation_file import evaluation_tree
+from tasks.fit_workers import FitWorkers
 from tasks.image_metrics import BORDER, MeasuredImage, UnmeasuredImage, evaluate_image
 from tasks.inspection import Inspection
 from tasks.maps import prepare_maps
@@ -92,10 +93,10 @@ def _names(text: str) -> tuple[str, ...]:
 def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     config = settings_from(options.preset, None, changes=options.set)
-    with Workers(workers=options.workers) as crew:
-        batch = _inspected(crew, options, config=config)
+    with Cluster(workers=options.workers) as cluster:
+        batch = _inspected(cluster, options, config=config)
         print("measuring", file=sys.stderr)
-        client = crew.client
+        client = cluster.client
         truth = MvtecTruth(batch.inspection.source)
         futures = [
             client.submit(evaluate_image, record, batch.inspection, truth=truth, pure=False) for record in batch.records
@@ -119,7 +120,7 @@ def _run(options: argparse.Namespace) -> None:
     print(tables)
 
 
-def _inspected(crew: Workers, options: argparse.Namespace, *, config: Config) -> Batch:
+def _inspected(cluster: Cluster, options: argparse.Namespace, *, config: Config) -> Batch:
     """Inspect what is not inspected yet."""
     source = Storage(str(options.data))
     listed = list_images(source, IMAGES_PATTERN, outside=[Storage(str(options.out)).address])
@@ -144,7 +145,7 @@ def _inspected(crew: Workers, options: argparse.Namespace, *, config: Config) ->
         if entry.index not in records or not records[entry.index].settles(entry, fingerprint=manifest.fingerprint)
     ]
     print(f"{len(present)} images, {len(present) - len(todo)} of them done before", file=sys.stderr)
-    dispatch = Dispatch(crew.client, inspection)
+    dispatch = Dispatch(FitWorkers(cluster.client), inspection)
     for part in chunks(todo):
         collected = collect_chunk(submit_chunk(dispatch, part), announce=_tell)
         done = collected.records + try_suspects(dispatch, collected.suspects, announce=_tell)

@@ -24,7 +24,7 @@ from scipy.stats import binomtest
 
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
-from tasks.cluster import Workers
+from tasks.cluster import Cluster
 from tasks.discovery import NothingToInspectError
 from tasks.storage import Storage
 
@@ -56,13 +56,13 @@ def _run(options: argparse.Namespace) -> None:
     keys = [image.key for image in listed(source, categories=options.categories)]
     if not any(is_good(key) for key in keys):
         raise NothingToInspectError(f"{options.data} has no good image, CATEGORY/test/good/NAME, to alarm on")
-    with Workers(workers=options.workers) as crew:
+    with Cluster(workers=options.workers) as cluster:
         for number in range(options.orientations):
             chosen = [key for key in keys if number == 0 or is_good(key)]
             config = Config().updated({"seed": number})
             turn = partial(turned, orientation=number)
             title = f"orientation {number + 1}"
-            found += findings(crew.client, source, keys=chosen, config=config, title=title, change=turn)
+            found += findings(cluster.client, source, keys=chosen, config=config, title=title, change=turn)
     tree = {**about(), "settings": Config().fingerprint(), "images": [asdict(one) for one in found]}
     (options.out / "calibration.json").write_text(json.dumps(tree, indent=1) + "\n")
     draw(found, options.out / "calibration.png")

@@ -28,7 +28,7 @@ from scipy import ndimage
 
 from flows.settings import settings_from
 from ssdnet_core.errors import SsdnetError
-from tasks.cluster import Workers
+from tasks.cluster import Cluster
 from tasks.storage import Storage
 
 REFERENCE = 256
@@ -179,10 +179,10 @@ def _run(options: argparse.Namespace) -> None:
     keys = [image.key for image in images]
     present = stamp(config, contents(source, images))
     draw_conditions(photograph(source, keys[0]), options.out / "stress.png")
-    with Workers(workers=options.workers) as crew:
+    with Cluster(workers=options.workers) as cluster:
         for name in options.only:
             if known.get(name, {}).get("settings") != present:
-                found = findings(crew.client, source, keys=keys, config=config, title=name, change=CONDITIONS[name])
+                found = findings(cluster.client, source, keys=keys, config=config, title=name, change=CONDITIONS[name])
                 known[name] = {**about(), "settings": present, "images": [asdict(one) for one in found]}
                 store.write_text(json.dumps({"conditions": known}, indent=1) + "\n")
     comparable = {name: known[name] for name in CONDITIONS if known.get(name, {}).get("settings") == present}

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.parameters import quoted
 from flows.progress import observer
 from tasks.batch import ImageEntry, Manifest
-from tasks.cluster import Workers, able_workers, fit_group, fit_resources
+from tasks.cluster import Cluster, fit_group, fit_resources
 from tasks.dispatch import (
     CollectedChunk,
     Dispatch,
@@ -20,6 +20,7 @@ from tasks.dispatch import (
     submit_chunk,
     try_suspects,
 )
+from tasks.fit_workers import FitWorkers
 from tasks.inspection import Inspection
 from tasks.lease import Lease
 from tasks.records import ImageRecord, withdraw_records
@@ -33,7 +34,7 @@ def inspect_all(
     manifest: Manifest,
     todo: list[ImageEntry],
     known: Mapping[int, ImageRecord],
-    crew: Workers,
+    cluster: Cluster,
     lease: Lease,
 ) -> dict[int, ImageRecord]:
     """Inspect the images that need it: a Prefect task run a chunk, a Dask future an image or a few groups.
@@ -41,15 +42,15 @@ def inspect_all(
     What may have killed a worker is tried at the end, when no other image is on its way. The earlier record of an
     image, in ``known``, is withdrawn as its chunk is queued.
     """
-    resources = fit_resources(crew.client, manifest.config.device)
-    inspection = Inspection.of(manifest, source=source, folder=folder, group=fit_group(resources, crew.group))
+    resources = fit_resources(cluster.client, manifest.config.device)
+    inspection = Inspection.of(manifest, source=source, folder=folder, group=fit_group(resources, cluster.group))
     fitting = "the workers that own a GPU fit" if resources else "all workers fit, on what each of them has"
     together = f"{inspection.group} images together" if inspection.group > 1 else "one image at a time"
     get_run_logger().info("device %s: %s, %s", manifest.config.device, fitting, together)
-    workers = len(able_workers(crew.client, resources))
-    images_a_future = future_size(len(todo), group=inspection.group, workers=workers)
-    dispatch = Dispatch(crew.client, inspection, resources)
-    parts = list(chunks(todo, images_a_future=images_a_future, workers=workers))
+    dispatch = Dispatch(FitWorkers(cluster.client, resources), inspection)
+    able = len(dispatch.workers.able())
+    images_a_future = future_size(len(todo), group=inspection.group, workers=able)
+    parts = list(chunks(todo, images_a_future=images_a_future, workers=able))
     records: dict[int, ImageRecord] = {}
     suspects: list[tuple[ImageEntry, ...]] = []
 

@@ -28,7 +28,7 @@ from tasks.batch import (
     read_manifest,
 )
 from tasks.batch_results import BatchResults
-from tasks.cluster import Workers
+from tasks.cluster import Cluster
 from tasks.discovery import Listing, count_by_suffix, discover, list_input
 from tasks.found_masks import count_and_name
 from tasks.image_figures import has_figures, write_figures
@@ -48,7 +48,7 @@ def run_batch(
     pattern: str,
     batch: str | None,
     config: Config,
-    crew: Workers,
+    cluster: Cluster,
     retry_failed: bool,
     refit: bool = False,
     masks: Storage | None = None,
@@ -74,7 +74,7 @@ def run_batch(
         _tell_of_listing(listing, masks)
         if seal is None:
             # There is work for them: they come up while headers and records are read.
-            crew.start(images=len(listing.images))
+            cluster.start(images=len(listing.images))
         discovered = discover_images(source, quoted(listing), stored=quoted(stored))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         known, mapped = read_records(folder, manifest.entries), written_maps(folder)
@@ -90,7 +90,7 @@ def run_batch(
         if todo:
             observer().stage("waiting for workers")
             # Before the seal is broken: without workers the batch stays as it is.
-            crew.start().result()
+            cluster.start().result()
         lease.check()
         break_seal(folder)
         lease.check()
@@ -98,7 +98,9 @@ def run_batch(
         lease.check()
         prepare_maps(folder, manifest)
         if todo:
-            records |= inspect_all(source, folder, manifest=manifest, todo=todo, known=known, crew=crew, lease=lease)
+            records |= inspect_all(
+                source, folder, manifest=manifest, todo=todo, known=known, cluster=cluster, lease=lease
+            )
         lease.check()
         done = BatchResults(manifest, records)
         seal = _conclude(folder, done, lease=lease)

@@ -13,7 +13,7 @@ from flows.parameters import GroupSize, OptionalText, quoted
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.category_metrics import Evaluation, summarise_metrics
-from tasks.cluster import Workers
+from tasks.cluster import Cluster
 from tasks.discovery import NothingToInspectError, split_input
 from tasks.evaluation_file import evaluation_basis, read_evaluation, write_evaluation
 from tasks.inspection import Inspection
@@ -62,7 +62,7 @@ def evaluate(  # noqa: PLR0917 - Prefect calls by name
     if pattern:
         given = "a file" if pattern == glob.escape(Storage(input).name) else "a pattern"
         raise NothingToInspectError(f"{input} is {given}: evaluate takes the folder of a category or of several")
-    with Workers(scheduler, workers=workers, device=config.device, group=group) as crew:
+    with Cluster(scheduler, workers=workers, device=config.device, group=group) as cluster:
         try:
             outcome = run_batch(
                 source,
@@ -71,7 +71,7 @@ def evaluate(  # noqa: PLR0917 - Prefect calls by name
                 batch=batch,
                 masks=Storage(masks) if masks is not None else None,
                 config=config,
-                crew=crew,
+                cluster=cluster,
                 retry_failed=retry_failed,
             )
         except NothingToInspectError as error:
@@ -80,14 +80,14 @@ def evaluate(  # noqa: PLR0917 - Prefect calls by name
                 "has test/ and ground_truth/, or that of several categories"
             ) from error
         observer().stage("measuring")
-        evaluation = measure(crew, quoted(outcome), source=source, truth=MvtecTruth(source))
+        evaluation = measure(cluster, quoted(outcome), source=source, truth=MvtecTruth(source))
     measured = MeasuredOutcome(outcome=outcome, evaluation=evaluation)
     observer().ended(measured)
     return measured
 
 
 @task(name="measure", cache_policy=NO_CACHE, persist_result=False)
-def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: Truth) -> Evaluation:
+def measure(cluster: Cluster, outcome: Outcome, *, source: Storage, truth: Truth) -> Evaluation:
     """Compare the maps with the truth masks on the workers, and write the metrics beside the maps.
 
     Where images, results and truth are those of an earlier evaluation, that one stands.
@@ -98,7 +98,7 @@ def measure(crew: Workers, outcome: Outcome, *, source: Storage, truth: Truth) -
     evaluation = read_evaluation(folder, basis=basis)
     if evaluation is None:
         images = [JudgedImage(outcome.results.records[entry.index], entry.mask) for entry in manifest.present]
-        client = crew.start(images=len(images)).result()
+        client = cluster.start(images=len(images)).result()
         evaluation = summarise_metrics(measure_batch(client, images, measurement=Measurement(inspection, truth)))
         write_evaluation(folder, outcome.seal, evaluation=evaluation, basis=basis)
     tell_of_metrics(manifest.batch, evaluation)

@@ -10,7 +10,7 @@ from flows.outcome import Outcome
 from flows.parameters import GroupSize, OptionalText
 from flows.progress import observer
 from ssdnet_core.config import Config
-from tasks.cluster import Workers
+from tasks.cluster import Cluster
 from tasks.discovery import split_input
 from tasks.storage import Storage
 
@@ -45,7 +45,7 @@ def inspect(  # noqa: PLR0917 - Prefect calls by name
             damaged or the program has changed.
     """
     source, pattern = split_input(input)
-    with Workers(scheduler, workers=workers, device=config.device, group=group) as crew:
+    with Cluster(scheduler, workers=workers, device=config.device, group=group) as cluster:
         outcome = run_batch(
             source,
             Storage(results),
@@ -53,7 +53,7 @@ def inspect(  # noqa: PLR0917 - Prefect calls by name
             batch=batch,
             masks=Storage(masks) if masks is not None else None,
             config=config,
-            crew=crew,
+            cluster=cluster,
             retry_failed=retry_failed,
             refit=refit,
         )

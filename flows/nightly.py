@@ -16,7 +16,7 @@ from flows.progress import observer
 from flows.trends import update_trends
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
-from tasks.cluster import Workers
+from tasks.cluster import Cluster
 from tasks.nights import Night, count_images, day_before, days_on_storage
 from tasks.storage import Storage
 from tasks.truth import find_truth
@@ -78,7 +78,7 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
         return Completed(name=NO_IMAGES, message=message)
     batches = Storage(results)
     unmeasured: SsdnetError | None = None
-    with Workers(scheduler, workers=workers, device=config.device, group=group) as crew:
+    with Cluster(scheduler, workers=workers, device=config.device, group=group) as cluster:
         outcome = run_batch(
             source,
             batches,
@@ -86,14 +86,14 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
             batch=night.batch,
             masks=night.below(masks) if masks is not None else None,
             config=config,
-            crew=crew,
+            cluster=cluster,
             retry_failed=False,
             refit=refit,
         )
         if truth is not None:
             # Before the trends, which have its metrics.
             try:
-                measure_night(crew, outcome, source=source, night=night, truth=truth)
+                measure_night(cluster, outcome, source=source, night=night, truth=truth)
             except SsdnetError as error:
                 unmeasured = error
     batch = outcome.results.manifest.batch
@@ -106,7 +106,7 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
     return outcome
 
 
-def measure_night(crew: Workers, outcome: Outcome, *, source: Storage, night: Night, truth: str) -> None:
+def measure_night(cluster: Cluster, outcome: Outcome, *, source: Storage, night: Night, truth: str) -> None:
     """Compare a sealed night with its truth, if somebody has looked at it.
 
     Raises
@@ -119,7 +119,7 @@ def measure_night(crew: Workers, outcome: Outcome, *, source: Storage, night: Ni
         get_run_logger().warning("no truth at %s: this night is not measured", night.below(truth).address)
         return
     observer().stage("measuring")
-    measure(crew, quoted(outcome), source=source, truth=known)
+    measure(cluster, quoted(outcome), source=source, truth=known)
 
 
 def is_last_night(day: date, *, due: datetime, now: datetime, timezone: str) -> bool:

@@ -34,8 +34,8 @@ class ClusterError(SsdnetError, OSError):
     """The Dask scheduler cannot be reached, or has no worker."""
 
 
-class Workers:
-    """The workers of a run, connected to when first needed: a batch that is done already needs none.
+class Cluster:
+    """The cluster of a run, connected to when first needed: a batch that is done already needs none.
 
     Leaving the block ends a wait for a scheduler or its workers, so that a run can be stopped at once.
 
@@ -69,7 +69,7 @@ class Workers:
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="workers")
         self._client: Future[Client] | None = None
 
-    def __enter__(self) -> "Workers":
+    def __enter__(self) -> "Cluster":
         return self
 
     def __exit__(self, *failure: object) -> None:

@@ -12,15 +12,15 @@ does the run end, with what to do about it.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
-from distributed import Client, Future, KilledWorker, get_worker
+from distributed import Future, KilledWorker, get_worker
 
 from tasks.batch import ImageEntry
+from tasks.fit_workers import FitWorkers
 from tasks.inspection import Inspection, inspect_images
 from tasks.records import ImageRecord, failed_record, write_record
-from tasks.waiting import outcomes, submitted, workers_for
 
 Announce = Callable[[ImageRecord], None]
 Value = TypeVar("Value")
@@ -40,28 +40,25 @@ class Dispatch:
 
     Attributes
     ----------
-    client
-        Of the workers.
+    workers
+        That take them.
     inspection
         What they are told beside the images.
-    resources
-        What a worker must declare to take an image, as :func:`tasks.cluster.fit_resources` says; by default nothing.
     """
 
-    client: Client
+    workers: FitWorkers
     inspection: Inspection
-    resources: Mapping[str, float] = field(default_factory=dict)
 
     def submitted(self, entries: Sequence[ImageEntry], *, workers: Collection[str] = ()) -> "Future[Attempt]":
         """Have a worker inspect images: any that can, or one of those named."""
         # The inspection goes along with every task: scattered data would be lost with the one worker that holds them.
-        return submitted(self.client, _attempt, entries, self.inspection, resources=self.resources, workers=workers)
+        return self.workers.submitted(_attempt, entries, self.inspection, workers=workers)
 
     def attempts(
         self, futures: "Iterable[Future[Attempt]]", *, workers: Collection[str] = ()
     ) -> "Iterator[tuple[Future[Attempt], Attempt | BaseException]]":
-        """Give each of these futures as it is done, as :func:`tasks.waiting.outcomes` does."""
-        return outcomes(self.client, futures, resources=self.resources, workers=workers)
+        """Give each of these futures as it is done, as :meth:`FitWorkers.outcomes` does."""
+        return self.workers.outcomes(futures, workers=workers)
 
     def settled(self, entry: ImageEntry, outcome: "Attempt | BaseException") -> ImageRecord:
         """Return the record of an image that had a future of its own; of a failure it is written here."""
@@ -171,45 +168,7 @@ def collect_chunk(chunk: SubmittedChunk, *, announce: Announce) -> CollectedChun
     ClusterError
         If the scheduler went away, or no worker that can take an image has been there for `WORKERLESS_SECONDS`.
     """
-    records: list[ImageRecord] = []
-    suspects: list[tuple[ImageEntry, ...]] = []
-    faulty: list[ImageEntry] = []
-    again: dict[str, list[tuple[ImageEntry, ...]]] = defaultdict(list)
-
-    def settle(record: ImageRecord) -> None:
-        announce(record)
-        records.append(record)
-
-    def set_aside(entries: tuple[ImageEntry, ...], error: BaseException) -> None:
-        # An unexpected error does not say which of the images it is of.
-        if isinstance(error, KilledWorker):
-            suspects.append(entries)
-        else:
-            faulty.extend(entries)
-
-    for future, outcome in chunk.dispatch.attempts(chunk.futures):
-        entries = chunk.futures.pop(future)
-        if isinstance(outcome, BaseException):
-            set_aside(entries, outcome)
-            continue
-        passing = {record.index for record in outcome.records if record.passing}
-        for record in outcome.records:
-            if not record.passing:
-                settle(record)
-        if passing:
-            again[outcome.worker].append(tuple(entry for entry in entries if entry.index in passing))
-    for entries, outcome in _tried_elsewhere(chunk.dispatch, again):
-        if isinstance(outcome, BaseException):
-            set_aside(entries, outcome)
-            continue
-        for record in outcome.records:
-            settle(record)
-    for entry, outcome in _tried_singly(chunk.dispatch, faulty):
-        if isinstance(outcome, KilledWorker):
-            set_aside((entry,), outcome)
-        else:
-            settle(chunk.dispatch.settled(entry, outcome))
-    return CollectedChunk(sorted(records, key=lambda record: record.index), suspects)
+    return _ChunkCollector(chunk, announce=announce).collected()
 
 
 def try_suspects(
@@ -244,6 +203,65 @@ def try_suspects(
     return sorted(records, key=lambda record: record.index)
 
 
+class _ChunkCollector:
+    """Brings each image of a chunk to its record, or sets it aside as a suspect."""
+
+    def __init__(self, chunk: SubmittedChunk, *, announce: Announce) -> None:
+        self._dispatch = chunk.dispatch
+        self._futures = chunk.futures
+        self._announce = announce
+        self._records: list[ImageRecord] = []
+        self._suspects: list[tuple[ImageEntry, ...]] = []
+        self._faulty: list[ImageEntry] = []
+        self._passing: dict[str, list[tuple[ImageEntry, ...]]] = defaultdict(list)
+
+    def collected(self) -> CollectedChunk:
+        """Wait for the images, and try again what may do better."""
+        self._wait()
+        self._try_elsewhere()
+        self._try_singly()
+        return CollectedChunk(sorted(self._records, key=lambda record: record.index), self._suspects)
+
+    def _wait(self) -> None:
+        for future, outcome in self._dispatch.attempts(self._futures):
+            entries = self._futures.pop(future)
+            if isinstance(outcome, BaseException):
+                self._set_aside(entries, outcome)
+                continue
+            self._settle(record for record in outcome.records if not record.passing)
+            passing = {record.index for record in outcome.records if record.passing}
+            if passing:
+                self._passing[outcome.worker].append(tuple(entry for entry in entries if entry.index in passing))
+
+    def _try_elsewhere(self) -> None:
+        for entries, outcome in _tried_elsewhere(self._dispatch, self._passing):
+            if isinstance(outcome, BaseException):
+                self._set_aside(entries, outcome)
+            else:
+                self._settle(outcome.records)
+
+    def _try_singly(self) -> None:
+        futures = {self._dispatch.submitted([entry]): entry for entry in self._faulty}
+        for future, outcome in self._dispatch.attempts(futures):
+            entry = futures.pop(future)
+            if isinstance(outcome, KilledWorker):
+                self._set_aside((entry,), outcome)
+            else:
+                self._settle([self._dispatch.settled(entry, outcome)])
+
+    def _settle(self, records: Iterable[ImageRecord]) -> None:
+        for record in records:
+            self._announce(record)
+            self._records.append(record)
+
+    def _set_aside(self, entries: tuple[ImageEntry, ...], error: BaseException) -> None:
+        # An unexpected error does not say which of the images it is of.
+        if isinstance(error, KilledWorker):
+            self._suspects.append(entries)
+        else:
+            self._faulty.extend(entries)
+
+
 def _attempt(entries: Sequence[ImageEntry], inspection: Inspection) -> Attempt:
     return Attempt(inspect_images(entries, inspection), worker=get_worker().address)
 
@@ -256,7 +274,7 @@ def _tried_elsewhere(
         return
     waiting = [entries for failed in again.values() for entries in failed]
     images = {worker: sum(map(len, failed)) for worker, failed in again.items()}
-    able = workers_for(dispatch.client, len(waiting), resources=dispatch.resources)
+    able = dispatch.workers.able(left=len(waiting))
     others = frozenset(worker for worker in able if 2 * images.get(worker, 0) <= max(images.values()))
     # No mere preference: an idle worker would steal them.
     rounds = [others, frozenset()] if others else [frozenset()]
@@ -265,14 +283,6 @@ def _tried_elsewhere(
         for future, outcome in dispatch.attempts(futures, workers=workers):
             yield futures.pop(future), outcome
         waiting = list(futures.values())
-
-
-def _tried_singly(
-    dispatch: Dispatch, entries: Iterable[ImageEntry]
-) -> Iterator[tuple[ImageEntry, Attempt | BaseException]]:
-    futures = {dispatch.submitted([entry]): entry for entry in entries}
-    for future, outcome in dispatch.attempts(futures):
-        yield futures.pop(future), outcome
 
 
 def _halves(entries: tuple[ImageEntry, ...]) -> list[tuple[ImageEntry, ...]]:

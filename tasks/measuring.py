@@ -12,11 +12,11 @@ from distributed import Client
 from tasks.category_metrics import Measurements, gathered, merged
 from tasks.dispatch import chunks
 from tasks.evaluation_file import METRICS_VERSION
+from tasks.fit_workers import FitWorkers
 from tasks.image_metrics import MeasuredImage, UnmeasuredImage, evaluate_image
 from tasks.inspection import Inspection, other_method
 from tasks.records import ImageRecord
 from tasks.truth import Truth
-from tasks.waiting import outcomes, submitted
 
 OTHER_METRICS = "the worker has another version of the metrics than the run: install the same on both"
 
@@ -40,16 +40,17 @@ class JudgedImage:
 
 def measure_batch(client: Client, images: Sequence[JudgedImage], *, measurement: Measurement) -> Measurements:
     """Compare the maps of a batch with the truth; an image that kills its worker comes back as unmeasured."""
-    waiting = {submitted(client, measure_images, part, measurement): part for part in chunks(images)}
+    workers = FitWorkers(client)
+    waiting = {workers.submitted(measure_images, part, measurement): part for part in chunks(images)}
     measured = Measurements()
     suspects: list[JudgedImage] = []
-    for future, outcome in outcomes(client, list(waiting)):
+    for future, outcome in workers.outcomes(list(waiting)):
         part = waiting.pop(future)
         if isinstance(outcome, BaseException):
             suspects += part
         else:
             measured = merged([measured, outcome])
-    alone = [_measured_alone(client, image, measurement=measurement) for image in suspects]
+    alone = [_measured_alone(workers, image, measurement=measurement) for image in suspects]
     return merged([measured, *alone])
 
 
@@ -68,9 +69,9 @@ def _measured(image: JudgedImage, measurement: Measurement) -> MeasuredImage | U
         return _missed(image, f"{type(error).__name__}: {error}", measurement=measurement)
 
 
-def _measured_alone(client: Client, image: JudgedImage, *, measurement: Measurement) -> Measurements:
-    future = submitted(client, measure_images, [image], measurement)
-    [(_, outcome)] = outcomes(client, [future])
+def _measured_alone(workers: FitWorkers, image: JudgedImage, *, measurement: Measurement) -> Measurements:
+    future = workers.submitted(measure_images, [image], measurement)
+    [(_, outcome)] = workers.outcomes([future])
     if isinstance(outcome, BaseException):
         return gathered(
             [_missed(image, f"measuring it failed: {type(outcome).__name__}: {outcome}", measurement=measurement)]

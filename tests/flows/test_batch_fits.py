@@ -45,7 +45,7 @@ def test_a_run_that_is_taken_over_waits_for_no_further_chunk(tmp_path, monkeypat
             manifest=manifest,
             todo=list(broken),
             known={},
-            crew=SimpleNamespace(client=client, group=None),
+            cluster=SimpleNamespace(client=client, group=None),
             lease=lease,
         )
     assert awaited == ["0.png"]
@@ -82,7 +82,7 @@ def test_records_are_withdrawn_as_their_chunk_is_queued_and_no_sooner(tmp_path, 
             manifest=manifest,
             todo=list(entries),
             known=known,
-            crew=SimpleNamespace(client=client, group=None),
+            cluster=SimpleNamespace(client=client, group=None),
             lease=lease,
         )
     left = read_records(folder, entries)
@@ -112,7 +112,7 @@ def test_no_image_is_blamed_for_the_death_of_a_worker_that_had_it_beside_the_nex
             manifest=manifest,
             todo=list(entries),
             known={},
-            crew=SimpleNamespace(client=client, group=1),
+            cluster=SimpleNamespace(client=client, group=1),
             lease=lease,
         )
     assert [record.key for record in records.values() if record.failed] == ["03-deadly.png", "33-deadly.png"]

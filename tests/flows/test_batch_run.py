@@ -56,7 +56,7 @@ def run(tmp_path, monkeypatch):
             pattern="",
             batch="n",
             config=QUICK,
-            crew=SimpleNamespace(start=lambda **_: workers or here),
+            cluster=SimpleNamespace(start=lambda **_: workers or here),
             retry_failed=retry_failed,
             refit=refit,
         )

@@ -72,7 +72,7 @@ def nightly(tmp_path, monkeypatch, outcome):
     steps = []
     (tmp_path / "images" / "line-1" / "2026-11-22").mkdir(parents=True)
     (tmp_path / "images" / "line-1" / "2026-11-22" / "0.png").write_bytes(b"an image")
-    monkeypatch.setattr(flow, "Workers", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(flow, "Cluster", lambda *_, **__: nullcontext())
     monkeypatch.setattr(flow, "run_batch", lambda *_, **__: outcome)
     monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
     for step in ("measure", "update_trends", "tell_of_night"):

@@ -6,19 +6,20 @@ import dask
 import pytest
 from distributed import Client, Status, Worker, wait
 
-import tasks.waiting
+import tasks.fit_workers
 from ssdnet_core.errors import InvalidConfigError
 from tasks.cluster import (
     GPU_GROUP,
     SCHEDULER_VARIABLE,
+    Cluster,
     ClusterError,
-    Workers,
     able_workers,
     dask_client,
     fit_group,
     fit_resources,
 )
 from tasks.dispatch import Dispatch, collect_chunk, future_size, submit_chunk
+from tasks.fit_workers import FitWorkers
 from tests.conftest import wait_for
 from tests.dask_processes import dask_processes
 from tests.tasks.prepared import prepared
@@ -41,7 +42,7 @@ def mixed(tmp_path_factory):
 def test_fits_go_only_to_workers_that_own_a_gpu(mixed, tmp_path, device):
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
     with Client(mixed.address) as client:
-        submitted = submit_chunk(Dispatch(client, inspection, fit_resources(client, device)), entries)
+        submitted = submit_chunk(Dispatch(FitWorkers(client, fit_resources(client, device)), inspection), entries)
         wait(list(submitted.futures))
         holders = {address for held in client.who_has(list(submitted.futures)).values() for address in held}
         records = collect_chunk(submitted, announce=lambda record: None).records
@@ -67,7 +68,7 @@ def test_groups_are_dealt_evenly_among_the_workers_that_own_a_gpu(tmp_path):
             assert fit_group(resources) == GPU_GROUP
             inspection = replace(inspection, group=fit_group(resources, 4))
             task = future_size(len(entries), group=inspection.group, workers=len(able_workers(client, resources)))
-            submitted = submit_chunk(Dispatch(client, inspection, resources), entries, images_a_future=task)
+            submitted = submit_chunk(Dispatch(FitWorkers(client, resources), inspection), entries, images_a_future=task)
             wait(list(submitted.futures))
             names = {address: name for name, address in cluster.names(client).items()}
             held = client.who_has(list(submitted.futures))
@@ -110,8 +111,8 @@ def test_a_gpu_fits_many_images_together_and_a_processor_one_unless_asked():
 
 def test_a_gpu_that_no_worker_has_as_its_first_is_refused():
     with pytest.raises(InvalidConfigError, match=r"'cuda:1'.*CUDA_VISIBLE_DEVICES"):
-        Workers("tcp://127.0.0.1:1", device="cuda:1")
-    Workers("tcp://127.0.0.1:1", device="cuda:0")
+        Cluster("tcp://127.0.0.1:1", device="cuda:1")
+    Cluster("tcp://127.0.0.1:1", device="cuda:0")
 
 
 @pytest.mark.slow
@@ -126,14 +127,14 @@ def test_without_gpu_workers_auto_takes_all_and_cuda_says_what_to_start(tmp_path
 
 @pytest.mark.slow
 def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks.waiting, "WORKERLESS_SECONDS", 1.0)
-    monkeypatch.setattr(tasks.waiting, "LOOKED_AFTER", 0.2)
+    monkeypatch.setattr(tasks.fit_workers, "WORKERLESS_SECONDS", 1.0)
+    monkeypatch.setattr(tasks.fit_workers, "LOOKED_AFTER", 0.2)
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(40)))
     with dask_processes(tmp_path / "dask") as cluster:
         cluster.add_worker("core")
         owner = cluster.add_worker("gpu", *OWNS_A_GPU)
         with Client(cluster.address) as client:
-            submitted = submit_chunk(Dispatch(client, inspection, fit_resources(client, "auto")), entries)
+            submitted = submit_chunk(Dispatch(FitWorkers(client, fit_resources(client, "auto")), inspection), entries)
             cluster.kill(owner)
             with pytest.raises(ClusterError, match=r"tasks left.*no running worker with a GPU.*run again"):
                 collect_chunk(submitted, announce=lambda record: None)
@@ -141,12 +142,12 @@ def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, m
 
 @pytest.mark.slow
 def test_gpu_workers_that_come_back_in_time_finish_the_chunk(tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks.waiting, "LOOKED_AFTER", 0.2)
+    monkeypatch.setattr(tasks.fit_workers, "LOOKED_AFTER", 0.2)
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(20)))
     with dask_processes(tmp_path / "dask") as cluster:
         owner = cluster.add_worker("gpu", *OWNS_A_GPU)
         with Client(cluster.address) as client:
-            submitted = submit_chunk(Dispatch(client, inspection, fit_resources(client, "auto")), entries)
+            submitted = submit_chunk(Dispatch(FitWorkers(client, fit_resources(client, "auto")), inspection), entries)
             cluster.kill(owner)
             cluster.add_worker("another", *OWNS_A_GPU)
             records = collect_chunk(submitted, announce=lambda record: None).records
@@ -159,7 +160,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_and_blames_no_image(tmp_path):
     with dask_processes(tmp_path / "dask") as cluster:
         cluster.add_worker("core")
         with Client(cluster.address) as client:
-            submitted = submit_chunk(Dispatch(client, inspection), entries)
+            submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
             cluster.kill(cluster.scheduler)
             with pytest.raises(ClusterError, match=f"{cluster.address} went away.*run again"):
                 collect_chunk(submitted, announce=lambda record: None)
@@ -183,7 +184,7 @@ def test_a_scheduler_that_went_away_is_named_whenever_its_workers_are_asked_for(
 @pytest.mark.parametrize("address", ["bogus", "http://x:1", "tcp://x", "tcp://x:port"])
 def test_what_is_no_address_of_a_scheduler_is_refused_before_a_run(address):
     with pytest.raises(InvalidConfigError, match=rf"'{address}'.*tcp://host:8786 or tls://host:8786"):
-        Workers(address)
+        Cluster(address)
 
 
 def test_a_scheduler_named_by_the_environment_is_used_where_none_is_given(monkeypatch):
@@ -194,8 +195,8 @@ def test_a_scheduler_named_by_the_environment_is_used_where_none_is_given(monkey
 
 def test_a_number_of_workers_besides_a_scheduler_is_refused_with_where_it_comes_from(monkeypatch):
     with pytest.raises(InvalidConfigError, match=r"workers = 8 .*'tcp://127\.0\.0\.1:1', which was given, .*leave out"):
-        Workers("tcp://127.0.0.1:1", workers=8)
+        Cluster("tcp://127.0.0.1:1", workers=8)
     monkeypatch.setenv(SCHEDULER_VARIABLE, "tcp://127.0.0.1:2")
     with pytest.raises(InvalidConfigError, match=rf"'tcp://127\.0\.0\.1:2', which {SCHEDULER_VARIABLE} names"):
-        Workers(workers=8)
-    Workers()
+        Cluster(workers=8)
+    Cluster()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tasks.dispatch
+import tasks.fit_workers
 import tasks.local_workers
-import tasks.waiting
 from tasks.batch import ImageEntry
 from tasks.cluster import ClusterError, able_workers, dask_client
 from tasks.dispatch import (
@@ -24,13 +24,13 @@ from tasks.dispatch import (
     submit_chunk,
     try_suspects,
 )
+from tasks.fit_workers import FitWorkers
 from tasks.maps import read_map
 from tasks.measuring import JudgedImage, Measurement, measure_batch
 from tasks.records import ImageRecord, read_records
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 from tasks.truth import NightTruth
-from tasks.waiting import outcomes
 from tests.conftest import wait_for
 from tests.dask_processes import dask_processes
 from tests.tasks.prepared import DeadlyStorage, prepared
@@ -75,7 +75,7 @@ def test_an_image_that_kills_its_worker_is_set_aside_and_its_neighbours_are_insp
     deadly = replace(inspection, source=DeadlyStorage(inspection.source.url))
     announced = []
     with dask_client(workers=2) as client:
-        records = inspected(Dispatch(client, deadly), entries, announce=announced.append)
+        records = inspected(Dispatch(FitWorkers(client), deadly), entries, announce=announced.append)
     outcome = {record.key: record.status for record in records}
     assert outcome == dict.fromkeys(("a.png", "b.png", "c.png", "e.png"), "inspected") | {"deadly.png": "failed"}
     [failed] = [record for record in records if record.status == "failed"]
@@ -114,9 +114,9 @@ def test_a_future_of_several_groups_loses_only_the_image_that_is_at_fault(tmp_pa
     inspection = replace(inspection, group=2)
     announced = []
     with dask_client(workers=2) as client:
-        alone = inspected(Dispatch(client, inspection), entries[:1])
+        alone = inspected(Dispatch(FitWorkers(client), inspection), entries[:1])
         faulty = replace(inspection, source=storage(inspection.source.url))
-        records = inspected(Dispatch(client, faulty), entries, task=5, announce=announced.append)
+        records = inspected(Dispatch(FitWorkers(client), faulty), entries, task=5, announce=announced.append)
     assert [record.key for record in records] == [entry.key for entry in entries]
     [failed] = [record for record in records if record.status == "failed"]
     assert failed.key == culprit
@@ -143,7 +143,7 @@ def test_the_image_of_a_future_that_kills_its_worker_is_found_by_halves(tmp_path
     monkeypatch.setattr(Dispatch, "submitted", counted)
     monkeypatch.setitem(tasks.local_workers.DASK_SETTINGS, "distributed.scheduler.allowed-failures", 0)
     with dask_client(workers=1) as client:
-        records = inspected(Dispatch(client, deadly), entries, task=4)
+        records = inspected(Dispatch(FitWorkers(client), deadly), entries, task=4)
     assert [record.key for record in records if record.status == "failed"] == ["deadly.png"]
     assert [record.key for record in records] == [entry.key for entry in entries]
     assert submitted == [4, 2, 2, 1, 1]
@@ -153,7 +153,7 @@ def test_images_are_tried_again_where_few_of_them_failed_whatever_their_futures_
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
     broken, good = sorted(able_workers(client, {}))
     again = {broken: [tuple(entries[:4])], good: [(entries[4],), (entries[5],)]}
-    tried = list(tasks.dispatch._tried_elsewhere(Dispatch(client, inspection), again))
+    tried = list(tasks.dispatch._tried_elsewhere(Dispatch(FitWorkers(client), inspection), again))
     assert sorted(len(images) for images, _ in tried) == [1, 1, 4]
     assert {attempt.worker for _, attempt in tried} == {good}
 
@@ -169,7 +169,7 @@ def test_no_worker_is_spared_that_failed_on_more_than_half_as_many_images_as_ano
     monkeypatch.setattr(Dispatch, "submitted", noted)
     one, other = sorted(able_workers(client, {}))
     again = {one: [tuple(entries[:4])], other: [tuple(entries[4:])]}
-    tried = list(tasks.dispatch._tried_elsewhere(Dispatch(client, inspection), again))
+    tried = list(tasks.dispatch._tried_elsewhere(Dispatch(FitWorkers(client), inspection), again))
     assert sorted(len(images) for images, _ in tried) == [3, 4]
     assert asked == [frozenset(), frozenset()]
 
@@ -199,7 +199,7 @@ def test_a_broken_worker_costs_no_image(tmp_path, group, task):
     announced = []
     with dask_client(workers=2) as client:
         client.run(break_process, workers=[next(iter(able_workers(client, {})))])
-        records = inspected(Dispatch(client, inspection), entries, task=task, announce=announced.append)
+        records = inspected(Dispatch(FitWorkers(client), inspection), entries, task=task, announce=announced.append)
     assert [(record.index, record.status) for record in records] == [(index, "inspected") for index in range(16)]
     assert sorted(announced, key=lambda record: record.index) == records
 
@@ -213,11 +213,11 @@ def test_images_that_fail_in_an_outage_are_tried_once_more_and_told_of_once(tmp_
     inspection = replace(inspection, source=out_of_reach)
     announced = []
     with dask_client(workers=workers) as client:
-        records = inspected(Dispatch(client, inspection), entries, announce=announced.append)
+        records = inspected(Dispatch(FitWorkers(client), inspection), entries, announce=announced.append)
         assert [record.status for record in records] == ["inspected"] * 6
         assert sorted(announced, key=lambda record: record.index) == records
         client.run(break_process)
-        [failed] = inspected(Dispatch(client, inspection), entries[:1], announce=announced.append)
+        [failed] = inspected(Dispatch(FitWorkers(client), inspection), entries[:1], announce=announced.append)
     assert (failed.status, failed.passing) == ("failed", True)
     assert announced[6:] == [failed]
 
@@ -246,7 +246,7 @@ def client():
 def test_after_a_fault_the_images_of_a_future_are_tried_side_by_side(tmp_path, client):
     inspection, entries = prepared(tmp_path, "a.png", "b.png")
     inspection = replace(inspection, source=MeetingStorage(inspection.source.url))
-    records = inspected(Dispatch(client, inspection), entries, task=2)
+    records = inspected(Dispatch(FitWorkers(client), inspection), entries, task=2)
     assert [(record.key, record.status, record.error) for record in records] == [
         ("a.png", "inspected", ""),
         ("b.png", "inspected", ""),
@@ -257,7 +257,7 @@ def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(t
     inspection, entries = prepared(tmp_path, "a.png", "b.png")
     inspection = replace(inspection, source=Storage(str(tmp_path / "gone")))
 
-    submitted = submit_chunk(Dispatch(client, inspection), entries)
+    submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
     wait(list(submitted.futures), timeout=60)
     # As of a client that looks for its scheduler.
     monkeypatch.setattr(client, "status", "connecting")
@@ -273,7 +273,7 @@ def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_sub
     client = Client(processes=False, n_workers=1, dashboard_address=None, set_as_default=False)
     client.close()
     for ask in (
-        lambda: submit_chunk(Dispatch(client, inspection), entries),
+        lambda: submit_chunk(Dispatch(FitWorkers(client), inspection), entries),
         lambda: measure_batch(client, [image], measurement=measurement),
     ):
         with pytest.raises(ClusterError, match=r"scheduler at .* went away: start it, and run again"):
@@ -282,14 +282,14 @@ def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_sub
 
 @pytest.mark.slow
 def test_futures_of_workers_that_are_gone_are_left_to_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks.waiting, "LOOKED_AFTER", 0.2)
+    monkeypatch.setattr(tasks.fit_workers, "LOOKED_AFTER", 0.2)
     with dask_processes(tmp_path) as cluster:
         leaving = cluster.add_worker("leaving")
         cluster.add_worker("staying")
         with Client(cluster.address) as client:
             workers = [cluster.names(client)["leaving"]]
             done, left = (client.submit(time.sleep, seconds, workers=workers) for seconds in (0, 600))
-            arrivals = outcomes(client, [done, left], workers=workers)
+            arrivals = FitWorkers(client).outcomes([done, left], workers=workers)
             assert next(arrivals) == (done, None)
             cluster.kill(leaving)
             assert list(arrivals) == []
@@ -300,7 +300,7 @@ def test_futures_of_workers_that_are_gone_are_left_to_others(tmp_path, monkeypat
 def test_a_worker_killed_from_outside_costs_no_image(tmp_path):
     inspection, entries = prepared(tmp_path, *(f"{i}.png" for i in range(8)))
     with dask_client(workers=2) as client:
-        submitted = submit_chunk(Dispatch(client, inspection), entries)
+        submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
         [victim, *_] = client.run(os.getpid).values()
         os.kill(victim, 9)
         records = collect_chunk(submitted, announce=lambda record: None).records

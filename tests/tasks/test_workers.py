@@ -15,28 +15,28 @@ from distributed import Client, Future, Worker, wait
 from distributed.comm.core import CommClosedError
 
 import tasks.cluster
-from tasks.cluster import ClusterError, Workers, dask_client
+from tasks.cluster import Cluster, ClusterError, dask_client
+from tasks.fit_workers import FitWorkers
 from tasks.local_workers import LocalWorker
-from tasks.waiting import outcomes
 from tests.conftest import free_port
 from tests.dask_processes import dask_processes
 
 
 def test_workers_that_nobody_wants_are_not_started():
     before = threading.active_count()
-    with Workers("tcp://127.0.0.1:1"):
+    with Cluster("tcp://127.0.0.1:1"):
         pass
     assert threading.active_count() <= before
 
 
 def test_what_keeps_workers_from_starting_is_told_to_who_wants_them_and_to_nobody_else(monkeypatch):
     monkeypatch.setattr("tasks.cluster.dask_client", partial(dask_client, timeout=1))
-    with Workers("tcp://127.0.0.1:1") as crew:
-        crew.start()
-    with Workers("tcp://127.0.0.1:1") as crew:
-        crew.start()
+    with Cluster("tcp://127.0.0.1:1") as cluster:
+        cluster.start()
+    with Cluster("tcp://127.0.0.1:1") as cluster:
+        cluster.start()
         with pytest.raises(ClusterError, match="no Dask scheduler"):
-            _ = crew.client
+            _ = cluster.client
 
 
 @contextmanager
@@ -61,8 +61,8 @@ def deserted(folder):
 def test_who_leaves_does_not_wait_for_the_scheduler_or_its_workers(tmp_path, capfd, caplog, scheduler):
     with scheduler(tmp_path) as address:
         before = threading.active_count()
-        with Workers(address) as crew:
-            starting = crew.start()
+        with Cluster(address) as cluster:
+            starting = cluster.start()
             with pytest.raises(TimeoutError):
                 starting.result(timeout=1)
             left = time.monotonic()
@@ -84,10 +84,10 @@ def test_a_scheduler_that_no_worker_joins_is_told_with_what_to_start(tmp_path):
 
 @pytest.mark.slow
 def test_a_worker_that_joins_while_the_run_waits_is_taken(tmp_path):
-    with dask_processes(tmp_path) as cluster, Workers(cluster.address) as crew:
-        crew.start()
+    with dask_processes(tmp_path) as processes, Cluster(processes.address) as cluster:
+        cluster.start()
         cluster.add_worker("late")
-        assert crew.client.submit(len, "abc").result() == 3
+        assert cluster.client.submit(len, "abc").result() == 3
 
 
 def test_what_takes_connections_and_says_nothing_is_no_scheduler(tmp_path):
@@ -112,11 +112,11 @@ def test_a_web_server_is_no_scheduler():
 
 @pytest.mark.slow
 def test_workers_started_early_are_those_that_the_run_gets():
-    with Workers(workers=1) as crew:
-        starting = crew.start()
-        client = crew.client
+    with Cluster(workers=1) as cluster:
+        starting = cluster.start()
+        client = cluster.client
         assert client is starting.result()
-        assert client is crew.client
+        assert client is cluster.client
         assert client.submit(len, "abc").result() == 3
     assert client.status == "closed"
 
@@ -161,7 +161,7 @@ def test_a_worker_prints_no_trace_of_a_lost_connection_and_those_of_all_else(cap
 def test_a_result_that_is_under_way_when_the_run_ends_leaves_no_traceback(caplog):
     def collect(client: Client, future: Future) -> None:
         with suppress(Exception):
-            list(outcomes(client, [future]))
+            list(FitWorkers(client).outcomes([future]))
 
     with dask_client(workers=1) as client:
         future = client.submit(os.urandom, 2 * 10**8)

@@ -1,0 +1,137 @@
+"""The workers that take the fits of a run: handing futures to them, and waiting as long as somebody can do them."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from distributed import Client, Future, as_completed
+from distributed.client import ClosedClientError
+
+from tasks.cluster import ClusterError, able_workers, scheduler_address, scheduler_lost, tasks_left
+from tasks.local_workers import GPU
+
+Value = TypeVar("Value")
+
+WORKERLESS_SECONDS = 300.0
+"""Seconds that images wait for a worker that can take them: as long as a machine takes to be replaced."""
+
+LOOKED_AFTER = 5.0
+"""Seconds without a finished image after which the workers are counted."""
+
+POLLED_EVERY = 0.02
+
+
+@dataclass(frozen=True)
+class FitWorkers:
+    """Those workers of a cluster that have what a fit asks for.
+
+    Attributes
+    ----------
+    client
+        Of the cluster.
+    resources
+        What a worker must declare to take a fit, as :func:`tasks.cluster.fit_resources` says; by default nothing.
+    """
+
+    client: Client
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def submitted(
+        self, function: Callable[..., Value], *arguments: Any, workers: Collection[str] = ()
+    ) -> "Future[Value]":
+        """Have a worker call a function, once: what becomes of a failure is the caller's matter.
+
+        Parameters
+        ----------
+        workers
+            Addresses of those that alone may take it, if not all may.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler went away.
+        """
+        try:
+            return self.client.submit(
+                function,
+                *arguments,
+                pure=False,
+                retries=0,
+                resources=dict(self.resources) or None,
+                workers=list(workers) or None,
+            )
+        except ClosedClientError as error:
+            raise scheduler_lost(self.client) from error
+
+    def outcomes(
+        self, futures: "Iterable[Future[Value]]", *, workers: Collection[str] = ()
+    ) -> "Iterator[tuple[Future[Value], Value | BaseException]]":
+        """Give each future as it is done, with its result, or the error that it came to.
+
+        Dask itself would wait for a worker for ever, and for a scheduler that went away.
+
+        Parameters
+        ----------
+        workers
+            Addresses of those that alone may take the futures, if not all may: when these are gone, the rest is not
+            given.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler went away, or no worker that is able has been there for `WORKERLESS_SECONDS`.
+        """
+        # Results come along with their futures: asking each for its own takes several changes of thread, 3 ms.
+        arrivals = as_completed(futures, loop=self.client.loop, with_results=True, raise_errors=False)
+        # As long as somebody knows a future, a worker keeps its result.
+        del futures
+        seen = looked = time.monotonic()
+        while left := arrivals.count():
+            batch = arrivals.next_batch(block=False)
+            for future, result in batch:
+                if future.status == "cancelled":
+                    raise scheduler_lost(self.client, left=left)
+                # Of a failed future come type, error and traceback.
+                yield future, result if future.status == "finished" else result[1]
+            now = time.monotonic()
+            if batch:
+                seen = looked = now
+            elif now - looked > LOOKED_AFTER:
+                looked = now
+                able = self.able(left=left)
+                if workers and able.isdisjoint(workers):
+                    return
+                seen = now if able else seen
+                if now - seen > WORKERLESS_SECONDS:
+                    raise ClusterError(self._deserted(left))
+            else:
+                time.sleep(POLLED_EVERY)
+
+    def able(self, *, left: int = 0) -> frozenset[str]:
+        """Return the addresses of those that are there now, busy or not.
+
+        Parameters
+        ----------
+        left
+            Tasks that are left, for the error's words.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler went away.
+        """
+        try:
+            return able_workers(self.client, self.resources)
+        except ClusterError as error:
+            raise scheduler_lost(self.client, left=left) from error
+
+    def _deserted(self, left: int) -> str:
+        on_gpu = GPU in self.resources
+        kind, option = ("running worker with a GPU", " --resources GPU=1") if on_gpu else ("running worker", "")
+        return (
+            f"with {tasks_left(left)}, there has been no {kind} for {WORKERLESS_SECONDS:.0f} s: start one with "
+            f"`dask worker {scheduler_address(self.client)} --nthreads 1{option}`"
+            + (", or set device to cpu" if option else "")
+            + ", and run again to go on"
+        )
