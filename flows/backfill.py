@@ -16,13 +16,13 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import FlowRun
 from pydantic import Field
 
+from flows.api_address import NoPrefectApiError
 from flows.backfill_days import Days
 from flows.backfill_plan import BackfillError, NightState, PlannedNight, startable
 from flows.backfill_survey import BackfillPlan, plan_backfill
 from flows.backfill_watch import Watch
 from flows.deployed_lines import Line
 from flows.events import NO_IMAGES
-from flows.named_server import NoPrefectApiError
 from flows.night_runs import RunRefusedError, look_up, pool_of, start_run
 from flows.progress import observer
 from ssdnet_core.config import Config

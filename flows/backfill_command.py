@@ -1,13 +1,12 @@
 """The body of ``ssdnet backfill``: the flow with a progress bar, and tables of what came of it."""
 
-import os
 import sys
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from flows.backfill_days import Days
 from flows.embedded import set_up_environment
-from flows.named_server import check_api_address
+from flows.prefect_settings import check_prefect_settings
 
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
@@ -28,9 +27,7 @@ def backfill_nights(
     # Before the flow is imported, which takes seconds: mistyped days are refused at once.
     days = Days(start, end, last)
     set_up_environment()
-    # Before Prefect is imported, too: that refuses some addresses with a traceback.
-    if named := os.environ.get("PREFECT_API_URL"):
-        check_api_address(named)
+    check_prefect_settings()
     from flows.backfill import NightsFailedError, backfill
     from flows.backfill_summary import print_outcomes, print_plan
     from flows.backfill_survey import plan_backfill

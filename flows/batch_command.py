@@ -6,9 +6,10 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from flows.api_address import NoPrefectApiError
 from flows.embedded import start_prefect_server, wait_until_ready
 from flows.interruption import interrupted_at_the_latest_here
-from flows.named_server import NoPrefectApiError
+from flows.prefect_settings import check_prefect_settings
 
 if TYPE_CHECKING:
     from ssdnet_core.config import Config
@@ -56,6 +57,10 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
         If the scheduler's address is none, a number of workers is given besides, or the device is a numbered GPU.
     EmbeddedServerError
         If the command's own server does not start.
+    WrongApiAddressError
+        If ``PREFECT_API_URL`` is no address.
+    WrongPrefectSettingsError
+        If Prefect refuses its settings.
     ProxyError
         If Prefect's client cannot use the proxies that the environment names.
     NoPrefectApiError
@@ -87,6 +92,7 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
         with interrupted_at_the_latest_here():
             if not scheduler:
                 start_worker_template()
+            check_prefect_settings()
             module, _, function = flow.partition(":")
             body = getattr(import_module(module), function)
             from flows.prefect_api import check_api, check_proxies

@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import IO
 
+from flows.api_address import check_named_address
 from flows.named_server import wait_for_named_server
 from ssdnet_core.errors import SsdnetError
 from tasks.proxies import reached_directly
@@ -62,7 +63,14 @@ class EmbeddedServerError(SsdnetError, RuntimeError):
 
 
 def set_up_environment() -> None:
-    """Set what a command's flow needs of Prefect and Dask, unless the user has set it."""
+    """Set what a command's flow needs of Prefect and Dask, unless the user has set it.
+
+    Raises
+    ------
+    WrongApiAddressError
+        If ``PREFECT_API_URL`` is no address; at some, Prefect could not even be imported.
+    """
+    check_named_address()
     for name, value in COMMAND_SETTINGS.items():
         os.environ.setdefault(name, value)
     os.environ.update(reached_directly("localhost", "127.0.0.1"))
@@ -77,6 +85,8 @@ def start_prefect_server() -> None:
 
     Raises
     ------
+    WrongApiAddressError
+        As :func:`set_up_environment`.
     EmbeddedServerError
         If there is no place for its database.
     """

@@ -5,23 +5,14 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
-from urllib.parse import urlsplit
 
-from ssdnet_core.errors import SsdnetError, UsageError
+from flows.api_address import NoPrefectApiError, check_api_address
 
 START_SECONDS = 10.0
 """Seconds that a server may take to start; at a wrong address waiting is in vain."""
 NO_CREDENTIALS = {401, 403}
 """Answers of a server that wants credentials: Prefect's client sends them, the question asked here does not."""
 ASK_FOR_API = "does the address end in /api?"
-
-
-class NoPrefectApiError(SsdnetError, OSError):
-    """There is no Prefect server, or it does not answer."""
-
-
-class WrongApiAddressError(NoPrefectApiError, UsageError):
-    """The address is none of a server."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ def wait_for_named_server(address: str, timeout: float = START_SECONDS) -> None:
     Raises
     ------
     WrongApiAddressError
-        If it is no address, as http://host:4200/api is.
+        As :func:`flows.api_address.check_api_address`.
     NoPrefectApiError
         If it does not within ``timeout`` seconds, or something else answers there.
     """
@@ -51,33 +42,10 @@ def wait_for_named_server(address: str, timeout: float = START_SECONDS) -> None:
         time.sleep(0.2)
 
 
-def check_api_address(address: str) -> None:
-    """Refuse what can be no address of a Prefect API.
-
-    Raises
-    ------
-    WrongApiAddressError
-        If it is no address, as http://host:4200/api is.
-    """
-    if not _is_address(address):
-        raise WrongApiAddressError(
-            f"PREFECT_API_URL is {address!r}: give it as http://host:4200/api, or unset it: `ssdnet inspect` and "
-            "`ssdnet evaluate` then start their own server"
-        )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
 def _problem(address: str) -> _Problem | None:
     """Return why there is no Prefect API at an address, None if there is."""
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=5) as answer:
             # Prefect's server answers with its UI where nothing else is.
             page = answer.headers.get_content_type() == "text/html"
             return _Problem(f"a page is there: {ASK_FOR_API}") if page else None

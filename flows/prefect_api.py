@@ -7,15 +7,23 @@ from typing import TypeVar
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.settings import get_current_settings
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_CLIENT_MAX_RETRIES,
+    get_current_settings,
+    temporary_settings,
+)
 
-from flows.named_server import ASK_FOR_API, NoPrefectApiError, check_api_address
+from flows.api_address import NoPrefectApiError, check_api_address
+from flows.named_server import ASK_FOR_API
 from ssdnet_core.errors import UsageError
 
 Row = TypeVar("Row")
 
 PAGE_SIZE = 200
 """Most that the server returns at once."""
+PROBE_SECONDS = 20.0
+"""How long a server may take to say that it is there; Prefect's client would ask six times, for a minute each."""
 UNAVAILABLE = {401, 403, 407, 429, 500, 502, 503, 504}
 """Statuses with which the server, or a proxy before it, refuses whatever it is asked."""
 UNKNOWN_PROXY = (ImportError, ValueError, httpx.InvalidURL)
@@ -58,7 +66,7 @@ def check_api(*, purpose: str) -> None:
     ProxyError
         As :func:`check_proxies`.
     WrongApiAddressError
-        If ``PREFECT_API_URL`` is no address.
+        As :func:`flows.api_address.check_api_address`.
     NoPrefectApiError
         If there is none, or something else is at its address.
     """
@@ -70,7 +78,8 @@ def check_api(*, purpose: str) -> None:
         )
     check_api_address(address)
     check_proxies()
-    with server() as client:
+    once = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: PROBE_SECONDS}
+    with temporary_settings(once), server() as client:
         try:
             answer = client.hello().raise_for_status()
             problem = "answers with a page" if "text/html" in answer.headers.get("content-type", "") else ""
@@ -107,7 +116,8 @@ def server() -> Iterator[SyncPrefectClient]:
         if isinstance(error, RuntimeError) and not isinstance(error.__cause__, httpx.TransportError):
             raise
         raise NoPrefectApiError(
-            f"the Prefect API at {get_current_settings().api.url} does not answer: {error.__cause__ or error}"
+            f"the Prefect API at {get_current_settings().api.url} does not answer: {error.__cause__ or error}: is "
+            "it started, and PREFECT_API_URL right?"
         ) from error
 
 

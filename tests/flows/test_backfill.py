@@ -23,11 +23,11 @@ from prefect.states import (
 )
 
 from flows import backfill as flow
+from flows.api_address import NoPrefectApiError
 from flows.backfill import POLL_SECONDS, carry_out
 from flows.backfill_plan import BackfillError, NightState, PlannedNight
 from flows.backfill_survey import BackfillPlan
 from flows.backfill_watch import UNTAKEN_SECONDS
-from flows.named_server import NoPrefectApiError
 from flows.progress import Observer, observed_by
 from tasks.nights import Night
 from tasks.seal import Seal

@@ -9,8 +9,8 @@ from prefect.settings import get_current_settings
 
 import flows.inspection
 from flows import batch_command
+from flows.api_address import NoPrefectApiError
 from flows.batch_command import BatchParameters, run_batch_flow
-from flows.named_server import NoPrefectApiError
 from flows.progress import observer
 from ssdnet_core import Config
 from ssdnet_core.errors import UsageError

@@ -229,15 +229,6 @@ def test_a_backfill_of_a_server_that_is_away_names_its_address(ssdnet, monkeypat
     assert "Traceback" not in finished.stderr
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:port/api", "http://[::1/api", "nonsense"])
-def test_a_backfill_at_what_is_no_address_is_wrong_usage(ssdnet, monkeypatch, address):
-    monkeypatch.setenv("PREFECT_API_URL", address)
-    finished = ssdnet("backfill", "--last", "2")
-    assert finished.returncode == 2
-    assert finished.stderr.startswith("ssdnet: PREFECT_API_URL is ")
-    assert "Traceback" not in finished.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

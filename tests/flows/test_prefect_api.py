@@ -1,13 +1,14 @@
 """What becomes of a Prefect API that refuses, as one behind a proxy does, or is none."""
 
+import socket
 from http.server import BaseHTTPRequestHandler
 from uuid import uuid4
 
 import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.named_server import NoPrefectApiError, WrongApiAddressError
+from flows.api_address import NoPrefectApiError, WrongApiAddressError
 from flows.night_runs import look_up
 from flows.prefect_api import ProxyError, check_api, check_proxies
 from tests.flows.flow_runs import api_served_by
@@ -49,6 +50,21 @@ def test_an_address_of_something_else_is_not_taken_for_an_api(refusing):
 def test_a_request_that_is_refused_for_itself_is_not_asked_again(refusing):
     with pytest.raises(httpx.HTTPStatusError):
         look_up([uuid4()])
+
+
+def test_a_server_that_says_nothing_is_asked_once(monkeypatch):
+    monkeypatch.setattr("flows.prefect_api.PROBE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mute.settimeout(0.5)
+        address = f"http://127.0.0.1:{mute.getsockname()[1]}/api"
+        with (
+            temporary_settings({PREFECT_API_URL: address, PREFECT_CLIENT_MAX_RETRIES: 5}),
+            pytest.raises(NoPrefectApiError, match=f"{address} does not answer: .*is it started, and PREFECT_API_URL"),
+        ):
+            check_api(purpose="for this test")
+        mute.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            mute.accept()
 
 
 @pytest.mark.parametrize("address", ["http://localhost:port/api", "nonsense"])
