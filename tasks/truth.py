@@ -62,7 +62,7 @@ class MvtecTruth:
 
     def category(self, key: str) -> str:
         """Return the folder above ``test``; for keys that begin with it, the name of the input itself."""
-        return "/".join(_in_layout(key)[0]) or PurePosixPath(self.source.root).name
+        return "/".join(_in_layout(key)[0]) or self.source.name or "/"
 
     def read(self, key: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Read the truth of an image, as :meth:`Truth.read`; nothing is defective in a good one.

@@ -38,6 +38,15 @@ def test_the_category_is_the_folder_above_test():
     assert MvtecTruth(Storage("/data")).category("lines/carpet/test/hole/camera-2/0.png") == "lines/carpet"
 
 
+@pytest.mark.parametrize("address", ["/data/tile/", "tile", "./tile/", "tile/../tile", "s3://tile", "s3://data/tile/"])
+def test_a_category_given_by_itself_has_the_name_of_its_folder_however_it_is_written(address):
+    assert MvtecTruth(Storage(address)).category("test/hole/0.png") == "tile"
+
+
+def test_images_below_the_root_have_a_category_as_well():
+    assert MvtecTruth(Storage("/")).category("test/hole/0.png") == "/"
+
+
 def test_images_at_any_depth_below_a_kind_of_defect_are_of_the_layout(tmp_path):
     folder = Storage(str(tmp_path))
     images = ["carpet/test/hole/0.png", "carpet/test/hole/camera-2/0.png", "test/good/a/b/0.png"]
