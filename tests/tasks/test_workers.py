@@ -86,7 +86,7 @@ def test_a_scheduler_that_no_worker_joins_is_told_with_what_to_start(tmp_path):
 def test_a_worker_that_joins_while_the_run_waits_is_taken(tmp_path):
     with dask_processes(tmp_path) as processes, Cluster(processes.address) as cluster:
         cluster.start()
-        cluster.add_worker("late")
+        processes.add_worker("late")
         assert cluster.client.submit(len, "abc").result() == 3
 
 
