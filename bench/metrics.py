@@ -25,6 +25,7 @@ from tasks.batch import MANIFEST, MAPS, Manifest, batch_name, open_batch
 from tasks.batch_results import BatchResults
 from tasks.discovery import discover, list_images
 from tasks.image_figures import write_figures
+from tasks.image_table import write_image_table
 from tasks.maps import ANOMALY_MAP, prepare_maps, write_map
 from tasks.records import ImageRecord, write_record
 from tasks.region_table import write_region_table
@@ -118,6 +119,7 @@ def write_batch(source: Storage, results: Storage) -> None:
     done = BatchResults(manifest, records)
     write_figures(folder, done)
     write_region_table(folder, done.present)
+    write_image_table(folder, done.present)
     write_report(folder, done)
     set_seal(folder, make_seal(done))
 

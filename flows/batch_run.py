@@ -18,6 +18,7 @@ from flows.parameters import quoted
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.batch import (
+    IMAGE_TABLE,
     MANIFEST,
     REGIONS,
     ImageEntry,
@@ -32,6 +33,7 @@ from tasks.cluster import Cluster
 from tasks.discovery import Listing, count_by_suffix, discover, list_input
 from tasks.found_masks import count_and_name
 from tasks.image_figures import has_figures, write_figures
+from tasks.image_table import write_image_table
 from tasks.lease import Lease, hold_batch
 from tasks.maps import clear_maps, prepare_maps, written_maps
 from tasks.records import ImageRecord, read_records
@@ -110,14 +112,14 @@ def run_batch(
 
 
 def _conclude(folder: Storage, results: BatchResults, *, lease: Lease) -> Seal:
-    """Do what comes after the last image: figures, regions, gallery, seal."""
+    """Do what comes after the last image: figures, tables, gallery, seal."""
     failed = {index for index, record in results.records.items() if record.failed}
     if failed:
         # They are of an earlier inspection, or of one whose record could not be written.
         clear_maps(folder, sorted(failed & written_maps(folder)))
     observer().stage("drawing the report")
     lease.check()
-    write_figures_and_regions(folder, quoted(results))
+    write_figures_and_tables(folder, quoted(results))
     lease.check()
     draw_report(folder, quoted(results))
     return seal_batch(folder, quoted(results), lease=lease)
@@ -130,10 +132,11 @@ def discover_images(source: Storage, listing: Listing, *, stored: Manifest) -> t
 
 
 @task(name="aggregate", cache_policy=NO_CACHE, persist_result=False)
-def write_figures_and_regions(folder: Storage, results: BatchResults) -> None:
-    """Write the per-image figures and the table of regions."""
+def write_figures_and_tables(folder: Storage, results: BatchResults) -> None:
+    """Write the per-image figures, and the tables of regions and images."""
     write_figures(folder, results)
     write_region_table(folder, results.present)
+    write_image_table(folder, results.present)
 
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
@@ -166,7 +169,7 @@ def _tell_of_listing(listing: Listing, masks: Storage | None) -> None:
 
 def _is_complete(folder: Storage) -> bool:
     """Whether all that the flow itself writes is there: somebody may have deleted some, or copied only a part."""
-    return has_figures(folder) and all(folder.exists(key) for key in (REGIONS, PAGE))
+    return has_figures(folder) and all(folder.exists(key) for key in (REGIONS, IMAGE_TABLE, PAGE))
 
 
 def _unsettled(manifest: Manifest, records: Mapping[int, ImageRecord], *, retry_failed: bool) -> list[ImageEntry]:

@@ -1,7 +1,7 @@
 """The galleries of a results folder or bucket over HTTP: ``python -m infra.gallery_server RESULTS``.
 
-A browser opens neither ``s3://`` nor, from a page of the Prefect UI, a file. Of the results only pages and
-pictures are served, and nothing is ever changed.
+A browser opens neither ``s3://`` nor, from a page of the Prefect UI, a file. Of the results only pages, pictures
+and the tables of images are served, and nothing is ever changed.
 """
 
 import argparse
@@ -19,12 +19,14 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from ssdnet_core.errors import SsdnetError
+from tasks.batch import IMAGE_TABLE
 from tasks.report import PAGE
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
 from tasks.trends import TRENDS
 
 SUFFIXES = (".html", ".jpg", ".png", ".svg")
+UTF_8 = ("text/html", "text/csv")
 HEALTH = "/health"
 """Answers as long as the server does, whatever the storage does."""
 
@@ -48,18 +50,18 @@ LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
 def page_key(path: str) -> str | None:
-    """Return the key of the page or picture below the results that a URL's path names; None if it names anything else.
+    """Return the key of the page, picture or table of images that a URL's path names; None if it names anything else.
 
     >>> page_key("/line-1-2026-11-22/report/index.html")
     'line-1-2026-11-22/report/index.html'
     """
     parts = unquote(path).split("/")[1:]
     plain = all(part and not part.startswith(".") and part.isprintable() and "\\" not in part for part in parts)
-    return "/".join(parts) if parts and plain and parts[-1].endswith(SUFFIXES) else None
+    return "/".join(parts) if parts and plain and (parts[-1].endswith(SUFFIXES) or parts[-1] == IMAGE_TABLE) else None
 
 
 def read_page(results: Storage, key: str) -> bytes:
-    """Read a page or picture.
+    """Read what :func:`page_key` names.
 
     Raises
     ------
@@ -114,7 +116,7 @@ def _split(url: str) -> SplitResult:
 
 
 class GalleryHandler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD for pages and pictures, and for a list of them at ``/``."""
+    """Answers GET and HEAD for pages, pictures and tables of images, and for a list of the pages at ``/``."""
 
     protocol_version = "HTTP/1.1"
     timeout = 60.0
@@ -133,7 +135,7 @@ class GalleryHandler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def do_GET(self) -> None:
-        """Answer with a page or a picture."""
+        """Answer with a page, a picture or a table."""
         # DNS rebinding: a page elsewhere could give this machine's address a name of its own, and read the results.
         if self._hosts and _split(f"//{self.headers.get('Host', '')}").hostname not in self._hosts:
             self.send_error(HTTPStatus.FORBIDDEN)
@@ -158,12 +160,12 @@ class GalleryHandler(BaseHTTPRequestHandler):
             return front_page(self._results).encode(), "text/html"
         key = page_key(path)
         if key is None:
-            raise MissingObjectError(f"{path} is no page or picture")
+            raise MissingObjectError(f"{path} is no page, picture or table of images")
         return read_page(self._results, key), mimetypes.guess_type(key)[0] or "application/octet-stream"
 
     def _answer(self, content: bytes, kind: str) -> None:
         self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8" if kind == "text/html" else kind)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8" if kind in UTF_8 else kind)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cache-Control", "no-cache")

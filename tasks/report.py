@@ -12,11 +12,12 @@ from functools import partial
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ssdnet_core.significance import REFERENCE_AREA, alarm_level
-from tasks.batch import REPORT, Manifest
+from tasks.batch import IMAGE_TABLE, REPORT, Manifest
 from tasks.batch_results import BatchResults
 from tasks.decoding import DecodeError
 from tasks.fetching import MaskError, decode_as_listed
 from tasks.finished_batch import check_seal, read_sealed
+from tasks.image_table import write_image_table
 from tasks.maps import LostMapError, read_map
 from tasks.pictures import colour_bar, heat_layer, overlay, photograph
 from tasks.records import ImageRecord
@@ -98,6 +99,8 @@ def write_report(
 def draw_again(address: str, *, most_pictures: int = MOST_PICTURES) -> str:
     """Draw the gallery of a sealed batch in this folder again, and return the address of its page.
 
+    The table of images that it links to is written again as well: a batch of an earlier version has none.
+
     Raises
     ------
     NotSealedError, LostRecordError
@@ -110,6 +113,8 @@ def draw_again(address: str, *, most_pictures: int = MOST_PICTURES) -> str:
     seal = read_seal(Storage(address))
     folder, results = read_sealed(address)
     check = partial(check_seal, folder, seal)
+    check()
+    write_image_table(folder, results.present)
     try:
         return write_report(folder, results, most_pictures=most_pictures, check=check)
     except LostMapError:
@@ -241,6 +246,7 @@ def _page(results: BatchResults, *, pictures: Sequence[Picture], scores: Sequenc
         thresholds=(min(-1, math.floor(threshold)), max(5, math.ceil(threshold))) if verdict.min_area == 1 else None,
         failed=[record for record in results.present if record.failed],
         warned=[record for record in results.present if record.warnings],
+        image_table=IMAGE_TABLE,
         colours=colour_bar(),
         colours_from=COLOURS_FROM,
         colours_to=COLOURS_TO,

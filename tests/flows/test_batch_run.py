@@ -11,7 +11,7 @@ from PIL import Image
 from flows import batch_run as flow
 from ssdnet_core.synthetic import sample
 from tasks import lease as leases
-from tasks.batch import REGIONS, SEAL
+from tasks.batch import IMAGE_TABLE, REGIONS, SEAL
 from tasks.cluster import ClusterError
 from tasks.image_figures import STATUSES, read_figures
 from tasks.inspection import Inspection, inspect_images
@@ -26,7 +26,7 @@ from tests.flows.runs_here import take_over, without_prefect
 from tests.tasks.prepared import QUICK
 
 torch.set_num_threads(1)
-TASKS = ("discover_images", "write_figures_and_regions", "draw_report", "seal_batch")
+TASKS = ("discover_images", "write_figures_and_tables", "draw_report", "seal_batch")
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def contents(folder: Storage) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     "step",
-    ["discover_images", "break_seal", "prepare_maps", "inspect_all", "write_figures_and_regions", "draw_report"],
+    ["discover_images", "break_seal", "prepare_maps", "inspect_all", "write_figures_and_tables", "draw_report"],
 )
 def test_a_run_that_is_taken_over_during_a_step_changes_nothing_after_it(run, monkeypatch, step):
     folder = Storage(run().folder)
@@ -227,7 +227,7 @@ def test_maps_that_are_gone_from_a_sealed_batch_are_made_again_and_equal(run):
     assert folder.exists(PAGE)
 
 
-@pytest.mark.parametrize("gone", [MAPS_METADATA, "maps.zarr/score/zarr.json", REGIONS, PAGE, "report/"])
+@pytest.mark.parametrize("gone", [MAPS_METADATA, "maps.zarr/score/zarr.json", REGIONS, IMAGE_TABLE, PAGE, "report/"])
 def test_what_the_flow_itself_writes_is_made_again_and_equal_where_it_is_gone_from_a_sealed_batch(run, gone):
     first = run()
     folder = Storage(first.folder)

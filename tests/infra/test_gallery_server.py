@@ -55,6 +55,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int
         "secret.html": "secret",
         "results/night <1>/report/index.html": "<p>worst first</p>",
         "results/night <1>/report/images/0000000.jpg": "a photograph",
+        "results/night <1>/images.csv": "key,score",
+        "results/night <1>/others.csv": "no table of ours",
         "results/night <1>/seal.json": "{}",
         "results/trends/line-1.html": "all nights",
         "results/trends/line-1.parquet": "a table",
@@ -81,10 +83,11 @@ def asked(port: int, path: str, *, method: str = "GET", host: str | None = None)
     return answer.status, answer.headers.get("Content-Type", ""), text
 
 
-def test_pages_and_pictures_come_as_what_they_are(served):
+def test_pages_pictures_and_tables_of_images_come_as_what_they_are(served):
     _, port = served
     assert asked(port, "/night%20%3C1%3E/report/index.html") == (200, "text/html; charset=utf-8", "<p>worst first</p>")
     assert asked(port, "/night%20%3C1%3E/report/images/0000000.jpg") == (200, "image/jpeg", "a photograph")
+    assert asked(port, "/night%20%3C1%3E/images.csv") == (200, "text/csv; charset=utf-8", "key,score")
     assert asked(port, "/night%20%3C1%3E/report/index.html?day=1")[0] == 200
     assert asked(port, "/night%20%3C1%3E/report/index.html", method="HEAD")[::2] == (200, "")
 
@@ -173,6 +176,7 @@ def test_a_store_that_is_away_is_told_and_the_server_stays_healthy(store_away):
         "/night%20%3C1%3E/report/link.html",
         "/night%20%3C1%3E/report/index.html%00.html",
         "/night%20%3C1%3E/seal.json",
+        "/night%20%3C1%3E/others.csv",
         "/night%20%3C1%3E/report",
         "/night%20%3C1%3E/report/none.html",
         "/.hidden/report/index.html",

@@ -106,9 +106,9 @@ def test_file_names_are_shown_and_never_run(drawn):
 def test_the_page_links_to_nothing_outside(drawn):
     folder, page, _ = drawn
     links = [a.get("src") or a.get("href") for _, a in page.tags if a.get("src") or a.get("href")]
-    assert links
+    assert links.count("../images.csv") == 1, "beside the report, where the run writes it"
     for link in links:
-        assert folder.exists(f"report/{link}"), link
+        assert link == "../images.csv" or folder.exists(f"report/{link}"), link
 
 
 def test_the_worst_comes_first_with_its_region_drawn(drawn):
@@ -258,6 +258,26 @@ def test_pictures_that_may_not_be_deleted_keep_nobody_from_the_gallery(night, mo
     write_report(folder, BatchResults(manifest, records))
     assert len(Page(page_of(folder)).of("figure")) == 2
     assert "may show images that are no longer among the worst: cannot delete" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("most", "failed", "said"),
+    [
+        (1, True, "Pictures of 1 of 3 images, those of the highest scores."),
+        (1, False, "Pictures of 1 of 2 images, those of the highest scores."),
+        (2, True, "Pictures of 2 of 3 images."),
+        (2, False, ""),
+    ],
+)
+def test_the_gallery_says_of_how_many_images_it_shows_pictures(night, most, failed, said):
+    folder, manifest, records = night
+    if not failed:
+        entries = tuple(replace(entry, present=not records[entry.index].failed) for entry in manifest.entries)
+        manifest = replace(manifest, entries=entries)
+    write_report(folder, BatchResults(manifest, records), most_pictures=most)
+    text = " ".join(page_of(folder).split())
+    assert f'<p class="shown">{said}'.removesuffix(" ") in text
+    assert ("Pictures of" in text) is bool(said)
 
 
 @pytest.mark.parametrize("drawn_before", [True, False])
