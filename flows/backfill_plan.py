@@ -135,16 +135,19 @@ class PlannedNight:
         return self.attempt > 0 or self.run is not None
 
     @property
-    def action(self) -> str:
+    def todo(self) -> str:
         """What is done about it, in words."""
         if self.run is not None:
             return "wait for it"
         if self.attempt:
             start = "start" if self.attempt == 1 else f"start attempt {self.attempt}"
             return f"{start}, after the run that is under way" if self.state is NightState.RUNNING else start
-        if self.reason:
-            return f"nothing: {self.reason}"
         return "wait for its schedule" if self.state is NightState.SCHEDULED else "nothing"
+
+    @property
+    def action(self) -> str:
+        """What is done about it, with the reason if it is given up."""
+        return f"{self.todo}: {self.reason}" if self.reason else self.todo
 
 
 def plan_nights(

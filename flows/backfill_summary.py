@@ -1,7 +1,7 @@
 """What ``ssdnet backfill`` prints: the plan, and what became of it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.backfill import NightOutcome, outcome_row, planned_row
+from flows.backfill import NightOutcome, outcome_row
 from flows.backfill_plan import NightState, PlannedNight
 from flows.backfill_survey import BackfillPlan
+from tasks.nights import Night
 
 STYLES: dict[str, str] = {
     NightState.SEALED: "green",
@@ -24,6 +25,10 @@ STYLES: dict[str, str] = {
     NightState.TO_DO: "bold",
 }
 NUMBERS = {"images", "defective", "not inspected"}
+WHOLE = {"day", "images", "defective"}
+"""Columns that are never folded; lines, states and what is to do take several rows where they must."""
+WIDE = 100
+"""Columns of a terminal from which the outcome also has how each night stood before."""
 
 
 def print_plan(plan: BackfillPlan, *, as_json: bool) -> None:
@@ -33,7 +38,8 @@ def print_plan(plan: BackfillPlan, *, as_json: bool) -> None:
         return
     starts = sum(night.attempt > 0 for night in plan.nights)
     title = f"{len(plan.nights)} nights, {starts} of them to start"
-    _print_table([planned_row(night) for night in plan.nights], title=title)
+    _print_table([_planned_cells(night) for night in plan.nights], title=title)
+    _print_reasons((night.night, night.reason) for night in plan.nights)
 
 
 def print_outcomes(outcomes: Sequence[NightOutcome], *, as_json: bool) -> None:
@@ -43,7 +49,8 @@ def print_outcomes(outcomes: Sequence[NightOutcome], *, as_json: bool) -> None:
         return
     sealed = sum(outcome.state is NightState.SEALED for outcome in outcomes)
     title = f"{len(outcomes)} nights, {sealed} of them sealed"
-    _print_table([outcome_row(outcome) for outcome in outcomes], title=title)
+    _print_table([_outcome_cells(outcome, width=Console().width) for outcome in outcomes], title=title)
+    _print_reasons((outcome.planned.night, outcome.reason) for outcome in outcomes)
 
 
 def planned_tree(planned: PlannedNight) -> dict[str, Any]:
@@ -79,11 +86,38 @@ def _print_json(nights: list[dict[str, Any]]) -> None:
     print(json.dumps({"nights": nights}, indent=1))
 
 
+def _planned_cells(planned: PlannedNight) -> dict[str, str]:
+    # Why a night is given up stands below the table.
+    return {**_night_cells(planned), "state": planned.state, "images": str(planned.images), "to do": planned.todo}
+
+
+def _outcome_cells(outcome: NightOutcome, *, width: int) -> dict[str, str]:
+    before = {"before": outcome.planned.state} if width >= WIDE else {}
+    figures = {name: value for name, value in outcome_row(outcome).items() if name in NUMBERS}
+    return {**_night_cells(outcome.planned), **before, "now": outcome.state, **figures}
+
+
+def _night_cells(planned: PlannedNight) -> dict[str, str]:
+    return {"line": planned.night.line, "day": planned.night.day.isoformat()}
+
+
 def _print_table(rows: Sequence[Mapping[str, str]], *, title: str) -> None:
     table = Table(title=title)
     for name in rows[0] if rows else ():
-        table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold", no_wrap=name in WHOLE)
     for row in rows:
-        # Text, not markup: a reason may hold brackets.
+        # Text, not markup: a line's name may hold brackets.
         table.add_row(*(Text(value, style=STYLES.get(value, "")) for value in row.values()))
     Console().print(table)
+
+
+def _print_reasons(nights: Iterable[tuple[Night, str]]) -> None:
+    """Print why nights failed below their table, once for all nights of a line that have the same reason."""
+    alike: dict[tuple[str, str], list[Night]] = {}
+    for night, reason in nights:
+        if reason:
+            alike.setdefault((night.line, reason), []).append(night)
+    for (line, reason), failed in alike.items():
+        days = f"{failed[0].day}" if len(failed) == 1 else f"{len(failed)} nights, {failed[0].day} to {failed[-1].day}"
+        # Never broken, so that addresses can be copied.
+        Console().print(Text(f"{line} {days}: {reason}"), soft_wrap=True)
