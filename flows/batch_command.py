@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from flows.api_address import NoPrefectApiError
@@ -50,7 +51,7 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
     Raises
     ------
     AddressError
-        If an address is none that could be read, or that of the results is a file's.
+        If an address is none that could be read, or a file is where the results or the masks are to have a folder.
     BatchConflictError
         If the batch's name cannot be a folder's.
     InvalidConfigError
@@ -71,7 +72,6 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
         start_prefect_server()
         from flows.progress import observed_by
         from flows.progress_bar import ProgressBar
-        from tasks.address import AddressError
         from tasks.batch import check_batch_name
         from tasks.cluster import check_device, scheduler_to_use
         from tasks.storage import Storage
@@ -80,9 +80,12 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
         for address in (parameters["input"], parameters["results"], parameters["masks"]):
             if address is not None:
                 Storage(address)
-        results = Storage(parameters["results"])
-        if results.is_local and os.path.isfile(results.root):  # noqa: PTH113 - a name too long is told by who writes
-            raise AddressError(f"--results {results.root} is a file: give a folder, which need not be there yet")
+        _check_folder("--results", parameters["results"], advice="give a folder, which need not be there yet")
+        if parameters["masks"] is not None:
+            advice = (
+                "give the folder in which each mask has the name of its image, and a copy for each where one fits all"
+            )
+            _check_folder("--masks", parameters["masks"], advice=advice)
         if parameters["batch"] is not None:
             check_batch_name(parameters["batch"])
         check_device(parameters["config"].device)
@@ -103,6 +106,19 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
                 # That one answers says nothing of credentials, which it was not given yet.
                 check_api(purpose="for the run")
         return _returned(body, parameters)
+
+
+def _check_folder(option: str, address: str, *, advice: str) -> None:
+    """Refuse a file, and what could only lie below one, where a folder is needed."""
+    from tasks.address import AddressError
+    from tasks.storage import Storage
+
+    folder = Storage(address)
+    for path in (Path(folder.root), *Path(folder.root).parents) if folder.is_local else ():
+        if os.path.isfile(path):  # noqa: PTH113 - a name too long is told by who reads or writes
+            below = "" if path == Path(folder.root) else f", so that {option} {folder.root} cannot be a folder"
+            named = path if below else f"{option} {path}"
+            raise AddressError(f"{named} is a file{below}: {advice}")
 
 
 def _returned(body: Callable[..., Any], parameters: BatchParameters) -> Any:

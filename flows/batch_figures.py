@@ -4,6 +4,7 @@ from flows.outcome import Outcome
 from tasks.discovery import count_by_suffix
 from tasks.found_masks import count_and_name
 from tasks.records import ImageRecord
+from tasks.words import counted
 
 MOST_FAILURES_SHOWN = 50
 """That are listed; the gallery and the JSON have all."""
@@ -14,20 +15,31 @@ def figures(outcome: Outcome) -> dict[str, str]:
     summary, manifest = outcome.results.summary, outcome.results.manifest
     inspected = [record for record in outcome.results.present if record.inspected]
     on_gpu = sum(record.device.startswith("cuda") for record in inspected)
-    regions = f"{summary.regions} region{'' if summary.regions == 1 else 's'}"
-    rate = f" ({100 * summary.defect_rate:.1f} %), {regions}" if inspected else ""
+    rate = f" ({100 * summary.defect_rate:.1f} %), {counted(summary.regions, 'region')}" if inspected else ""
     each = f", {summary.fit_seconds / summary.inspected:.2f} s an image" if inspected else ""
     share = f", {100 * on_gpu / len(inspected):.0f} % of the images on a GPU" if on_gpu else ""
     return {
-        "images": f"{summary.images}, {outcome.fitted} of them tried by this run",
+        "images": f"{summary.images}, {_tried(outcome)}",
         "defective": f"{summary.defective}{rate}",
         "not inspected": str(summary.failed),
         **({"with warnings": f"{summary.warned}, listed in the gallery"} if summary.warned else {}),
-        **({"with a mask": f"{summary.masked} of {summary.images}, the others whole"} if manifest.masks else {}),
+        **({"with a mask": _masked(outcome)} if manifest.masks else {}),
         **({"masks of no image": count_and_name(outcome.stray_masks)} if outcome.stray_masks else {}),
         **({"other files, left out": count_by_suffix(outcome.others)} if outcome.others else {}),
         "CPU time": f"{summary.fit_seconds:.1f} s{each}{share}",
     }
+
+
+def _tried(outcome: Outcome) -> str:
+    if outcome.fitted == 0:
+        return "done before"
+    every = "tried by this run"
+    return every if outcome.fitted == outcome.results.summary.images else f"{outcome.fitted} of them {every}"
+
+
+def _masked(outcome: Outcome) -> str:
+    masked, images = outcome.results.summary.masked, outcome.results.summary.images
+    return f"{masked} of {images}, the others whole" if masked < images else f"all {images}" if images > 1 else "1"
 
 
 def failed(outcome: Outcome) -> list[ImageRecord]:

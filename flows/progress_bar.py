@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from flows.progress import Observer
 from tasks.records import ImageRecord
+from tasks.words import counted
 
 LOG_EVERY = 30.0
 
@@ -62,7 +63,7 @@ class ProgressBar(Observer):
         """Show how much there is to do."""
         self._todo = images - settled
         self._progress.update(self._bar, total=self._todo)
-        self._line(f"{images} images, {settled} of them done before")
+        self._line(f"{counted(images, 'image')}, {settled} done before")
 
     def inspected(self, record: ImageRecord) -> None:
         """Count one more image."""

@@ -6,6 +6,7 @@ from flows import events
 from flows.progress import Observer
 from tasks.nights import night_of
 from tasks.records import ImageRecord
+from tasks.words import counted
 
 MOST_FAILURES_LOGGED = 50
 MOST_WARNINGS_LOGGED = 50
@@ -41,7 +42,7 @@ class RunLog(Observer):
     def begin(self, *, images: int, settled: int) -> None:
         """Write down how much there is to do."""
         self._todo = images - settled
-        self._logger.info("%s: %d images, %d of them done before", self._name, images, settled)
+        self._logger.info("%s: %s, %d done before", self._name, counted(images, "image"), settled)
 
     def inspected(self, record: ImageRecord) -> None:
         """Count an image; write down what is wrong with it, and the counts now and then."""

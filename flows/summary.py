@@ -173,7 +173,7 @@ def _means(mean: CategoryMetrics) -> Table:
     table = Table(
         title="Mean of the categories",
         caption=f"AUROC of the image scores: {_decimal(mean.image_auroc)}. "
-        f"Of {mean.regions} regions {_percent(mean.region_precision)} touch a defect.",
+        f"Regions that touch a defect: {_percent(mean.region_precision)} of {mean.regions}.",
     )
     table.add_column("pixels of", overflow="fold")
     for name in ("AUROC", "AUPRC", "AUPRO", "best F1"):

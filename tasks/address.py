@@ -1,6 +1,7 @@
 """Addresses of folders and prefixes: ``/data/night``, ``file:///data/night``, ``s3://bucket/prefix``."""
 
 import os
+import re
 from pathlib import Path
 
 from ssdnet_core.errors import UsageError
@@ -24,6 +25,9 @@ def check_address(url: str) -> None:
     if not url.strip():
         # As a path it would be the folder that the process happens to run in.
         raise AddressError("an address is empty: give a folder or s3://bucket/prefix")
+    if re.match(r"(s3|file):/?(?!/)", url):
+        # As a path it would be a folder of that name, here.
+        raise AddressError(f"{url!r} lacks a slash: give s3://bucket/prefix or file:///folder, or ./{url} for a folder")
     protocol = url.split("://", 1)[0] if "://" in url else "file"
     if protocol != "file" and _may_hold_credentials(url.split("://", 1)[1].split("/", 1)[0]):
         # Not repeated: messages are logged.

@@ -29,6 +29,8 @@ REPORT = "report"
 TREND = "trend.json"
 ALARM = "alarm.json"
 NAME_PARTS = 3
+MAX_NAME = 246
+"""Characters of a batch's name: file systems take 255 bytes, and other settings append 9."""
 
 
 class BatchConflictError(UsageError):
@@ -184,7 +186,7 @@ def batch_name(address: str, pattern: str = "") -> str:
     parts = [part for part in PurePosixPath(address.split("://", 1)[-1]).parts if part != "/"]
     words = [word.strip("._") for word in re.split(r"[^A-Za-z0-9._]+", pattern)]
     text = "-".join([*parts[-NAME_PARTS:], *filter(None, words)])
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "batch"
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:MAX_NAME] or "batch"
 
 
 def check_batch_name(name: str) -> str:
@@ -193,14 +195,21 @@ def check_batch_name(name: str) -> str:
     Raises
     ------
     BatchConflictError
-        If it has other characters than letters, digits, dots, dashes, underscores, ``=`` and ``~``, or none, or begins
-        with a dot, a dash or ``~``.
+        If it has other characters than letters, digits, dots, dashes, underscores, ``=`` and ``~``, or none, begins
+        with a dot, a dash or ``~``, or is longer than 246 characters.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_=][A-Za-z0-9._=~-]*", name):
-        raise BatchConflictError(
-            f"batch name {name!r}: use letters, digits, '.', '-', '_', '=' and '~' only, and none of . - ~ first"
-        )
-    return name
+    refused = re.search(r"[^A-Za-z0-9._=~-]", name)
+    if not name:
+        wrong = "is empty: give it one, or none with --batch, to have it named after the input"
+    elif refused:
+        wrong = f"has {refused[0]!r} in it: use letters from A to Z, digits, '.', '-', '_', '=' and '~' only"
+    elif name[0] in ".-~":
+        wrong = f"begins with {name[0]!r}: begin with a letter, a digit, '_' or '='"
+    elif len(name) > MAX_NAME:
+        wrong = f"has {len(name)} characters: give one of at most {MAX_NAME} with --batch"
+    else:
+        return name
+    raise BatchConflictError(f"batch name {name!r} {wrong}")
 
 
 def folder_names(batch: str, fingerprint: str) -> tuple[str, str]:

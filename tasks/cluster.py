@@ -14,14 +14,17 @@ from urllib.parse import urlsplit
 
 import dask
 from distributed import Client
-from distributed.comm.addressing import get_address_host_port
 
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from tasks.certificates import RENEW, CertificateError, check_certificates, has_expired
 from tasks.first_worker import worker_joins
 from tasks.local_workers import DASK_SETTINGS, GPU, WITHOUT_MONITORING, LocalWorker, local_cluster, local_workers
 from tasks.lost_connections import is_no_lost_connection
+from tasks.words import counted
 from tasks.worker_template import start_method
+
+PROTOCOLS = ("tcp", "tls", "ucx", "ws", "wss")
+"""Of a scheduler's address."""
 
 SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
 """Environment variable with the address of the scheduler to use where none is given."""
@@ -207,13 +210,24 @@ def scheduler_to_use(scheduler: str | None, *, workers: int | None = None) -> st
             f"workers = {workers} are started on this machine, but the scheduler {address!r}, {source}, has its own: "
             "leave out one of the two"
         )
-    try:
-        get_address_host_port(address)
-        # Raises where there can be no such port, which Dask would wait for.
-        urlsplit(address).port  # noqa: B018
-    except ValueError as error:
-        raise InvalidConfigError(f"scheduler {address!r}: {error}: give tcp://host:8786 or tls://host:8786") from error
+    if wrong := _wrong_with(address):
+        source = "" if scheduler else f", which {SCHEDULER_VARIABLE} names"
+        raise InvalidConfigError(f"scheduler {address!r}{source}: {wrong}: give tcp://host:8786 or tls://host:8786")
     return address
+
+
+def _wrong_with(address: str) -> str:
+    """Return why there can be no scheduler at an address, for which Dask would wait a minute; empty if there can be."""
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        if parts.scheme not in PROTOCOLS:
+            return f"{parts.scheme}:// is no protocol of Dask's"
+        if not parts.hostname:
+            return "it names no host"
+        port = parts.port
+    except ValueError as error:
+        return str(error)
+    return "it names no port" if port is None else "" if port else "0 is no port to connect to"
 
 
 def check_device(device: str) -> None:
@@ -293,7 +307,7 @@ def scheduler_lost(client: Client, *, left: int = 0) -> ClusterError:
 
 def tasks_left(number: int) -> str:
     """Return in words how many tasks are left."""
-    return "1 task left" if number == 1 else f"{number} tasks left"
+    return f"{counted(number, 'task')} left"
 
 
 def scheduler_address(client: Client) -> str:

@@ -17,6 +17,7 @@ from tasks.keys import is_hidden, suffix_of
 from tasks.lease import LEASES
 from tasks.storage import Storage, StoredObject
 from tasks.storage_answers import StorageError
+from tasks.words import counted
 
 TRUTH_FOLDER = "ground_truth"
 """Masks in MVTec-AD layout: no images to inspect."""
@@ -140,9 +141,8 @@ def list_input(
         elif pattern and not objects:
             advice = "; a * stays in one folder, ** goes through those below as well"
         if objects:
-            plural = "s" if len(objects) > 1 else ""
             by_suffix = count_by_suffix(Counter(suffix_of(entry.key) for entry in objects))
-            holds = f"{len(objects)} other file{plural} ({by_suffix})"
+            holds = f"{counted(len(objects), 'other file')} ({by_suffix})"
         elif everything:
             holds = "all that is there is hidden, truth, masks or results"
         else:

@@ -7,6 +7,9 @@ from tasks.records import read_records, record_key
 from tasks.seal import Seal, read_seal
 from tasks.storage import Storage
 
+MOST_ASKED = 100
+"""Folders at most that are asked whether they are batches."""
+
 
 class NotSealedError(SsdnetError, ValueError):
     """The folder holds no finished batch."""
@@ -32,7 +35,7 @@ def read_sealed(address: str) -> tuple[Storage, BatchResults]:
     """
     folder = Storage(address)
     if not folder.exists(MANIFEST):
-        raise NotSealedError(f"{folder.address} holds no batch: give the folder of one batch, RESULTS/BATCH")
+        raise NotSealedError(_no_batch(folder))
     if read_seal(folder) is None:
         raise NotSealedError(f"{folder.address} is not finished: run its `ssdnet inspect` again first")
     manifest = read_manifest(folder)
@@ -44,6 +47,15 @@ def read_sealed(address: str) -> tuple[Storage, BatchResults]:
                 "run the batch's `ssdnet inspect` again, which inspects that image once more"
             )
     return folder, BatchResults(manifest, records)
+
+
+def _no_batch(folder: Storage) -> str:
+    if not folder.exists():
+        return f"there is no {folder.address}: give the folder of one batch, RESULTS/BATCH"
+    names = folder.folders()[:MOST_ASKED]
+    if batch := next((name for name in names if folder.exists(f"{name}/{MANIFEST}")), None):
+        return f"{folder.address} is no batch, but holds batches: give one of them, as {folder.below(batch).address}"
+    return f"{folder.address} holds no batch: give the folder of one batch, RESULTS/BATCH"
 
 
 def check_seal(folder: Storage, seal: Seal | None) -> None:

@@ -9,6 +9,7 @@ from tasks.decoding import SUFFIXES
 from tasks.keys import is_hidden, suffix_of, without_suffix
 from tasks.storage import Storage, StoredObject
 from tasks.storage_answers import StorageError
+from tasks.words import counted
 
 MOST_NAMED = 5
 """Keys at most that are named of many."""
@@ -71,9 +72,10 @@ def find_masks(images: Sequence[StoredObject], masks: Storage, *, source: Storag
         if candidates:
             found[image.key] = candidates[0]
     if not found:
+        without = "the image has no mask" if len(images) == 1 else f"none of the {len(images)} images has a mask"
         raise MasksError(
-            f"none of the {len(images)} images has a mask in {masks.address}, which holds {len(listed)}: give the "
-            "folder in which holes/000.png is the mask of the image holes/000.jpg"
+            f"{without} in {masks.address}, which holds {counted(len(listed), 'mask')}: give the folder in which "
+            "holes/000.png is the mask of the image holes/000.jpg"
         )
     used = {mask.key for mask in found.values()}
     return FoundMasks(found, others=tuple(key for key in listed if key not in used))

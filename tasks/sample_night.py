@@ -19,6 +19,7 @@ from tasks.discovery import NothingToInspectError, list_images, split_input
 from tasks.storage import Storage, StoredObject
 from tasks.storage_answers import StorageError
 from tasks.truth import IMAGES_PATTERN, truth_key
+from tasks.words import counted
 
 GOOD_SHARE = 3
 """One image in so many has no defect."""
@@ -208,8 +209,8 @@ def _refuse_others(folder: Storage, labelled: Sequence[LabelledImage]) -> None:
         return
     if others := [entry.key for entry in present if entry.key not in known]:
         raise OtherImagesError(
-            f"{folder.address} holds {len(others)} labelled images that are not of this sample, {others[0]} for one, "
-            "and all would be measured together: take another folder, or remove them"
+            f"{folder.address} holds {counted(len(others), 'labelled image')} beside this sample, {others[0]} for one, "
+            "and all would be measured together: take another folder, or remove what is not of it"
         )
 
 

@@ -1,5 +1,6 @@
 """What folders and object stores answer when they refuse, in the words of who has to act on it."""
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -35,6 +36,18 @@ ADVICE = {
 }
 """What an error code means where it says more than that access is refused, and what to do about it."""
 
+OF_THE_SYSTEM = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "this account has no right to: change the rights, or the account"),
+    errno.ENOTDIR: "a part of this path is a file, where a folder is needed",
+    errno.EISDIR: "it is a folder, where a file is needed",
+    errno.ENAMETOOLONG: "a name in it is too long for the file system: give a shorter one",
+    errno.ELOOP: "a link in it leads back to itself: remove it",
+    errno.EROFS: "it is mounted to be read only: give a folder that can be written to",
+    errno.ENOSPC: "the disk is full: make room, and run again",
+    errno.EDQUOT: "the quota on this disk is used up: make room, and run again",
+}
+"""What the system's error numbers mean of a file, and what to do about it."""
+
 CONFLICT_PAUSES = (0.1, 0.3, 1.0)
 """Seconds before a conditional write that met another one is tried again, as S3 asks for."""
 
@@ -58,7 +71,10 @@ def storage_error(what: str, error: Exception) -> StorageError:
         kind = MissingObjectError
     elif isinstance(error, UNANSWERED):
         kind = NoAnswerError
-    return kind(f"{what}: {reason_of(error)}")
+    # What failed may lie below, as a folder of those that are listed.
+    path = getattr(error, "filename", None)
+    below = f"{path}: " if isinstance(path, str) and path not in what and kind is not MissingObjectError else ""
+    return kind(f"{what}: {below}{reason_of(error)}")
 
 
 def reason_of(error: Exception) -> str:
@@ -86,6 +102,9 @@ def reason_of(error: Exception) -> str:
             f"{endpoint} refuses access ({code}): check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, that "
             "AWS_ENDPOINT_URL is theirs, and what their policy allows"
         )
+    if isinstance(error, OSError) and not code and error.errno is not None:
+        # Its own text repeats the path, after a number.
+        return OF_THE_SYSTEM.get(error.errno) or error.strerror or str(error)
     return answer.get("Message") or code or str(error) or type(error).__name__
 
 

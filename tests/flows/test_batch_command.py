@@ -66,6 +66,21 @@ def test_a_file_is_no_place_for_results(monkeypatch, tmp_path):
         run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "results": str(tmp_path / "000.png")}, as_json=True)
 
 
+@pytest.mark.parametrize("option", ["results", "masks"])
+def test_what_could_only_lie_below_a_file_is_refused_with_the_file(monkeypatch, tmp_path, option):
+    monkeypatch.setattr(batch_command, "start_prefect_server", lambda: None)
+    (tmp_path / "a.png").write_text("")
+    with pytest.raises(AddressError, match=rf"{tmp_path}/a\.png is a file, so that --{option} .*/night cannot be a fo"):
+        run_batch_flow("flows.inspection:inspect", {**PARAMETERS, option: f"{tmp_path}/a.png/night"}, as_json=True)
+
+
+def test_a_single_mask_is_refused_with_what_to_give(monkeypatch, tmp_path):
+    monkeypatch.setattr(batch_command, "start_prefect_server", lambda: None)
+    (tmp_path / "mask.png").write_text("")
+    with pytest.raises(AddressError, match=rf"--masks {tmp_path}/mask\.png is a file: give the folder in which each"):
+        run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "masks": f"{tmp_path}/mask.png"}, as_json=True)
+
+
 def test_a_ctrl_c_that_an_import_swallowed_stops_the_command_before_its_run(monkeypatch):
     def swallow():
         with suppress(KeyboardInterrupt):

@@ -15,8 +15,19 @@ def changed(outcome, **changes):
 def test_images_that_are_gone_are_in_no_figure(outcome):
     assert [record.key for record in outcome.results.present] == ["good.png", "unread.png"]
     assert [record.key for record in failed(outcome)] == ["unread.png"]
-    assert figures(outcome)["images"] == "2, 0 of them tried by this run"
+    assert figures(outcome)["images"] == "2, done before"
     assert figures(outcome)["not inspected"] == "1"
+
+
+def test_how_many_images_this_run_tried_is_told_in_words_where_it_was_all_or_none(outcome):
+    for fitted, told in ((0, "2, done before"), (1, "2, 1 of them tried by this run"), (2, "2, tried by this run")):
+        assert figures(replace(outcome, fitted=fitted))["images"] == told
+
+
+def test_one_region_is_no_regions(outcome):
+    region = Region(top=0, left=0, bottom=9, right=9, area=81, peak=3.0, centroid=(4.4, 7.6))
+    assert figures(changed(outcome, regions=(region,)))["defective"].endswith(", 1 region")
+    assert figures(changed(outcome, regions=(region, region)))["defective"].endswith(", 2 regions")
 
 
 def test_what_there_is_nothing_of_has_no_line(outcome):

@@ -121,7 +121,7 @@ def test_a_name_that_the_terminals_encoding_has_not_is_escaped(tmp_path, monkeyp
         [sys.executable, "-m", "flows", "report", tmp_path / "e\u0301\u4e2d"], capture_output=True, check=False
     )
     assert finished.returncode == 1
-    assert b"e\\u0301\\u4e2d holds no batch" in finished.stderr
+    assert b"e\\u0301\\u4e2d: give the folder of one batch" in finished.stderr
 
 
 def test_a_file_that_holds_no_settings_is_refused(tmp_path):

@@ -41,7 +41,7 @@ def test_where_there_is_no_terminal_to_draw_on_lines_are_printed(monkeypatch, se
     lines = sys.stderr.getvalue().splitlines()
     assert lines == [
         "ssdnet: listing images",
-        "ssdnet: 3 images, 1 of them done before",
+        "ssdnet: 3 images, 1 done before",
         "ssdnet: inspecting",
         "ssdnet: 1 of 3 nights done, running: line-1 2026-11-22; not running: line-2 2026-11-22 (Late)",
         "ssdnet: is a worker started?",

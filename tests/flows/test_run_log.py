@@ -34,7 +34,7 @@ def inspect(log, records):
 def test_two_thousand_images_make_a_dozen_lines(log, caplog, told):
     inspect(log, [GOOD] * 2000)
     assert len(caplog.records) == 1 + run_log.PARTS
-    assert caplog.messages[0] == "line line-1, batch line-1-2026-11-22: 2000 images, 0 of them done before"
+    assert caplog.messages[0] == "line line-1, batch line-1-2026-11-22: 2000 images, 0 done before"
     assert caplog.messages[-1].endswith("2000 of 2000 inspected, 0 defective, 0 failed")
     assert not told
 

@@ -44,6 +44,13 @@ def test_an_address_that_nothing_can_lie_under_is_refused(url, reason):
         Storage(url)
 
 
+@pytest.mark.parametrize("url", ["s3:/bucket/prefix", "s3:bucket", "file:/nights"])
+def test_an_address_that_lacks_a_slash_is_no_folder_of_that_name(url):
+    with pytest.raises(AddressError, match=f"'{url}' lacks a slash: give s3://bucket/prefix"):
+        Storage(url)
+    assert Storage(f"./{url}").address == str(Path.cwd() / url)
+
+
 @pytest.mark.parametrize("url", ["~nosuchuser/x", "./~nosuchuser/x", "file://~nosuchuser/x"])
 def test_the_home_of_nobody_is_refused_and_a_folder_of_such_a_name_is_not(url):
     with pytest.raises(AddressError, match=f"'{url}': there is no home of such an account here"):

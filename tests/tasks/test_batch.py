@@ -9,12 +9,14 @@ from ssdnet_core import config
 from ssdnet_core.config import Config
 from tasks.address import AddressError
 from tasks.batch import (
+    MAX_NAME,
     BatchConflictError,
     DamagedBatchError,
     ImageEntry,
     Manifest,
     batch_name,
     check_batch_name,
+    folder_names,
     open_batch,
     read_manifest,
 )
@@ -73,10 +75,28 @@ def test_every_default_name_is_a_valid_one(address, pattern):
     assert check_batch_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a/b", "-option", "ü", "a b"])
-def test_a_name_that_cannot_be_a_folders_is_refused(name):
-    with pytest.raises(BatchConflictError):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "is empty"),
+        ("../up", "has '/' in it: use letters"),
+        ("a/b", "has '/' in it"),
+        ("-option", "begins with '-': begin with"),
+        ("ü", "has 'ü' in it"),
+        ("a b", "has ' ' in it"),
+        ("a\n", r"has '\\n' in it"),
+        ("a" * (MAX_NAME + 1), "has 247 characters: give one of at most 246"),
+    ],
+)
+def test_a_name_that_cannot_be_a_folders_is_refused_with_what_is_wrong(name, said):
+    with pytest.raises(BatchConflictError, match=f"^batch name '.*' {said}"):
         check_batch_name(name)
+
+
+def test_the_longest_name_leaves_room_for_other_settings(tmp_path):
+    name = batch_name("/" + "a" * 300)
+    assert len(name) == MAX_NAME
+    (tmp_path / folder_names(name, "0123456789ab")[1]).mkdir()
 
 
 def test_results_whose_address_zarr_would_take_for_a_chain_are_refused(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest, open_batch
 from tasks.batch_results import BatchResults
-from tasks.finished_batch import LostRecordError, find_seal, read_sealed
+from tasks.finished_batch import LostRecordError, NotSealedError, find_seal, read_sealed
 from tasks.records import failed_record, record_key, write_record
 from tasks.seal import make_seal, set_seal
 from tasks.storage import Storage
@@ -33,6 +33,22 @@ def test_the_seal_of_the_settings_asked_for_is_found_whichever_came_first(result
         sealed(results, config)
     for config in order:
         assert find_seal(results, "n", fingerprint=config.fingerprint()).fingerprint == config.fingerprint()
+
+
+def test_what_is_no_batch_is_told_with_a_batch_that_lies_below(tmp_path):
+    results = Storage(str(tmp_path))
+    for address, told in (
+        (f"{tmp_path}/nowhere", f"there is no {tmp_path}/nowhere: give the folder of one batch"),
+        (str(tmp_path), f"{tmp_path} holds no batch: give the folder of one batch"),
+    ):
+        with pytest.raises(NotSealedError, match=f"^{told}"):
+            read_sealed(address)
+    for name in ("a/notes", "line-1-2026-11-22/manifest.json"):
+        results.write(name, b"")
+    with pytest.raises(
+        NotSealedError, match=f"is no batch, but holds batches: give one of them, as {tmp_path}/line-1-2026-11-22$"
+    ):
+        read_sealed(str(tmp_path))
 
 
 def test_a_batch_that_is_not_finished_has_no_seal(results):

@@ -63,7 +63,7 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     for write in (Storage(str(tmp_path)).write, Storage(str(tmp_path)).create):
-        with pytest.raises(StorageError, match=os.strerror(errno.ENOSPC)):
+        with pytest.raises(StorageError, match="the disk is full"):
             write("seal", b"content")
     assert not list(tmp_path.iterdir())
 

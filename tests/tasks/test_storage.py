@@ -59,7 +59,7 @@ def test_a_folder_that_cannot_be_read_is_an_error_that_names_it(tmp_path, monkey
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", failing)
-    with pytest.raises(StorageError, match=f"cannot list {tmp_path}: .*{os.strerror(errno.EIO)}.*/b"):
+    with pytest.raises(StorageError, match=f"cannot list {tmp_path}: {tmp_path}/b: {os.strerror(errno.EIO)}$"):
         Storage(str(tmp_path)).list(pattern)
 
 
@@ -81,7 +81,7 @@ def test_what_cannot_be_looked_at_is_not_called_missing(tmp_path):
     # A folder without permission answers likewise, but not to root.
     (tmp_path / "around").symlink_to("around")
     with pytest.raises(
-        StorageError, match=rf"cannot look for {tmp_path}/around/seal\.json: .*{os.strerror(errno.ELOOP)}"
+        StorageError, match=rf"cannot look for {tmp_path}/around/seal\.json: a link in it leads back to itself"
     ):
         storage.exists("around/seal.json")
 
@@ -95,7 +95,7 @@ def test_what_is_missing_is_told_from_what_cannot_be_read_or_listed(tmp_path):
     for call in (storage.below("gone").list, storage.below("gone").folders):
         with pytest.raises(MissingObjectError, match=f"cannot list {tmp_path}/gone: there is no such"):
             call()
-    with pytest.raises(StorageError, match="Not a directory") as raised:
+    with pytest.raises(StorageError, match="a part of this path is a file") as raised:
         storage.below("file").list()
     assert not isinstance(raised.value, MissingObjectError)
 

@@ -1,11 +1,13 @@
 """What stores answer when they refuse, as whoever asks a storage is told it."""
 
+import errno
 import os
+import re
 import subprocess
 
 import pytest
 
-from tasks.storage_answers import CONFLICT_PAUSES
+from tasks.storage_answers import CONFLICT_PAUSES, OF_THE_SYSTEM, storage_error
 from tests.tasks.answering_s3 import CREDENTIALS, done_at, s3_that_answers, s3_that_refuses
 
 TRIES = len(CONFLICT_PAUSES) + 1
@@ -70,6 +72,19 @@ def test_a_lack_of_rights_says_to_check_the_keys():
     with s3_that_refuses(403, "AccessDenied") as address:
         finished = done_at(address, "read('image.png')")
     assert f"{address} refuses access (AccessDenied): check AWS_ACCESS_KEY_ID" in finished.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", OF_THE_SYSTEM)
+def test_what_the_system_refuses_is_told_in_words_without_its_number_and_once(number):
+    told = str(storage_error("cannot write /night/a", OSError(number, os.strerror(number), "/night/a")))
+    assert told.count("/night/a") == 1
+    assert "Errno" not in told
+    assert re.search(": [a-z ,]+: [a-z ,]+|needed$", told)
+
+
+def test_a_number_of_the_systems_without_words_of_ours_has_the_systems():
+    told = str(storage_error("cannot read /night/a", OSError(errno.EIO, os.strerror(errno.EIO), "/night/a")))
+    assert told == "cannot read /night/a: Input/output error"
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
