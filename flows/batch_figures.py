@@ -2,7 +2,7 @@
 
 from flows.outcome import Outcome
 from tasks.discovery import count_by_suffix
-from tasks.found_masks import count_and_name
+from tasks.found_masks import count_and_name, masks_changed
 from tasks.records import ImageRecord
 from tasks.words import counted
 
@@ -13,6 +13,7 @@ MOST_FAILURES_SHOWN = 50
 def figures(outcome: Outcome) -> dict[str, str]:
     """Return the figures of a batch by their names, as plain text."""
     summary, manifest = outcome.results.summary, outcome.results.manifest
+    former = outcome.former_masks
     inspected = [record for record in outcome.results.present if record.inspected]
     on_gpu = sum(record.device.startswith("cuda") for record in inspected)
     rate = f" ({100 * summary.defect_rate:.1f} %), {counted(summary.regions, 'region')}" if inspected else ""
@@ -24,6 +25,7 @@ def figures(outcome: Outcome) -> dict[str, str]:
         "not inspected": str(summary.failed),
         **({"with warnings": f"{summary.warned}, listed in the gallery"} if summary.warned else {}),
         **({"with a mask": _masked(outcome)} if manifest.masks else {}),
+        **({"other masks": masks_changed(former, manifest.masks)} if former is not None else {}),
         **({"masks of no image": count_and_name(outcome.stray_masks)} if outcome.stray_masks else {}),
         **({"other files, left out": count_by_suffix(outcome.others)} if outcome.others else {}),
         "CPU time": f"{summary.fit_seconds:.1f} s{each}{share}",

@@ -31,7 +31,7 @@ from tasks.batch import (
 from tasks.batch_results import BatchResults
 from tasks.cluster import Cluster
 from tasks.discovery import Listing, count_by_suffix, discover, list_input
-from tasks.found_masks import count_and_name
+from tasks.found_masks import count_and_name, masks_changed
 from tasks.image_figures import has_figures, write_figures
 from tasks.image_table import write_image_table
 from tasks.lease import Lease, hold_batch
@@ -74,6 +74,9 @@ def run_batch(
             # Something has gone, or another run had the batch meanwhile, and has seen more.
             listing = look()
         _tell_of_listing(listing, masks)
+        former_masks = stored.masks if stored.masks != wanted.masks else None
+        if former_masks is not None:
+            get_run_logger().warning("other masks: %s", masks_changed(former_masks, wanted.masks))
         if seal is None:
             # There is work for them: they come up while headers and records are read.
             cluster.start(images=len(listing.images))
@@ -86,7 +89,7 @@ def run_batch(
         observer().begin(images=present, settled=present - len(todo))
         if manifest.entries == stored.entries and not todo and seal is not None:
             done = BatchResults(manifest, records)
-            outcome = Outcome.of(folder, done, seal=seal, fitted=0, listing=listing)
+            outcome = Outcome.of(folder, done, seal=seal, fitted=0, listing=listing, former_masks=former_masks)
             tell_of_batch(outcome, sealed=False)
             return outcome
         if todo:
@@ -106,7 +109,7 @@ def run_batch(
         lease.check()
         done = BatchResults(manifest, records)
         seal = _conclude(folder, done, lease=lease)
-        outcome = Outcome.of(folder, done, seal=seal, fitted=len(todo), listing=listing)
+        outcome = Outcome.of(folder, done, seal=seal, fitted=len(todo), listing=listing, former_masks=former_masks)
         tell_of_batch(outcome, sealed=True)
         return outcome
 

@@ -28,6 +28,8 @@ class Outcome:
         How many files of the input are no images, by suffix.
     stray_masks
         Keys of the masks that are of no image that was listed.
+    former_masks
+        Address of the masks of the batch's run before, empty if it had none; None if they are those of this run.
     """
 
     folder: str
@@ -37,6 +39,7 @@ class Outcome:
     fitted: int
     others: Mapping[str, int]
     stray_masks: tuple[str, ...]
+    former_masks: str | None = None
 
     @classmethod
     def of(
@@ -47,6 +50,7 @@ class Outcome:
         seal: Seal,
         fitted: int,
         listing: Listing,
+        former_masks: str | None,
     ) -> "Outcome":
         """Put together what a run knows at its end."""
         return cls(
@@ -57,4 +61,5 @@ class Outcome:
             fitted=fitted,
             others=listing.others,
             stray_masks=listing.masks.others,
+            former_masks=former_masks,
         )

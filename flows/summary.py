@@ -16,6 +16,7 @@ from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.evaluation_file import evaluation_tree
 from tasks.image_metrics import BORDER
 from tasks.report import worst_first
+from tasks.words import counted
 
 WORST_PRINTED = 10
 MOST_WARNINGS_PRINTED = 5
@@ -57,7 +58,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     if evaluation.unmeasured:
         console.print(_unmeasured(evaluation))
     console.print(_metrics(evaluation))
-    console.print(_means(evaluation.mean))
+    console.print(_means(evaluation.mean, categories=len(evaluation.categories)))
 
 
 def outcome_tree(outcome: Outcome) -> dict[str, Any]:
@@ -151,38 +152,51 @@ def _unmeasured(evaluation: Evaluation) -> Table:
 
 
 def _metrics(evaluation: Evaluation) -> Table:
-    table = Table(title="Full frame, mean over the defective images of a category")
+    table = Table(title="Full frame: mean of the defective images, each by itself")
     table.add_column("category", overflow="fold")
     for name in ("bad+good", "AUROC", "AUPRC", "AUPRO", "IoU", "hits", "alarms"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in evaluation.categories:
         table.add_row(*_cells(row))
-    table.add_section()
-    table.add_row(*_cells(evaluation.mean))
+    if len(evaluation.categories) > 1:
+        # Two rows: many a category has no good image, so that what verdicts did is of all images.
+        table.add_section()
+        table.add_row("category mean", "", *_decimals(evaluation.mean))
+        table.add_row("all images", _numbers(evaluation.mean), *[""] * 4, *_shares(evaluation.mean))
     return table
 
 
 def _cells(row: CategoryMetrics) -> tuple[str | Text, ...]:
-    decimals = (_decimal(value) for value in (row.auroc, row.average_precision, row.aupro, row.iou))
-    shares = (_percent(value) for value in (row.hit_rate, row.false_alarm_rate))
-    return (_shown(row.category), f"{row.defective}+{row.good}", *decimals, *shares)
+    return (_shown(row.category), _numbers(row), *_decimals(row), *_shares(row))
 
 
-def _means(mean: CategoryMetrics) -> Table:
+def _numbers(row: CategoryMetrics) -> str:
+    return f"{row.defective}+{row.good}"
+
+
+def _decimals(row: CategoryMetrics) -> tuple[str, ...]:
+    return tuple(_decimal(value) for value in (row.auroc, row.average_precision, row.aupro, row.iou))
+
+
+def _shares(row: CategoryMetrics) -> tuple[str, ...]:
+    return tuple(_percent(value) for value in (row.hit_rate, row.false_alarm_rate))
+
+
+def _means(mean: CategoryMetrics, *, categories: int) -> Table:
     border = f"{100 * BORDER:g} % border ignored"
     table = Table(
-        title="Mean of the categories",
-        caption=f"AUROC of the image scores: {_decimal(mean.image_auroc)}. "
-        f"Regions that touch a defect: {_percent(mean.region_precision)} of {mean.regions}.",
+        title="Mean of the categories" if categories > 1 else "The category",
+        caption=f"All images: AUROC of their scores {_decimal(mean.image_auroc)}; "
+        f"{_percent(mean.region_precision)} of {counted(mean.regions, 'region')} on a defect.",
     )
-    table.add_column("pixels of", overflow="fold")
+    table.add_column("pixels measured", overflow="fold")
     for name in ("AUROC", "AUPRC", "AUPRO", "best F1"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in (
-        ("each image, full frame", mean),
-        (f"each image, {border}", mean.border_ignored),
-        ("category pooled, full frame", mean.pooled),
-        (f"category pooled, {border}", mean.pooled_border_ignored),
+        ("image by image, full frame", mean),
+        (f"image by image, {border}", mean.border_ignored),
+        ("pooled by category, full frame", mean.pooled),
+        (f"pooled by category, {border}", mean.pooled_border_ignored),
     ):
         table.add_row(name, *(_decimal(value) for value in (row.auroc, row.average_precision, row.aupro, row.f1)))
     return table

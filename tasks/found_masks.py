@@ -81,6 +81,11 @@ def find_masks(images: Sequence[StoredObject], masks: Storage, *, source: Storag
     return FoundMasks(found, others=tuple(key for key in listed if key not in used))
 
 
+def masks_changed(former: str, masks: str) -> str:
+    """Return in words that a batch's run before had other masks than this one; an empty address is none."""
+    return f"the run before had {former or 'none'}, this one {masks or 'none'}: images with others are inspected anew"
+
+
 def count_and_name(keys: Sequence[str]) -> str:
     """Return in words how many keys there are, and the first of them, as ``7: a.png, b.png, c.png, ...``."""
     return f"{len(keys)}: {', '.join(keys[:MOST_NAMED])}{', ...' if len(keys) > MOST_NAMED else ''}"

@@ -30,6 +30,15 @@ def test_one_region_is_no_regions(outcome):
     assert figures(changed(outcome, regions=(region, region)))["defective"].endswith(", 2 regions")
 
 
+def test_masks_that_came_or_went_since_the_run_before_are_told(outcome):
+    assert "other masks" not in figures(outcome)
+    gone = figures(replace(outcome, former_masks="/masks"))["other masks"]
+    assert gone == "the run before had /masks, this one none: images with others are inspected anew"
+    manifest = replace(outcome.results.manifest, masks="/masks")
+    came = replace(outcome, results=BatchResults(manifest, outcome.results.records), former_masks="")
+    assert figures(came)["other masks"].startswith("the run before had none, this one /masks: ")
+
+
 def test_what_there_is_nothing_of_has_no_line(outcome):
     assert list(figures(outcome)) == ["images", "defective", "not inspected", "CPU time"]
 

@@ -79,10 +79,23 @@ def test_nothing_is_cut_off(evaluation):
 
 def test_the_second_table_says_which_figures_are_pooled_and_which_ignore_the_border(evaluation):
     lines = {line.split("│")[1].strip(): line for line in printed(evaluation).splitlines() if line.count("│") == 6}
-    assert "0.750" in lines["each image, full frame"]
-    assert "0.751" in lines["each image, 10 % border ignored"]
-    assert "0.752" in lines["category pooled, full frame"]
-    assert "0.753" in lines["category pooled, 10 % border ignored"]
+    assert "0.750" in lines["image by image, full frame"]
+    assert "0.751" in lines["image by image, 10 % border ignored"]
+    assert "0.752" in lines["pooled by category, full frame"]
+    assert "0.753" in lines["pooled by category, 10 % border ignored"]
+
+
+def test_means_of_categories_and_shares_of_all_images_are_rows_of_their_own(evaluation):
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed(evaluation).splitlines()]
+    [mean, everything] = [row for row in rows if row and row[0] in ("category mean", "all images")]
+    assert mean == ["category mean", "", "0.750", "0.750", "0.750", "0.432", "", ""]
+    assert everything == ["all images", "1234+12", "", "", "", "", "100 %", "25 %"]
+
+
+def test_a_single_category_has_no_mean(evaluation):
+    one = Evaluation(images=(), unmeasured=(), categories=(row("carpet", 0.75),), mean=row("mean", 0.75))
+    assert "category mean" not in printed(one)
+    assert "Mean of" not in printed(one)
 
 
 def test_what_is_undefined_is_a_dash(evaluation):
