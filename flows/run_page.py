@@ -19,8 +19,9 @@ from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.nights import night_of
 from tasks.records import ImageRecord
 from tasks.report import MOST_OVERLAYS, PAGE, overlay_key, worst_first
+from tasks.settings_in_words import settings_of
 from tasks.storage import Storage
-from tasks.trends import TrendRow, Trends, remarks
+from tasks.trends import TrendRow, Trends, latest_settings, remarks, settings_names
 
 GALLERY_URL = "SSDNET_GALLERY_URL"
 WORST_ON_PAGE = 20
@@ -68,8 +69,15 @@ def show_trends(line: str, row: TrendRow, *, trends: Trends) -> None:
         said = ["Too few nights under these settings to compare this one with."]
     folder, page = trends.page.rsplit("/", 1)
     url = url_of(Storage(folder), page)
-    heading = f"# {plain(line)}, {row.figures.day}"
-    lines = [heading, "", *said, "", f"[All nights]({url})" if url else f"All nights: `{trends.page}`"]
+    lines = [
+        f"# {plain(line)}, {row.figures.day}",
+        "",
+        *said,
+        "",
+        f"Settings: {_settings_of_night(row, trends)}",
+        "",
+        f"[All nights]({url})" if url else f"All nights: `{trends.page}`",
+    ]
     create_markdown_artifact(
         markdown="\n".join(lines), key=f"{artifact_key(line)}-trends", description=row.figures.batch
     )
@@ -83,7 +91,7 @@ def summary_of(outcome: Outcome) -> str:
         "gallery": f"[{batch}]({gallery})" if gallery else plain(outcome.report),
         "results": plain(outcome.folder),
         "input": plain(outcome.results.manifest.input),
-        "settings": plain(outcome.seal.fingerprint),
+        "settings": plain(f"{settings_of(outcome.results.manifest)} (fingerprint {outcome.seal.fingerprint})"),
     }
     table = [f"| {name} | {value} |" for name, value in rows.items()]
     return "\n".join([f"# {batch}", "", "| | |", "| --- | --- |", *table])
@@ -105,6 +113,14 @@ def plain(text: str) -> str:
     """Return a text that Markdown shows as it is: a file's name may hold anything."""
     one_line = " ".join(text.split())
     return re.sub(r"([\\`*_{}\[\]()#+!|~>])", r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def _settings_of_night(row: TrendRow, trends: Trends) -> str:
+    names, latest = settings_names(trends.rows), latest_settings(trends.rows)
+    own = plain(names[row.figures.fingerprint])
+    if row.figures.fingerprint == latest:
+        return own
+    return f"{own}, **others than the latest night's**, {plain(names[latest])}"
 
 
 def _named(row: CategoryMetrics) -> dict[str, float]:

@@ -10,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import SEAL, TREND
+from tasks.batch import SEAL, TREND, read_manifest
 from tasks.batch_results import SCORE_QUANTILES
 from tasks.evaluation_file import EVALUATION
 from tasks.image_figures import STATUSES, read_figures
 from tasks.nights import Night, night_of
 from tasks.seal import Seal, parse_seal
+from tasks.settings_in_words import settings_of
 from tasks.storage import Storage
 from tasks.storage_answers import FAILURES, MissingObjectError, StorageError, reason_of
 from tasks.stored_json import StoredJsonError, from_json, to_json
@@ -35,6 +36,8 @@ class NightFigures:
     ----------
     day, batch, fingerprint, digest
         Which night it is, under which settings; the digest is that of its seal.
+    settings
+        Its settings in words (:mod:`tasks.settings_in_words`); empty where an earlier version wrote it down.
     images, inspected, failed, defective
         Counts, as in the seal.
     defect_rate
@@ -57,6 +60,7 @@ class NightFigures:
     inspected: int
     failed: int
     defective: int
+    settings: str = ""
     defect_rate: float | None = None
     score_q10: float | None = None
     score_q25: float | None = None
@@ -160,7 +164,7 @@ def _as_known(folder: Storage, known: NightFigures | None, *, error: StorageErro
 def _made(folder: Storage, night: Night, *, seal: Seal, stored: NightFigures | None) -> NightFigures:
     counts = NightFigures.of_seal(night.day, seal)
     try:
-        figures = replace(counts, **_measured_by_image(folder), **_measured(folder, seal))
+        figures = replace(counts, settings=_settings(folder), **_measured_by_image(folder), **_measured(folder, seal))
     # From what is damaged, zarr and its codecs raise anything.
     except (SsdnetError, *FAILURES, LookupError, TypeError, RuntimeError) as error:
         # The seal still has the counts. Not kept: the store may come back.
@@ -169,6 +173,13 @@ def _made(folder: Storage, night: Night, *, seal: Seal, stored: NightFigures | N
         return stored or counts
     folder.write(TREND, figures.to_json())
     return figures
+
+
+def _settings(folder: Storage) -> str:
+    try:
+        return settings_of(read_manifest(folder))
+    except SsdnetError:
+        return ""  # As of settings that this version does not know: no reason to go without the figures.
 
 
 def _measured_by_image(folder: Storage) -> dict[str, Any]:

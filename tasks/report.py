@@ -22,6 +22,7 @@ from tasks.maps import LostMapError, read_map
 from tasks.pictures import colour_bar, heat_layer, overlay, photograph
 from tasks.records import ImageRecord
 from tasks.seal import read_seal
+from tasks.settings_in_words import settings_of
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
 
@@ -239,6 +240,7 @@ def _page(results: BatchResults, *, pictures: Sequence[Picture], scores: Sequenc
     return environment.get_template("report.html.j2").render(
         manifest=results.manifest,
         summary=results.summary,
+        settings=settings_of(results.manifest),
         pictures=pictures,
         scores=scores,
         threshold=threshold,

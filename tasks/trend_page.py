@@ -13,7 +13,18 @@ from tasks.departure import LEAST_NIGHTS, MOST_NIGHTS_COMPARED
 from tasks.night_figures import MEASURED, lines, read_nights
 from tasks.report import PAGE as GALLERY
 from tasks.storage import Storage
-from tasks.trends import TRENDS, TrendRow, Trends, compare_nights, read_table, remarks, table_key, write_table
+from tasks.trends import (
+    TRENDS,
+    TrendRow,
+    Trends,
+    compare_nights,
+    latest_settings,
+    read_table,
+    remarks,
+    settings_names,
+    table_key,
+    write_table,
+)
 
 NIGHTS_PLOTTED = 366
 """The plots show so many; the table has all."""
@@ -91,6 +102,7 @@ def draw_page(line: str, rows: Sequence[TrendRow]) -> str:
     if any(row.figures.auroc is not None for row in shown):
         half.append(("Against the truth", trend_plots.metrics(shown, MEASURED)))
     environment = Environment(loader=PackageLoader("tasks"), autoescape=True, undefined=StrictUndefined)
+    names = settings_names(rows)
     settings = trend_plots.settings_in_use(shown)
     return environment.get_template("trends.html.j2").render(
         line=line,
@@ -98,7 +110,9 @@ def draw_page(line: str, rows: Sequence[TrendRow]) -> str:
         latest=rows[-1],
         shown=len(shown),
         remarks=remarks,
-        settings=list(zip(settings, trend_plots.COLOURS * len(settings), strict=False)),
+        settings=dict(zip(settings, trend_plots.COLOURS * len(settings), strict=False)),
+        names=names,
+        now=latest_settings(rows),
         rate_plot=_address(trend_plots.defect_rates(shown)),
         score_plot=_address(trend_plots.scores(shown)),
         half_plots=[(name, _address(plot)) for name, plot in half],

@@ -71,6 +71,18 @@ def latest_settings(rows: Sequence[TrendRow]) -> str:
     return rows[-1].figures.fingerprint
 
 
+def settings_names(rows: Iterable[TrendRow]) -> dict[str, str]:
+    """Return the settings of the nights by their fingerprints, in words as far as they are known, with the fingerprint.
+
+    The order is that in which they came into use.
+    """
+    words: dict[str, str] = {}
+    for row in rows:
+        night = row.figures
+        words[night.fingerprint] = night.settings or words.get(night.fingerprint, "")
+    return {fingerprint: f"{told} ({fingerprint})" if told else fingerprint for fingerprint, told in words.items()}
+
+
 def _rate(night: NightFigures, nights: Sequence[NightFigures]) -> Departure | None:
     before = _before(night, nights, needed="defect_rate")
     counts = [(earlier.defective, earlier.inspected) for earlier in before]

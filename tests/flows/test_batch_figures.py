@@ -1,9 +1,11 @@
 from dataclasses import replace
 
 from flows.batch_figures import failed, figures, largest_at
-from flows.run_page import summary_of
+from flows.run_page import plain, summary_of
+from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
 from tasks.batch_results import BatchResults
+from tasks.settings_in_words import settings_of
 
 
 def changed(outcome, **changes):
@@ -66,3 +68,11 @@ def test_the_page_of_a_run_has_the_figures_that_the_terminal_has(outcome):
     page = summary_of(changed(outcome, warnings=("dark",)))
     for name, value in figures(changed(outcome, warnings=("dark",))).items():
         assert f"| {name} | {value.replace('(', chr(92) + '(').replace(')', chr(92) + ')')} |" in page
+
+
+def test_the_page_of_a_run_tells_its_settings_in_words(outcome):
+    manifest = outcome.results.manifest
+    fast = replace(manifest, config=Config.preset("fast"), fingerprint=Config.preset("fast").fingerprint())
+    for settings, words in ((manifest, settings_of(manifest)), (fast, "preset fast")):
+        page = summary_of(replace(outcome, results=BatchResults(settings, outcome.results.records)))
+        assert f"| settings | {plain(words)} \\(fingerprint {outcome.seal.fingerprint}\\) |" in page

@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.run_page import artifact_key, plain, url_of
+from flows import run_page
+from flows.run_page import artifact_key, plain, show_trends, url_of
 from tasks.storage import Storage
+from tasks.trends import Trends, compare_nights
+from tests.tasks.made_nights import nights
 
 
 @pytest.mark.parametrize(
@@ -43,3 +48,16 @@ def test_a_file_name_cannot_become_markup(name):
     for position, character in enumerate(shown):
         if character in "|[]()*`":
             assert shown[position - 1] == "\\", shown
+
+
+@pytest.mark.parametrize(("number", "other"), [(9, False), (3, True)])
+def test_a_night_under_other_settings_than_the_latest_is_told_as_such(monkeypatch, number, other):
+    def settings(night):
+        return {"fingerprint": "f", "settings": "preset fast"} if night < 5 else {"fingerprint": "g"}
+
+    rows = compare_nights([replace(night, **settings(place)) for place, night in enumerate(nights(10))])
+    written = {}
+    monkeypatch.setattr(run_page, "create_markdown_artifact", lambda **artifact: written.update(artifact))
+    show_trends("line-1", rows[number], trends=Trends(rows, table="results/trends/t", page="results/trends/p"))
+    assert ("Settings: preset fast \\(f\\), **others than the latest night's**, g" in written["markdown"]) is other
+    assert ("Settings: g\n" in written["markdown"]) is not other

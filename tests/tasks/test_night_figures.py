@@ -43,6 +43,7 @@ def write_batch(results, batch, *, scores, broken=0):
         )
     for entry in entries[len(scores) :]:
         records[entry.index] = failed_record(entry, "broken", fingerprint=manifest.fingerprint, lasting=True)
+    folder.write("manifest.json", manifest.to_json())
     prepare_maps(folder, manifest)
     write_figures(folder, BatchResults(manifest, records))
     set_seal(folder, make_seal(BatchResults(manifest, records)))
@@ -63,7 +64,19 @@ def test_a_night_is_summed_up_from_its_store_and_kept(results):
     assert night.area_share == pytest.approx(30 / (4 * 60 * 50))
     assert night.seconds_per_image == 2.0
     assert night.auroc is None
+    assert night.settings == "default settings"
     assert NightFigures.from_json(folder.read("trend.json")) == night
+
+
+@pytest.mark.parametrize("content", [b"{}", None])
+def test_a_night_whose_settings_cannot_be_understood_has_its_figures_all_the_same(results, content):
+    folder = write_batch(results, "line-1-2026-09-01", scores=[3.0])
+    if content is None:
+        folder.delete("manifest.json")
+    else:
+        folder.write("manifest.json", content)
+    [night] = read_nights(results, "line-1")
+    assert (night.settings, night.score_q50) == ("", 3.0)
 
 
 def test_a_night_whose_images_all_failed_is_a_row_without_figures(results):

@@ -111,6 +111,12 @@ def test_the_page_links_to_nothing_outside(drawn):
         assert link == "../images.csv" or folder.exists(f"report/{link}"), link
 
 
+def test_the_page_tells_the_settings_in_words(night):
+    folder, manifest, records = night
+    write_report(folder, BatchResults(manifest, records))
+    assert f"· default settings (fingerprint {manifest.fingerprint})" in page_of(folder)
+
+
 def test_the_worst_comes_first_with_its_region_drawn(drawn):
     _, page, _ = drawn
     assert [figure["data-defective"] for figure in page.of("figure")] == ["True", "False"]

@@ -36,6 +36,24 @@ def test_the_table_has_a_row_a_night_and_the_page_stands_beside_it(results):
     assert "http" not in page.replace("http-equiv", ""), "the page loads and links nothing outside"
 
 
+def test_nights_under_other_settings_than_the_latest_are_labelled_in_words(results):
+    for number in range(4):
+        own = {"fingerprint": "f", "settings": "preset fast"} if number < 2 else {"fingerprint": "g", "settings": "<b>"}
+        write_sealed(results, replace(figures(number), **own))
+    page = results.read(_page(write_trends(results, "line-1"))).decode()
+    assert "Settings: &lt;b&gt; (g)</p>" in page
+    assert page.count("other settings: preset fast (f)") == 2
+    assert parquet.read_table(f"{results.address}/trends/line-1.parquet")["settings"].to_pylist()[0] == "preset fast"
+
+
+def test_nights_under_the_same_settings_have_no_label(results):
+    for night in nights(3):
+        write_sealed(results, night)
+    page = results.read(_page(write_trends(results, "line-1"))).decode()
+    assert "other settings" not in page
+    assert "<th>settings</th>" not in page
+
+
 def test_the_same_nights_make_the_same_page(results):
     for night in nights(3):
         write_sealed(results, night)
