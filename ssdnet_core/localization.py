@@ -195,7 +195,8 @@ def _check_numbers(found: Findings) -> None:
 
 
 def _warnings(preparation: Preparation, *, unlikeness: float) -> tuple[str, ...]:
-    return (*_of_the_surface(preparation, unlikeness=unlikeness), *_of_what_was_left_out(preparation))
+    of_the_surface = _of_the_surface(preparation, unlikeness=unlikeness)
+    return (*preparation.reader_warnings, *of_the_surface, *_of_what_was_left_out(preparation))
 
 
 def _of_the_surface(preparation: Preparation, *, unlikeness: float) -> Iterator[str]:

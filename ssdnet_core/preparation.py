@@ -52,6 +52,8 @@ class Preparation:
         Share of the image's pixels that are left out as blank ground, its selvage included, 0 to 1.
     not_finite
         Share of the image's pixels that its reader masked for being no number or infinite, 0 to 1.
+    reader_warnings
+        Warnings of the image's reader, for example that a file is compressed too strongly.
     clipped
         Of the pixels that count outside the frame, the shares with the darkest and with the brightest value of a
         channel, each in the channel where it is largest, 0 to 1.
@@ -78,6 +80,7 @@ class Preparation:
     frame: tuple[int, int, int, int] = NO_FRAME
     blank: float = 0.0
     not_finite: float = 0.0
+    reader_warnings: tuple[str, ...] = ()
     clipped: tuple[float, float] = (0.0, 0.0)
     commonest_share: float = 0.0
     range_over_iqr: float = 0.0

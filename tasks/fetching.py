@@ -45,9 +45,8 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
         raise StorageError(f"{entry.key} can be read now, but could not be when listed ({entry.problem}): run again")
     image, left_out = decode_as_listed(entry.key, source, mask=entry.mask, masks=masks, etag=entry.etag)
     working = prepare(image.pixels, left_out, config=config)
-    if not image.not_finite:
-        return working
-    return replace(working, preparation=replace(working.preparation, not_finite=image.not_finite))
+    told = replace(working.preparation, not_finite=image.not_finite, reader_warnings=image.warnings)
+    return replace(working, preparation=told)
 
 
 def decode_as_listed(

@@ -12,7 +12,15 @@ import numpy.typing as npt
 from PIL.BmpImagePlugin import BmpImageFile
 
 from tasks.decoding.header import DecodeError, ImageHeader, IncompleteHeaderError
-from tasks.decoding.pillow_formats import bmp_header, jpeg_header, jpeg_samples, pillow_samples, png_header, png_samples
+from tasks.decoding.pillow_formats import (
+    bmp_header,
+    jpeg_header,
+    jpeg_samples,
+    jpeg_warnings,
+    pillow_samples,
+    png_header,
+    png_samples,
+)
 from tasks.decoding.tiff import tiff_header, tiff_samples
 from tasks.decoding.webp import webp_header, webp_samples
 
@@ -49,7 +57,7 @@ _SMALLER = "cut it into parts, or scale it down"
 _DTYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DecodedImage:
     """The pixels of an image, upright, and which of them count.
 
@@ -62,11 +70,14 @@ class DecodedImage:
         is not finite (the pixel is 0 then). None where every pixel counts.
     not_finite
         Share of the pixels that are not transparent and have a value that is not finite, 0 to 1.
+    warnings
+        What the reader of the result should know of the file.
     """
 
     pixels: npt.NDArray[np.generic]
     mask: npt.NDArray[np.bool_] | None
     not_finite: float = 0.0
+    warnings: tuple[str, ...] = ()
 
 
 def require_size(size: int) -> None:
@@ -114,12 +125,13 @@ def decode(data: bytes) -> DecodedImage:
         header, orientation = _stored_header(data)
         with _decoder_errors(header.format, data):
             samples = _SAMPLE_READERS[header.format](data, header)
+            warnings = jpeg_warnings(data) if header.format == "JPEG" else ()
     except IncompleteHeaderError as error:
         raise DecodeError(
             f"truncated {_format_of(data)}: it goes on past the {len(data)} bytes there are: "
             "transfer or write the file again"
         ) from error
-    return _decoded_image(samples, header, orientation=orientation)
+    return replace(_decoded_image(samples, header, orientation=orientation), warnings=warnings)
 
 
 def _format_of(data: bytes) -> str:
@@ -184,7 +196,8 @@ def _decoded_image(samples: npt.NDArray[Any], header: ImageHeader, *, orientatio
         not_finite = float((~finite & ~mask).mean())
         mask |= ~finite
     upright = _upright(pixels[:, :, 0] if header.channels == 1 else pixels, orientation)
-    return DecodedImage(upright, _upright(mask, orientation) if mask.any() else None, not_finite)
+    left_out = _upright(mask, orientation) if mask.any() else None
+    return DecodedImage(pixels=upright, mask=left_out, not_finite=not_finite)
 
 
 def _upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

@@ -531,6 +531,25 @@ def test_a_jpeg_whose_last_part_is_zeros_raises(kept, options):
         decode(data[:cut] + bytes(len(data) - cut))
 
 
+@pytest.mark.parametrize(("quality", "warned"), [(10, True), (20, True), (30, False), (95, False)])
+@pytest.mark.parametrize("pixels", [GREY, RGB], ids=["grey", "colour"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": exif(6)}], ids=str)
+def test_a_jpeg_of_very_low_quality_is_told_by_its_quantisation(quality, warned, pixels, options):
+    warnings = decode(pillow(pixels, "JPEG", quality=quality, **options)).warnings
+    assert ["strongly compressed" in warning for warning in warnings] == ([True] if warned else [])
+
+
+def test_a_jpeg_is_judged_by_its_luminance_alone():
+    fine, coarse = [1] * 64, [255] * 64
+    assert decode(pillow(RGB, "JPEG", qtables=[fine, coarse])).warnings == ()
+    assert len(decode(pillow(RGB, "JPEG", qtables=[coarse, fine])).warnings) == 1
+
+
+@pytest.mark.parametrize("name", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_what_is_no_jpeg_has_no_warning_of_its_compression(name):
+    assert decode(pillow(RGB, name)).warnings == ()
+
+
 @pytest.mark.parametrize("name", ["png rgb", "jpeg rgb", "bmp rgb", "tiff rgb", "webp rgb"])
 def test_bytes_after_the_image_do_no_harm(name):
     np.testing.assert_array_equal(decode(FILES[name] + b"trailing").pixels, decode(FILES[name]).pixels)

@@ -107,6 +107,18 @@ def test_what_an_alpha_channel_leaves_out_has_no_influence(night):
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize(("quality", "warned"), [(10, True), (90, False)])
+def test_a_jpeg_of_very_low_quality_is_told_of_on_its_record_and_has_the_map_of_its_pixels(night, quality, warned):
+    pixels = Image.open(night.images / "a.png")
+    pixels.save(night.images / "a.png", "JPEG", quality=quality)
+    compressed = night.inspect()
+    assert ["JPEG is strongly compressed" in warning for warning in compressed.warnings] == ([True] if warned else [])
+    Image.fromarray(np.asarray(Image.open(night.images / "a.png"))).save(night.images / "a.png", "PNG")
+    plain = night.inspect()
+    assert plain.warnings == ()
+    assert plain.map_digest == compressed.map_digest
+
+
 @pytest.mark.parametrize("hidden", [np.nan, np.inf])
 def test_pixels_that_are_no_number_are_left_out_as_masked_ones_and_told_of(night, hidden):
     pixels = np.asarray(Image.open(night.images / "a.png").convert("L"), dtype=np.float32)
