@@ -32,8 +32,9 @@ from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from ssdnet_core.filters import complete
 from ssdnet_core.fitting import fit
 from ssdnet_core.localization import judged
-from ssdnet_core.network import ReconstructionNetwork, stride
+from ssdnet_core.network import ReconstructionNetwork
 from ssdnet_core.preparation import WorkingImage, prepare
+from ssdnet_core.reconstruction import BlindNetwork
 from ssdnet_core.scoring import anomaly_map, own_scores
 from ssdnet_core.synthetic import sample
 from ssdnet_core.tiles import reconstruct_in_tiles
@@ -165,15 +166,8 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
 
     def reconstructed() -> None:
         nonlocal predictions
-        predictions = reconstruct_in_tiles(
-            networks,
-            pixels,
-            valid=valid,
-            config=config.reconstruction,
-            side=config.network.unshuffle,
-            multiple=stride(config.network),
-            dtype=dtype,
-        )
+        blind = BlindNetwork.of(networks, config.network)
+        predictions = reconstruct_in_tiles(blind, pixels, valid=valid, config=config.reconstruction)
 
     def scored() -> None:
         nonlocal fused

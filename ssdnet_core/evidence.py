@@ -19,8 +19,8 @@ from ssdnet_core.filters import complete
 from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import unlikeness_of_parts
 from ssdnet_core.likeness import likeness_to_defect
-from ssdnet_core.network import stride
 from ssdnet_core.preparation import Preparation, WorkingImage
+from ssdnet_core.reconstruction import BlindNetwork
 from ssdnet_core.restlessness import restlessness
 from ssdnet_core.scoring import anomaly_map, evenly_lit_residual, fill_missing, own_scores, settled_map, verdict_map
 from ssdnet_core.tiles import reconstruct_in_tiles
@@ -200,15 +200,8 @@ def _predictions(pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.
         yield torch.zeros_like(pixels)
         return
     for _, networks in fit(pixels, valid, config=config, dtype=dtype):
-        yield reconstruct_in_tiles(
-            networks,
-            pixels,
-            valid=valid,
-            config=config.reconstruction,
-            side=config.network.unshuffle,
-            multiple=stride(config.network),
-            dtype=dtype,
-        )
+        blind = BlindNetwork.of(networks, config.network)
+        yield reconstruct_in_tiles(blind, pixels, valid=valid, config=config.reconstruction)
 
 
 def _in_original_units(backgrounds: Tensor, group: Sequence[WorkingImage]) -> Tensor:

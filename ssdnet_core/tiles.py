@@ -1,14 +1,13 @@
 """Blind reconstruction of an image of any size: in tiles that overlap, and are blended where they do."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ssdnet_core.config import ReconstructionConfig
-from ssdnet_core.reconstruction import reconstruct_blind
+from ssdnet_core.reconstruction import BlindNetwork
 
 MARGIN = 32
 """Width in pixels of a tile's border inside the image that is not used: there the network's context ends."""
@@ -31,23 +30,16 @@ class Span:
 
 
 def reconstruct_in_tiles(
-    network: Callable[[Tensor], Tensor],
-    pixels: Tensor,
-    *,
-    valid: Tensor,
-    config: ReconstructionConfig,
-    side: int,
-    multiple: int,
-    dtype: torch.dtype,
+    network: BlindNetwork, pixels: Tensor, *, valid: Tensor, config: ReconstructionConfig
 ) -> Tensor:
-    """Predict images (G, C, H, W) as :func:`reconstruct_blind` does, in tiles of ``config.tile``: (G, C, H, W).
+    """Predict images (G, C, H, W) as :meth:`BlindNetwork.reconstruct` does, in tiles of ``config.tile``: (G, C, H, W).
 
     The tiles' grids of blocks lie on one another, so that a pixel's block has no influence on it here either. An
     image that has no more pixels than a tile, as a strip, is predicted in one piece. In several it differs a little,
     since the network normalises each tile by its own statistics; a tile of which most does not count differs more.
     """
     height, width = pixels.shape[-2:]
-    step = math.lcm(2 * config.block, multiple)
+    step = math.lcm(2 * config.block, network.multiple)
     tile = max(config.tile, 2 * OVERLAP + LEAST_STEPS * step)
     # As many pixels as a square tile has: a strip is one piece, whatever part of it counts.
     tall, wide = (max(tile, tile**2 // min(other, tile)) for other in (width, height))
@@ -56,9 +48,7 @@ def reconstruct_in_tiles(
     for down in rows:
         for right in columns:
             place = (..., down.place, right.place)
-            prediction = reconstruct_blind(
-                network, pixels[place], valid=valid[place], config=config, side=side, multiple=multiple, dtype=dtype
-            )
+            prediction = network.reconstruct(pixels[place], valid=valid[place], config=config)
             weight = torch.outer(down.weight, right.weight).to(total)
             total[place] += weight * prediction
     return total

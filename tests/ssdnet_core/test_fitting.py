@@ -13,7 +13,7 @@ from ssdnet_core.fitting import block_sizes, crop_size, fit, random_crops
 from ssdnet_core.folding import places_of, unfolded
 from ssdnet_core.network import stride
 from ssdnet_core.optimisation import FlatAdamW
-from ssdnet_core.reconstruction import reconstruct_blind
+from ssdnet_core.reconstruction import BlindNetwork
 from tests.ssdnet_core.prepared_with import prepared_with
 
 LIGHT = Config().updated({"network.width": 8, "fit.crop": 32, "fit.steps": 4, "precision": "float32"})
@@ -51,15 +51,8 @@ def fitted(image, config=LIGHT, dtype=torch.float32):
 
 def blind_error(network, image, config=LIGHT):
     """Return the mean absolute error of pixels predicted unseen, in standard deviations of the image."""
-    prediction = reconstruct_blind(
-        network,
-        image.pixels[None],
-        valid=image.valid[None],
-        config=config.reconstruction,
-        side=config.network.unshuffle,
-        multiple=stride(config.network),
-        dtype=torch.float32,
-    )
+    blind = BlindNetwork.of(network, config.network)
+    prediction = blind.reconstruct(image.pixels[None], valid=image.valid[None], config=config.reconstruction)
     return float((prediction[0] - image.pixels).abs().mean())
 
 

@@ -294,21 +294,12 @@ from pathlib import Path
 from ssdnet_core.config import Config
 from ssdnet_core.devices import resolve_precision
 from ssdnet_core.fitting import fit
-from ssdnet_core.network import stride
-from ssdnet_core.reconstruction import reconstruct_blind
+from ssdnet_core.reconstruction import BlindNetwork
 torch.set_num_threads(1)
 config = Config().updated({"fit.steps": 2})
 pixels, valid = torch.randn(IMAGES, 3, 256, 256), torch.ones(IMAGES, 1, 256, 256)
 for _, network in fit(pixels, valid, config=config, dtype=torch.float32):
-    reconstruct_blind(
-        network,
-        pixels,
-        valid=valid,
-        config=config.reconstruction,
-        side=config.network.unshuffle,
-        multiple=stride(config.network),
-        dtype=torch.float32,
-    )
+    BlindNetwork.of(network, config.network).reconstruct(pixels, valid=valid, config=config.reconstruction)
 # Not getrusage's: that begins with the peak of the process it was forked from.
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ssdnet_core.config import NetworkConfig, ReconstructionConfig
 from ssdnet_core.network import ReconstructionNetwork, stride
-from ssdnet_core.reconstruction import phase_masks, reconstruct_blind
+from ssdnet_core.reconstruction import BlindNetwork, phase_masks
 from tests.ssdnet_core.whole_images import NetworkOfWholeImages
 
 SMALL = NetworkConfig(width=8, unshuffle=4)
@@ -35,14 +35,11 @@ def everything(image):
 
 
 def reconstruct(network, image, valid=None, *, block=16, shifts=2, side=1, multiple=MULTIPLE, dtype=torch.float32):
-    (prediction,) = reconstruct_blind(
-        network.to(dtype) if isinstance(network, torch.nn.Module) else network,
+    network = network.to(dtype) if isinstance(network, torch.nn.Module) else network
+    (prediction,) = BlindNetwork(network, side=side, multiple=multiple, dtype=dtype).reconstruct(
         image[None],
         valid=(everything(image) if valid is None else valid)[None],
         config=ReconstructionConfig(block=block, shifts=shifts),
-        side=side,
-        multiple=multiple,
-        dtype=dtype,
     )
     return prediction
 
@@ -274,6 +271,18 @@ def test_sides_that_are_no_multiple_of_the_stride_are_reconstructed(unshuffle, s
     found = reconstruct(network, image, multiple=stride(NetworkConfig(unshuffle=unshuffle)))
     assert found.shape == image.shape
     assert bool(found.isfinite().all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("unshuffle", [1, 4])
+def test_the_geometry_and_the_arithmetic_of_a_network_are_known_from_its_settings_and_weights(unshuffle, dtype):
+    config, image = NetworkConfig(width=8, unshuffle=unshuffle), drawn(2, 45, 53)
+    network = ReconstructionNetwork(2, config).to(dtype)
+    [found] = BlindNetwork.of(network, config).reconstruct(
+        image[None], valid=everything(image)[None], config=ReconstructionConfig(block=16, shifts=2)
+    )
+    expected = reconstruct(network, image, side=unshuffle, multiple=stride(config), dtype=dtype)
+    assert torch.equal(found, expected)
 
 
 def test_nothing_is_learned_and_nothing_is_changed():

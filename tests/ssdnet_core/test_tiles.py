@@ -12,8 +12,7 @@ from torch.nn import functional
 from ssdnet_core import Config
 from ssdnet_core.config import ReconstructionConfig
 from ssdnet_core.fitting import fit
-from ssdnet_core.network import stride
-from ssdnet_core.reconstruction import reconstruct_blind
+from ssdnet_core.reconstruction import BlindNetwork
 from ssdnet_core.synthetic import sample
 from ssdnet_core.tiles import LEAST_STEPS, MARGIN, OVERLAP, reconstruct_in_tiles, spans
 from tests.ssdnet_core.prepared_with import prepared_with
@@ -29,13 +28,12 @@ def drawn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def options(*, tile=TILE, block=16, shifts=1):
-    return {
-        "config": ReconstructionConfig(tile=tile, block=block, shifts=shifts),
-        "side": 1,
-        "multiple": 16,
-        "dtype": torch.float32,
-    }
+def settings_of(*, tile=TILE, block=16, shifts=1):
+    return ReconstructionConfig(tile=tile, block=block, shifts=shifts)
+
+
+def blind(network):
+    return BlindNetwork(network, side=1, multiple=16, dtype=torch.float32)
 
 
 def windowed(values):
@@ -121,8 +119,8 @@ def test_in_tiles_is_in_one_piece_for_a_network_that_sees_no_farther_than_the_ma
     valid = torch.ones(1, 1, height, width)
     if masked:
         valid[..., 10:30, 20:35] = 0
-    whole = reconstruct_blind(local_mean, image, valid=valid, **options())
-    tiled = reconstruct_in_tiles(local_mean, image, valid=valid, **options(tile=tile))
+    whole = blind(local_mean).reconstruct(image, valid=valid, config=settings_of())
+    tiled = reconstruct_in_tiles(blind(local_mean), image, valid=valid, config=settings_of(tile=tile))
     np.testing.assert_allclose(tiled.numpy(), whole.numpy(), atol=1e-5)
 
 
@@ -130,21 +128,21 @@ def test_in_tiles_is_in_one_piece_for_a_network_that_sees_no_farther_than_the_ma
 def test_an_image_no_larger_than_a_tile_is_one_piece_to_the_bit(shape):
     image = drawn(1, 1, *shape)
     valid = torch.ones(1, 1, *shape)
-    whole = reconstruct_blind(everywhere, image, valid=valid, **options())
-    assert torch.equal(reconstruct_in_tiles(everywhere, image, valid=valid, **options()), whole)
+    whole = blind(everywhere).reconstruct(image, valid=valid, config=settings_of())
+    assert torch.equal(reconstruct_in_tiles(blind(everywhere), image, valid=valid, config=settings_of()), whole)
 
 
 @pytest.mark.parametrize("shape", [(64, 2304), (2304, 64), (380, 388)])
 def test_a_strip_of_no_more_pixels_than_a_tile_is_one_piece_whatever_part_of_it_counts(shape):
     image, valid = drawn(1, 1, *shape), torch.ones(1, 1, *shape)
     valid[..., shape[0] // 2 :, shape[1] // 3 :] = 0
-    whole = reconstruct_blind(everywhere, image, valid=valid, **options())
-    assert torch.equal(reconstruct_in_tiles(everywhere, image, valid=valid, **options()), whole)
+    whole = blind(everywhere).reconstruct(image, valid=valid, config=settings_of())
+    assert torch.equal(reconstruct_in_tiles(blind(everywhere), image, valid=valid, config=settings_of()), whole)
     # Of more it is not.
     longer = drawn(1, 1, *(2 * side for side in shape))
     counted = torch.ones(1, 1, *longer.shape[-2:])
-    pieces = reconstruct_in_tiles(everywhere, longer, valid=counted, **options())
-    assert not torch.equal(pieces, reconstruct_blind(everywhere, longer, valid=counted, **options()))
+    pieces = reconstruct_in_tiles(blind(everywhere), longer, valid=counted, config=settings_of())
+    assert not torch.equal(pieces, blind(everywhere).reconstruct(longer, valid=counted, config=settings_of()))
 
 
 @few_examples
@@ -158,7 +156,7 @@ def test_where_tiles_meet_a_pixel_does_not_see_its_own_block_either(row, column,
     changed = image.clone()
     changed[..., top : top + cell, left : left + cell] += 100.0
     before, after = (
-        reconstruct_in_tiles(everywhere, each, valid=valid, **options(block=block, shifts=shifts))
+        reconstruct_in_tiles(blind(everywhere), each, valid=valid, config=settings_of(block=block, shifts=shifts))
         for each in (image, changed)
     )
     here = (..., slice(top, top + cell), slice(left, left + cell))
@@ -176,7 +174,8 @@ def test_tiles_are_large_enough_for_any_block(block):
         changed = image.clone()
         changed[here] += 100.0
         before, after = (
-            reconstruct_in_tiles(everywhere, each, valid=valid, **options(block=block)) for each in (image, changed)
+            reconstruct_in_tiles(blind(everywhere), each, valid=valid, config=settings_of(block=block))
+            for each in (image, changed)
         )
         assert torch.equal(before[here], after[here])
 
@@ -188,11 +187,11 @@ def fitted():
     image = prepared_with(sample("weave", "none", size=(704, 704)).pixels, None, working_size=704)
     pixels, valid = image.pixels[None], image.valid[None]
     *_, (_, network) = fit(pixels, valid, config=config, dtype=torch.float32)
-    each = {**options(), "side": config.network.unshuffle, "multiple": stride(config.network)}
+    blind_network = BlindNetwork.of(network, config.network)
     return (
         image.pixels,
-        reconstruct_blind(network, pixels, valid=valid, **each)[0],
-        reconstruct_in_tiles(network, pixels, valid=valid, **each)[0],
+        blind_network.reconstruct(pixels, valid=valid, config=settings_of())[0],
+        reconstruct_in_tiles(blind_network, pixels, valid=valid, config=settings_of())[0],
     )
 
 
