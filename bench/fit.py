@@ -29,13 +29,12 @@ from ssdnet_core import evidence
 from ssdnet_core.config import Config
 from ssdnet_core.devices import resolve_device, resolve_precision
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
-from ssdnet_core.filters import complete
 from ssdnet_core.fitting import fit
 from ssdnet_core.localization import judged
 from ssdnet_core.network import ReconstructionNetwork
 from ssdnet_core.preparation import WorkingImage, prepare
 from ssdnet_core.reconstruction import BlindNetwork
-from ssdnet_core.scoring import anomaly_map, own_scores
+from ssdnet_core.scoring import anomaly_map
 from ssdnet_core.synthetic import sample
 from ssdnet_core.tiles import reconstruct_in_tiles
 
@@ -145,13 +144,10 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     images = [sample("weave", "hole", size=(side, side), seed=seed).pixels for seed in range(min(group, 8))]
     working = _prepared(images, config)
     working = [working[index % len(working)] for index in range(group)]
-    grey_level, averaged_level = (
-        torch.tensor(levels)[:, None, None].to(device)
-        for levels in zip(*((image.grey_level, image.averaged_level) for image in working), strict=True)
+    pixels, valid = (
+        torch.stack([getattr(image, name) for image in working]).to(device) for name in ("pixels", "valid")
     )
-    pixels, valid, contrast = (
-        torch.stack([getattr(image, name) for image in working]).to(device) for name in ("pixels", "valid", "contrast")
-    )
+    alike = evidence.images_together(working, pixels)
     with FlopCounterMode(display=False) as counter:
         # On the processor: recorded steps of a GPU are not counted.
         few = config.updated({"fit.steps": COUNTED_STEPS})
@@ -171,27 +167,13 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
 
     def scored() -> None:
         nonlocal fused
-        own = None
-        if complete(valid[0]):
-            own = own_scores(pixels, valid[0], config=config.score, averaged_level=averaged_level)
+        images = alike.scored_alone(config.score)
         fused = torch.zeros_like(valid[:, 0])
         for _ in moments:
-            scores = anomaly_map(
-                pixels,
-                predictions,
-                valid=valid[0],
-                config=config.score,
-                own=own,
-                grey_level=grey_level,
-                averaged_level=averaged_level,
-                contrast=contrast,
-            )
-            fused = torch.maximum(fused, scores)
+            fused = torch.maximum(fused, anomaly_map(images, predictions, config=config.score))
 
     def found() -> None:
-        evidence.findings(
-            pixels, predictions, valid=valid[0], scores=fused, contrast=contrast, group=working, config=config
-        ).apart()
+        evidence.findings(alike, predictions, scores=fused, group=working, config=config).apart()
 
     matmul = _matmul_rate(device, dtype)
     fit_s, blind_s, score_s, find_s = (

@@ -15,14 +15,20 @@ from torch import Tensor
 
 from ssdnet_core.config import Config
 from ssdnet_core.devices import callers_state_aside, resolve_device, resolve_precision, stacked_on
-from ssdnet_core.filters import complete
 from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import unlikeness_of_parts
 from ssdnet_core.likeness import likeness_to_defect
 from ssdnet_core.preparation import Preparation, WorkingImage
 from ssdnet_core.reconstruction import BlindNetwork
 from ssdnet_core.restlessness import restlessness
-from ssdnet_core.scoring import anomaly_map, evenly_lit_residual, fill_missing, own_scores, settled_map, verdict_map
+from ssdnet_core.scoring import (
+    AlikeImages,
+    anomaly_map,
+    evenly_lit_residual,
+    fill_missing,
+    settled_map,
+    verdict_map,
+)
 from ssdnet_core.tiles import reconstruct_in_tiles
 
 
@@ -108,72 +114,39 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
     if not group:
         return []
     dtype = resolve_precision(config.precision, device)
-    alike = _alike(group)
     pixels = stacked_on(device, [working.pixels for working in group])
-    counted = [group[images[0]].valid.to(device) for images in alike]
     valid = torch.empty_like(pixels[:, :1])
-    for images, flags in zip(alike, counted, strict=True):
-        valid[images] = flags
-    grey_level, averaged_level = (
-        torch.tensor(levels, dtype=torch.float32)[:, None, None].to(device)
-        for levels in zip(*((working.grey_level, working.averaged_level) for working in group), strict=True)
-    )
-    # Missing pixels are filled anew from each prediction: then the scores of the image alone are not known in advance.
-    known = [
-        own_scores(pixels[images], flags, config=config.score, averaged_level=averaged_level[images])
-        if complete(flags)
-        else None
-        for images, flags in zip(alike, counted, strict=True)
-    ]
-    contrast = stacked_on(device, [working.contrast for working in group])
-    fused = torch.zeros_like(valid[:, 0])
+    parts = _parts(group, pixels, config=config)
+    for part in parts:
+        valid[part.places] = part.images.valid
+    fused = [torch.zeros_like(part.images.pixels[:, 0]) for part in parts]
     for predictions in _predictions(pixels, valid, config=config, dtype=dtype):
-        for images, flags, own in zip(alike, counted, known, strict=True):
-            scores = anomaly_map(
-                pixels[images],
-                predictions[images],
-                valid=flags,
-                config=config.score,
-                own=own,
-                grey_level=grey_level[images],
-                averaged_level=averaged_level[images],
-                contrast=contrast[images],
-            )
-            # Early and late networks know different defects: the higher score of each pixel counts.
-            fused[images] = torch.maximum(fused[images], scores)
+        # Early and late networks know different defects: the higher score of each pixel counts.
+        fused = [
+            torch.maximum(before, anomaly_map(part.images, part.of_group(predictions), config=config.score))
+            for part, before in zip(parts, fused, strict=True)
+        ]
     found: dict[int, Findings] = {}
-    for images, flags in zip(alike, counted, strict=True):
-        together = findings(
-            pixels[images],
-            predictions[images],
-            valid=flags,
-            scores=fused[images],
-            contrast=contrast[images],
-            group=[group[index] for index in images],
-            config=config,
-        )
-        found.update(zip(images, together.apart(), strict=True))
+    for part, scores in zip(parts, fused, strict=True):
+        together = findings(part.images, part.of_group(predictions), scores=scores, group=part.working, config=config)
+        found.update(zip(part.places, together.apart(), strict=True))
     return [found[index] for index in range(len(group))]
 
 
 def findings(
-    pixels: Tensor,
-    prediction: Tensor,
-    *,
-    valid: Tensor,
-    scores: Tensor,
-    contrast: Tensor,
-    group: Sequence[WorkingImage],
-    config: Config,
+    images: AlikeImages, prediction: Tensor, *, scores: Tensor, group: Sequence[WorkingImage], config: Config
 ) -> Findings:
-    """Smooth and sharpen the fused scores of images that count the same pixels, and return what was found in them."""
-    shown = fill_missing(pixels, prediction, valid=valid)
+    """Smooth and sharpen the fused scores (..., h, w) of images, those of ``group``, and return what was found."""
+    valid = images.valid
+    shown = fill_missing(images.pixels, prediction, valid=valid)
     settled = settled_map(scores, valid)
     levels = verdict_map(settled, valid)
     peak, restless = levels.amax((-2, -1)), restlessness(levels, valid)
     if config.score.likeness > 0:
-        residuals = [evenly_lit_residual(shown, prediction, valid=valid, contrast=contrast)] if config.fit.steps else []
-        likeness = likeness_to_defect([shown, *residuals], levels, valid=valid, restless=restless)
+        sources = [shown]
+        if config.fit.steps:
+            sources.append(evenly_lit_residual(shown, prediction, valid=valid, contrast=images.contrast))
+        likeness = likeness_to_defect(sources, levels, valid=valid, restless=restless)
         settled = settled_map(scores, valid, likeness=config.score.likeness * likeness)
         levels = verdict_map(settled, valid)
     return Findings(
@@ -186,12 +159,61 @@ def findings(
     )
 
 
-def _alike(group: Sequence[WorkingImage]) -> list[list[int]]:
-    """Return lists of the indices of images that count the same pixels, and so can be scored together."""
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The images of a group that count the same pixels, and so can be scored together.
+
+    Attributes
+    ----------
+    places
+        Theirs in the group, ascending.
+    working
+        As they were given.
+    images
+        The same on the device, to be scored.
+    """
+
+    places: list[int]
+    working: list[WorkingImage]
+    images: AlikeImages
+
+    def of_group(self, values: Tensor) -> Tensor:
+        """Return what of a group's values (G, ...) belongs to these images."""
+        return _chosen(values, self.places)
+
+
+def _parts(group: Sequence[WorkingImage], pixels: Tensor, *, config: Config) -> list[_Part]:
+    """Part a group by which pixels count; ``pixels`` (G, C, h, w) are the group's, on the device."""
     alike: dict[bytes, list[int]] = defaultdict(list)
     for index, working in enumerate(group):
         alike[np.packbits(working.valid.numpy() > 0).tobytes()].append(index)
-    return list(alike.values())
+    parts = []
+    for places in alike.values():
+        chosen = [group[index] for index in places]
+        images = images_together(chosen, _chosen(pixels, places))
+        parts.append(_Part(places, chosen, images.scored_alone(config.score)))
+    return parts
+
+
+def images_together(group: Sequence[WorkingImage], pixels: Tensor) -> AlikeImages:
+    """Return working images that count the same pixels as they are scored; ``pixels`` (G, C, h, w) are theirs."""
+    device = pixels.device
+    grey_level, averaged_level = (
+        torch.tensor(levels, dtype=torch.float32)[:, None, None].to(device)
+        for levels in zip(*((working.grey_level, working.averaged_level) for working in group), strict=True)
+    )
+    return AlikeImages(
+        pixels,
+        group[0].valid.to(device),
+        grey_level=grey_level,
+        averaged_level=averaged_level,
+        contrast=stacked_on(device, [working.contrast for working in group]),
+    )
+
+
+def _chosen(values: Tensor, places: list[int]) -> Tensor:
+    # Mostly all images are alike, and nothing need be copied.
+    return values if len(places) == len(values) else values[places]
 
 
 def _predictions(pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.dtype) -> Iterator[Tensor]:

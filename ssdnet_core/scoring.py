@@ -7,7 +7,7 @@ Several images (..., C, H, W) that count the same pixels are scored together, ea
 alone: a graphics processor is far from busy with one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,40 +63,58 @@ def own_scores(image: Tensor, valid: Tensor, *, config: ScoreConfig, averaged_le
     )
 
 
-def anomaly_map(
-    image: Tensor,
-    prediction: Tensor,
-    *,
-    valid: Tensor,
-    config: ScoreConfig,
-    own: OwnScores | None = None,
-    grey_level: Tensor | float = 0.0,
-    averaged_level: Tensor | float = 0.0,
-    contrast: Tensor | float = 1.0,
-) -> Tensor:
-    """Score every pixel: (..., H, W), at least 0, in robust standard deviations (the root of a sum of squares).
+@dataclass(frozen=True, eq=False)
+class AlikeImages:
+    """Images that count the same pixels, and all that their scores depend on but the prediction.
 
-    Parameters
+    Attributes
     ----------
-    image, prediction
-        (..., C, H, W), standardised; the prediction is blind.
+    pixels
+        (..., C, H, W), standardised.
     valid
         (1, H, W), 1.0 where a pixel counts. The others take the scores of their neighbourhood.
-    config
-        Weights of the components.
-    own
-        The images' :func:`own_scores`, if they are known already. Not to be given if pixels are missing, since these
-        take another value with each prediction.
     grey_level
         (..., 1, 1) or a number: what :func:`residual_pattern` takes.
     averaged_level
         The same for :func:`local_colour`, which looks at means.
     contrast
         (..., 1, H, W) or a number: what :func:`evenly_lit_residual` takes.
+    own
+        The images' :func:`own_scores`, if they are known already. None if pixels are missing, since these take another
+        value with each prediction.
     """
-    image = fill_missing(image, prediction, valid=valid)
-    own = own_scores(image, valid, config=config, averaged_level=averaged_level) if own is None else own
-    residual = evenly_lit_residual(image, prediction, valid=valid, contrast=contrast)
+
+    pixels: Tensor
+    valid: Tensor
+    grey_level: Tensor | float = 0.0
+    averaged_level: Tensor | float = 0.0
+    contrast: Tensor | float = 1.0
+    own: OwnScores | None = None
+
+    def scored_alone(self, config: ScoreConfig) -> "AlikeImages":
+        """Return the same images with their own scores; without them where pixels are missing."""
+        if not complete(self.valid):
+            return self
+        own = own_scores(self.pixels, self.valid, config=config, averaged_level=self.averaged_level)
+        return replace(self, own=own)
+
+
+def anomaly_map(images: AlikeImages, prediction: Tensor, *, config: ScoreConfig) -> Tensor:
+    """Score every pixel: (..., H, W), at least 0, in robust standard deviations (the root of a sum of squares).
+
+    Parameters
+    ----------
+    prediction
+        (..., C, H, W), standardised as the images are, and blind.
+    config
+        Weights of the components.
+    """
+    valid = images.valid
+    image = fill_missing(images.pixels, prediction, valid=valid)
+    own = images.own
+    if own is None:
+        own = own_scores(image, valid, config=config, averaged_level=images.averaged_level)
+    residual = evenly_lit_residual(image, prediction, valid=valid, contrast=images.contrast)
     share = share_of(valid, GRID)
     wide, total = _zeros(image, like=share), _zeros(image, like=valid)
     if own.energy is not None:
@@ -109,7 +127,7 @@ def anomaly_map(
         unlike = _over_median_in_window(inner_product(image, prediction, valid=valid), share, window=SIMILARITY_WINDOW)
         wide += config.inner_product * weighted_smooth(unlike, share, sigma=SIMILARITY_SPREAD / GRID)
     if config.residual_pattern > 0:
-        pattern = over_median(residual_pattern(residual, valid, grey_level=grey_level), valid)
+        pattern = over_median(residual_pattern(residual, valid, grey_level=images.grey_level), valid)
         total += config.residual_pattern * pattern * effective_samples(valid, PATTERN_WINDOW)
     total += enlarge_squares(wide, GRID, size=(valid.shape[-2], valid.shape[-1]))
     # A pixel that does not count takes the scores of its neighbourhood.

@@ -50,9 +50,9 @@ def test_the_step_of_an_images_own_values_reaches_its_score(monkeypatch):
     seen = []
     plain = evidence.anomaly_map
 
-    def noted(*arguments, grey_level, **options):
-        seen.append(float(grey_level))
-        return plain(*arguments, grey_level=grey_level, **options)
+    def noted(images, *arguments, **options):
+        seen.append(float(images.grey_level))
+        return plain(images, *arguments, **options)
 
     monkeypatch.setattr(evidence, "anomaly_map", noted)
     working = prepare(sample("weave", "hole", size=(64, 64), seed=1).pixels, None, config=LIGHT)

@@ -11,7 +11,15 @@ from ssdnet_core.config import ScoreConfig
 from ssdnet_core.local_colour import local_colour
 from ssdnet_core.local_energy import local_energy
 from ssdnet_core.residual_pattern import residual_pattern
-from ssdnet_core.scoring import VERDICT_WINDOW, anomaly_map, fill_missing, own_scores, settled_map, verdict_map
+from ssdnet_core.scoring import (
+    VERDICT_WINDOW,
+    AlikeImages,
+    anomaly_map,
+    fill_missing,
+    own_scores,
+    settled_map,
+    verdict_map,
+)
 from ssdnet_core.similarity import inner_product
 from tests.ssdnet_core.made_surfaces import (
     all_but_holes,
@@ -38,7 +46,7 @@ def alone(component, weight=1.0):
 
 
 def scored(image, prediction, valid=None, config=ALL):
-    return anomaly_map(image, prediction, valid=everything(image) if valid is None else valid, config=config)
+    return anomaly_map(AlikeImages(image, everything(image) if valid is None else valid), prediction, config=config)
 
 
 @pytest.mark.parametrize("defect", ["flat", "finer", "spot"])
@@ -401,9 +409,8 @@ def test_residuals_that_grow_with_the_light_are_seen_alike_in_bright_and_dark():
     even = scored(image, blind(image), config=config)
     apart = []
     for contrast in (light, 1.0):
-        found = anomaly_map(
-            light * image, light * blind(image), valid=everything(image), config=config, contrast=contrast
-        )
+        images = AlikeImages(light * image, everything(image), contrast=contrast)
+        found = anomaly_map(images, light * blind(image), config=config)
         apart.append(float((found - even).abs().mean() / even.mean()))
     assert apart[0] < 0.05
     assert apart[1] > 4 * apart[0]
@@ -461,15 +468,20 @@ def test_a_large_image_is_scored_in_bands_and_a_few_channels_at_a_time_as_in_one
 
 def test_an_images_own_scores_are_what_is_computed_without_them():
     image = texture(96, 96, channels=3)
-    own = own_scores(image, everything(image), config=ALL)
-    given_it = anomaly_map(image, blind(image), valid=everything(image), config=ALL, own=own)
-    assert torch.equal(given_it, scored(image, blind(image)))
+    images = AlikeImages(image, everything(image)).scored_alone(ALL)
+    assert images.own is not None
+    assert torch.equal(anomaly_map(images, blind(image), config=ALL), scored(image, blind(image)))
+
+
+def test_images_with_holes_are_not_scored_before_these_are_filled():
+    image = texture(96, 96, channels=3)
+    assert AlikeImages(image, all_but_holes(image, seed=1)).scored_alone(ALL).own is None
 
 
 SCORES = {
-    "anomaly_map": lambda image, prediction, valid: anomaly_map(image, prediction, valid=valid, config=ALL),
+    "anomaly_map": lambda image, prediction, valid: scored(image, prediction, valid),
     "anomaly_map of known own scores": lambda image, prediction, valid: anomaly_map(
-        image, prediction, valid=valid, config=ALL, own=own_scores(image, valid, config=ALL)
+        AlikeImages(image, valid, own=own_scores(image, valid, config=ALL)), prediction, config=ALL
     ),
     "fill_missing": lambda image, prediction, valid: fill_missing(image, prediction, valid=valid),
     "local_energy": lambda image, prediction, valid: local_energy(prediction - image, valid),
