@@ -18,13 +18,13 @@ TOLERANCE = 0.01
 """How far ground may differ from its value, as a share of the range of the image's values: compression changes a blank
 value that much beside an edge."""
 
-EDGE = 0.05
+EDGE_CONTRAST = 0.05
 """Share of the same range: ground ends at an edge if three quarters of what lies around it differ from it by more."""
 
 LEAST_SURFACE = 0.25
 """Share of the pixels that must be left: on a dark field with scratches, what looks like ground *is* the surface."""
 
-PIECES, THEIR_SHARE = 3, 0.9
+MOST_PIECES, THEIR_SHARE = 3, 0.9
 """At most so many pieces must hold this share of the remaining surface: ground that cuts it into more, as clipped
 joints between tiles do, is the surface's pattern."""
 
@@ -83,7 +83,7 @@ def find_blank_ground(
 def _in_few_pieces(surface: npt.NDArray[np.bool_]) -> bool:
     labels, _ = ndimage.label(surface, SQUARE)
     sizes = np.sort(np.bincount(labels[surface]))
-    return bool(sizes[-PIECES:].sum() >= THEIR_SHARE * sizes.sum())
+    return bool(sizes[-MOST_PIECES:].sum() >= THEIR_SHARE * sizes.sum())
 
 
 def _anchors(
@@ -128,7 +128,7 @@ def _reached(
     ground = ndimage.binary_propagation(ground, SQUARE, mask=reachable)
     around = counted & _grown(ground, 2 * margin) & ~_grown(ground, margin)
     # Where a mask lies all around it, as over a selvage, nothing is left to compare it with.
-    ends = not around.any() or np.quantile(distance[around], 0.25) > EDGE * spread
+    ends = not around.any() or np.quantile(distance[around], 0.25) > EDGE_CONTRAST * spread
     return ground if ends else np.zeros_like(ground)
 
 

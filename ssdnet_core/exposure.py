@@ -14,7 +14,7 @@ NEARLY_FLAT = 0.985
 """Share of pixels with one value in every channel above which medians are mere rounding: surfaces of grey value 128
 with pixels of 127 and 129 at random score up to 0 at a share of .97, up to 2 at .99 and 36 at .999."""
 
-LOOKED_AT = 2**18
+MOST_LOOKED_AT = 2**18
 """Most pixels that are sampled: neither a share nor a step needs more."""
 
 MOST_RANGE_OVER_IQR = 150.0
@@ -29,7 +29,7 @@ those without, of 1000 by .962 and of 3000 by .864; beside 10,000 three images a
 ROUNDING = 1e-6
 """Range of a channel, in units of its largest magnitude, up to which its values differ by their rounding alone."""
 
-COARSEST, FEW_VALUES = 1 / 255, 4
+COARSEST_STEP, FEW_VALUES = 1 / 255, 4
 """Largest step, in units of the range, assumed of an image of fewer than that many values: those of a drawing lie far
 apart, but are not rounded more coarsely for that."""
 
@@ -38,9 +38,9 @@ def looked_at(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]) -
     """Return the pixels of (H, W, C) that count, (N, C); of a large image those in a fixed random sample."""
     values = pixels.reshape(-1, pixels.shape[-1])
     seen = counted.ravel()
-    if len(seen) > LOOKED_AT:
+    if len(seen) > MOST_LOOKED_AT:
         # At random: a regular sample could keep step with a regular texture.
-        places = np.random.default_rng(0).integers(len(seen), size=LOOKED_AT)
+        places = np.random.default_rng(0).integers(len(seen), size=MOST_LOOKED_AT)
         values, seen = values[places], seen[places]
     return values[seen]
 
@@ -104,7 +104,7 @@ def grey_level(channels: Sequence[Histogram], *, full_range: float) -> float:
         return min(_usual_step(values) for values in told) / full_range
     pooled = np.unique(np.concatenate([channel.values for channel in channels]))
     step = _usual_step(pooled) / full_range
-    return min(step, COARSEST) if len(pooled) < FEW_VALUES else step
+    return min(step, COARSEST_STEP) if len(pooled) < FEW_VALUES else step
 
 
 def _usual_step(values: npt.NDArray[np.generic]) -> float:

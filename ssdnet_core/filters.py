@@ -19,11 +19,14 @@ GRID = 4
 """Side in working pixels of the squares over which values are averaged before they are seen through a wide window."""
 
 BANK_SIZE = 7
+"""Side in pixels of the neighbourhoods that are compared."""
+
 STRETCH = 256
 """Number of values of a row that one matrix product smooths; its cost for each value grows with this number."""
 
-DERIVATIVES = 5
-DERIVATIVE_REACH = 3
+DERIVATIVES, DERIVATIVE_REACH = 5, 3
+"""Number of :func:`gaussian_derivatives` of a channel, and how many pixels from a pixel they see."""
+
 ENERGY_FLOOR = 3e-4
 """Added to a :func:`derivative_energy` of a standardised image before its logarithm: less is noise, not texture."""
 

@@ -12,10 +12,14 @@ from ssdnet_core.filters import complete
 from ssdnet_core.medians import row_medians
 
 FRAME_CONTRAST = 0.25
+"""Share of the brightness by which a frame differs at least from what lies inside."""
+
 FRAME_MARGIN = 3
 """Number of lines that the blurred edge of a frame may take."""
 
 FRAME_SURROUNDINGS = 8
+"""Number of lines further in that a line is compared with."""
+
 NO_FRAME = (0, 0, 0, 0)
 
 

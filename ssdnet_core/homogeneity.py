@@ -6,13 +6,17 @@ from torch import Tensor
 from ssdnet_core.filters import ENERGY_FLOOR, GRID, energies, share_of, weighted_smooth
 from ssdnet_core.robust import MAD_TO_SIGMA
 
-PARTS = 4
-LEAST_SIDE = 8
+PARTS_A_SIDE = 4
+"""Number of parts along each side of the image."""
+
+LEAST_PART_SIDE = 8
 """Least number of averages, over squares of ``GRID`` pixels, along a part's side. Of all averages in a part at least
 the square of this number must count: medians of fewer are unreliable."""
 
-SCALES = (1, 2, 4)
-WINDOW = 8.0
+TEXTURE_SCALES = (1, 2, 4)
+TEXTURE_WINDOW = 8.0
+"""Sigma in pixels of the windows over which squared derivatives are averaged."""
+
 SEVERAL_TEXTURES = 7.5
 """Unlikeness above which an image shows several textures. 33 good and 75 defect photographs stay under 5.4, 40
 synthetic ones under 4.9, 276 degraded ones (light, noise, JPEG, holes, dark borders) under 7.5; 10 composites, a
@@ -35,17 +39,19 @@ def unlikeness_of_parts(images: Tensor, valid: Tensor) -> Tensor:
         (1, H, W), 1.0 where a pixel counts in all of them.
     """
     whole = (share_of(valid, GRID) > 0.5)[0]
-    rows, columns = whole.shape[0] // PARTS, whole.shape[1] // PARTS
-    if min(rows, columns) < LEAST_SIDE:
+    rows, columns = whole.shape[0] // PARTS_A_SIDE, whole.shape[1] // PARTS_A_SIDE
+    if min(rows, columns) < LEAST_PART_SIDE:
         return images.new_zeros(images.shape[:-3])
     logs = [
-        (weighted_smooth(strength, counted, sigma=WINDOW / side) + ENERGY_FLOOR).log()
-        for side, strength, counted in energies(images, valid, scales=SCALES, grid=GRID)
+        (weighted_smooth(strength, counted, sigma=TEXTURE_WINDOW / side) + ENERGY_FLOOR).log()
+        for side, strength, counted in energies(images, valid, scales=TEXTURE_SCALES, grid=GRID)
     ]
     values = torch.where(whole, torch.cat(logs, dim=-3), torch.nan)
-    cells = values[..., : PARTS * rows, : PARTS * columns].unfold(-2, rows, rows).unfold(-2, columns, columns)
+    cells = (
+        values[..., : PARTS_A_SIDE * rows, : PARTS_A_SIDE * columns].unfold(-2, rows, rows).unfold(-2, columns, columns)
+    )
     parts = cells.flatten(-2).flatten(-3, -2)
-    little_seen = parts.isfinite().sum(-1) < LEAST_SIDE**2
+    little_seen = parts.isfinite().sum(-1) < LEAST_PART_SIDE**2
     centres = parts.nanmedian(dim=-1).values.masked_fill(little_seen, torch.nan)
     within = MAD_TO_SIGMA * (parts - centres[..., None]).abs().nanmedian(dim=-1).values.nanmedian(dim=-1).values
     between = centres.nanquantile(0.85, dim=-1) - centres.nanquantile(0.15, dim=-1)

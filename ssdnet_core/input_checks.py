@@ -7,7 +7,7 @@ from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.working_size import MIN_SIDE
 
-LARGEST = 1e30
+LARGEST_MAGNITUDE = 1e30
 """Largest magnitude of a value: squares of larger ones, or of values all below its inverse, leave float32's range."""
 
 
@@ -95,7 +95,8 @@ def check_values(image: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_])
     if not np.isfinite(values).all():
         raise InvalidImageError("image has NaN or infinite values outside the mask: mask those pixels")
     largest = max(abs(float(values.min())), abs(float(values.max())))
-    if largest > LARGEST or 0 < largest < 1 / LARGEST:
+    if largest > LARGEST_MAGNITUDE or 0 < largest < 1 / LARGEST_MAGNITUDE:
         raise InvalidImageError(
-            f"image has values up to {largest:g}, beyond the range of {1 / LARGEST:g} to {LARGEST:g}: scale it to 0..1"
+            f"image has values up to {largest:g}, beyond the range of {1 / LARGEST_MAGNITUDE:g} to "
+            f"{LARGEST_MAGNITUDE:g}: scale it to 0..1"
         )

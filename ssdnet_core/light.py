@@ -25,13 +25,13 @@ LIGHT_DEGREE = 4
 DARKEST, BRIGHTEST = 1 / 3, 3.0
 """Limits of the light, in units of its mean: what lies beyond is another surface, or can hardly be seen."""
 
-WINDOW = 8.0
+STRENGTH_WINDOW = 8.0
 """Sigma in pixels of the window over which the strengths of derivatives are averaged."""
 
-FILLING = 2.0
+FILLING_WINDOW = 2.0
 """Sigma in pixels of the window of the means that stand in for pixels that do not count."""
 
-EVEN = 1e-4
+EVEN_VARIANCE = 1e-4
 """Variance of the light's logarithm, a hundredth squared, below which the light is too even to tell how the contrast
 follows it; it is added to the measured variance, which draws the power towards 0."""
 
@@ -60,8 +60,8 @@ def contrast_in_light(pixels: Tensor, brightness: Tensor, *, valid: Tensor) -> T
         return torch.ones_like(brightness)
     light = (trend / mean).clamp(DARKEST, BRIGHTEST)
     if not complete(valid):
-        pixels = torch.where(valid > 0, pixels, weighted_smooth(pixels, valid, sigma=FILLING))
-    energy = weighted_smooth(derivative_energy(pixels, valid, grid=GRID), share, sigma=WINDOW / GRID)
+        pixels = torch.where(valid > 0, pixels, weighted_smooth(pixels, valid, sigma=FILLING_WINDOW))
+    energy = weighted_smooth(derivative_energy(pixels, valid, grid=GRID), share, sigma=STRENGTH_WINDOW / GRID)
     strength = (energy + ENERGY_FLOOR).log().mean(-3, keepdim=True) / 2
     of_squares = weighted_shrink(light.log(), valid, factor=GRID)
     return light ** _slope(of_squares, strength, counted=(share > 0.5).float()).clamp(0.0, 1.0)
@@ -73,7 +73,7 @@ def _slope(x: Tensor, y: Tensor, *, counted: Tensor) -> Tensor:
     for _ in range(TREND_ROUNDS):
         total = weight.sum().clamp_min(1e-6)
         from_mean, of_value = (values - (weight * values).sum() / total for values in (x, y))
-        slope = (weight * from_mean * of_value).sum() / ((weight * from_mean.square()).sum() + EVEN * total)
+        slope = (weight * from_mean * of_value).sum() / ((weight * from_mean.square()).sum() + EVEN_VARIANCE * total)
         distance = (of_value - slope * from_mean).abs()
         weight = counted * biweight(distance, median(distance, counted))
     return slope

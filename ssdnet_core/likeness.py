@@ -30,11 +30,11 @@ from ssdnet_core.filters import (
 from ssdnet_core.medians import sampled, values_that_count
 from ssdnet_core.significance import alarm_level
 
-SURE = 0.01
+SURE_FALSE_ALARMS = 0.01
 """Expected false alarms at the level of the map at which a square belongs to the defect with a weight of one half; far
 above that level the weight is 1."""
 
-USUAL = 1.0
+USUAL_FALSE_ALARMS = 1.0
 """Expected false alarms at the level below which a square is taken for the surface. An image whose map nowhere reaches
 that level is left as it is."""
 
@@ -42,19 +42,19 @@ SOFTNESS = 0.3
 """Width of the weight's passage from 0 to 1, in the logarithm of the map's square: wide enough to give the surface's
 highest squares a little weight."""
 
-FEW = 5.0
+HALF_EFFECT = 5.0
 """Total weight of the defect's squares at which the likeness has half of its full effect. The surface's faint squares
 are part of that total: with them, at 256 x 256, a single sure square has .5 to .8 of the full effect."""
 
-MOST = 1.0
+MOST_LIKENESS = 1.0
 """Largest likeness, as far above the defect's mean as the surface's mean lies below it, so that a few pixels do not
 outshine the rest of the defect. It raises the map by a factor of the root of e at most."""
 
 LIKENESS_GRID = 2
-SCALES = (1, 2, 4)
-LIKENESS_ENERGY_WINDOW = 2.5
-LIKENESS_COLOUR_WINDOW = 1.5
-WINDOW = 2.0
+LIKENESS_SCALES = (1, 2, 4)
+LIKENESS_ENERGY_WINDOW, LIKENESS_COLOUR_WINDOW, LIKENESS_WINDOW = 2.5, 1.5, 2.0
+"""Sigmas in pixels of the windows over which the features are averaged, and the likeness itself."""
+
 LIKENESS_RIDGE = 0.03
 """Added to the diagonal of the features' correlation."""
 
@@ -84,17 +84,19 @@ def likeness_to_defect(sources: Iterable[Tensor], levels: Tensor, *, valid: Tens
     counted = (share > 0.5).float()
     unrest = restless[..., None, None, None]
     relative = weighted_shrink(levels[..., None, :, :], valid, factor=LIKENESS_GRID) / unrest
-    sure_from, usual_below = (alarm_level(expected, area=float(valid.sum())) for expected in (SURE, USUAL))
+    sure_from, usual_below = (
+        alarm_level(expected, area=float(valid.sum())) for expected in (SURE_FALSE_ALARMS, USUAL_FALSE_ALARMS)
+    )
     sure = counted * torch.sigmoid(2 / SOFTNESS * (relative / sure_from).clamp_min(1e-6).log())
     count = sure.sum((-3, -2, -1), keepdim=True)
     suspect = levels.amax((-2, -1))[..., None, None, None] >= usual_below * unrest
-    certain = torch.where(suspect, count / (count + FEW), 0.0)
+    certain = torch.where(suspect, count / (count + HALF_EFFECT), 0.0)
     if not bool(certain.any()):
         return torch.zeros_like(levels)
     features = torch.cat([part for source in sources for part in _features(source, valid)], dim=-3)
     usual = counted * (relative < usual_below)
     along = _discriminant(features, counted, usual=usual, sure=sure)
-    likeness = (weighted_smooth(along, share, sigma=WINDOW / LIKENESS_GRID) - 1.0).clamp(-1.0, MOST)
+    likeness = (weighted_smooth(along, share, sigma=LIKENESS_WINDOW / LIKENESS_GRID) - 1.0).clamp(-1.0, MOST_LIKENESS)
     return enlarge_squares(certain * likeness, LIKENESS_GRID, size=(valid.shape[-2], valid.shape[-1]))[..., 0, :, :]
 
 
@@ -104,7 +106,7 @@ def _features(source: Tensor, valid: Tensor) -> Iterable[Tensor]:
     yield weighted_smooth(
         weighted_shrink(source, valid, factor=LIKENESS_GRID), share, sigma=LIKENESS_COLOUR_WINDOW / LIKENESS_GRID
     )
-    for side, strength, counted in energies(source, valid, scales=SCALES, grid=LIKENESS_GRID):
+    for side, strength, counted in energies(source, valid, scales=LIKENESS_SCALES, grid=LIKENESS_GRID):
         by_channel = strength.view(*strength.shape[:-3], -1, DERIVATIVES, *strength.shape[-2:])
         energy = (
             weighted_smooth(by_channel.mean(-4), counted, sigma=max(LIKENESS_ENERGY_WINDOW / side, 0.7)) + ENERGY_FLOOR

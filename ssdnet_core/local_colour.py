@@ -15,6 +15,8 @@ from ssdnet_core.medians import median
 from ssdnet_core.robust import enough_seen, mad_sigma, without_trend
 
 COLOUR_WINDOW = 4.0
+"""Sigma in pixels of the windows over which colours are averaged."""
+
 COLOUR_RIDGE = 1e-3
 """Channels of a photograph differ far less than they vary together: a larger ridge hides stains of another hue."""
 
@@ -48,8 +50,8 @@ def local_colour(image: Tensor, valid: Tensor, *, grey_level: Tensor | float = 0
     level = level - median(level, counted)
     known_to = KNOWN_TO * torch.as_tensor(grey_level, dtype=level.dtype, device=level.device)[..., None]
     sigma = (mad_sigma(level, counted).square() + known_to**2).sqrt().clamp_min(1e-6)
-    least = (known_to / sigma).square()[..., 0]
-    return distance_over_median(level / sigma, counted, ridge=COLOUR_RIDGE, least=least)
+    least_variance = (known_to / sigma).square()[..., 0]
+    return distance_over_median(level / sigma, counted, ridge=COLOUR_RIDGE, least_variance=least_variance)
 
 
 def _mean_colours(image: Tensor, valid: Tensor, *, share: Tensor) -> Tensor:

@@ -14,7 +14,10 @@ from ssdnet_core.robust import enough_seen, without_trend
 
 ENERGY_SCALES = (1, 2, 4, 8)
 ENERGY_WINDOW = 8.0
+"""Sigma in pixels of the windows over which squared derivatives are averaged."""
+
 VALUES_AT_A_TIME = 2**21
+"""Most values of squared derivatives that are worked on together, for the memory that it takes."""
 
 
 def local_energy(values: Tensor, valid: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from ssdnet_core.robust import enough_seen, level_z, over_median, without_ring_e
 
 PATTERN_SCALES = (1, 2)
 PATTERN_WINDOW = 2.0
+"""Sigma in pixels of the window over which the distances' logarithms are smoothed."""
 
 
 def residual_pattern(residual: Tensor, valid: Tensor, *, grey_level: Tensor | float = 0.0) -> Tensor:
@@ -58,11 +59,11 @@ def _distance_from_bulk(residual: Tensor, counted: Tensor, *, grey_level: Tensor
     if len(parts) == 1:
         pattern = _pattern(residual, parts[0])
         points = sampled(values_that_count(pattern, counted), BULK_SAMPLE)
-        distance = fit_bulk(points, least=grey_level**2).distance(pattern.flatten(-2))
+        distance = fit_bulk(points, least_variance=grey_level**2).distance(pattern.flatten(-2))
     else:
         # The patterns of all bands would take much memory: they are computed twice, and only the sample is kept.
         seen = (values_that_count(_pattern(residual, band), counted[:, band.inner]) for band in parts)
-        bulk = fit_bulk(_sampled_together(seen, total=int(counted.count_nonzero())), least=grey_level**2)
+        bulk = fit_bulk(_sampled_together(seen, total=int(counted.count_nonzero())), least_variance=grey_level**2)
         distance = torch.cat([bulk.distance(_pattern(residual, band).flatten(-2)) for band in parts], dim=-1)
     return distance.view(*residual.shape[:-3], 1, height, width)
 

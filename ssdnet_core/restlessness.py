@@ -4,13 +4,14 @@ from torch import Tensor
 
 from ssdnet_core.medians import row_medians, row_quantiles, values_that_count
 
-LOW = 0.1
+LOW_QUANTILE = 0.1
 """The lower of the two quantiles; the upper is the median."""
 
 CALM_SPREAD = 0.45
 """Distance from the 10 % quantile of the verdict's map to its median, on the calmer third of the good photographs."""
 
 MOST_RESTLESS = 2.0
+"""Largest restlessness: no image's alarm level is raised further."""
 
 
 def restlessness(levels: Tensor, valid: Tensor) -> Tensor:
@@ -34,5 +35,5 @@ def restlessness(levels: Tensor, valid: Tensor) -> Tensor:
         (...), 1 on a calm image, at most 2.
     """
     counted = values_that_count(levels, valid)
-    spread = row_medians(counted) - row_quantiles(counted, LOW)
+    spread = row_medians(counted) - row_quantiles(counted, LOW_QUANTILE)
     return (spread / CALM_SPREAD).sqrt().clamp(1.0, MOST_RESTLESS)

@@ -19,6 +19,8 @@ MAD_TO_SIGMA = 1.4826
 """The median absolute deviation of a normal distribution, times this, is its standard deviation."""
 
 TREND_GRID = 64
+"""Least number of averages along the short side through which a trend is drawn."""
+
 TREND_ROUNDS = 4
 TREND_REACH = 4.0
 """In robust standard deviations: a pixel farther from the trend has no part in it (Tukey's biweight)."""
@@ -26,8 +28,8 @@ TREND_REACH = 4.0
 LEAST_SEEN = 0.25
 """Share of the pixels that count that must be seen at a scale for it to be used (:func:`enough_seen`)."""
 
-RING_WIDTH = 2
-RING_DEPTH = 12
+RING_WIDTH, RING_DEPTH = 2, 12
+"""Width in pixels of the rings along the border that are looked at, and how far in from it they reach."""
 
 
 def over_median(values: Tensor, valid: Tensor) -> Tensor:

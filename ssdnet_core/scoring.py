@@ -29,14 +29,20 @@ from ssdnet_core.residual_pattern import PATTERN_WINDOW, residual_pattern
 from ssdnet_core.robust import over_median, without_trend
 from ssdnet_core.similarity import SIMILARITY_WINDOW, inner_product
 
-ENERGY_SPREAD = 8.0
-COLOUR_SPREAD = 8.0
-SIMILARITY_SPREAD = 12.0
+ENERGY_SPREAD, COLOUR_SPREAD, SIMILARITY_SPREAD = 8.0, 8.0, 12.0
+"""Sigmas in pixels of the windows over which scores A, D and C are smoothed, once over their medians."""
+
 SCORE_FLOOR = 1e-2
+"""Added to a squared score before its logarithm."""
+
 MAP_WINDOW = 8.0
+"""Sigma in pixels of the window over which the map is settled."""
+
 MAP_CONTRAST = 0.1
 """Variance of the score's logarithm in a window above which an edge of the map is kept."""
+
 VERDICT_WINDOW = 2.0
+"""Sigma in pixels of the window over which the verdict reads the squared map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +173,7 @@ def _zeros(images: Tensor, *, like: Tensor) -> Tensor:
 
 
 def fill_missing(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor:
-    """Return the image with what is missing filled by the prediction, less the residual's local mean."""
+    """Return images (..., C, H, W), what is missing filled by the prediction less the residual's local mean."""
     if complete(valid):
         return image
     offset = weighted_smooth(prediction - image, valid, sigma=PATTERN_WINDOW)

@@ -15,6 +15,8 @@ from ssdnet_core.robust import level_z, without_ring_excess
 
 SIMILARITY_SCALES = (1, 2, 4)
 SIMILARITY_WINDOW = 6.0
+"""Sigma in pixels of the windows over which inner products are averaged."""
+
 STABILISER = 0.3
 """Share of the usual energy (here the median, in the loss the mean) added to both sides of the ratio.
 

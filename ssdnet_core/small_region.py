@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-LITTLE = 0.5
+MOST_OF_IMAGE = 0.5
 """Largest share of the image that a box may cover. If it would cover more, the whole image is used: so images whose
 frames differ a little keep the same size."""
 
-STEP = 32
+SIDE_STEP = 32
 """The sides of a box are multiples of this number of pixels, unless the image ends before: regions of nearly the same
 size can then still be fitted together."""
 
@@ -56,7 +56,7 @@ def box_of_what_counts(valid: Tensor, *, least: int) -> Box:
     valid
         (1, h, w), 1.0 where a pixel counts.
     least
-        Shortest side of the box in pixels, unless the image is shorter; rounded up to a multiple of ``STEP``.
+        Shortest side of the box in pixels, unless the image is shorter; rounded up to a multiple of ``SIDE_STEP``.
     """
     height, width = valid.shape[-2:]
     counted = valid[0] > 0
@@ -64,7 +64,7 @@ def box_of_what_counts(valid: Tensor, *, least: int) -> Box:
         return Box.whole((height, width))
     top, bottom = _around(counted.any(1), least=least)
     left, right = _around(counted.any(0), least=least)
-    if (bottom - top) * (right - left) > LITTLE * height * width:
+    if (bottom - top) * (right - left) > MOST_OF_IMAGE * height * width:
         return Box.whole((height, width))
     return Box(top, bottom, left, right, size=(height, width))
 
@@ -73,6 +73,6 @@ def _around(counted: Tensor, *, least: int) -> tuple[int, int]:
     """Return where the box begins and ends along a line: centred on its counted pixels where it can be."""
     places = counted.nonzero()[:, 0]
     first, last = int(places[0]), int(places[-1]) + 1
-    side = min(-(-max(least, last - first) // STEP) * STEP, len(counted))
+    side = min(-(-max(least, last - first) // SIDE_STEP) * SIDE_STEP, len(counted))
     begin = min(max(0, first - (side - (last - first)) // 2), len(counted) - side)
     return begin, begin + side

@@ -24,14 +24,14 @@ BELOW_BLACK = -0.1
 """Lowest value, in units of the range, with which zero is black: noise reaches so far below zero where a dark image was
 subtracted. With values further below, zero is not black, and frames are not looked for."""
 
-DEAD = 1e-3
+DEAD_SHARE = 1e-3
 """Share of the pixels that may lie below ``BELOW_BLACK`` although zero is black: dead pixels of a sensor."""
 
-KEPT = 0.499
+KEPT_ABOVE = 0.499
 """A working pixel counts if more than this share of what it is made of does. It is less than one half because with a
 mask of every other row, or of a checkerboard, half counts everywhere, and rounding would decide."""
 
-MOST_LOST = 4
+MOST_LOST_FACTOR = 4
 """Largest factor by which the share of pixels that count may fall in shrinking: beyond it the surface is lost."""
 
 
@@ -154,23 +154,23 @@ def _offset_and_range(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.b
 def _reaches_down_to_black(colour: Tensor, count: int) -> bool:
     """Return whether zero is black; ``colour`` is in units of the range, and ``count`` of its pixels count."""
     # Mostly no value lies below, and the large image need not be compared.
-    return float(colour.min()) >= BELOW_BLACK or int((colour < BELOW_BLACK).sum()) <= DEAD * count
+    return float(colour.min()) >= BELOW_BLACK or int((colour < BELOW_BLACK).sum()) <= DEAD_SHARE * count
 
 
 def _shrink(colour: Tensor, valid: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     if size == tuple(colour.shape[-2:]):
         return colour, valid
     weight = _resample(valid, size)
-    kept = (weight > KEPT).float()
+    kept = (weight > KEPT_ABOVE).float()
     before, after = float(valid.mean()), float(kept.mean())
-    if MOST_LOST * after < before:
+    if MOST_LOST_FACTOR * after < before:
         raise InvalidImageError(
             f"what counts is too scattered or narrow to be shrunk: {before:.2%} of the image's pixels count, and "
             f"{after:.2%} at the working size of {size[1]} x {size[0]}: set working_size to the image's short side, "
             f"{min(valid.shape[-2:])}, or mask whole areas"
         )
     # A weighted mean over the valid pixels in the filter's reach.
-    return torch.where(kept > 0, _resample(colour, size) / weight.clamp_min(KEPT), 0.0), kept
+    return torch.where(kept > 0, _resample(colour, size) / weight.clamp_min(KEPT_ABOVE), 0.0), kept
 
 
 def _resample(values: Tensor, size: tuple[int, int]) -> Tensor:

@@ -88,7 +88,8 @@ def test_a_direction_of_hardly_any_spread_counts_at_least_as_the_variance_that_i
     points[5, 1] = 1.0
     columns = points.T.contiguous()
     free, bound = (
-        float(fit_bulk(columns, least=least).distance(columns)[5]) for least in (0.0, torch.tensor([[0.25]]))
+        float(fit_bulk(columns, least_variance=least_variance).distance(columns)[5])
+        for least_variance in (0.0, torch.tensor([[0.25]]))
     )
     own = float(columns[0, 5]) ** 2
     assert free > 20 + own

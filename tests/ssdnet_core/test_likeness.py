@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from ssdnet_core import likeness as module
-from ssdnet_core.likeness import MOST, likeness_to_defect
+from ssdnet_core.likeness import MOST_LIKENESS, likeness_to_defect
 from ssdnet_core.significance import alarm_level
 
 SIDE = 64
@@ -71,7 +71,7 @@ def test_likeness_lies_between_that_of_the_surface_and_as_far_above_the_defects(
     image[:, 10, 10] = 40.0
     likeness = likeness_to_defect([image], level(spots((8, 8), side=4)), valid=everything(image), restless=CALM)
     assert likeness.min() >= -1
-    assert likeness.max() <= MOST
+    assert likeness.max() <= MOST_LIKENESS
 
 
 def test_the_discriminant_is_fishers_with_a_ridge_on_the_correlation():

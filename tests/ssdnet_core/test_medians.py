@@ -59,7 +59,7 @@ def test_the_medians_of_images_together_are_those_of_each_alone(group, channels,
     values = drawn(*group, channels, height, width, seed=seed)
     valid = torch.ones(1, height, width) if everything else punched(height, width, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medians, "SAMPLE", 7 if few else medians.SAMPLE)
+        patch.setattr(medians, "MEDIAN_SAMPLE", 7 if few else medians.MEDIAN_SAMPLE)
         alone = torch.stack([median(image, valid) for image in values.flatten(0, -4)])
         assert torch.equal(median(values, valid), alone.unflatten(0, group))
 
@@ -89,13 +89,13 @@ def test_the_places_of_a_sample_are_those_of_the_columns_drawn(total, count):
 
 def test_the_sample_is_as_large_as_the_calibrated_law_rests_on():
     # The standard error of the median of normally distributed values.
-    assert math.sqrt(math.pi / 2 / medians.SAMPLE) == pytest.approx(0.00125, abs=5e-5)
+    assert math.sqrt(math.pi / 2 / medians.MEDIAN_SAMPLE) == pytest.approx(0.00125, abs=5e-5)
 
 
 @pytest.mark.parametrize("period", [2, 3, 8, 64])
 def test_the_median_of_many_is_close_to_that_of_all_even_of_a_regular_texture(monkeypatch, period):
     # A regular sample might see one phase of the texture only.
-    monkeypatch.setattr(medians, "SAMPLE", 4096)
+    monkeypatch.setattr(medians, "MEDIAN_SAMPLE", 4096)
     columns = torch.arange(256) % period / period
     values = (columns + 0.01 * drawn(256, 256))[None]
     middle = float(median(values, torch.ones(1, 256, 256)))

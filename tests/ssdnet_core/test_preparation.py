@@ -7,7 +7,7 @@ from PIL import Image
 
 from ssdnet_core import InvalidImageError
 from ssdnet_core.preparation import STD_FLOOR
-from ssdnet_core.surface import KEPT
+from ssdnet_core.surface import KEPT_ABOVE
 from tests.ssdnet_core.prepared_with import prepared_with
 
 BIG = 8192
@@ -104,7 +104,7 @@ def test_a_shrunk_image_with_holes_is_the_weighted_mean_of_what_counts():
     mask[20:41, 31:60] = True
     working = prepared_with(image, mask, working_size=40)
     weight = bicubic(~mask, (48, 40))
-    counts = weight > KEPT
+    counts = weight > KEPT_ABOVE
     mean = bicubic(np.where(mask, 0, image / 255), (48, 40))[counts] / weight[counts]
     np.testing.assert_array_equal(working.valid[0].numpy(), counts)
     assert 0 < counts.sum() < counts.size

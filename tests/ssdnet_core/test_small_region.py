@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ssdnet_core import Config, localize, localize_group
 from ssdnet_core.preparation import prepare
-from ssdnet_core.small_region import LITTLE, STEP, Box, box_of_what_counts
+from ssdnet_core.small_region import MOST_OF_IMAGE, SIDE_STEP, Box, box_of_what_counts
 from ssdnet_core.synthetic import sample
 
 QUICK = Config().updated({"fit.steps": 6, "fit.crop": 64, "working_size": 256})
@@ -28,8 +28,10 @@ def test_the_box_holds_all_that_counts_and_is_the_smallest_of_its_kind(valid, le
     box = box_of_what_counts(valid, least=least)
     assert box.cut(valid).sum() == valid.sum()
     rows, columns = (int(valid[0].any(axis).sum()) for axis in (1, 0))
-    needed = [min(-(-max(least, seen) // STEP) * STEP, side) for side, seen in ((height, rows), (width, columns))]
-    if needed[0] * needed[1] <= LITTLE * height * width:
+    needed = [
+        min(-(-max(least, seen) // SIDE_STEP) * SIDE_STEP, side) for side, seen in ((height, rows), (width, columns))
+    ]
+    if needed[0] * needed[1] <= MOST_OF_IMAGE * height * width:
         assert [box.bottom - box.top, box.right - box.left] == needed
     else:
         assert box == Box.whole((height, width))
