@@ -93,14 +93,14 @@ def likeness_to_defect(sources: Iterable[Tensor], levels: Tensor, *, valid: Tens
     certain = torch.where(suspect, count / (count + HALF_EFFECT), 0.0)
     if not bool(certain.any()):
         return torch.zeros_like(levels)
-    features = torch.cat([part for source in sources for part in _features(source, valid)], dim=-3)
+    features = torch.cat([part for source in sources for part in features_of(source, valid)], dim=-3)
     usual = counted * (relative < usual_below)
-    along = _discriminant(features, counted, usual=usual, sure=sure)
+    along = discriminant(features, counted, usual=usual, sure=sure)
     likeness = (weighted_smooth(along, share, sigma=LIKENESS_WINDOW / LIKENESS_GRID) - 1.0).clamp(-1.0, MOST_LIKENESS)
     return enlarge_squares(certain * likeness, LIKENESS_GRID, size=(valid.shape[-2], valid.shape[-1]))[..., 0, :, :]
 
 
-def _features(source: Tensor, valid: Tensor) -> Iterable[Tensor]:
+def features_of(source: Tensor, valid: Tensor) -> Iterable[Tensor]:
     """Yield the mean colour and the logarithms of the local energies of narrow windows: (..., N, h, w) each."""
     share = share_of(valid, LIKENESS_GRID)
     yield weighted_smooth(
@@ -114,7 +114,7 @@ def _features(source: Tensor, valid: Tensor) -> Iterable[Tensor]:
         yield enlarge_squares(energy, side // LIKENESS_GRID, size=(share.shape[-2], share.shape[-1]))
 
 
-def _discriminant(features: Tensor, counted: Tensor, *, usual: Tensor, sure: Tensor) -> Tensor:
+def discriminant(features: Tensor, counted: Tensor, *, usual: Tensor, sure: Tensor) -> Tensor:
     """Return Fisher's discriminant: (..., 1, h, w), 0 at the mean of what is usual and 1 at that of what is sure.
 
     ``features`` is (..., N, h, w), the weights of both classes are (..., 1, h, w).

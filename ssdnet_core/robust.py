@@ -48,12 +48,12 @@ def mad_sigma(centred: Tensor, valid: Tensor) -> Tensor:
     return MAD_TO_SIGMA * median(centred.abs(), valid)
 
 
-def level_z(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
-    """Return the robust z-score against a trend instead of a constant, for each channel: by default a plane.
+def level_z(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the robust z-score against a plane instead of a constant, for each channel.
 
     The light on most photographs falls off to one side, and scales everything there.
     """
-    return robust_z(without_trend(values, valid, degree=degree), valid)
+    return robust_z(without_trend(values, valid), valid)
 
 
 def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:

@@ -81,7 +81,7 @@ def test_the_discriminant_is_fishers_with_a_ridge_on_the_correlation():
     defect = torch.zeros(1, 24, 24, dtype=torch.float64)
     defect[:, :5, :7] = 1
     features[:, :5, :7] += torch.tensor([1.0, -2.0, 0.5])[:, None, None]
-    along = module._discriminant(features, torch.ones(1, 24, 24), usual=1 - defect, sure=defect)[0].numpy()
+    along = module.discriminant(features, torch.ones(1, 24, 24), usual=1 - defect, sure=defect)[0].numpy()
 
     points, inside = features.flatten(1).numpy().T, defect.flatten().numpy() > 0
     apart = points[inside].mean(0) - points[~inside].mean(0)
@@ -135,7 +135,7 @@ def told(along, levels, valid=None):
     """Likeness (H, W) where a discriminant (H / 2, W / 2) is given: 0 at the surface's mean and 1 at the defect's."""
     valid = torch.ones(1, *levels.shape) if valid is None else valid
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_discriminant", lambda *_, **__: along[None])
+        patch.setattr(module, "discriminant", lambda *_, **__: along[None])
         return likeness_to_defect([valid], levels, valid=valid, restless=CALM)
 
 
@@ -222,7 +222,7 @@ def test_stripes_fine_and_coarse_show_in_noise_by_the_energy_of_their_own_scale(
     waves = np.sin(np.arange(side) * 2 * np.pi / wavelength)[:, None] * (np.arange(side) < side // 2)
     noise = np.random.default_rng(seed).standard_normal((1, side, side))
     image = torch.from_numpy(noise + strength * waves).float()
-    features = torch.cat(list(module._features(image, everything(image))))
+    features = torch.cat(list(module.features_of(image, everything(image))))
     striped, plain = (features[:, 6:-6, columns].flatten(1) for columns in (slice(6, 28), slice(36, 58)))
     apart = ((striped.mean(1) - plain.mean(1)) / plain.std(1)).abs()
     by_scale = apart[1:].view(-1, module.DERIVATIVES).amax(1)
