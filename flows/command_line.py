@@ -3,8 +3,6 @@
 Nothing heavy is imported before a command needs it: ``ssdnet --help`` answers at once.
 """
 
-import io
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,7 @@ from flows import options
 from flows.current_folder import keep_out_of_imports
 from flows.exit_status import ExitCode, exit_on_error
 from flows.one_input import OneInputCommand
+from flows.output import ended_by_lost_output, watch_output
 
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
@@ -284,8 +283,6 @@ def read_config(preset: str | None, config_file: Path | None, changes: list[str]
 def main() -> None:
     """Run the command line."""
     keep_out_of_imports()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A file's name may have what the terminal's encoding has not.
-            stream.reconfigure(errors="backslashreplace")
-    app(prog_name="ssdnet")
+    watch_output()
+    with ended_by_lost_output():
+        app(prog_name="ssdnet")

@@ -15,12 +15,18 @@ def keep_out_of_imports() -> None:
     A folder of images may hold a ``queue.py``; ``python -m``, ``python -c`` and ``multiprocessing`` look there first.
     """
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    try:
-        here = os.getcwd()
-    except OSError:
-        here = ""  # It has been removed.
+    here = os.getcwd() if has_current_folder() else ""
     if here and os.path.samefile(here, root):
         return  # A checkout that is not installed: the command's own modules come from there.
     if not sys.flags.safe_path and sys.path[0] in {"", here}:
         del sys.path[0]
     os.environ["PYTHONSAFEPATH"] = "1"
+
+
+def has_current_folder() -> bool:
+    """Whether the current folder is still there: somebody may have removed it."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True

@@ -45,6 +45,9 @@ OWN_SERVER_SETTINGS = {
     "PREFECT_LOGGING_ROOT_LEVEL": "CRITICAL",
 }
 
+UNWRITABLE = ("disk is full", "readonly database", "No space left", "quota exceeded", "disk I/O error")
+"""What SQLite and the system say of a place for a database that does not take it."""
+
 RETRIES = ("PREFECT_CLIENT_MAX_RETRIES", "3")
 """With a server of the user's, which may go away: Prefect's five take a minute, each time that a run's end is told."""
 
@@ -62,6 +65,10 @@ class EmbeddedServerError(SsdnetError, RuntimeError):
     """The command's own Prefect server did not start."""
 
 
+class NoHomeError(SsdnetError, RuntimeError):
+    """The account has no home folder, and Prefect cannot be imported without one."""
+
+
 def set_up_environment() -> None:
     """Set what a command's flow needs of Prefect and Dask, unless the user has set it.
 
@@ -69,8 +76,16 @@ def set_up_environment() -> None:
     ------
     WrongApiAddressError
         If ``PREFECT_API_URL`` is no address; at some, Prefect could not even be imported.
+    NoHomeError
+        If nothing says where the account's home folder is.
     """
     check_named_address()
+    try:
+        Path.home()
+    except RuntimeError as error:
+        raise NoHomeError(
+            "this account has no home folder, and Prefect asks for one: set HOME to a folder that can be written"
+        ) from error
     for name, value in COMMAND_SETTINGS.items():
         os.environ.setdefault(name, value)
     os.environ.update(reached_directly("localhost", "127.0.0.1"))
@@ -85,7 +100,7 @@ def start_prefect_server() -> None:
 
     Raises
     ------
-    WrongApiAddressError
+    WrongApiAddressError, NoHomeError
         As :func:`set_up_environment`.
     EmbeddedServerError
         If there is no place for its database.
@@ -150,12 +165,18 @@ def wait_until_ready(timeout: float = SERVER_START_TIMEOUT) -> None:
 def _check_servers() -> None:
     for server, complaint in _servers:
         if (status := server.poll()) is not None:
+            # Raises where the current folder was removed, which ends a server that starts, too.
+            Path.cwd()
             complaint.seek(0)
             said = complaint.read().decode(errors="replace").strip().splitlines() or ["nothing"]
             reason = next((line for line in reversed(said) if "Error: " in line), said[-1])
+            advice = (
+                f"its folder {os.environ['PREFECT_HOME']} takes no more: free room, or set PREFECT_HOME to another one."
+                if any(sign in reason for sign in UNWRITABLE)
+                else "is Prefect installed as constraints.txt has it?"
+            )
             raise EmbeddedServerError(
-                f"the command's own Prefect server ended with status {status}: is Prefect installed as "
-                f"constraints.txt has it? It said: {reason}"
+                f"the command's own Prefect server ended with status {status}: {advice} It said: {reason}"
             )
 
 
@@ -166,6 +187,9 @@ def _leave_others_alone() -> None:
     home = Path(os.environ.get("PREFECT_HOME") or Path(cache) / "ssdnet" / "prefect").expanduser().absolute()
     try:
         home.mkdir(parents=True, exist_ok=True)
+        # A folder that is there may take no file.
+        with tempfile.TemporaryFile(dir=home):
+            pass
     except OSError as error:
         raise EmbeddedServerError(
             f"the command's own Prefect server needs a folder: {error}. Set PREFECT_HOME to one that can be written"

@@ -7,6 +7,7 @@ from typing import NoReturn, TypeVar
 
 import typer
 
+from flows.current_folder import has_current_folder
 from flows.interruption import raise_when_interrupted
 from ssdnet_core.errors import SsdnetError, UsageError
 
@@ -31,6 +32,13 @@ def exit_on_error(work: Callable[[], Result]) -> Result:
         _fail(str(error), ExitCode.USAGE)
     except SsdnetError as error:
         _fail(str(error), ExitCode.ERROR)
+    except FileNotFoundError:
+        if has_current_folder():
+            raise
+        _fail(
+            "the current folder was removed: change to one that is there and run again. What is done is kept.",
+            ExitCode.ERROR,
+        )
     except KeyboardInterrupt:
         _fail("stopped. What is done is kept: run the same command again to go on.", ExitCode.ERROR)
 

@@ -2,9 +2,11 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from flows.embedded import NoHomeError, start_prefect_server
 from tests.conftest import free_port
 
 WAIT = """
@@ -74,6 +76,32 @@ def test_commands_that_are_started_together_on_a_fresh_account_find_their_server
     ]
     assert [command.communicate(timeout=180) for command in started] == [("held\n", ""), ("", "")]
     assert [command.returncode for command in started] == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_disk_without_room_for_the_database_is_told_with_the_way_out(tmp_path):
+    # A file as large as it may be stands for it: SQLite says the same of both.
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n{WAIT}"
+    finished = alone(limited, PREFECT_HOME=str(tmp_path))
+    assert f"its folder {tmp_path} takes no more: free room, or set PREFECT_HOME" in finished.stdout
+
+
+def test_a_folder_that_takes_no_file_is_told_before_a_server_is_started(tmp_path, ssdnet, monkeypatch):
+    # The superuser may write anywhere, but not there.
+    monkeypatch.setenv("PREFECT_HOME", "/proc/self")
+    finished = ssdnet("inspect", tmp_path, "--results", tmp_path / "results")
+    assert finished.returncode == 1
+    assert "Set PREFECT_HOME" in finished.stderr
+    assert "starting" not in finished.stderr
+
+
+def test_an_account_without_a_home_is_told_to_set_one(monkeypatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(NoHomeError, match="set HOME to a folder"):
+        start_prefect_server()
 
 
 def test_a_folder_that_cannot_be_made_for_the_database_is_named_with_the_way_out(tmp_path, ssdnet, monkeypatch):

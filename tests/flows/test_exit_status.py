@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import typer
 
@@ -8,6 +10,7 @@ from tasks.address import AddressError
 from tasks.batch import BatchConflictError
 from tasks.discovery import NothingToInspectError
 from tasks.found_masks import MasksError
+from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 
 
@@ -41,6 +44,20 @@ def test_a_command_that_is_stopped_says_that_it_can_go_on(capsys):
         exit_on_error(work)
     assert ended.value.exit_code == ExitCode.ERROR
     assert "run the same command again" in capsys.readouterr().err
+
+
+def test_a_current_folder_that_was_removed_is_told_and_another_file_that_is_missing_is_not(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError):
+        exit_on_error(lambda: Path("missing").read_bytes())
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(typer.Exit) as ended:
+        exit_on_error(lambda: Storage("images"))
+    assert ended.value.exit_code == ExitCode.ERROR
+    assert "the current folder was removed: change to one that is there" in capsys.readouterr().err
 
 
 def test_an_error_that_nobody_thought_of_keeps_its_traceback():
