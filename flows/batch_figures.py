@@ -1,8 +1,8 @@
 """A finished batch in figures and words, as the terminal and the run's page in the Prefect UI show them."""
 
 from flows.outcome import Outcome
-from tasks.discovery import count_by_suffix
 from tasks.found_masks import count_and_name, masks_changed
+from tasks.keys import count_by_suffix
 from tasks.records import ImageRecord
 from tasks.words import counted
 

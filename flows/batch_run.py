@@ -30,10 +30,11 @@ from tasks.batch import (
 )
 from tasks.batch_results import BatchResults
 from tasks.cluster import Cluster
-from tasks.discovery import Listing, count_by_suffix, discover, list_input
+from tasks.discovery import Listing, discover, list_input
 from tasks.found_masks import count_and_name, masks_changed
 from tasks.image_figures import has_figures, write_figures
 from tasks.image_table import write_image_table
+from tasks.keys import count_by_suffix
 from tasks.lease import Lease, hold_batch
 from tasks.maps import clear_maps, prepare_maps, written_maps
 from tasks.records import ImageRecord, read_records

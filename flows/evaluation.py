@@ -14,8 +14,9 @@ from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.category_metrics import Evaluation, summarise_metrics
 from tasks.cluster import Cluster
-from tasks.discovery import NothingToInspectError, split_input
+from tasks.discovery import NothingToInspectError
 from tasks.evaluation_file import evaluation_basis, read_evaluation, write_evaluation
+from tasks.input_address import split_input
 from tasks.inspection import Inspection
 from tasks.measuring import JudgedImage, Measurement, measure_batch
 from tasks.storage import Storage

@@ -11,7 +11,7 @@ from flows.parameters import GroupSize, OptionalText
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.cluster import Cluster
-from tasks.discovery import split_input
+from tasks.input_address import split_input
 from tasks.storage import Storage
 
 

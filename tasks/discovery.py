@@ -1,11 +1,9 @@
 """Which images an input holds: a listing, and the size of each image from its header."""
 
-import glob
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from ssdnet_core.errors import UsageError
@@ -13,7 +11,7 @@ from tasks.batch import MANIFEST, MAPS, REPORT, ImageEntry, joint_etag
 from tasks.decoding import SUFFIXES
 from tasks.found_masks import FoundMasks, find_masks
 from tasks.headers import read_headers
-from tasks.keys import is_hidden, suffix_of
+from tasks.keys import count_by_suffix, is_hidden, suffix_of, suffixes_of
 from tasks.lease import LEASES
 from tasks.storage import Storage, StoredObject
 from tasks.storage_answers import StorageError
@@ -51,37 +49,6 @@ class Listing:
         return all((entry.key, entry.etag) in listed for entry in entries)
 
 
-def split_input(url: str) -> tuple[Storage, str]:
-    """Return the folder or prefix of an input, and the glob below it (empty if there is none).
-
-    ``night/*.png`` gives ``night`` and ``*.png``; a single image its folder and its name. On this machine, a
-    name that exists as it stands is no glob, whatever brackets it has.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be looked at.
-    """
-    storage = Storage(url)
-    root = PurePosixPath(storage.root)
-    # Asked first whether it exists, since that tells in words what cannot be looked at.
-    if storage.is_local and storage.exists() and Path(root).is_file():
-        return Storage(str(root.parent)), glob.escape(root.name)
-    patterns = [
-        part
-        for part in (root, *root.parents)
-        if glob.has_magic(part.name) and not (storage.is_local and Storage(str(part)).exists())
-    ]
-    if patterns:
-        folder = patterns[-1].parent
-        return Storage(str(folder) if storage.is_local else f"s3://{folder}"), str(root.relative_to(folder))
-    if not storage.is_local and root.suffix.lower() in SUFFIXES:
-        around = Storage(f"s3://{root.parent}")
-        if isinstance(around.read_many([root.name], end=1)[root.name], bytes):
-            return around, root.name
-    return Storage(storage.address), ""
-
-
 def list_images(source: Storage, pattern: str = "", *, outside: Iterable[str] = ()) -> list[StoredObject]:
     """Return the images of an input, as :func:`list_input` does."""
     return list_input(source, pattern, outside=outside).images
@@ -117,46 +84,19 @@ def list_input(
         If the input or the masks cannot be listed.
     """
     everything = source.list(pattern)
-    objects = [entry for entry in everything if not _set_aside(entry.key)]
-    here = _real(source.address).rstrip("/") + "/"
     left_out = [*outside, *([masks.address] if masks else [])]
-    below = tuple(folder.removeprefix(here) + "/" for folder in map(_real, left_out) if folder.startswith(here))
-    objects = [entry for entry in objects if not entry.key.startswith(below)]
-    batches: set[str] = set()
-    if any(_folder_around(REPORT, entry.key) is not None for entry in objects):
-        batches = _batch_folders(source.list() if pattern else objects)
-        objects = [entry for entry in objects if _folder_around(REPORT, entry.key) not in batches]
-    images = [entry for entry in objects if suffix_of(entry.key) in SUFFIXES]
+    objects = _not_below(left_out, [entry for entry in everything if not _set_aside(entry.key)], source=source)
+    batches = _batches_with_galleries(objects, source=source, pattern=pattern)
+    objects = [entry for entry in objects if _folder_around(REPORT, entry.key) not in batches]
+    images = [entry for entry in objects if _is_image(entry)]
     results = tuple(f"{batch}/" for batch in batches)
-    others = [
-        entry for entry in objects if suffix_of(entry.key) not in SUFFIXES and not f"/{entry.key}".startswith(results)
-    ]
+    others = [entry for entry in objects if not _is_image(entry) and not f"/{entry.key}".startswith(results)]
     if source.is_local:
         images, others = (_under_their_own_names(found, source) for found in (images, others))
     if not images:
-        where = f"{source.address}/{pattern}" if pattern else source.address
-        advice = ""
-        if "[" in pattern:
-            advice = f"; {pattern} was read as a pattern: for a bracket write [[]"
-        elif pattern and not objects:
-            advice = "; a * stays in one folder, ** goes through those below as well"
-        if objects:
-            by_suffix = count_by_suffix(Counter(suffix_of(entry.key) for entry in objects))
-            holds = f"{counted(len(objects), 'other file')} ({by_suffix})"
-        elif everything:
-            holds = "all that is there is hidden, truth, masks or results"
-        else:
-            holds = f"nothing matches {pattern}" if pattern else "it is empty"
-        raise NothingToInspectError(
-            f"no image in {where}: {holds}; images end in {', '.join(sorted(SUFFIXES))}{advice}"
-        )
+        raise NothingToInspectError(_why_nothing(source, pattern, everything=everything, objects=objects))
     found = find_masks(images, masks, source=source) if masks else FoundMasks()
-    return Listing(images, Counter(suffix_of(entry.key) for entry in others), found)
-
-
-def count_by_suffix(others: Mapping[str, int]) -> str:
-    """Return in words what :class:`Listing` counts, as ``3 .heic, 1 without a suffix``."""
-    return ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items()))
+    return Listing(images, suffixes_of(entry.key for entry in others), found)
 
 
 def discover(
@@ -196,9 +136,56 @@ def _entry(image: StoredObject, mask: StoredObject | None, *, index: int) -> Ima
     return replace(entry, mask=mask.key, etag=joint_etag(image.etag, mask.etag)) if mask else entry
 
 
+def _is_image(entry: StoredObject) -> bool:
+    return suffix_of(entry.key) in SUFFIXES
+
+
+def _not_below(folders: Iterable[str], objects: Iterable[StoredObject], *, source: Storage) -> list[StoredObject]:
+    """Leave out what lies in one of these folders, given by their addresses."""
+    here = _below(source)
+    left_out = tuple(folder.removeprefix(here) + "/" for folder in map(_real, folders) if folder.startswith(here))
+    return [entry for entry in objects if not entry.key.startswith(left_out)]
+
+
+def _batches_with_galleries(objects: Sequence[StoredObject], *, source: Storage, pattern: str) -> set[str]:
+    """Return the folders that hold results of ours, if a gallery may be among the objects."""
+    if all(_folder_around(REPORT, entry.key) is None for entry in objects):
+        return set()
+    # A pattern may show a gallery's pictures, and not what tells that they are of one.
+    return _batch_folders(source.list() if pattern else objects)
+
+
+def _why_nothing(
+    source: Storage, pattern: str, *, everything: Sequence[StoredObject], objects: Sequence[StoredObject]
+) -> str:
+    """Return in words that there is no image, what there is, and what would count.
+
+    Parameters
+    ----------
+    everything
+        That the pattern matches.
+    objects
+        Of these, what could be an input.
+    """
+    if objects:
+        by_suffix = count_by_suffix(suffixes_of(entry.key for entry in objects))
+        holds = f"{counted(len(objects), 'other file')} ({by_suffix})"
+    elif everything:
+        holds = "all that is there is hidden, truth, masks or results"
+    else:
+        holds = f"nothing matches {pattern}" if pattern else "it is empty"
+    advice = ""
+    if "[" in pattern:
+        advice = f"; {pattern} was read as a pattern: for a bracket write [[]"
+    elif pattern and not objects:
+        advice = "; a * stays in one folder, ** goes through those below as well"
+    where = f"{source.address}/{pattern}" if pattern else source.address
+    return f"no image in {where}: {holds}; images end in {', '.join(sorted(SUFFIXES))}{advice}"
+
+
 def _under_their_own_names(images: Sequence[StoredObject], source: Storage) -> list[StoredObject]:
     """Leave out what a linked folder shows once more: ``latest/a.png`` beside ``2026-11-22/a.png``."""
-    here = _real(source.address).rstrip("/") + "/"
+    here = _below(source)
     own = {folder: _real(source.path(folder)) for folder in {_folder(image.key) for image in images}}
     keys = {image.key for image in images}
     return [
@@ -211,6 +198,10 @@ def _under_their_own_names(images: Sequence[StoredObject], source: Storage) -> l
 
 def _folder(key: str) -> str:
     return str(PurePosixPath(key).parent)
+
+
+def _below(source: Storage) -> str:
+    return _real(source.address).rstrip("/") + "/"
 
 
 def _real(address: str) -> str:

@@ -15,7 +15,8 @@ from ssdnet_core.errors import InvalidImageError, UsageError
 from ssdnet_core.flaws import DEFECT_KINDS, DefectKind, InvisibleDefectError, plant
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tasks.decoding import DecodeError, decode
-from tasks.discovery import NothingToInspectError, list_images, split_input
+from tasks.discovery import NothingToInspectError, list_images
+from tasks.input_address import split_input
 from tasks.storage import Storage, StoredObject
 from tasks.storage_answers import StorageError
 from tasks.truth import IMAGES_PATTERN, truth_key
