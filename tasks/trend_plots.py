@@ -22,8 +22,8 @@ from tasks.night_figures import NightFigures
 from tasks.trends import TrendRow, latest_settings
 
 INK, FAINT, GRID, BAND, FLAG = "#1c2126", "#66707a", "#e6eaed", "#dfe5ea", "#b3261e"
-COLOURS = ("#2f5d8a", "#c77d1f", "#4c8c4a", "#8256a0", "#6b7075")
-"""Of the settings, in the order in which they came into use."""
+COLOURS = ("#2f5d8a", "#c77d1f", "#009e73", "#b3609a", "#6b7075")
+"""Of the settings, in the order in which they came into use; apart also for those who cannot tell red from green."""
 
 STYLE: Any = {
     "font.family": "sans-serif",

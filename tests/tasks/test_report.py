@@ -147,6 +147,23 @@ def test_the_gallery_shows_which_images_another_threshold_would_call_defective(n
             assert page.value(VERDICTS) == verdicts
 
 
+@pytest.mark.slow
+def test_on_a_phone_the_gallery_is_no_wider_than_the_window(night, tmp_path):
+    folder, manifest, records = night
+    entries = tuple(replace(entry, key=f"{'x' * 200}-{entry.key}") for entry in manifest.entries)
+    records = {index: replace(record, key=entries[index].key) for index, record in records.items()}
+    broken = next(record for record in records.values() if record.failed)
+    records[broken.index] = replace(broken, error="x" * 200)
+    write_report(folder, BatchResults(replace(manifest, entries=entries), records))
+    page_file = tmp_path / "results" / "report" / "index.html"
+    with browser(tmp_path / "profile") as devtools, opened(devtools, page_file.as_uri()) as page:
+        page.ask("Emulation.setDeviceMetricsOverride", width=375, height=900, deviceScaleFactor=1, mobile=False)
+        page.wait_for_text("as inspected", timeout=20)
+        page.set("threshold", 3.1)
+        page.wait_for_text("0.00079", timeout=20)
+        assert page.value("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
 def test_no_other_threshold_is_offered_where_a_verdict_asks_for_an_area(night):
     folder, manifest, records = night
     larger = replace(manifest, config=manifest.config.updated({"verdict.min_area": 2}))
@@ -362,7 +379,7 @@ def test_the_page_tells_of_stripes_where_an_image_shown_has_some_also_once_the_i
     for _ in range(2):
         write_report(folder, BatchResults(manifest, {0: record}))
         page = page_of(folder)
-        assert [image["alt"] for image in Page(page).of("img")] == ["a.png", "anomaly map"]
+        assert [image["alt"] for image in Page(page).of("img")] == ["a.png", "anomaly map of a.png"]
         assert ("left out by a mask or transparency" in page) is transparent
         (tmp_path / "night" / "a.png").unlink(missing_ok=True)
 
