@@ -1,7 +1,8 @@
 """From an image and its blind reconstruction to the anomaly map: four scores, each over its own median, added.
 
 No single score finds every defect (docs/METHOD.md has the table); each is normalised by medians of the image itself,
-so that their sum, and one threshold for it, mean the same on every image.
+so that their sum, and one threshold for it, mean the same on every image. Each grows with what is unusual, and has the
+name of its weight in the settings: that of ``inner_product`` grows with how unlike image and prediction are.
 
 Several images (..., C, H, W) that count the same pixels are scored together, each with the result that it gets
 alone: a graphics processor is far from busy with one.
