@@ -5,7 +5,7 @@ killed leaves nothing half done; the next sees what is sealed and what is still 
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Annotated, Any
@@ -19,10 +19,10 @@ from pydantic import Field
 from flows.api_address import NoPrefectApiError
 from flows.backfill_days import Days
 from flows.backfill_plan import BackfillError, NightState, PlannedNight, startable
-from flows.backfill_survey import BackfillPlan, plan_backfill
+from flows.backfill_survey import plan_backfill
 from flows.backfill_watch import Watch
-from flows.deployed_lines import Line
 from flows.events import NO_IMAGES
+from flows.line import Line
 from flows.night_runs import RunRefusedError, look_up, pool_of, start_run
 from flows.progress import observer
 from ssdnet_core.config import Config
@@ -107,35 +107,33 @@ def backfill(  # noqa: PLR0917 - Prefect calls by name
         changes: Single settings on top of those, by dotted names, as {"fit.steps": 50}.
     """
     days = Days(start, end, last)
-    plan = plan_backfill(days, lines=lines, deployments=deployments, force=force, config=config, changes=changes)
+    nights = plan_backfill(days, lines=lines, deployments=deployments, force=force, config=config, changes=changes)
     if dry_run:
-        _leave_table([planned_row(night) for night in plan.nights], what="plan")
-        return tuple(NightOutcome(planned=night, state=night.state, seal=night.seal) for night in plan.nights)
-    _refuse_to_wait_for_itself(plan.lines.values())
-    outcomes = carry_out(plan, at_most=at_most, force=force)
+        _leave_table([planned_row(night) for night in nights], what="plan")
+        return tuple(NightOutcome(planned=night, state=night.state, seal=night.seal) for night in nights)
+    _refuse_to_wait_for_itself(dict.fromkeys(night.line for night in nights if not night.line.problem))
+    outcomes = carry_out(nights, at_most=at_most, force=force)
     _leave_table([outcome_row(outcome) for outcome in outcomes], what="outcome")
     if any(outcome.state is NightState.FAILED for outcome in outcomes):
         raise NightsFailedError(outcomes)
     return outcomes
 
 
-def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOutcome, ...]:
+def carry_out(nights: Sequence[PlannedNight], *, at_most: int, force: bool) -> tuple[NightOutcome, ...]:
     """Start the nights of a plan, at most so many at once, and wait for them."""
-    limits = {name: line.limit for name, line in plan.lines.items() if line.limit is not None}
-    todo = [night for night in plan.nights if night.attempt]
-    active = {night.run: night for night in plan.nights if night.run is not None}
+    todo = [night for night in nights if night.attempt]
+    active = {night.run: night for night in nights if night.run is not None}
     outcomes = {
         night: NightOutcome(planned=night, state=night.state, seal=night.seal, reason=night.reason)
-        for night in plan.nights
+        for night in nights
         if not night.waits
     }
     answered, watch = time.monotonic(), Watch()
     while todo or active:
         try:
-            for night in startable(todo, active.values(), at_most=at_most, limits=limits):
-                line, config = plan.lines[night.deployment], plan.configs[night.deployment]
+            for night in startable(todo, active.values(), at_most=at_most):
                 try:
-                    active[start_run(line, night, config=config, refit=force)] = night
+                    active[start_run(night, refit=force)] = night
                     get_run_logger().info("%s: attempt %d started", night.night, night.attempt)
                 except RunRefusedError as error:
                     # Of this deployment: it must not keep the nights of others from running.
@@ -149,7 +147,7 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
             time.sleep(POLL_SECONDS)
             runs = look_up(active)
             ended = {
-                run: _outcome(plan, night, run=run, seen=runs.get(run))
+                run: _outcome(night, run=run, seen=runs.get(run))
                 for run, night in active.items()
                 if _has_ended(runs.get(run))
             }
@@ -163,12 +161,12 @@ def carry_out(plan: BackfillPlan, *, at_most: int, force: bool) -> tuple[NightOu
             outcomes[active.pop(run)] = outcome
             get_run_logger().info("%s: %s %s", outcome.planned.night, outcome.state, outcome.reason)
         if active:
-            watch.show(active, runs, done=len(outcomes), nights=len(plan.nights))
-        pools = {plan.lines[night.deployment].pool or "" for night in active.values()}
+            watch.show(active, runs, done=len(outcomes), nights=len(nights))
+        pools = {night.line.pool or "" for night in active.values()}
         if hint := watch.hint([runs[run] for run in active], pools=pools, now=answered):
             get_run_logger().warning(hint)
             observer().hint(hint)
-    return tuple(outcomes[night] for night in plan.nights)
+    return tuple(outcomes[night] for night in nights)
 
 
 def planned_row(planned: PlannedNight) -> dict[str, str]:
@@ -199,8 +197,8 @@ def _has_ended(seen: FlowRun | None) -> bool:
     return seen is None or seen.state is None or seen.state.is_final()
 
 
-def _outcome(plan: BackfillPlan, night: PlannedNight, *, run: UUID, seen: FlowRun | None) -> NightOutcome:
-    results = Storage(plan.lines[night.deployment].results)
+def _outcome(night: PlannedNight, *, run: UUID, seen: FlowRun | None) -> NightOutcome:
+    results = Storage(night.line.results)
     failed = NightOutcome(planned=night, state=NightState.FAILED, run=run)
     if seen is None or seen.state is None:
         return replace(failed, reason="its run was deleted")

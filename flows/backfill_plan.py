@@ -8,8 +8,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
+from functools import cached_property
 from uuid import UUID
 
+from flows.line import Line
+from ssdnet_core.config import Config
 from ssdnet_core.errors import UsageError
 from tasks.nights import Night
 from tasks.seal import Seal
@@ -101,10 +104,10 @@ class PlannedNight:
 
     Attributes
     ----------
-    deployment
-        Through which it is inspected, as ``nightly/line-1``.
-    fingerprint
-        Of the configuration that it is inspected with.
+    line
+        Through whose deployment it is inspected.
+    config
+        That it is inspected with: the line's own, or what was asked for instead.
     images
         Number of images it has.
     state
@@ -119,15 +122,25 @@ class PlannedNight:
         Why it is given up, else empty.
     """
 
-    deployment: str
+    line: Line
+    config: Config
     night: Night
-    fingerprint: str
     images: int
     state: NightState
     attempt: int = 0
     run: UUID | None = None
     seal: Seal | None = None
     reason: str = ""
+
+    @property
+    def deployment(self) -> str:
+        """Through which it is inspected, as ``nightly/line-1``."""
+        return self.line.deployment
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of its configuration; empty where its line has none that is valid."""
+        return "" if self.line.problem else self.config.fingerprint()
 
     @property
     def waits(self) -> bool:
@@ -151,11 +164,11 @@ class PlannedNight:
 
 
 def plan_nights(
-    deployment: str,
+    line: Line,
     stored: Mapping[Night, StoredNight],
     *,
+    config: Config,
     runs: Iterable[NightRun],
-    fingerprint: str,
     force: bool = False,
 ) -> tuple[PlannedNight, ...]:
     """Plan the nights of one line, in their order.
@@ -164,23 +177,24 @@ def plan_nights(
     ----------
     stored
         Every night asked for.
+    config
+        That the nights are inspected with.
     runs
         That the line had before, oldest first; those of other days and other configurations are passed over.
-    fingerprint
-        Of the configuration that the nights are inspected with.
     force
         Inspect what is sealed as well.
     """
     by_day: dict[date, list[NightRun]] = {}
+    fingerprint = config.fingerprint()
     for run in runs:
         if run.fingerprint == fingerprint:
             by_day.setdefault(run.day, []).append(run)
     return tuple(
         _plan(
             PlannedNight(
-                deployment=deployment,
+                line=line,
+                config=config,
                 night=night,
-                fingerprint=fingerprint,
                 images=there.images,
                 state=NightState.TO_DO,
                 seal=there.seal,
@@ -201,24 +215,19 @@ def without_runs(nights: Iterable[PlannedNight], reason: str) -> tuple[PlannedNi
     )
 
 
-def startable(
-    todo: Iterable[PlannedNight],
-    active: Iterable[PlannedNight],
-    *,
-    at_most: int,
-    limits: Mapping[str, int],
-) -> list[PlannedNight]:
+def startable(todo: Iterable[PlannedNight], active: Iterable[PlannedNight], *, at_most: int) -> list[PlannedNight]:
     """Return which nights to start now: at most ``at_most`` at once, of a deployment at most its own limit.
 
     More would only queue at the deployment, ahead of the run that its schedule starts.
     """
-    running = [night.deployment for night in active]
+    running = [night.line for night in active]
     chosen: list[PlannedNight] = []
     for night in todo:
         if len(running) >= at_most:
             break
-        if running.count(night.deployment) < limits.get(night.deployment, at_most):
-            running.append(night.deployment)
+        limit = night.line.limit
+        if limit is None or running.count(night.line) < limit:
+            running.append(night.line)
             chosen.append(night)
     return chosen
 

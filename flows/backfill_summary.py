@@ -11,7 +11,6 @@ from rich.text import Text
 
 from flows.backfill import NightOutcome, outcome_row
 from flows.backfill_plan import NightState, PlannedNight
-from flows.backfill_survey import BackfillPlan
 from tasks.nights import Night
 
 STYLES: dict[str, str] = {
@@ -31,15 +30,15 @@ WIDE = 100
 """Columns of a terminal from which the outcome also has how each night stood before."""
 
 
-def print_plan(plan: BackfillPlan, *, as_json: bool) -> None:
+def print_plan(nights: Sequence[PlannedNight], *, as_json: bool) -> None:
     """Print what a backfill would do."""
     if as_json:
-        _print_json([planned_tree(night) for night in plan.nights])
+        _print_json([planned_tree(night) for night in nights])
         return
-    starts = sum(night.attempt > 0 for night in plan.nights)
-    title = f"{len(plan.nights)} nights, {starts} of them to start"
-    _print_table([_planned_cells(night) for night in plan.nights], title=title)
-    _print_reasons((night.night, night.reason) for night in plan.nights)
+    starts = sum(night.attempt > 0 for night in nights)
+    title = f"{len(nights)} nights, {starts} of them to start"
+    _print_table([_planned_cells(night) for night in nights], title=title)
+    _print_reasons((night.night, night.reason) for night in nights)
 
 
 def print_outcomes(outcomes: Sequence[NightOutcome], *, as_json: bool) -> None:

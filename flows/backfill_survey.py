@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -16,7 +15,8 @@ from flows.backfill_plan import (
     plan_nights,
     without_runs,
 )
-from flows.deployed_lines import Line, find_lines
+from flows.deployed_lines import find_lines
+from flows.line import Line
 from flows.night_runs import read_runs
 from flows.progress import observer
 from ssdnet_core.config import Config
@@ -30,25 +30,6 @@ LISTINGS = 8
 """Nights listed side by side."""
 
 
-@dataclass(frozen=True)
-class BackfillPlan:
-    """What a backfill has to do.
-
-    Attributes
-    ----------
-    lines
-        By the name of their deployment.
-    configs
-        What each inspects the nights with: its own settings, or those asked for instead.
-    nights
-        By day, then by line.
-    """
-
-    lines: Mapping[str, Line]
-    configs: Mapping[str, Config]
-    nights: tuple[PlannedNight, ...]
-
-
 def plan_backfill(
     days: Days,
     *,
@@ -57,8 +38,8 @@ def plan_backfill(
     force: bool = False,
     config: Config | None = None,
     changes: Mapping[str, Any] | None = None,
-) -> BackfillPlan:
-    """Look at the lines' deployments, runs and storage, and plan what to do.
+) -> tuple[PlannedNight, ...]:
+    """Look at the lines' deployments, runs and storage, and plan what to do: each night, by day, then by line.
 
     Where all lines that are deployed were asked for, one that has no folder of images, whose storage is away, or a
     deployment through which no night can run, has its nights given up, and one in whose time zone a night that is over
@@ -85,52 +66,36 @@ def plan_backfill(
     """
     observer().stage("looking at the nights")
     found = find_lines(lines or (), deployments or ())
-    usable = {line.deployment: line for line in found if not line.problem}
-    configs = {name: (config or line.config).updated(dict(changes or {})) for name, line in usable.items()}
-    _refuse_shared_batches(usable, configs)
+    configs = {line: (config or line.config).updated(dict(changes or {})) for line in found if not line.problem}
+    _refuse_shared_batches(configs)
     away_ok = not (lines or deployments) and len(found) > 1
     now = datetime.now(UTC)
-    newest = {name: day_before(now, line.timezone) for name, line in usable.items()}
-    for name, line in usable.items():
-        if days.end is not None and days.end > (max(newest.values()) if away_ok else newest[name]):
-            raise BackfillError(_not_over(line, days.end, newest=newest[name]))
+    newest = {line: day_before(now, line.timezone) for line in configs}
+    for line in configs:
+        if days.end is not None and days.end > (max(newest.values()) if away_ok else newest[line]):
+            raise BackfillError(_not_over(line, days.end, newest=newest[line]))
     plans = [
-        _planned(
-            line,
-            days,
-            newest=newest[line.deployment],
-            config=configs[line.deployment],
-            force=force,
-            away_ok=away_ok,
-        )
-        if line.deployment in usable
+        _planned(line, days, newest=newest[line], config=configs[line], force=force, away_ok=away_ok)
+        if line in configs
         else _given_up(line, days)
         for line in found
     ]
-    return BackfillPlan(usable, configs, tuple(interleaved(plans)))
+    return tuple(interleaved(plans))
 
 
 def _planned(
     line: Line, asked: Days, *, newest: date, config: Config, force: bool, away_ok: bool
 ) -> tuple[PlannedNight, ...]:
-    days, fingerprint = asked.until(newest), config.fingerprint()
+    days = asked.until(newest)
     late = tuple(
-        PlannedNight(
-            deployment=line.deployment,
-            night=Night(line.name, day),
-            fingerprint=fingerprint,
-            images=0,
-            state=NightState.FAILED,
-            reason=_not_over(line, day, newest=newest),
-        )
-        for day in asked.after(newest)
+        _lost(line, day, config=config, reason=_not_over(line, day, newest=newest)) for day in asked.after(newest)
     )
     if not days:
         return late
     # Runs before storage: if one ends in between, it is waited for needlessly, but its seal is not missed.
     runs = read_runs(line, start=days[0])
-    stored = _look_at_storage(line, days, fingerprint=fingerprint, away_ok=away_ok)
-    nights = plan_nights(line.deployment, stored, runs=runs, fingerprint=fingerprint, force=force)
+    stored = _look_at_storage(line, days, fingerprint=config.fingerprint(), away_ok=away_ok)
+    nights = plan_nights(line, stored, config=config, runs=runs, force=force)
     if line.limit == 0:
         nights = without_runs(
             nights, f"deployment {line.deployment} has a concurrency limit of 0, so none of its runs starts: raise it"
@@ -147,30 +112,26 @@ def _not_over(line: Line, day: date, *, newest: date) -> str:
 def _given_up(line: Line, asked: Days) -> tuple[PlannedNight, ...]:
     # Its time zone may be what is wrong with it.
     newest = asked.end or day_before(datetime.now(UTC), "UTC")
-    return tuple(
-        PlannedNight(
-            deployment=line.deployment,
-            night=Night(line.name, day),
-            fingerprint="",
-            images=0,
-            state=NightState.FAILED,
-            reason=line.problem,
-        )
-        for day in asked.until(newest)
+    return tuple(_lost(line, day, config=line.config, reason=line.problem) for day in asked.until(newest))
+
+
+def _lost(line: Line, day: date, *, config: Config, reason: str) -> PlannedNight:
+    return PlannedNight(
+        line=line, config=config, night=Night(line.name, day), images=0, state=NightState.FAILED, reason=reason
     )
 
 
-def _refuse_shared_batches(lines: Mapping[str, Line], configs: Mapping[str, Config]) -> None:
+def _refuse_shared_batches(configs: Mapping[Line, Config]) -> None:
     """Refuse lines whose runs would work on the same batch, and take it from each other."""
     by_batch: dict[tuple[str, str, str], str] = {}
-    for name, line in lines.items():
-        batch = line.name, Storage(line.results).address, configs[name].fingerprint()
+    for line, config in configs.items():
+        batch = line.name, Storage(line.results).address, config.fingerprint()
         if batch in by_batch:
             raise BackfillError(
                 f"line {line.name!r} has several deployments with the same results and settings, {by_batch[batch]}, "
-                f"{name}: name one of them with --deployment instead"
+                f"{line.deployment}: name one of them with --deployment instead"
             )
-        by_batch[batch] = name
+        by_batch[batch] = line.deployment
 
 
 def _look_at_storage(line: Line, days: Sequence[date], *, fingerprint: str, away_ok: bool) -> dict[Night, StoredNight]:

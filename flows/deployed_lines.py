@@ -1,7 +1,6 @@
 """The lines that are deployed at the Prefect server: a deployment of the nightly flow for each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +8,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
 
 from flows.backfill_plan import BackfillError
+from flows.line import Line
 from flows.nightly import nightly
 from flows.prefect_api import PAGE_SIZE, paged, server
 from ssdnet_core.config import Config, parse_config
@@ -16,42 +16,6 @@ from ssdnet_core.errors import InvalidConfigError
 from tasks.address import AddressError
 from tasks.nights import site_zone
 from tasks.storage import Storage
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """A line's deployment, and what it runs its nights with.
-
-    Attributes
-    ----------
-    deployment, id
-        Name as ``nightly/line-1``, and id.
-    name
-        Of the line.
-    images, results
-        Addresses.
-    timezone
-        The site's.
-    config
-        Settings of the method.
-    pool
-        The work pool that its runs take a place of.
-    limit
-        Most of its runs at once; None for any number.
-    problem
-        Why no night can run through it, else empty.
-    """
-
-    deployment: str
-    id: UUID
-    name: str
-    images: str
-    results: str
-    timezone: str
-    config: Config
-    pool: str | None
-    limit: int | None
-    problem: str = ""
 
 
 def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tuple[Line, ...]:

@@ -17,10 +17,10 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from flows.backfill_plan import NightRun, PlannedNight, RunState, attempt_key, attempt_of
-from flows.deployed_lines import Line
+from flows.line import Line
 from flows.nightly import nightly
 from flows.prefect_api import PAGE_SIZE, paged, server
-from ssdnet_core.config import Config, parse_config
+from ssdnet_core.config import parse_config
 from ssdnet_core.errors import SsdnetError
 from tasks.nights import day_before
 from tasks.storage import Storage
@@ -47,7 +47,7 @@ def read_runs(line: Line, *, start: date) -> list[NightRun]:
     return [night for night in nights if night is not None]
 
 
-def start_run(line: Line, planned: PlannedNight, *, config: Config, refit: bool) -> UUID:
+def start_run(planned: PlannedNight, *, refit: bool) -> UUID:
     """Start an attempt at a night through the deployment of its line, or find it started.
 
     Raises
@@ -57,6 +57,7 @@ def start_run(line: Line, planned: PlannedNight, *, config: Config, refit: bool)
     NoPrefectApiError
         If the server does not answer.
     """
+    line, config = planned.line, planned.config
     changed: dict[str, Any] = {} if config == line.config else {"config": config.model_dump(mode="json")}
     # Not by the deployment's name: one that was deleted and made again would be given its earlier runs.
     key = attempt_key(

@@ -353,8 +353,8 @@ def deployed(site, name, **parameters):
 
 def planned(site, day, **asked):
     with temporary_settings({PREFECT_API_URL: site.environment["PREFECT_API_URL"]}):
-        plan = plan_backfill(Days(date(2026, 11, day), date(2026, 11, day)), **asked)
-    return {night.deployment: night for night in plan.nights}
+        nights = plan_backfill(Days(date(2026, 11, day), date(2026, 11, day)), **asked)
+    return {night.deployment: night for night in nights}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Running
 
-from flows.deployed_lines import Line
+from flows.line import Line
 from ssdnet_core.config import Config
 from tests.http_server import served_by
 

@@ -26,7 +26,6 @@ from flows import backfill as flow
 from flows.api_address import NoPrefectApiError
 from flows.backfill import POLL_SECONDS, carry_out
 from flows.backfill_plan import BackfillError, NightState, PlannedNight
-from flows.backfill_survey import BackfillPlan
 from flows.backfill_watch import UNTAKEN_SECONDS
 from flows.progress import Observer, observed_by
 from tasks.nights import Night
@@ -70,11 +69,8 @@ def results(tmp_path):
 def watched(run, results):
     """The outcome of a plan that waits for one run."""
     line = replace(LINE, results=str(results))
-    night = PlannedNight(
-        deployment=line.deployment, night=NIGHT, fingerprint=FINGERPRINT, images=2, state=NightState.RUNNING, run=run.id
-    )
-    plan = BackfillPlan({line.deployment: line}, {line.deployment: line.config}, (night,))
-    [outcome] = carry_out(plan, at_most=1, force=False)
+    night = PlannedNight(line=line, config=line.config, night=NIGHT, images=2, state=NightState.RUNNING, run=run.id)
+    [outcome] = carry_out([night], at_most=1, force=False)
     return outcome
 
 
@@ -210,21 +206,18 @@ def test_a_deployment_that_starts_no_run_fails_its_nights_alone(clock, results, 
     lines = [replace(LINE, deployment=f"nightly/{name}", id=uuid4(), results=str(results)) for name in ("line-0", "1")]
     nights = tuple(
         PlannedNight(
-            deployment=line.deployment,
+            line=line,
+            config=line.config,
             night=night,
-            fingerprint=FINGERPRINT,
             images=2,
             state=NightState.TO_DO,
             attempt=1,
         )
         for line, night in zip(lines, (replace(NIGHT, line="line-0"), NIGHT), strict=True)
     )
-    plan = BackfillPlan(
-        {line.deployment: line for line in lines}, {line.deployment: line.config for line in lines}, nights
-    )
     known = {lines[1].id: "", **({lines[0].id: refusal} if refusal else {})}
     with serving(RunsApi([], deployments=known)):
-        lost, sealed = carry_out(plan, at_most=1, force=False)
+        lost, sealed = carry_out(nights, at_most=1, force=False)
     assert (lost.state, sealed.state) == (NightState.FAILED, NightState.SEALED)
     assert re.match(reason, lost.reason)
 

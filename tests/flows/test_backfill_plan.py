@@ -22,10 +22,10 @@ from flows.backfill_plan import (
 )
 from tasks.nights import Night
 from tasks.seal import Seal
+from tests.flows.flow_runs import LINE
 
-MINE, OTHER = "a" * 12, "b" * 12
+MINE, OTHER = LINE.config.fingerprint(), "b" * 12
 DAYS = [date(2026, 11, 1) + timedelta(days=offset) for offset in range(5)]
-LINE = "nightly/line-1"
 
 
 def seal(images, passing=0):
@@ -55,7 +55,7 @@ def run(state, *, day=DAYS[0], fingerprint=MINE, attempt=0, elsewhere=False, ref
 
 
 def plan(stored, *runs, force=False):
-    [night] = plan_nights(LINE, {Night("line-1", DAYS[0]): stored}, runs=runs, fingerprint=MINE, force=force)
+    [night] = plan_nights(LINE, {Night("line-1", DAYS[0]): stored}, config=LINE.config, runs=runs, force=force)
     return night
 
 
@@ -82,7 +82,7 @@ storages = st.fixed_dictionaries({Night("line-1", day): stored_nights for day in
 
 @given(storages, histories, st.booleans())
 def test_every_night_is_planned_once_and_under_way_at_most_once(stored, runs, force):
-    nights = plan_nights(LINE, stored, runs=runs, fingerprint=MINE, force=force)
+    nights = plan_nights(LINE, stored, config=LINE.config, runs=runs, force=force)
     assert [night.night for night in nights] == list(stored)
     for night in nights:
         own = [r for r in runs if (r.day, r.fingerprint) == (night.night.day, MINE) and not r.elsewhere]
@@ -97,14 +97,14 @@ def test_every_night_is_planned_once_and_under_way_at_most_once(stored, runs, fo
 @given(storages, histories)
 def test_every_night_that_is_forced_and_has_images_is_inspected_again(stored, runs):
     refits = {r.id for r in runs if r.refit}
-    for night in plan_nights(LINE, stored, runs=runs, fingerprint=MINE, force=True):
+    for night in plan_nights(LINE, stored, config=LINE.config, runs=runs, force=True):
         if night.images:
             assert night.attempt or night.run in refits
 
 
 @given(storages, histories)
 def test_nothing_sealed_is_run_again_unless_it_has_new_images_or_its_last_run_failed(stored, runs):
-    for night in plan_nights(LINE, stored, runs=runs, fingerprint=MINE):
+    for night in plan_nights(LINE, stored, config=LINE.config, runs=runs):
         there = stored[night.night]
         own = [r for r in runs if (r.day, r.fingerprint) == (night.night.day, MINE) and not r.elsewhere]
         repaired = not own or own[-1].state is not RunState.FAILED
@@ -114,29 +114,29 @@ def test_nothing_sealed_is_run_again_unless_it_has_new_images_or_its_last_run_fa
 
 @given(storages, histories, st.booleans())
 def test_a_backfill_that_was_killed_right_after_starting_its_nights_starts_none_of_them_again(stored, runs, force):
-    before = plan_nights(LINE, stored, runs=runs, fingerprint=MINE, force=force)
+    before = plan_nights(LINE, stored, config=LINE.config, runs=runs, force=force)
     started = [run(RunState.RUNNING, day=n.night.day, attempt=n.attempt, refit=force) for n in before if n.attempt]
-    again = plan_nights(LINE, stored, runs=[*runs, *started], fingerprint=MINE, force=force)
+    again = plan_nights(LINE, stored, config=LINE.config, runs=[*runs, *started], force=force)
     assert not any(night.attempt for night in again)
     assert {night.run for night in again} >= {r.id for r in started}
 
 
 @given(storages, histories)
 def test_a_backfill_after_one_that_sealed_everything_starts_nothing(stored, runs):
-    done = plan_nights(LINE, stored, runs=runs, fingerprint=MINE)
+    done = plan_nights(LINE, stored, config=LINE.config, runs=runs)
     ended_runs = [replace(r, state=RunState.COMPLETED) for r in runs]
     sealed = {
         n.night: replace(stored[n.night], seal=seal(stored[n.night].images)) if n.waits else stored[n.night]
         for n in done
     }
-    again = plan_nights(LINE, sealed, runs=ended_runs, fingerprint=MINE)
+    again = plan_nights(LINE, sealed, config=LINE.config, runs=ended_runs)
     assert not [n for n in again if n.waits and next(d for d in done if d.night == n.night).waits]
 
 
 @given(storages, histories, st.booleans())
 def test_an_attempt_has_a_number_that_no_run_of_its_night_had(stored, runs, force):
     # The server answers a key that it knows with the run of old, failed or not.
-    for night in plan_nights(LINE, stored, runs=runs, fingerprint=MINE, force=force):
+    for night in plan_nights(LINE, stored, config=LINE.config, runs=runs, force=force):
         if night.attempt:
             numbers = {r.attempt for r in runs if (r.day, r.fingerprint) == (night.night.day, MINE)}
             assert night.attempt > max(numbers, default=0)
@@ -203,18 +203,19 @@ def test_force_is_not_satisfied_with_a_run_that_leaves_what_is_inspected(there):
 
 @given(storages, histories, st.booleans())
 def test_nights_of_a_line_that_cannot_run_are_given_up_and_what_needs_no_run_stands(stored, runs, force):
-    before = plan_nights(LINE, stored, runs=runs, fingerprint=MINE, force=force)
+    before = plan_nights(LINE, stored, config=LINE.config, runs=runs, force=force)
     for night, given_up in zip(before, without_runs(before, "its limit is 0"), strict=True):
         assert not given_up.waits
         assert given_up == night if not night.waits else given_up.reason == "its limit is 0"
 
 
+lines = st.sampled_from([replace(LINE, deployment=f"nightly/{limit}", limit=limit) for limit in (None, 1, 2, 3)])
 nights = st.lists(
     st.builds(
         PlannedNight,
-        deployment=st.sampled_from(["a", "b", "c"]),
+        line=lines,
+        config=st.just(LINE.config),
         night=st.builds(Night, line=st.just("l"), day=st.sampled_from(DAYS)),
-        fingerprint=st.just(MINE),
         images=st.just(1),
         state=st.just(NightState.TO_DO),
         attempt=st.just(1),
@@ -223,13 +224,13 @@ nights = st.lists(
 )
 
 
-@given(nights, nights, st.integers(1, 6), st.dictionaries(st.sampled_from("abc"), st.integers(1, 3)))
-def test_never_more_nights_at_once_than_allowed_in_all_and_of_a_deployment(todo, active, at_most, limits):
-    chosen = startable(todo, active, at_most=at_most, limits=limits)
+@given(nights, nights, st.integers(1, 6))
+def test_never_more_nights_at_once_than_allowed_in_all_and_of_a_deployment(todo, active, at_most):
+    chosen = startable(todo, active, at_most=at_most)
     counts = Counter(night.deployment for night in [*active, *chosen])
     assert not chosen or len(active) + len(chosen) <= at_most
     for night in chosen:
-        assert counts[night.deployment] <= limits.get(night.deployment, at_most)
+        assert counts[night.deployment] <= (night.line.limit or at_most)
     if not active and todo:
         assert chosen, "where nothing runs, something starts"
 
@@ -237,9 +238,9 @@ def test_never_more_nights_at_once_than_allowed_in_all_and_of_a_deployment(todo,
 def test_lines_come_along_side_by_side():
     def planned(line, day):
         return PlannedNight(
-            deployment=f"nightly/{line}",
+            line=replace(LINE, deployment=f"nightly/{line}"),
+            config=LINE.config,
             night=Night(line, day),
-            fingerprint=MINE,
             images=1,
             state=NightState.TO_DO,
             attempt=1,
@@ -268,12 +269,12 @@ def test_a_key_that_is_no_backfills_has_no_attempt(key):
 def test_keys_of_other_nights_lines_and_settings_differ_and_that_of_a_forced_attempt():
     plain = {"fingerprint": MINE, "attempt": 1, "refit": False}
     keys = {
-        attempt_key(LINE, DAYS[0], **plain),
-        attempt_key(LINE, DAYS[1], **plain),
-        attempt_key(LINE, DAYS[0], **{**plain, "fingerprint": OTHER}),
+        attempt_key(LINE.deployment, DAYS[0], **plain),
+        attempt_key(LINE.deployment, DAYS[1], **plain),
+        attempt_key(LINE.deployment, DAYS[0], **{**plain, "fingerprint": OTHER}),
         attempt_key("nightly/line-2", DAYS[0], **plain),
-        attempt_key(LINE, DAYS[0], **{**plain, "attempt": 2}),
-        attempt_key(LINE, DAYS[0], **{**plain, "refit": True}),
+        attempt_key(LINE.deployment, DAYS[0], **{**plain, "attempt": 2}),
+        attempt_key(LINE.deployment, DAYS[0], **{**plain, "refit": True}),
     }
     assert len(keys) == 6
 

@@ -8,14 +8,14 @@ import pytest
 from flows.backfill import NightOutcome
 from flows.backfill_plan import NightState, PlannedNight
 from flows.backfill_summary import outcome_tree, planned_tree, print_outcomes, print_plan
-from flows.backfill_survey import BackfillPlan
 from tasks.nights import Night
 from tasks.seal import Seal
+from tests.flows.flow_runs import LINE
 
 LOST = PlannedNight(
-    deployment="nightly/line-1",
+    line=LINE,
+    config=LINE.config,
     night=Night("line-1", date(2026, 11, 1)),
-    fingerprint="",
     images=0,
     state=NightState.FAILED,
     reason="no line 'line-1'",
@@ -63,7 +63,7 @@ def rows(table):
 
 @pytest.mark.parametrize("line", ["line-1", LONG])
 def test_a_plan_fits_80_columns_and_says_once_below_why_nights_are_given_up(narrow, capsys, line):
-    print_plan(BackfillPlan({}, {}, nights(line)), as_json=False)
+    print_plan(nights(line), as_json=False)
     *table, told = capsys.readouterr().out.splitlines()
     assert max(map(len, table)) <= 80
     assert told == f"{line} 3 nights, 2026-11-02 to 2026-11-05: {REASON}"

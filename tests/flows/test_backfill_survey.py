@@ -53,7 +53,7 @@ def lines(tmp_path, monkeypatch):
 
 def planned(runs=(), days=DAYS, **asked):
     with serving(RunsApi(list(runs))):
-        nights = plan_backfill(days, **asked).nights
+        nights = plan_backfill(days, **asked)
     return {(night.night.line, night.night.day): night for night in nights}
 
 
