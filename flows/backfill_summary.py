@@ -12,6 +12,9 @@ from rich.text import Text
 from flows.backfill import NightOutcome, outcome_row
 from flows.backfill_plan import NightState, PlannedNight
 from tasks.nights import Night
+from tasks.report import report_address
+from tasks.seal import Seal
+from tasks.storage import Storage
 
 STYLES: dict[str, str] = {
     NightState.SEALED: "green",
@@ -58,7 +61,7 @@ def planned_tree(planned: PlannedNight) -> dict[str, Any]:
         "deployment": planned.deployment,
         "line": planned.night.line,
         "day": planned.night.day.isoformat(),
-        "batch": planned.night.batch,
+        **_places(planned, planned.seal),
         "fingerprint": planned.fingerprint,
         "images": planned.images,
         "state": planned.state,
@@ -73,12 +76,24 @@ def outcome_tree(outcome: NightOutcome) -> dict[str, Any]:
     """Return an outcome as plain data."""
     return {
         **planned_tree(outcome.planned),
+        **_places(outcome.planned, outcome.seal),
         "before": outcome.planned.state,
         "state": outcome.state,
         "run": str(outcome.run) if outcome.run else None,
         "reason": outcome.reason,
         "seal": asdict(outcome.seal) if outcome.seal else None,
     }
+
+
+def _places(planned: PlannedNight, seal: Seal | None) -> dict[str, str | None]:
+    """Return the name of a night's batch, and the addresses of its folder and gallery once it is sealed.
+
+    Before, nobody knows whether it gets the plain name, which may be taken by other settings.
+    """
+    if seal is None:
+        return {"batch": planned.night.batch, "folder": None, "report": None}
+    folder = Storage(planned.line.results).below(seal.batch)
+    return {"batch": seal.batch, "folder": folder.address, "report": report_address(folder)}
 
 
 def _print_json(nights: list[dict[str, Any]]) -> None:

@@ -144,6 +144,9 @@ def test_a_killed_backfill_run_again_seals_every_night_once(site):
     assert {key for key, night in nights.items() if night["state"] == "no images"} == quiet
     assert {night["state"] for key, night in nights.items() if key not in quiet} == {"sealed"}
     assert nights[line, day[-2:]]["before"] == "sealed"
+    for key, night in nights.items():
+        assert night["folder"] == (None if key in quiet else str(site.results / night["batch"]))
+        assert key in quiet or Path(night["report"]).is_file()
     assert nights["line-1", "02"]["seal"]["failed"] == 1
     assert site.seal(f"{line}-{day}") == done
     expected = {"line-1 2026-11-01", "line-1 2026-11-02", "line-1 2026-11-04", "line-2 2026-11-01", "line-2 2026-11-04"}
@@ -272,6 +275,11 @@ def test_a_dry_run_shows_each_night_and_starts_none(site):
     assert (status, site.runs_by_night()) == (0, before)
     assert [night["state"] for night in nights.values()] == ["sealed", "to do", "no images", "to do"]
     assert [night["attempt"] for night in nights.values()] == [0, 1, 0, 1]
+    [sealed, *others] = nights.values()
+    assert sealed["batch"] == f"line-1-2026-11-01~{sealed['fingerprint'][:8]}", "beside the batch of other settings"
+    assert Path(sealed["report"]) == site.results / sealed["batch"] / "report" / "index.html"
+    assert Path(sealed["report"]).is_file()
+    assert [night["folder"] for night in others] == [None, None, None]
 
 
 def test_a_schedule_that_misses_its_line_fails_and_a_line_that_stood_still_does_not(site):

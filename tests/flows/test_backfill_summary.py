@@ -32,6 +32,20 @@ def test_an_outcome_for_machines_has_the_reason_that_its_run_failed_for():
     assert outcome_tree(outcome)["reason"] == "its run was deleted"
 
 
+@pytest.mark.parametrize("batch", ["line-1-2026-11-01", "line-1-2026-11-01~0123abcd"])
+def test_a_sealed_night_names_the_folder_and_gallery_of_its_settings(batch):
+    seal = Seal(batch=batch, fingerprint="", images=2, inspected=2, failed=0, defective=0, digest="")
+    there = {"batch": batch, "folder": f"s3://results/{batch}", "report": f"s3://results/{batch}/report/index.html"}
+    sealed = NightOutcome(planned=LOST, state=NightState.SEALED, seal=seal)
+    for tree in (outcome_tree(sealed), planned_tree(replace(LOST, seal=seal))):
+        assert {name: tree[name] for name in there} == there
+
+
+def test_a_night_that_is_not_sealed_names_no_folder():
+    tree = outcome_tree(NightOutcome(planned=LOST, state=NightState.FAILED))
+    assert (tree["batch"], tree["folder"], tree["report"]) == ("line-1-2026-11-01", None, None)
+
+
 LONG = "weaving-hall-3-[loom-17]-left-camera-underneath"
 REASON = f"cannot list s3://images-of-the-plant/by-line/{LONG}: the store does not answer"
 
