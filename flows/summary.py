@@ -16,6 +16,7 @@ from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.evaluation_file import evaluation_tree
 from tasks.image_metrics import BORDER
 from tasks.report import worst_first
+from tasks.stored_json import null_for_nan
 from tasks.words import counted
 
 WORST_PRINTED = 10
@@ -79,14 +80,7 @@ def outcome_tree(outcome: Outcome) -> dict[str, Any]:
 
 
 def _print_json(tree: dict[str, Any]) -> None:
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and math.isnan(value) else value
-
-    print(json.dumps(plain(tree), indent=1))
+    print(json.dumps(null_for_nan(tree), indent=1))
 
 
 def _worst(outcome: Outcome, *, width: int) -> Table:

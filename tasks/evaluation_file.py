@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from tasks.category_metrics import Evaluation
 from tasks.image_metrics import BORDER
 from tasks.seal import Seal
 from tasks.storage import Storage, StoredObject
-from tasks.stored_json import StoredJsonError, from_json
+from tasks.stored_json import StoredJsonError, from_json, nan_for_null, null_for_nan
 
 EVALUATION = "evaluation.json"
 METRICS_VERSION = 1
@@ -63,7 +62,8 @@ def read_evaluation(folder: Storage, *, basis: str) -> Evaluation | None:
         content = folder.read(EVALUATION)
         if from_json(_Basis, content, others=True).basis != basis:
             return None
-        evaluation = from_json(Evaluation, _with_nan(content), others=True)
+        defined = json.dumps(nan_for_null(json.loads(content))).encode()
+        evaluation = from_json(Evaluation, defined, others=True)
     except StoredJsonError:
         return None  # Written by another version: measured again.
     return evaluation if all(image.lasting for image in evaluation.unmeasured) else None
@@ -75,15 +75,4 @@ def evaluation_tree(evaluation: Evaluation) -> dict[str, Any]:
     *rows, mean = [{"category": row.category, **asdict(row)} for row in (*evaluation.categories, evaluation.mean)]
     missed = [asdict(image) for image in evaluation.unmeasured]
     tree = {"meanings": MEANINGS, "mean": mean, "categories": rows, "unmeasured": missed, "images": images}
-    return dict(json.loads(json.dumps(tree), parse_constant=lambda _: None))
-
-
-def _with_nan(content: bytes) -> bytes:
-    def with_nan(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: with_nan(part) for name, part in value.items()}
-        if isinstance(value, list):
-            return [with_nan(part) for part in value]
-        return math.nan if value is None else value
-
-    return json.dumps(with_nan(json.loads(content))).encode()
+    return dict(null_for_nan(tree))

@@ -5,6 +5,7 @@ each field and what is wrong with it.
 """
 
 import json
+import math
 import reprlib
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -57,6 +58,24 @@ def from_json(kind: type[Value], content: bytes, *, others: bool = False) -> Val
     except ValidationError as error:
         raise StoredJsonError("; ".join(_problems(error))) from error
     return value
+
+
+def null_for_nan(tree: Any) -> Any:
+    """Return plain data with None in place of NaN, which the JSON of other programs does not have; lists for tuples."""
+    return _with_leaves(tree, lambda leaf: None if isinstance(leaf, float) and math.isnan(leaf) else leaf)
+
+
+def nan_for_null(tree: Any) -> Any:
+    """Return plain data with NaN in place of None: what :func:`null_for_nan` made of it."""
+    return _with_leaves(tree, lambda leaf: math.nan if leaf is None else leaf)
+
+
+def _with_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(tree, dict):
+        return {name: _with_leaves(part, change) for name, part in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_with_leaves(part, change) for part in tree]
+    return change(tree)
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

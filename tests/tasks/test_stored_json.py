@@ -11,7 +11,7 @@ from tasks.batch import ImageEntry, Manifest
 from tasks.night_figures import NightFigures
 from tasks.records import ImageRecord
 from tasks.seal import Seal
-from tasks.stored_json import StoredJsonError, from_json, to_json
+from tasks.stored_json import StoredJsonError, from_json, nan_for_null, null_for_nan, to_json
 from tests.tasks.made_nights import figures
 from tests.tasks.test_records import DONE
 from tests.tasks.test_seal import MANIFEST
@@ -85,6 +85,14 @@ def test_other_fields_are_left_alone_where_they_are_expected():
     assert from_json(Part, b'{"size": 1, "weight": 2}', others=True) == Part(1)
     with pytest.raises(StoredJsonError, match=r"^size = True"):
         from_json(Part, b'{"size": true, "weight": 2}', others=True)
+
+
+def test_what_is_undefined_is_null_for_other_programs_and_nan_again_when_it_is_read():
+    plain = null_for_nan({"rows": ({"value": math.nan, "name": "a"}, 0.5), "count": 0, "known": False})
+    assert json.dumps(plain) == '{"rows": [{"value": null, "name": "a"}, 0.5], "count": 0, "known": false}'
+    read = nan_for_null(plain)
+    assert math.isnan(read["rows"][0].pop("value"))
+    assert read == {"rows": [{"name": "a"}, 0.5], "count": 0, "known": False}
 
 
 @pytest.mark.parametrize("record", [DONE, replace(DONE, score=math.inf, warnings=("\u00fc", "b"), regions=())])
