@@ -36,12 +36,13 @@ from tasks.image_figures import has_figures, write_figures
 from tasks.image_table import write_image_table
 from tasks.keys import count_by_suffix
 from tasks.lease import Lease, hold_batch
-from tasks.maps import clear_maps, prepare_maps, written_maps
+from tasks.maps import clear_maps, damaged_maps, prepare_maps, written_maps
 from tasks.records import ImageRecord, read_records
 from tasks.region_table import write_region_table
 from tasks.report import PAGE, write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage
+from tasks.words import counted
 
 
 def run_batch(
@@ -86,9 +87,12 @@ def run_batch(
         known, mapped = read_records(folder, manifest.entries), written_maps(folder)
         records = {i: record for i, record in known.items() if record.failed or i in mapped}
         todo = _unsettled(manifest, {} if refit else records, retry_failed=retry_failed)
+        news = bool(todo) or manifest.entries != stored.entries
+        if news or seal is None:
+            todo = _with_damaged(folder, manifest, records=records, todo=todo)
         present = len(manifest.present)
         observer().begin(images=present, settled=present - len(todo))
-        if manifest.entries == stored.entries and not todo and seal is not None:
+        if seal is not None and not news:
             done = BatchResults(manifest, records)
             outcome = Outcome.of(folder, done, seal=seal, fitted=0, listing=listing, former_masks=former_masks)
             tell_of_batch(outcome, sealed=False)
@@ -174,6 +178,18 @@ def _tell_of_listing(listing: Listing, masks: Storage | None) -> None:
 def _is_complete(folder: Storage) -> bool:
     """Whether all that the flow itself writes is there: somebody may have deleted some, or copied only a part."""
     return has_figures(folder) and all(folder.exists(key) for key in (REGIONS, IMAGE_TABLE, PAGE))
+
+
+def _with_damaged(
+    folder: Storage, manifest: Manifest, *, records: Mapping[int, ImageRecord], todo: list[ImageEntry]
+) -> list[ImageEntry]:
+    """Add the images whose map is not the one that their record is of: the gallery could not be drawn of it."""
+    wanted = {entry.index for entry in todo}
+    settled = [records[entry.index] for entry in manifest.present if entry.index not in wanted]
+    if damaged := damaged_maps(folder, settled):
+        first = manifest.entries[min(damaged)].key
+        observer().hint(f"{counted(len(damaged), 'map')} damaged, as that of {first}: inspected again")
+    return [entry for entry in manifest.present if entry.index in wanted | damaged]
 
 
 def _unsettled(manifest: Manifest, records: Mapping[int, ImageRecord], *, retry_failed: bool) -> list[ImageEntry]:

@@ -6,7 +6,8 @@ flow clears if it has come to fail. No chunk ever has two writers at once: same-
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from ssdnet_core.working_size import MIN_SIDE
 from tasks.batch import MAPS, Manifest
 from tasks.records import ImageRecord, record_key
 from tasks.storage import Storage
-from tasks.storage_answers import MissingObjectError
+from tasks.storage_answers import FAILURES, MissingObjectError, StorageError, reason_of
 from tasks.zarr_store import METADATA, open_store, understood, writing
 
 ANOMALY_MAP = "anomaly_map"
@@ -28,6 +29,9 @@ CHUNK = r"c/(\d+)/\d+/\d+"
 
 LEAST_CHUNK = 256
 """Side of a chunk at least, in working pixels, unless the working size is smaller."""
+
+READERS = 8
+"""Threads that look whether maps are what their records say: with an object store they mostly wait."""
 
 COMPRESSOR = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
 MAP_ATTRIBUTES: dict[str, Any] = {
@@ -141,6 +145,33 @@ def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = Fals
     from ssdnet_core.localization import enlarge_map
 
     return enlarge_map(working, (record.height, record.width))
+
+
+def damaged_maps(folder: Storage, records: Iterable[ImageRecord]) -> set[int]:
+    """Return which of the inspected images have no map, or another one than their record's, by index.
+
+    Raises
+    ------
+    DamagedBatchError
+        If the metadata of all maps cannot be understood.
+    StorageError
+        If the store does not give a map that it has: taken for damaged, its image would be inspected again.
+    """
+
+    def is_damaged(record: ImageRecord) -> bool:
+        try:
+            read_map(folder, record)
+        except LostMapError:
+            return True
+        return False
+
+    inspected = [record for record in records if record.inspected]
+    with ThreadPoolExecutor(READERS) as readers:
+        try:
+            lost = list(readers.map(is_damaged, inspected))
+        except FAILURES as error:
+            raise StorageError(f"cannot read the maps in {folder.address}/{MAPS}: {reason_of(error)}") from error
+    return {record.index for record, is_lost in zip(inspected, lost, strict=True) if is_lost}
 
 
 def _digest(stored: npt.NDArray[np.float16]) -> str:

@@ -129,6 +129,24 @@ def test_an_image_whose_map_was_lost_is_inspected_again(run, lost, sealed):
     assert (read_map(folder, again.results.records[1]) == before).all()
 
 
+@pytest.mark.parametrize("damage", ["cut", "another's"])
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_image_whose_map_was_damaged_is_inspected_again_by_a_run_that_goes_on(run, more, damage):
+    first = run(more=2)
+    folder = Storage(first.folder)
+    before = read_map(folder, first.results.records[1])
+    if not more:
+        folder.delete(SEAL)
+    if damage == "cut":
+        chunk = Path(folder.path("maps.zarr/anomaly_map/c/1/0/0"))
+        os.truncate(chunk, chunk.stat().st_size // 2)
+    else:
+        write_map(folder, 1, anomaly_map=before + 1)
+    again = run(more=more)
+    assert again.fitted == more + 1
+    assert (read_map(folder, again.results.records[1]) == before).all()
+
+
 def test_an_image_replaced_by_one_that_cannot_be_inspected_leaves_no_map(run, tmp_path):
     first = run(more=2)
     whole = tmp_path / "night" / "1.png"

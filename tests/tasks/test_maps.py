@@ -11,7 +11,8 @@ from ssdnet_core.config import Config
 from tasks.batch import DamagedBatchError, ImageEntry
 from tasks.batch_results import BatchResults
 from tasks.image_figures import write_figures
-from tasks.maps import LostMapError, clear_maps, prepare_maps, read_map, write_map, written_maps
+from tasks.maps import LostMapError, clear_maps, damaged_maps, prepare_maps, read_map, write_map, written_maps
+from tasks.records import failed_record
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 from tests.tasks.mapped import SHAPES, manifest_of, random_map, record_of
@@ -155,6 +156,29 @@ def test_a_map_that_is_lost_is_named_with_what_to_do(folder, damage, reason):
         folder.delete(chunk if damage == "gone" else "maps.zarr/anomaly_map/zarr.json")
     with pytest.raises(LostMapError, match=rf"the map of 1\.png .*{reason}.*Delete .*/records/0000001\.json and run"):
         read_map(folder, record_of(manifest.entries[1]))
+
+
+def test_damaged_maps_are_those_that_are_not_what_their_records_say(folder):
+    manifest = manifest_of([*SHAPES, (32, 32)])
+    prepare_maps(folder, manifest)
+    for entry in manifest.entries[:3]:
+        write_map(folder, entry.index, anomaly_map=random_map(entry))
+    records = [record_of(entry) for entry in manifest.entries[:3]]
+    failed = failed_record(manifest.entries[3], "broken", fingerprint="f", lasting=True)
+    assert damaged_maps(folder, [*records, failed]) == set()
+    write_map(folder, 0, anomaly_map=random_map(manifest.entries[0]) + 1)
+    folder.delete("maps.zarr/anomaly_map/c/2/0/0")
+    assert damaged_maps(folder, [*records, failed]) == {0, 2}
+
+
+def test_a_map_that_the_store_does_not_give_is_not_taken_for_a_damaged_one(folder, tmp_path):
+    [entry] = manifest_of(SHAPES[:1]).entries
+    prepare_maps(folder, manifest_of(SHAPES[:1]))
+    chunk = tmp_path / "maps.zarr" / "anomaly_map" / "c" / "0" / "0" / "0"
+    chunk.parent.mkdir(parents=True)
+    chunk.symlink_to(chunk)
+    with pytest.raises(StorageError, match=r"cannot read the maps in .*maps\.zarr: "):
+        damaged_maps(folder, [record_of(entry)])
 
 
 def test_maps_count_as_written_only_with_the_metadata_of_their_array(folder):
