@@ -11,15 +11,15 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import compress
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import IMAGE_TABLE
+from tasks.batch import IMAGE_TABLE, MANIFEST
 from tasks.report import PAGE
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
@@ -60,52 +60,116 @@ def page_key(path: str) -> str | None:
     return "/".join(parts) if parts and plain and (parts[-1].endswith(SUFFIXES) or parts[-1] == IMAGE_TABLE) else None
 
 
+def folder_key(path: str) -> str | None:
+    """Return the key of the folder below the results that a URL's path names, the results' own empty; None if none.
+
+    >>> folder_key("/plant-2/")
+    'plant-2'
+    """
+    parts = unquote(path).split("/")[1:]
+    plain = all(part and not part.startswith(".") and part.isprintable() and "\\" not in part for part in parts[:-1])
+    return "/".join(parts[:-1]) if parts and plain and not parts[-1] else None
+
+
 def read_page(results: Storage, key: str) -> bytes:
-    """Read what :func:`page_key` names.
+    """Read a page or picture.
 
     Raises
     ------
     MissingObjectError
         If there is none, or it is a link that leads out of the results.
     """
-    if results.is_local and not Path(results.path(key)).resolve().is_relative_to(Path(results.root).resolve()):
-        raise MissingObjectError(f"{key} leads out of {results.address}")
+    _check_inside(results, key)
     return results.read(key)
 
 
-def pages(results: Storage) -> list[str]:
-    """Return the keys of the pages to begin with: trends, then galleries, the last by name first."""
-    drawn = results.below(TRENDS)
+@dataclass(frozen=True)
+class Contents:
+    """What a folder of results has for a browser: keys below that folder, and names of folders in it."""
+
+    trends: list[str]
+    galleries: list[str]
+    folders: list[str]
+
+
+def contents(folder: Storage) -> Contents:
+    """Return the trends and galleries of a folder, the last by name first, and the folders that are no batches."""
+    drawn = folder.below(TRENDS)
     trends = [f"{TRENDS}/{page.key}" for page in drawn.list("*.html")] if drawn.exists() else []
-    batches = reversed(results.folders()) if results.exists() else ()
-    candidates = [f"{name}/{PAGE}" for name in batches]
+    names = [name for name in reversed(folder.folders()) if folder_key(f"/{quote(name)}/")] if folder.exists() else []
     with ThreadPoolExecutor(REQUESTS) as threads:
-        there = list(threads.map(results.exists, candidates))
-    return [key for key in (*trends, *compress(candidates, there)) if page_key(f"/{quote(key)}")]
+        kinds = list(threads.map(partial(_kind, folder), names))
+    return Contents(
+        trends=[key for key in trends if page_key(f"/{quote(key)}")],
+        galleries=[f"{name}/{PAGE}" for name, kind in zip(names, kinds, strict=True) if kind == PAGE],
+        folders=[name for name, kind in zip(names, kinds, strict=True) if not kind],
+    )
 
 
-def front_page(results: Storage) -> str:
-    """Return the page that links to all others."""
-    there = pages(results)
-    trends = [key for key in there if key.startswith(f"{TRENDS}/")]
-    galleries = [key for key in there if key not in trends]
+def _kind(folder: Storage, name: str) -> str:
+    """Return what tells a folder of results from a folder of such folders; empty if nothing does."""
+    if name == TRENDS:
+        return TRENDS
+    return next((key for key in (PAGE, MANIFEST) if folder.exists(f"{name}/{key}")), "")
+
+
+def list_page(results: Storage, key: str = "") -> str:
+    """Return the page that links to all that lies in the results, or in a folder of them.
+
+    Raises
+    ------
+    MissingObjectError
+        If there is no such folder, it leads out of the results, or it is part of a batch.
+    """
+    parts = key.split("/") if key else []
+    if key:
+        _check_inside(results, key)
+        around = ("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+        if not results.exists(key) or any(results.exists(f"{folder}/{MANIFEST}") for folder in around):
+            raise MissingObjectError(f"{key} is no folder of batches")
+    folder = results.below(key) if key else results
+    here = contents(folder)
+    sections = [
+        _section(title, [(f"{key}/{link}".lstrip("/"), _name(link)) for link in links])
+        for title, links in (
+            ("Trends", here.trends),
+            ("Galleries", here.galleries),
+            ("Folders", [f"{name}/" for name in here.folders]),
+        )
+    ]
+    back = '<p><a href="../">One folder up</a></p>\n' if key else ""
+    return _page(folder.address, f"{back}{''.join(sections) or _nothing(folder)}")
+
+
+def _page(heading: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>SSDnet Inspect</title><style>{STYLE}</style>\n"
-        f"<h1>SSDnet Inspect</h1><p>{html.escape(results.address)}</p>\n"
-        f"{_section('Trends', trends)}{_section('Galleries', galleries)}"
-        f"{'' if there else '<p>None yet.</p>'}</html>\n"
+        f"<h1>SSDnet Inspect</h1><p>{html.escape(heading)}</p>\n{body}</html>\n"
     )
 
 
-def _section(title: str, keys: list[str]) -> str:
-    links = "\n".join(f'<li><a href="/{quote(key)}">{html.escape(_name(key))}</a></li>' for key in keys)
-    return f"<h2>{title}</h2>\n<ul>{links}</ul>\n" if keys else ""
+def _nothing(folder: Storage) -> str:
+    missing = "" if folder.exists() else "There is no such folder yet: the first batch makes it. "
+    return (
+        f"<h2>No gallery yet</h2>\n<p>{missing}A batch has its gallery once all of its images are done. If there are "
+        f"finished batches elsewhere, start this server with their address.</p>\n"
+    )
+
+
+def _check_inside(results: Storage, key: str) -> None:
+    if results.is_local and not Path(results.path(key)).resolve().is_relative_to(Path(results.root).resolve()):
+        raise MissingObjectError(f"{key} leads out of {results.address}")
+
+
+def _section(title: str, links: list[tuple[str, str]]) -> str:
+    items = "\n".join(f'<li><a href="/{quote(key)}">{html.escape(name)}</a></li>' for key, name in links)
+    return f"<h2>{title}</h2>\n<ul>{items}</ul>\n" if links else ""
 
 
 def _name(key: str) -> str:
-    return key.removesuffix(f"/{PAGE}").removeprefix(f"{TRENDS}/").removesuffix(".html")
+    return key.removesuffix(f"/{PAGE}").removeprefix(f"{TRENDS}/").removesuffix(".html").removesuffix("/")
 
 
 def _split(url: str) -> SplitResult:
@@ -115,10 +179,24 @@ def _split(url: str) -> SplitResult:
         return urlsplit("")  # As of "//[": it names nobody and nothing.
 
 
+ERROR_PAGE = _page("", '<h2>%(message)s</h2>\n<p>%(explain)s</p>\n<p><a href="/">All galleries</a></p>\n')
+NOT_THERE = (
+    "There is no such page, picture or folder of batches. A batch has its gallery once all of its images are done; a "
+    "batch or its gallery may have been removed since the link was made."
+)
+UNKNOWN_NAME = (
+    "The server was asked by a name that is not its own. Ask for 127.0.0.1 or localhost, or start it with --allow-host "
+    "and that name."
+)
+NO_ANSWER = "The storage of the results does not answer, or refuses: the server's log says what it said."
+
+
 class GalleryHandler(BaseHTTPRequestHandler):
     """Answers GET and HEAD for pages, pictures and tables of images, and for a list of the pages at ``/``."""
 
     protocol_version = "HTTP/1.1"
+    error_content_type = "text/html; charset=utf-8"
+    error_message_format = ERROR_PAGE
     timeout = 60.0
     """Seconds: a browser keeps its connection open, and each takes a thread."""
 
@@ -138,15 +216,15 @@ class GalleryHandler(BaseHTTPRequestHandler):
         """Answer with a page, a picture or a table."""
         # DNS rebinding: a page elsewhere could give this machine's address a name of its own, and read the results.
         if self._hosts and _split(f"//{self.headers.get('Host', '')}").hostname not in self._hosts:
-            self.send_error(HTTPStatus.FORBIDDEN)
+            self.send_error(HTTPStatus.FORBIDDEN, explain=UNKNOWN_NAME)
             return
         try:
             content, kind = self._content(_split(self.path).path)
         except MissingObjectError:
-            self.send_error(HTTPStatus.NOT_FOUND)
+            self.send_error(HTTPStatus.NOT_FOUND, explain=NOT_THERE)
         except StorageError as error:
             self.log_error("%s", error)
-            self.send_error(HTTPStatus.BAD_GATEWAY, explain="The storage of the results does not answer.")
+            self.send_error(HTTPStatus.BAD_GATEWAY, explain=NO_ANSWER)
         else:
             # Out of the try: what fails from here on is the browser's, and half an answer may be on its way.
             self._answer(content, kind)
@@ -156,8 +234,9 @@ class GalleryHandler(BaseHTTPRequestHandler):
     def _content(self, path: str) -> tuple[bytes, str]:
         if path == HEALTH:
             return b"ok", "text/plain"
-        if path == "/":
-            return front_page(self._results).encode(), "text/html"
+        folder = folder_key(path)
+        if folder is not None:
+            return list_page(self._results, folder).encode(), "text/html"
         key = page_key(path)
         if key is None:
             raise MissingObjectError(f"{path} is no page, picture or table of images")

@@ -1,6 +1,7 @@
 """What the gallery server hands out, and what it does not, over real HTTP connections."""
 
 import http.client
+import re
 import socket
 import subprocess
 import sys
@@ -110,7 +111,32 @@ def test_the_front_page_links_to_trends_and_finished_batches_only_with_names_esc
 
 def test_before_the_first_batch_the_front_page_says_so(tmp_path):
     with serving(Storage(str(tmp_path / "results"))) as port:
-        assert "None yet" in asked(port, "/")[2]
+        page = asked(port, "/")[2]
+        assert "No gallery yet" in page
+        assert "There is no such folder yet" in page
+
+
+def test_batches_in_folders_are_reached_from_page_to_page_and_a_batch_is_no_folder_of_them(tmp_path):
+    results = Storage(str(tmp_path))
+    for key in ("plant 2/line-1/a/report/index.html", "plant 2/line-1/a/manifest.json", "b/manifest.json"):
+        results.write(key, b"worst first")
+    (tmp_path / "plant 2" / "out").symlink_to(tmp_path.parent)
+    with serving(results) as port:
+        assert re.findall('href="(.*?)"', asked(port, "/")[2]) == ["/plant%202/"]
+        assert '<a href="/plant%202/line-1/">line-1</a>' in asked(port, "/plant%202/")[2]
+        page = asked(port, "/plant%202/line-1/")[2]
+        assert re.findall('href="(.*?)"', page) == ["../", "/plant%202/line-1/a/report/index.html"]
+        assert asked(port, "/plant%202/line-1/a/report/index.html")[0] == 200
+        for path in ("b/", "plant%202/line-1/a/", "plant%202/line-1/a/report/", "plant%202/out/", "nowhere/", "../"):
+            assert asked(port, f"/{path}")[0] == 404
+
+
+def test_a_page_that_is_not_there_says_so_in_words_and_leads_to_those_that_are(served):
+    _, port = served
+    status, kind, page = asked(port, "/gone/report/index.html")
+    assert (status, kind) == (404, "text/html; charset=utf-8")
+    assert "may have been removed" in page
+    assert '<a href="/">All galleries</a>' in page
 
 
 def test_a_connection_on_which_nothing_is_asked_any_more_is_closed(tmp_path, monkeypatch):
