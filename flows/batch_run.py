@@ -31,6 +31,7 @@ from tasks.batch import (
 from tasks.batch_results import BatchResults
 from tasks.cluster import Cluster
 from tasks.discovery import Listing, discover, list_input
+from tasks.finished_batch import check_records
 from tasks.found_masks import count_and_name, masks_changed
 from tasks.image_figures import has_figures, write_figures
 from tasks.image_table import write_image_table
@@ -85,6 +86,8 @@ def run_batch(
         discovered = discover_images(source, quoted(listing), stored=quoted(stored))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         known, mapped = read_records(folder, manifest.entries), written_maps(folder)
+        if seal is not None and not refit and all(entry.index in known for entry in stored.present):
+            check_records(folder, BatchResults(stored, known), seal=seal)
         records = {i: record for i, record in known.items() if record.failed or i in mapped}
         todo = _unsettled(manifest, {} if refit else records, retry_failed=retry_failed)
         news = bool(todo) or manifest.entries != stored.entries

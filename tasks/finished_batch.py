@@ -1,14 +1,20 @@
 """Reading a finished batch back."""
 
+import numpy as np
+
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import MANIFEST, folder_names, read_manifest
+from tasks.batch import MANIFEST, RECORDS, folder_names, read_manifest
 from tasks.batch_results import BatchResults
-from tasks.records import read_records, record_key
-from tasks.seal import Seal, read_seal
+from tasks.image_figures import STATUSES, has_figures, read_figures
+from tasks.records import ImageRecord, read_records, record_key
+from tasks.seal import Seal, make_seal, read_seal
 from tasks.storage import Storage
 
 MOST_ASKED = 100
 """Folders at most that are asked whether they are batches."""
+
+MOST_NAMED = 5
+"""Records at most that are named as changed."""
 
 
 class NotSealedError(SsdnetError, ValueError):
@@ -23,6 +29,10 @@ class ChangedBatchError(SsdnetError):
     """A run has inspected a batch anew since it was read, or is about to."""
 
 
+class ChangedRecordsError(SsdnetError):
+    """The records of a finished batch are not those that it was sealed with."""
+
+
 def read_sealed(address: str) -> tuple[Storage, BatchResults]:
     """Return the folder of a sealed batch, and what it came to.
 
@@ -32,11 +42,14 @@ def read_sealed(address: str) -> tuple[Storage, BatchResults]:
         If there is none, or it is not finished.
     LostRecordError
         If an image that the last listing had has no record, or a damaged one.
+    ChangedRecordsError, ChangedBatchError
+        As :func:`check_records`.
     """
     folder = Storage(address)
     if not folder.exists(MANIFEST):
         raise NotSealedError(_no_batch(folder))
-    if read_seal(folder) is None:
+    seal = read_seal(folder)
+    if seal is None:
         raise NotSealedError(f"{folder.address} is not finished: run its `ssdnet inspect` again first")
     manifest = read_manifest(folder)
     records = read_records(folder, manifest.entries)
@@ -46,7 +59,9 @@ def read_sealed(address: str) -> tuple[Storage, BatchResults]:
                 f"{folder.address}/{record_key(entry.index)}, the record of {entry.key}, is missing or damaged: "
                 "run the batch's `ssdnet inspect` again, which inspects that image once more"
             )
-    return folder, BatchResults(manifest, records)
+    results = BatchResults(manifest, records)
+    check_records(folder, results, seal=seal)
+    return folder, results
 
 
 def _no_batch(folder: Storage) -> str:
@@ -70,6 +85,43 @@ def check_seal(folder: Storage, seal: Seal | None) -> None:
         raise ChangedBatchError(
             f"{folder.address} was inspected anew meanwhile, or is now: run this again once it is sealed"
         )
+
+
+def check_records(folder: Storage, results: BatchResults, *, seal: Seal) -> None:
+    """Make sure that the records of a finished batch are those that its seal is of.
+
+    Raises
+    ------
+    ChangedRecordsError
+        If they are others: somebody has changed one since, or put back a part of an earlier batch.
+    ChangedBatchError
+        If they are others since a run inspects the batch anew.
+    """
+    if make_seal(results).digest == seal.digest:
+        return
+    check_seal(folder, seal)
+    changed = [f"{record_key(record.index)} ({record.key})" for record in _unlike_figures(folder, results)]
+    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
+    named = ", ".join(changed[:MOST_NAMED]) + more if changed else f"some in {RECORDS}"
+    raise ChangedRecordsError(
+        f"{folder.address} does not hold the results that were sealed: records were changed since, {named}. Put them "
+        "back as they were, or delete them and run the batch's `ssdnet inspect` again, which inspects their images "
+        "once more"
+    )
+
+
+def _unlike_figures(folder: Storage, results: BatchResults) -> list[ImageRecord]:
+    """Return the records that say something else than the figures beside the maps, which the seal is of as well."""
+    if not has_figures(folder):
+        return []
+    figures = read_figures(folder)
+
+    def is_unlike(record: ImageRecord) -> bool:
+        score, defective, status = (figures[name][record.index] for name in ("score", "defective", "status"))
+        same_score = record.failed or np.float32(record.score) == score
+        return not same_score or record.defective != defective or record.status != STATUSES[status]
+
+    return [record for record in results.present if is_unlike(record)]
 
 
 def find_seal(results: Storage, batch: str, *, fingerprint: str) -> Seal | None:

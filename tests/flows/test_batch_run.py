@@ -1,6 +1,7 @@
 import os
 import shutil
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,11 +14,12 @@ from ssdnet_core.synthetic import sample
 from tasks import lease as leases
 from tasks.batch import IMAGE_TABLE, REGIONS, SEAL
 from tasks.cluster import ClusterError
+from tasks.finished_batch import ChangedRecordsError, read_sealed
 from tasks.image_figures import STATUSES, read_figures
 from tasks.inspection import Inspection, inspect_images
 from tasks.lease import LeaseLostError
 from tasks.maps import read_map, write_map, written_maps
-from tasks.records import failed_record, withdraw_records
+from tasks.records import failed_record, record_key, withdraw_records, write_record
 from tasks.report import PAGE
 from tasks.seal import read_seal
 from tasks.storage import Storage
@@ -127,6 +129,24 @@ def test_an_image_whose_map_was_lost_is_inspected_again(run, lost, sealed):
     again = run(more=0)
     assert (again.fitted, again.seal) == (1, first.seal)
     assert (read_map(folder, again.results.records[1]) == before).all()
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_record_that_was_changed_after_the_seal_is_named_and_once_deleted_its_image_is_inspected_again(run, more):
+    first = run(more=2)
+    folder = Storage(first.folder)
+    write_record(folder, replace(first.results.records[1], score=77.0))
+    stored = contents(folder)
+    for read in (lambda: run(more=more), lambda: read_sealed(folder.address)):
+        with pytest.raises(
+            ChangedRecordsError, match=r"records were changed since, records/0000001\.json \(1\.png\)\. Put them back"
+        ):
+            read()
+    assert contents(folder) == stored
+    folder.delete(record_key(1))
+    again = run(more=0)
+    assert again.results.records[1].score == first.results.records[1].score
+    assert read_sealed(folder.address)[1].present == again.results.present
 
 
 @pytest.mark.parametrize("damage", ["cut", "another's"])
