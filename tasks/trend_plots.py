@@ -1,7 +1,7 @@
 """The plots of a line's nights, as SVG: one panel a figure, flagged nights in red.
 
 Along the axis are days: lines and bands end where a night is missing. Nights under other settings than the latest have
-hollow marks.
+dotted lines, and hollow marks where they are few.
 """
 
 import io
@@ -189,6 +189,7 @@ def _line(axes: Axes, group: _Group, *, value: Value, mark: str = "o") -> None:
             values[run],
             color=group.colour,
             linewidth=1.3,
+            linestyle="-" if group.latest else ":",
             marker=mark if len(days) <= MOST_MARKED or len(run) == 1 else "",
             markersize=3.5,
             markerfacecolor=group.colour if group.latest else "white",

@@ -91,6 +91,20 @@ def test_nights_under_earlier_settings_are_hollow_and_joined_to_no_later_one(dra
     assert 20 not in lengths
 
 
+def test_of_many_nights_those_under_earlier_settings_have_dotted_lines():
+    drawing = defect_rates(
+        compare_nights(
+            [replace(night, fingerprint="f" if number < 70 else "g") for number, night in enumerate(nights(140))]
+        )
+    )
+    assert not styled(drawing, "use", stroke=COLOURS[0])
+    dotted = [
+        ["stroke-dasharray" in line.get("style") for line in styled(drawing, "path", stroke=colour)]
+        for colour in COLOURS[:2]
+    ]
+    assert dotted == [[True], [False]]
+
+
 def test_a_night_without_a_value_adds_no_point(rows):
     empty = compare_nights([*(row.figures for row in rows[:5]), figures(5, defective=0, inspected=0)])
     assert len(marked(defect_rates(empty), COLOURS[0])) == 5
