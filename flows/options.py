@@ -28,8 +28,10 @@ def parse_day(text: str) -> datetime:
 Version = Annotated[
     bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and exit.")
 ]
-Input = Annotated[str, typer.Argument(help="Folder, file, quoted glob or s3://bucket/prefix of images.")]
-Labelled = Annotated[str, typer.Argument(help="Folder in MVTec-AD layout: one category, or several.")]
+Input = Annotated[
+    str, typer.Argument(metavar="INPUT", help="Folder, file, quoted glob or s3://bucket/prefix of images.")
+]
+Labelled = Annotated[str, typer.Argument(metavar="DATA", help="Folder in MVTec-AD layout: one category, or several.")]
 Results = Annotated[
     str, typer.Option("--results", "-r", help="Folder or s3://bucket/prefix; a batch gets its own below.")
 ]
@@ -78,10 +80,10 @@ GroupSize = Annotated[
 RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
 BatchFolder = Annotated[str, typer.Argument(metavar="RESULTS/BATCH", help="Folder of one sealed batch.")]
 MostPictures = Annotated[int, typer.Option("--pictures", min=0, help="Most images shown; highest scores.")]
-Batches = Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix of the batches.")]
+Batches = Annotated[str, typer.Argument(metavar="RESULTS", help="Folder or s3://bucket/prefix of the batches.")]
 DrawnLines = Annotated[list[str] | None, typer.Option("--line", help="A line. Repeatable. [default: all lines]")]
 Anew = Annotated[bool, typer.Option(help="Read all nights again, as after measuring some of them.")]
-MadeFolder = Annotated[str, typer.Argument(help="Folder to write to, in MVTec-AD layout.")]
+MadeFolder = Annotated[str, typer.Argument(metavar="FOLDER", help="Folder to write to, in MVTec-AD layout.")]
 MadeFrom = Annotated[
     str | None,
     typer.Option("--photographs", help="Plant the defects into these good photographs, instead of made textures."),
