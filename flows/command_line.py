@@ -3,6 +3,8 @@
 Nothing heavy is imported before a command needs it: ``ssdnet --help`` answers at once.
 """
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -284,5 +286,20 @@ def main() -> None:
     """Run the command line."""
     keep_out_of_imports()
     watch_output()
-    with ended_by_lost_output():
-        app(prog_name="ssdnet")
+    try:
+        with ended_by_lost_output():
+            app(prog_name="ssdnet")
+    except SystemExit as end:
+        _end_without_server(end)
+        raise
+
+
+def _end_without_server(end: SystemExit) -> None:
+    """End at once if the command's own server has ended: Prefect would try for a minute to tell it the last events."""
+    if "flows.embedded" not in sys.modules:
+        return  # It takes a moment to be imported.
+    from flows.embedded import has_lost_server
+
+    if has_lost_server():
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else ExitCode.ERROR)

@@ -51,6 +51,9 @@ UNWRITABLE = ("disk is full", "readonly database", "No space left", "quota excee
 RETRIES = ("PREFECT_CLIENT_MAX_RETRIES", "3")
 """With a server of the user's, which may go away: Prefect's five take a minute, each time that a run's end is told."""
 
+OWN_RETRIES = ("PREFECT_CLIENT_MAX_RETRIES", "1")
+"""With the command's own server: on the same machine it answers, or has ended and never will."""
+
 OTHER_SERVERS = (
     "PREFECT_PROFILE",
     "PREFECT_SERVER_DATABASE_",
@@ -109,6 +112,7 @@ def start_prefect_server() -> None:
     if os.environ.get("PREFECT_API_URL"):
         os.environ.setdefault(*RETRIES)
         return
+    os.environ.setdefault(*OWN_RETRIES)
     for name, value in OWN_SERVER_SETTINGS.items():
         os.environ.setdefault(name, value)
     for name in ("ALL_PROXY", "all_proxy"):
@@ -160,6 +164,11 @@ def wait_until_ready(timeout: float = SERVER_START_TIMEOUT) -> None:
         f"the Prefect API at {address} does not answer within {timeout:.0f} s: start `prefect server start` "
         "yourself and set PREFECT_API_URL to see why"
     )
+
+
+def has_lost_server() -> bool:
+    """Whether this process started a server that has ended before it."""
+    return any(server.poll() is not None for server, _ in _servers)
 
 
 def _check_servers() -> None:

@@ -4,10 +4,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flows.embedded import NoHomeError, start_prefect_server
-from tests.conftest import free_port
+from tests.conftest import QUICK, free_port, wait_for
+from tests.tasks.small_images import write_image
 
 WAIT = """
 from flows.embedded import EmbeddedServerError, start_prefect_server, wait_until_ready
@@ -169,3 +171,27 @@ def test_the_terminal_is_left_to_the_bar_with_a_server_of_the_users_too():
     environment = {**os.environ, "PREFECT_API_URL": "http://plant.example/api"}
     finished = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert finished.stdout.split() == ["CRITICAL", "critical"], finished.stderr
+
+
+@pytest.mark.slow
+def test_a_batch_whose_own_server_was_killed_is_sealed_and_ends_soon_after_with_a_warning(tmp_path):
+    for number in range(2):
+        write_image(tmp_path / "images" / f"{number}.png", size=(64, 64))
+    places = [str(tmp_path / "images"), "--results", str(tmp_path / "results"), "--batch", "n", "--workers", "1"]
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "flows", "inspect", *places, *QUICK], stderr=subprocess.PIPE, env=environment, text=True
+    ) as command:
+        assert command.stderr is not None
+        while "waiting for workers" not in command.stderr.readline():
+            assert command.poll() is None
+        children = psutil.Process(command.pid).children()
+        [server] = [child for child in children if "flows.embedded_server" in child.cmdline()]
+        server.kill()
+        seal = tmp_path / "results" / "n" / "seal.json"
+        wait_for(seal.exists, what="a seal without a server")
+        sealed = time.monotonic()
+        assert "the batch is sealed, but its run's page does not tell so" in command.stderr.read()
+    assert command.returncode == 0
+    # Without an end of its own it took minutes: every request was tried six times, and the last events ten.
+    assert time.monotonic() - sealed < 60
