@@ -19,6 +19,11 @@ Value = TypeVar("Value")
 
 MOST_PROBLEMS_TOLD = 3
 
+BEGINNING = 60
+"""Bytes of a page that are told."""
+
+PAGE_BEGINNINGS = (b"<!doctype html", b"<html")
+
 PLAINLY = {
     "missing": "is missing",
     "unexpected_keyword_argument": "is no field that this version knows",
@@ -30,6 +35,10 @@ _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 class StoredJsonError(SsdnetError, ValueError):
     """What is stored is no JSON, or not what it should hold."""
+
+
+class PageError(SsdnetError):
+    """In place of what is stored came a web page, as a proxy gives it: that says nothing of what is stored."""
 
 
 def to_json(value: object, *, indent: int | None = None) -> bytes:
@@ -52,7 +61,16 @@ def from_json(kind: type[Value], content: bytes, *, others: bool = False) -> Val
     ------
     StoredJsonError
         Naming the fields that are missing, unknown or of another type; nothing is converted.
+    PageError
+        If it is a web page.
     """
+    if content[:BEGINNING].lstrip().lower().startswith(PAGE_BEGINNINGS):
+        begins = content[:BEGINNING].decode(errors="replace").strip()
+        raise PageError(
+            f"a web page came in place of what is stored of a batch, beginning with {begins!r}: something between "
+            "answers for the store, as a proxy or a network's login page. The results may be whole: leave them where "
+            "they are, check AWS_ENDPOINT_URL and the network, and run again"
+        )
     try:
         value: Value = _adapter(kind).validate_json(content, strict=True, extra="ignore" if others else "forbid")
     except ValidationError as error:
