@@ -52,6 +52,12 @@ def vignette(shown: Photograph, _: np.random.Generator) -> Photograph:
     return _lit(shown, 1 - 0.15 * (down**2 + right**2))
 
 
+def strong_vignette(shown: Photograph, _: np.random.Generator) -> Photograph:
+    """Light that falls off by 60 % towards the corners."""
+    down, right = _coordinates(shown)
+    return _lit(shown, 1 - 0.3 * (down**2 + right**2))
+
+
 def highlight(shown: Photograph, rng: np.random.Generator) -> Photograph:
     """Add a lamp's reflection: a broad spot, a third brighter."""
     down, right = _coordinates(shown)
@@ -130,6 +136,7 @@ CONDITIONS: dict[str, Change | None] = {
     "clean": None,
     "light falling off by 30 % to one side": gradient,
     "vignette of 30 %": vignette,
+    "vignette of 60 %": strong_vignette,
     "a lamp's reflection of 33 %": highlight,
     "dark border": dark_border,
     "noise of sigma 0.1": noise,

@@ -227,9 +227,12 @@ def _predictions(pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.
 
 
 def _in_original_units(backgrounds: Tensor, group: Sequence[WorkingImage]) -> Tensor:
-    mean = torch.stack([working.mean for working in group]).to(backgrounds)
+    mean, falloff = (
+        torch.stack(values).to(backgrounds)
+        for values in zip(*((working.mean, working.falloff) for working in group), strict=True)
+    )
     std, white = (
         torch.tensor([float(value) for value in values], dtype=torch.float32)[:, None, None, None].to(backgrounds)
         for values in zip(*((working.std, working.full_range) for working in group), strict=True)
     )
-    return ((backgrounds * std + mean) * white).permute(0, 2, 3, 1).contiguous()
+    return ((backgrounds * std + mean) * falloff * white).permute(0, 2, 3, 1).contiguous()

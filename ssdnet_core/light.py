@@ -1,7 +1,12 @@
 """How far the contrast of a surface follows the light on it, told from the image itself. Not from the paper.
 
 Light multiplies what a surface shows, its contrast too, and with it the residuals: where a lamp is reflected all are
-larger. The noise of a sensor is the same in the dark. So the contrast goes as a power of the light between 0 and 1.
+larger. The noise of a sensor is the same in the dark, and a stain need not change the contrast. So the contrast goes as
+a power of the light between 0 and 1.
+
+An image is divided by the contrast that light gives it which falls off from one side, or from the middle
+(:data:`FALLOFF_DEGREE`): a network that is fitted to an image with strong light learns the light and little else. More
+of the light could be a stain, and is left to the residuals, which are divided by the contrast in it.
 """
 
 import torch
@@ -19,8 +24,12 @@ from ssdnet_core.filters import (
 from ssdnet_core.medians import median
 from ssdnet_core.robust import TREND_ROUNDS, biweight, enough_seen, without_trend
 
-LIGHT_DEGREE = 4
-"""Degree of the polynomial that models the light: from one side, falling off to the corners, or a lamp's reflection."""
+FALLOFF_DEGREE = 2
+"""Degree of the polynomial that models light which falls off. One of third degree follows a dark corner, one of fourth
+any stain that is a quarter as long as the image (docs/EXPERIMENTS.md)."""
+
+LIGHT_DEGREE = 6
+"""Degree of the polynomial that models any light: also a lamp's reflection."""
 
 DARKEST, BRIGHTEST = 1 / 3, 3.0
 """Limits of the light, in units of its mean: what lies beyond is another surface, or can hardly be seen."""
@@ -31,12 +40,12 @@ STRENGTH_WINDOW = 8.0
 FILLING_WINDOW = 2.0
 """Sigma in pixels of the window of the means that stand in for pixels that do not count."""
 
-EVEN_VARIANCE = 1e-4
-"""Variance of the light's logarithm, a hundredth squared, below which the light is too even to tell how the contrast
-follows it; it is added to the measured variance, which draws the power towards 0."""
+EVEN_VARIANCE = 1e-3
+"""Variance of the light's logarithm, three hundredths squared, below which the light is too even to tell how the
+contrast follows it; it is added to the measured variance, which draws the power towards 0."""
 
 
-def contrast_in_light(pixels: Tensor, brightness: Tensor, *, valid: Tensor) -> Tensor:
+def contrast_in_light(pixels: Tensor, brightness: Tensor, *, valid: Tensor, degree: int = LIGHT_DEGREE) -> Tensor:
     """Return the contrast that a surface has in the light on it, over what it has in the mean light: (1, H, W).
 
     The light is the robust trend of the brightness; the power is the robust slope of the logarithm of the derivatives'
@@ -50,11 +59,13 @@ def contrast_in_light(pixels: Tensor, brightness: Tensor, *, valid: Tensor) -> T
         (1, H, W), 0 where there is no light.
     valid
         (1, H, W), 1.0 where a pixel counts.
+    degree
+        Of the polynomial that models the light.
     """
     share = share_of(valid, GRID)
     if not enough_seen(share, valid, side=GRID):
         return torch.ones_like(brightness)
-    trend = brightness - without_trend(brightness, valid, degree=LIGHT_DEGREE)
+    trend = brightness - without_trend(brightness, valid, degree=degree)
     mean = (trend * valid).sum() / valid.sum()
     if float(mean) <= 0:
         return torch.ones_like(brightness)

@@ -23,9 +23,9 @@ VALUES_AT_A_TIME = 2**21
 def local_energy(values: Tensor, valid: Tensor) -> Tensor:
     """Return how unusual the strengths of the derivatives in a neighbourhood are: (..., 1, h, w).
 
-    At each scale the median is 1. The logarithms of the Gaussian-averaged squared derivatives, each less its plane, as
-    a robust Mahalanobis distance over derivatives and channels, which vary together on a surface; summed over four
-    scales. h and w are H and W over 4, rounded up.
+    At each scale the median is 1. The logarithms of the Gaussian-averaged squared derivatives, each less its
+    paraboloid, as a robust Mahalanobis distance over derivatives and channels, which vary together on a surface; summed
+    over four scales. h and w are H and W over 4, rounded up.
     """
     share = share_of(valid, GRID)
     total = share.new_zeros((*values.shape[:-3], *share.shape))
@@ -43,5 +43,5 @@ def _unusual(values: Tensor, share: Tensor, *, window: float) -> Tensor:
     # A few channels at a time where the image is large.
     for part in values.tensor_split(math.ceil(math.prod(values.shape[-3:]) / VALUES_AT_A_TIME), dim=-3):
         averaged = weighted_smooth(part, share, sigma=max(window, 2.0))
-        levels.append(without_trend((averaged + ENERGY_FLOOR).log(), counted))
+        levels.append(without_trend((averaged + ENERGY_FLOOR).log(), counted, degree=2))
     return distance_over_median(torch.cat(levels, dim=-3), counted)

@@ -23,7 +23,7 @@ from ssdnet_core.exposure import (
 )
 from ssdnet_core.filters import GRID, share_of
 from ssdnet_core.frame import NO_FRAME, without_frame
-from ssdnet_core.light import contrast_in_light
+from ssdnet_core.light import FALLOFF_DEGREE, contrast_in_light
 from ssdnet_core.robust import enough_seen
 from ssdnet_core.small_region import Box, box_of_what_counts
 from ssdnet_core.surface import Surface, find_surface
@@ -97,15 +97,16 @@ class WorkingImage:
     Attributes
     ----------
     pixels
-        (C, h, w) float32: the mean of each channel is 0, the standard deviation of all channels together 1, or less in
-        an image of very low contrast; 0 where not valid.
+        (C, h, w) float32, the image over ``falloff``: the mean of each channel is 0, the standard deviation of all
+        channels together 1, or less in an image of very low contrast; 0 where not valid.
     valid
         (1, h, w) float32, 1.0 where a pixel counts, else 0.0.
     mean, std
-        (C, 1, 1) and (): ``pixels * std + mean`` gives the image's own values back, in units of the full range. ``std``
-        is the standard deviation plus a thousandth of the range.
-    contrast
-        (1, h, w) float32, :func:`ssdnet_core.light.contrast_in_light`; 1 where zero is not black.
+        (C, 1, 1) and (): ``(pixels * std + mean) * falloff`` gives the image's own values back, in units of the full
+        range. ``std`` is the standard deviation plus a thousandth of the range.
+    falloff, contrast
+        (1, h, w) float32, :func:`ssdnet_core.light.contrast_in_light` of the image with a light that only falls off to
+        the sides, and of what is left with any; 1 where zero is not black.
     full_range
         The value of white: 255, 65535, or for floating point the spread of the image's values.
     grey_level
@@ -120,6 +121,7 @@ class WorkingImage:
     valid: Tensor
     mean: Tensor
     std: Tensor
+    falloff: Tensor
     contrast: Tensor
     full_range: float
     grey_level: float
@@ -153,8 +155,11 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     box = box_of_what_counts(surface.valid, least=max(MIN_SIDE, 2 * config.reconstruction.block))
     colour, valid = (box.cut(values) for values in (surface.colour, surface.valid))
     standardised, mean, std = _standardise(colour, valid)
-    contrast = torch.ones_like(valid)
+    falloff = contrast = torch.ones_like(valid)
     if surface.dark_is_zero:
+        falloff = contrast_in_light(standardised, colour.mean(0, keepdim=True), valid=valid, degree=FALLOFF_DEGREE)
+        colour = colour / falloff
+        standardised, mean, std = _standardise(colour, valid)
         contrast = contrast_in_light(standardised, colour.mean(0, keepdim=True), valid=valid)
     pixels = image if image.ndim == 3 else image[:, :, None]
     values = _values(pixels, surface, small=box != Box.whole(box.size))
@@ -180,6 +185,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         valid,
         mean=mean + surface.offset / surface.full_range,
         std=std,
+        falloff=falloff,
         contrast=contrast,
         full_range=surface.full_range,
         grey_level=step,

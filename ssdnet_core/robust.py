@@ -21,7 +21,7 @@ MAD_TO_SIGMA = 1.4826
 TREND_GRID = 64
 """Least number of averages along the short side through which a trend is drawn."""
 
-TREND_ROUNDS = 4
+TREND_ROUNDS = 8
 TREND_REACH = 4.0
 """In robust standard deviations: a pixel farther from the trend has no part in it (Tukey's biweight)."""
 
@@ -76,7 +76,7 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
     weight = share
     for _ in range(TREND_ROUNDS):
         normal, moment = terms.normal_equations(weight, centred)
-        # At most 15 x 15; double precision gives much the same result on every device.
+        # At most 28 x 28; double precision gives much the same result on every device.
         solved = torch.linalg.solve_ex(in_double(normal), in_double(moment)[..., None]).result[..., 0]
         coefficients[:, terms.of_rows, terms.of_columns] = solved.to(values)
         distance = (centred - terms.of_squares(coefficients)).abs()

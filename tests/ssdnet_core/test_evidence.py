@@ -35,7 +35,7 @@ def test_the_defects_looks_are_taken_of_the_image_and_if_there_is_a_fit_of_its_r
     [[image, *residuals]] = seen
     assert torch.equal(image, working.pixels)
     background = found.background.permute(2, 0, 1) / working.full_range
-    prediction = (background - working.mean) / working.std
+    prediction = (background / working.falloff - working.mean) / working.std
     if config.fit.steps == 0:
         assert residuals == []
         assert float(prediction.abs().max()) < 1e-4

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdnet_core.light import BRIGHTEST, DARKEST, contrast_in_light
+from ssdnet_core.light import BRIGHTEST, DARKEST, FALLOFF_DEGREE, LIGHT_DEGREE, contrast_in_light
 from tests.ssdnet_core.made_surfaces import all_but_holes, everything, reflection, texture
 from tests.ssdnet_core.prepared_with import prepared_with
 
@@ -21,9 +21,9 @@ def standardised(image):
     return (image - image.mean((-2, -1), keepdim=True)) / image.std()
 
 
-def contrast_of(image, valid=None):
+def contrast_of(image, valid=None, *, degree=LIGHT_DEGREE):
     valid = everything(image) if valid is None else valid
-    return contrast_in_light(standardised(image), image.mean(0, keepdim=True), valid=valid)
+    return contrast_in_light(standardised(image), image.mean(0, keepdim=True), valid=valid, degree=degree)
 
 
 @few_examples
@@ -55,13 +55,24 @@ def test_in_even_light_the_contrast_is_even(seed):
     assert float(found.max()) < 0.15
 
 
-def test_a_defect_is_no_light():
+@pytest.mark.parametrize("degree", [FALLOFF_DEGREE, LIGHT_DEGREE])
+def test_a_defect_is_no_light(degree):
     surface = 0.4 + 0.05 * texture(128, 144)
     stained = surface.clone()
     stained[:, 30:60, 40:80] *= 0.4
     light = lamp(128, 144)
-    plain, found = (contrast_of(each * light) for each in (surface, stained))
+    plain, found = (contrast_of(each * light, degree=degree) for each in (surface, stained))
     assert float((found / plain).log().abs().max()) < 0.1
+
+
+def test_a_dark_corner_is_no_light_that_falls_off():
+    # Lights of higher degrees follow it: of them the image is not freed.
+    surface = 0.4 + 0.05 * texture(256, 256)
+    stained = surface.clone()
+    stained[:, :64, :64] *= 0.6
+    falloff, any_light = (contrast_of(stained, degree=degree) for degree in (FALLOFF_DEGREE, LIGHT_DEGREE))
+    assert abs(float(falloff[:, :64, :64].mean().log())) < 0.02
+    assert float(any_light[:, :64, :64].mean().log()) < -0.1
 
 
 @few_examples
@@ -84,7 +95,9 @@ def test_of_any_brightness_the_contrast_is_finite_and_bounded(image):
 
 def test_where_zero_is_not_black_no_light_is_told():
     values = (texture(96, 96, smooth=2.0)[0] * lamp(96, 96)[0]).double().numpy()
-    assert bool((prepared_with(values, None, working_size=96).contrast == 1).all())
+    working = prepared_with(values, None, working_size=96)
+    assert bool((working.falloff == 1).all() and (working.contrast == 1).all())
     lit = ((0.4 + 0.05 * texture(96, 96)[0]) * lamp(96, 96)[0]).double().numpy()
-    told = prepared_with(np.round(255 * lit).astype(np.uint8), None, working_size=96).contrast
+    working = prepared_with(np.round(255 * lit).astype(np.uint8), None, working_size=96)
+    told = working.falloff * working.contrast
     assert float(told.max() / told.min()) > 1.3

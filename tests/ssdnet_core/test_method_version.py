@@ -60,12 +60,12 @@ def figures(name):
 
 
 KNOWN = {
-    "weave": (10.4751, 1.4480, 1.6458, 2.1522, 6.0418),
-    "wood, grey, in a frame": (12.5586, 1.2527, 1.6250, 3.2757, 22.0398),
-    "weave, a little more than half": (-0.6257, 0.5774, 2.2234, 2.9658, 3.7426),
-    "tile, fitted": (3.2874, 1.6613, 2.0411, 2.6303, 8.3717),
-    "metal, fitted, in lamplight": (11.9190, 1.4598, 1.7450, 8.3797, 27.1598),
-    "leather, fitted, behind a lattice": (9.7034, 1.3669, 1.8011, 3.7896, 15.5651),
+    "weave": (10.4644, 1.4377, 1.6505, 2.1414, 6.2400),
+    "wood, grey, in a frame": (11.7027, 1.1865, 1.6699, 3.3983, 20.2760),
+    "weave, a little more than half": (-0.7494, 0.6179, 2.1630, 2.9820, 3.6668),
+    "tile, fitted": (3.1950, 1.6396, 2.0509, 2.6660, 8.4662),
+    "metal, fitted, in lamplight": (10.1683, 1.4484, 1.7019, 6.7256, 24.2431),
+    "leather, fitted, behind a lattice": (9.8119, 1.3829, 1.7914, 3.7043, 15.4767),
 }
 """Of each image the score, and the map's quantiles."""
 
@@ -73,6 +73,6 @@ KNOWN = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_method_of_this_version_makes_these_maps(name):
     """Fails where maps come out otherwise: if that is meant, raise METHOD_VERSION, and write down the new figures."""
-    assert METHOD_VERSION == 14
+    assert METHOD_VERSION == 15
     # Processors differ by their rounding, in the last digit; other methods mostly by far more.
     assert figures(name) == pytest.approx(KNOWN[name], rel=5e-3)
