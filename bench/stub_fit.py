@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import numpy as np
@@ -11,6 +11,9 @@ from distributed import WorkerPlugin
 
 from ssdnet_core.config import Config
 from ssdnet_core.working_size import working_shape
+
+if TYPE_CHECKING:
+    from ssdnet_core.preparation import Preparation
 
 DEFECTIVE = 10
 """About every tenth image is called defective."""
@@ -30,34 +33,36 @@ class StubFit(WorkerPlugin):
 
 @dataclass(frozen=True)
 class StubImage:
-    """What is kept of an image where nothing is fitted: its size (H, W), and a number to make its map from."""
+    """What is kept of an image where nothing is fitted: its size, and a number to make its map from."""
 
-    original_shape: tuple[int, int]
+    preparation: "Preparation"
     mark: int
 
 
 def prepare(image: np.ndarray, mask: np.ndarray | None, *, config: Config) -> StubImage:
     """Prepare nothing."""
-    del mask, config
-    height, width = image.shape[:2]
-    return StubImage((height, width), mark=int(image[0].sum()))
+    from ssdnet_core.preparation import Preparation
+    from ssdnet_core.small_region import Box
+
+    del mask
+    size = (image.shape[0], image.shape[1])
+    box = Box.whole(working_shape(size, working_size=config.working_size))
+    return StubImage(Preparation(size, box), mark=int(image[0].sum()))
 
 
 def evidence_of_group(working: Sequence[StubImage], config: Config, *, size: int | None = None) -> list[Any]:
     """Return made evidence of each image."""
-    del size
-    return [made_evidence(image, config) for image in working]
+    del config, size
+    return [made_evidence(image) for image in working]
 
 
-def made_evidence(image: StubImage, config: Config) -> Any:
+def made_evidence(image: StubImage) -> Any:
     """Return noise that compresses as badly as a real map, with a region in a tenth of the images."""
     import torch
 
     from ssdnet_core.evidence import Evidence, Findings
-    from ssdnet_core.preparation import Preparation
-    from ssdnet_core.small_region import Box
 
-    shape = working_shape(image.original_shape, working_size=config.working_size)
+    shape = image.preparation.box.size
     noise = np.random.default_rng(image.mark).standard_gamma(1.0, shape).astype(np.float32)
     levels = torch.zeros(shape)
     if image.mark % DEFECTIVE == 0:
@@ -73,7 +78,7 @@ def made_evidence(image: StubImage, config: Config) -> Any:
     return Evidence(
         findings,
         area=float(shape[0] * shape[1]),
-        preparation=Preparation(image.original_shape, Box.whole(shape)),
+        preparation=image.preparation,
         seconds=0.0,
     )
 
