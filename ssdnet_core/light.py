@@ -28,6 +28,9 @@ FALLOFF_DEGREE = 2
 """Degree of the polynomial that models light which falls off. One of third degree follows a dark corner, one of fourth
 any stain that is a quarter as long as the image (docs/EXPERIMENTS.md)."""
 
+FALLOFF_RADIAL = 8
+"""Power of the distance from the middle that models light which falls steeply in the corners."""
+
 LIGHT_DEGREE = 6
 """Degree of the polynomial that models any light: also a lamp's reflection."""
 
@@ -45,7 +48,9 @@ EVEN_VARIANCE = 1e-3
 contrast follows it; it is added to the measured variance, which draws the power towards 0."""
 
 
-def contrast_in_light(pixels: Tensor, brightness: Tensor, *, valid: Tensor, degree: int = LIGHT_DEGREE) -> Tensor:
+def contrast_in_light(
+    pixels: Tensor, brightness: Tensor, *, valid: Tensor, degree: int = LIGHT_DEGREE, radial: int = 0
+) -> Tensor:
     """Return the contrast that a surface has in the light on it, over what it has in the mean light: (1, H, W).
 
     The light is the robust trend of the brightness; the power is the robust slope of the logarithm of the derivatives'
@@ -59,13 +64,13 @@ def contrast_in_light(pixels: Tensor, brightness: Tensor, *, valid: Tensor, degr
         (1, H, W), 0 where there is no light.
     valid
         (1, H, W), 1.0 where a pixel counts.
-    degree
-        Of the polynomial that models the light.
+    degree, radial
+        Of the polynomial that models the light (:func:`ssdnet_core.robust.without_trend`).
     """
     share = share_of(valid, GRID)
     if not enough_seen(share, valid, side=GRID):
         return torch.ones_like(brightness)
-    trend = brightness - without_trend(brightness, valid, degree=degree)
+    trend = brightness - without_trend(brightness, valid, degree=degree, radial=radial)
     mean = (trend * valid).sum() / valid.sum()
     if float(mean) <= 0:
         return torch.ones_like(brightness)

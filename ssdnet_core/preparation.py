@@ -23,7 +23,7 @@ from ssdnet_core.exposure import (
 )
 from ssdnet_core.filters import GRID, share_of
 from ssdnet_core.frame import NO_FRAME, without_frame
-from ssdnet_core.light import FALLOFF_DEGREE, contrast_in_light
+from ssdnet_core.light import FALLOFF_DEGREE, FALLOFF_RADIAL, contrast_in_light
 from ssdnet_core.robust import enough_seen
 from ssdnet_core.small_region import Box, box_of_what_counts
 from ssdnet_core.surface import Surface, find_surface
@@ -157,7 +157,8 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     standardised, mean, std = _standardise(colour, valid)
     falloff = contrast = torch.ones_like(valid)
     if surface.dark_is_zero:
-        falloff = contrast_in_light(standardised, colour.mean(0, keepdim=True), valid=valid, degree=FALLOFF_DEGREE)
+        brightness = colour.mean(0, keepdim=True)
+        falloff = contrast_in_light(standardised, brightness, valid=valid, degree=FALLOFF_DEGREE, radial=FALLOFF_RADIAL)
         colour = colour / falloff
         standardised, mean, std = _standardise(colour, valid)
         contrast = contrast_in_light(standardised, colour.mean(0, keepdim=True), valid=valid)

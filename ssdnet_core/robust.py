@@ -7,8 +7,11 @@ where a pixel counts.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from math import comb
 
+import numpy as np
 import torch
+from numpy.polynomial import legendre
 from torch import Tensor
 
 from ssdnet_core.devices import in_double
@@ -56,8 +59,11 @@ def level_z(values: Tensor, valid: Tensor) -> Tensor:
     return robust_z(without_trend(values, valid), valid)
 
 
-def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
+def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1, radial: int = 0) -> Tensor:
     """Subtract from each channel the polynomial through its bulk: a plane, with degree 2 a paraboloid, and so on.
+
+    With ``radial``, an even number above ``degree``, it also has a term of the distance from the middle to that power,
+    in which all four corners are alike.
 
     Reweighted least squares with Tukey's biweight (Beaton and Tukey, Technometrics 1974), on averages over squares
     so that at least 64 are left along the short side: an anomalous minority does not bend the trend.
@@ -71,14 +77,12 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1) -> Tensor:
     counted = (share > 0).float()
     level = median(coarse, counted)
     centred = coarse - level
-    terms = _terms(height, width, degree=degree, factor=factor, dtype=values.dtype, device=values.device)
-    coefficients = values.new_zeros(len(values), degree + 1, degree + 1)
+    terms = _terms(height, width, degree=degree, radial=radial, factor=factor, dtype=values.dtype, device=values.device)
+    coefficients = values.new_zeros(len(values), *terms.shape)
     weight = share
     for _ in range(TREND_ROUNDS):
         normal, moment = terms.normal_equations(weight, centred)
-        # At most 28 x 28; double precision gives much the same result on every device.
-        solved = torch.linalg.solve_ex(in_double(normal), in_double(moment)[..., None]).result[..., 0]
-        coefficients[:, terms.of_rows, terms.of_columns] = solved.to(values)
+        coefficients[:, terms.of_rows, terms.of_columns] = terms.solved(normal, moment).to(values)
         distance = (centred - terms.of_squares(coefficients)).abs()
         weight = share * biweight(distance, row_medians(values_that_count(distance, counted))[:, None, None])
     return (values - level - terms.of_pixels(coefficients)).view(shape)
@@ -106,6 +110,8 @@ class _Terms:
         (P,), the degree of each term along either axis.
     ridge
         (P, P), added to the normal equations.
+    free
+        (P, K) in double precision, the sums of terms of which the polynomial is made; None if any will do.
     """
 
     down: Tensor
@@ -117,6 +123,12 @@ class _Terms:
     of_rows: Tensor
     of_columns: Tensor
     ridge: Tensor
+    free: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of degrees along either axis."""
+        return self.down.shape[1], self.right.shape[1]
 
     def normal_equations(self, weight: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the matrices (C, P, P) and right sides (C, P) of least squares over (C, h, w).
@@ -129,6 +141,15 @@ class _Terms:
         normal = sums[:, rows[:, None], rows, columns[:, None], columns]
         return normal + self.ridge, (self.down.T @ (weight * values) @ self.right)[:, rows, columns]
 
+    def solved(self, normal: Tensor, moment: Tensor) -> Tensor:
+        """Return the coefficients (C, P) of normal equations."""
+        # At most 28 x 28; double precision gives much the same result on every device.
+        normal, moment = in_double(normal), in_double(moment)
+        if self.free is None:
+            return torch.linalg.solve_ex(normal, moment[..., None]).result[..., 0]
+        free = self.free.T @ normal @ self.free
+        return torch.linalg.solve_ex(free, (moment @ self.free)[..., None]).result[..., 0] @ self.free.T
+
     def of_squares(self, coefficients: Tensor) -> Tensor:
         """Return the polynomials (C, h, w) of (C, degree + 1, degree + 1)."""
         return self.down @ coefficients @ self.right.T
@@ -140,11 +161,15 @@ class _Terms:
 
 # Some 20 trends of four shapes are taken off an image: without a cache a GPU would wait for the processor each time.
 @lru_cache(maxsize=64)
-def _terms(height: int, width: int, *, degree: int, factor: int, dtype: torch.dtype, device: torch.device) -> _Terms:
+def _terms(
+    height: int, width: int, *, degree: int, radial: int, factor: int, dtype: torch.dtype, device: torch.device
+) -> _Terms:
+    whole, degree = degree, max(degree, radial)
     down, right = (_legendre(side, degree, factor=factor).to(device, dtype) for side in (height, width))
     pixels_down, pixels_right = (_legendre(side, degree).to(device, dtype) for side in (height, width))
     pairs_down, pairs_right = ((values[:, :, None] * values[:, None]).flatten(1) for values in (down, right))
-    exponents = torch.tensor([(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)], device=device)
+    powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
+    exponents = torch.tensor(powers, device=device)
     ridge = torch.diag(torch.tensor([1e-6, *[1e-4] * (len(exponents) - 1)], dtype=dtype, device=device))
     return _Terms(
         down,
@@ -156,7 +181,20 @@ def _terms(height: int, width: int, *, degree: int, factor: int, dtype: torch.dt
         of_rows=exponents[:, 0],
         of_columns=exponents[:, 1],
         ridge=ridge,
+        free=in_double(_radial_beside(powers, degree=whole, radial=radial).to(device)) if radial else None,
     )
+
+
+def _radial_beside(powers: list[tuple[int, int]], *, degree: int, radial: int) -> Tensor:
+    """Return the terms of ``powers`` up to a degree, and (x^2 + y^2)^(radial / 2), as sums of terms: (P, K)."""
+    columns = [[float(power == own) for power in powers] for own in powers if sum(own) <= degree]
+    half = radial // 2
+    distance = np.zeros((radial + 1, radial + 1))
+    for k in range(half + 1):
+        down, right = (legendre.poly2leg([0.0] * (2 * power) + [1.0]) for power in (k, half - k))
+        distance[: len(down), : len(right)] += comb(half, k) * np.outer(down, right)
+    columns.append([float(distance[power]) for power in powers])
+    return torch.tensor(columns, dtype=torch.float64).T
 
 
 def _legendre(side: int, degree: int, *, factor: int = 1) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdnet_core.light import BRIGHTEST, DARKEST, FALLOFF_DEGREE, LIGHT_DEGREE, contrast_in_light
+from ssdnet_core.light import BRIGHTEST, DARKEST, FALLOFF_DEGREE, FALLOFF_RADIAL, LIGHT_DEGREE, contrast_in_light
 from tests.ssdnet_core.made_surfaces import all_but_holes, everything, reflection, texture
 from tests.ssdnet_core.prepared_with import prepared_with
 
@@ -21,9 +21,9 @@ def standardised(image):
     return (image - image.mean((-2, -1), keepdim=True)) / image.std()
 
 
-def contrast_of(image, valid=None, *, degree=LIGHT_DEGREE):
+def contrast_of(image, valid=None, **light):
     valid = everything(image) if valid is None else valid
-    return contrast_in_light(standardised(image), image.mean(0, keepdim=True), valid=valid, degree=degree)
+    return contrast_in_light(standardised(image), image.mean(0, keepdim=True), valid=valid, **light)
 
 
 @few_examples
@@ -55,13 +55,13 @@ def test_in_even_light_the_contrast_is_even(seed):
     assert float(found.max()) < 0.15
 
 
-@pytest.mark.parametrize("degree", [FALLOFF_DEGREE, LIGHT_DEGREE])
-def test_a_defect_is_no_light(degree):
+@pytest.mark.parametrize("kind", [{"degree": FALLOFF_DEGREE, "radial": FALLOFF_RADIAL}, {"degree": LIGHT_DEGREE}])
+def test_a_defect_is_no_light(kind):
     surface = 0.4 + 0.05 * texture(128, 144)
     stained = surface.clone()
     stained[:, 30:60, 40:80] *= 0.4
     light = lamp(128, 144)
-    plain, found = (contrast_of(each * light, degree=degree) for each in (surface, stained))
+    plain, found = (contrast_of(each * light, **kind) for each in (surface, stained))
     assert float((found / plain).log().abs().max()) < 0.1
 
 
@@ -70,9 +70,20 @@ def test_a_dark_corner_is_no_light_that_falls_off():
     surface = 0.4 + 0.05 * texture(256, 256)
     stained = surface.clone()
     stained[:, :64, :64] *= 0.6
-    falloff, any_light = (contrast_of(stained, degree=degree) for degree in (FALLOFF_DEGREE, LIGHT_DEGREE))
+    falloff = contrast_of(stained, degree=FALLOFF_DEGREE, radial=FALLOFF_RADIAL)
+    any_light = contrast_of(stained, degree=LIGHT_DEGREE)
     assert abs(float(falloff[:, :64, :64].mean().log())) < 0.02
     assert float(any_light[:, :64, :64].mean().log()) < -0.1
+
+
+def test_light_that_falls_steeply_in_all_corners_falls_off():
+    surface = 0.4 + 0.05 * texture(128, 144)
+    down, right = torch.linspace(-1, 1, 128)[:, None], torch.linspace(-1, 1, 144)
+    light = (1 - 0.5 * ((down**2 + right**2) / 2) ** 3)[None]
+    found = contrast_of(light * surface, degree=FALLOFF_DEGREE, radial=FALLOFF_RADIAL)
+    apart = (found * light.mean() / light).log().abs()
+    assert float(apart.mean()) < 0.05
+    assert float(apart[:, :16, :16].mean()) < 0.1
 
 
 @few_examples

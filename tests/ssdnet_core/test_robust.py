@@ -217,6 +217,35 @@ def test_a_trend_of_higher_degree_is_subtracted_and_what_lies_on_it_stays(degree
     assert float((of_detail - of_both).abs().max()) < 0.1 + 0.03 * (sum(map(abs, curves)) + 2 * abs(slope))
 
 
+@few_examples
+@given(
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from([4, 6, 8]),
+    st.integers(40, 90),
+    st.integers(40, 90),
+    st.floats(-3, 3),
+    st.floats(-2, 2),
+    seeds,
+)
+def test_a_trend_with_a_radial_term_is_that_of_least_squares_over_its_terms(
+    degree, radial, height, width, steep, slope, seed
+):
+    down, right = ((2 * np.indices((height, width))[axis] + 1) / side - 1 for axis, side in enumerate((height, width)))
+    distance = (down**2 + right**2) ** (radial // 2)
+    # So little noise that none of it is an outlier of note.
+    noise = np.random.default_rng(seed).uniform(-1, 1, (height, width))
+    values = steep * distance + slope * down * right * (degree == 2) + noise
+    terms = [down**i * right**j for i in range(degree + 1) for j in range(degree + 1 - i)] + [distance]
+    table = np.stack([term.ravel() for term in terms], axis=1)
+    expected = values.ravel() - table @ np.linalg.lstsq(table, values.ravel(), rcond=None)[0]
+    found = without_trend(
+        torch.from_numpy(values).float()[None], torch.ones(1, height, width), degree=degree, radial=radial
+    )
+    # The weights differ from 1, by the square of the distance over four standard deviations.
+    assert np.abs(found[0].numpy().ravel() - expected).max() < 0.5
+    assert float(found.std()) < 1.1 * expected.std()
+
+
 def test_an_anomalous_minority_does_not_bend_the_trend():
     values = drawn(1, 128, 160) + paraboloid(128, 160, 4, 3, -2)
     bad = values.clone()
@@ -246,6 +275,7 @@ STATISTICS = {
     "level_z": level_z,
     "without_trend": without_trend,
     "without_trend of second degree": lambda values, valid: without_trend(values, valid, degree=2),
+    "without_trend with a radial term": lambda values, valid: without_trend(values, valid, degree=2, radial=8),
     "without_trend of fourth degree": lambda values, valid: without_trend(values, valid, degree=4),
     "without_ring_excess": without_ring_excess,
     "without_ring_excess, coarse": lambda values, valid: without_ring_excess(values, valid, grid=4),
