@@ -4,9 +4,10 @@ Light multiplies what a surface shows, its contrast too, and with it the residua
 larger. The noise of a sensor is the same in the dark, and a stain need not change the contrast. So the contrast goes as
 a power of the light between 0 and 1.
 
-An image is divided by the contrast that light gives it which falls off from one side, or from the middle
-(:data:`FALLOFF_DEGREE`): a network that is fitted to an image with strong light learns the light and little else. More
-of the light could be a stain, and is left to the residuals, which are divided by the contrast in it.
+An image is divided by its contrast in light that falls off from one side, from the middle or in all corners
+(:data:`FALLOFF_DEGREE`, :data:`FALLOFF_RADIAL`): a network that is fitted to an image in strong light learns the light
+and little else. More of the light could be a stain, and is left to the residuals, which are divided by the contrast in
+it.
 """
 
 import torch
