@@ -73,7 +73,7 @@ def inspected(night: Path, results: Path, *, workers: int, group: int) -> tuple[
     arguments = ["inspect", str(night), "--results", str(results), "--batch", "n", "--workers", str(workers)]
     arguments += ["--group", str(group)]
     run = run_measured(["-m", "flows", *arguments], home=results.parent / "prefect")
-    _, done = read_sealed(f"{results}/n")
+    _, done, _ = read_sealed(f"{results}/n")
     written = sorted(path.stat().st_mtime for path in (results / "n" / "records").iterdir())
     # Each worker's first group waits for its imports, and at the end a worker may be idle: neither is counted. The time
     # begins with the last record of the first groups: the records of the next group come together, and beginning with

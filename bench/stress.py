@@ -34,6 +34,8 @@ from tasks.storage import Storage
 REFERENCE = 256
 """Widths of borders, blurs and holes are given for an image of this short side."""
 
+PANELS_A_ROW = 5
+
 REACH = 6
 """Most pixels to each side that go into an interpolated pixel: those of Lanczos at half the scale."""
 
@@ -46,16 +48,10 @@ def gradient(shown: Photograph, rng: np.random.Generator) -> Photograph:
     return _lit(shown, 0.85 + 0.15 * slope / np.abs(slope).max())
 
 
-def vignette(shown: Photograph, _: np.random.Generator) -> Photograph:
-    """Light that falls off by 30 % towards the corners."""
+def vignette(shown: Photograph, _: np.random.Generator, *, loss: float) -> Photograph:
+    """Light that falls off towards the corners, where this share is missing."""
     down, right = _coordinates(shown)
-    return _lit(shown, 1 - 0.15 * (down**2 + right**2))
-
-
-def strong_vignette(shown: Photograph, _: np.random.Generator) -> Photograph:
-    """Light that falls off by 60 % towards the corners."""
-    down, right = _coordinates(shown)
-    return _lit(shown, 1 - 0.3 * (down**2 + right**2))
+    return _lit(shown, 1 - loss / 2 * (down**2 + right**2))
 
 
 def highlight(shown: Photograph, rng: np.random.Generator) -> Photograph:
@@ -135,8 +131,8 @@ def double(shown: Photograph, _: np.random.Generator) -> Photograph:
 CONDITIONS: dict[str, Change | None] = {
     "clean": None,
     "light falling off by 30 % to one side": gradient,
-    "vignette of 30 %": vignette,
-    "vignette of 60 %": strong_vignette,
+    "vignette of 30 %": partial(vignette, loss=0.3),
+    "vignette of 60 %": partial(vignette, loss=0.6),
     "a lamp's reflection of 33 %": highlight,
     "dark border": dark_border,
     "noise of sigma 0.1": noise,
@@ -221,8 +217,9 @@ def table(conditions: dict[str, dict[str, Any]]) -> str:
 
 def draw_conditions(shown: Photograph, path: Path) -> None:
     """Draw one image under every condition."""
-    figure = Figure(figsize=(13, 2.6 * -(-len(CONDITIONS) // 6)), layout="constrained")
-    panels = figure.subplots(-(-len(CONDITIONS) // 6), 6).ravel()
+    rows = -(-len(CONDITIONS) // PANELS_A_ROW)
+    figure = Figure(figsize=(13, 3.1 * rows), layout="constrained")
+    panels = figure.subplots(rows, PANELS_A_ROW).ravel()
     for axes in panels:
         axes.set_axis_off()
     for axes, (name, change) in zip(panels, CONDITIONS.items(), strict=False):

@@ -114,11 +114,17 @@ def _check_folder(option: str, address: str, *, advice: str) -> None:
     from tasks.storage import Storage
 
     folder = Storage(address)
-    for path in (Path(folder.root), *Path(folder.root).parents) if folder.is_local else ():
+    if not folder.is_local:
+        return
+    root = Path(folder.root)
+    for path in (root, *root.parents):
         if os.path.isfile(path):  # noqa: PTH113 - a name too long is told by who reads or writes
-            below = "" if path == Path(folder.root) else f", so that {option} {folder.root} cannot be a folder"
-            named = path if below else f"{option} {path}"
-            raise AddressError(f"{named} is a file{below}: {advice}")
+            told = (
+                f"{option} {root} is a file"
+                if path == root
+                else f"{path} is a file, so that {option} {root} cannot be a folder"
+            )
+            raise AddressError(f"{told}: {advice}")
 
 
 def _returned(body: Callable[..., Any], parameters: BatchParameters) -> Any:

@@ -105,8 +105,8 @@ class WorkingImage:
         (C, 1, 1) and (): ``(pixels * std + mean) * falloff`` gives the image's own values back, in units of the full
         range. ``std`` is the standard deviation plus a thousandth of the range.
     falloff, contrast
-        (1, h, w) float32, :func:`ssdnet_core.light.contrast_in_light` of the image with a light that only falls off to
-        the sides, and of what is left with any; 1 where zero is not black.
+        (1, h, w) float32, :func:`ssdnet_core.light.contrast_in_light` of the image in light that falls off, and of what
+        is left in any light; 1 where zero is not black.
     full_range
         The value of white: 255, 65535, or for floating point the spread of the image's values.
     grey_level

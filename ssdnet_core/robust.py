@@ -7,7 +7,6 @@ where a pixel counts.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from math import comb
 
 import numpy as np
 import torch
@@ -143,7 +142,7 @@ class _Terms:
 
     def solved(self, normal: Tensor, moment: Tensor) -> Tensor:
         """Return the coefficients (C, P) of normal equations."""
-        # At most 28 x 28; double precision gives much the same result on every device.
+        # At most 45 x 45; double precision gives much the same result on every device.
         normal, moment = in_double(normal), in_double(moment)
         if self.free is None:
             return torch.linalg.solve_ex(normal, moment[..., None]).result[..., 0]
@@ -164,11 +163,11 @@ class _Terms:
 def _terms(
     height: int, width: int, *, degree: int, radial: int, factor: int, dtype: torch.dtype, device: torch.device
 ) -> _Terms:
-    whole, degree = degree, max(degree, radial)
-    down, right = (_legendre(side, degree, factor=factor).to(device, dtype) for side in (height, width))
-    pixels_down, pixels_right = (_legendre(side, degree).to(device, dtype) for side in (height, width))
+    highest = max(degree, radial)
+    down, right = (_legendre(side, highest, factor=factor).to(device, dtype) for side in (height, width))
+    pixels_down, pixels_right = (_legendre(side, highest).to(device, dtype) for side in (height, width))
     pairs_down, pairs_right = ((values[:, :, None] * values[:, None]).flatten(1) for values in (down, right))
-    powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
+    powers = [(i, j) for i in range(highest + 1) for j in range(highest + 1 - i)]
     exponents = torch.tensor(powers, device=device)
     ridge = torch.diag(torch.tensor([1e-6, *[1e-4] * (len(exponents) - 1)], dtype=dtype, device=device))
     return _Terms(
@@ -181,7 +180,7 @@ def _terms(
         of_rows=exponents[:, 0],
         of_columns=exponents[:, 1],
         ridge=ridge,
-        free=in_double(_radial_beside(powers, degree=whole, radial=radial).to(device)) if radial else None,
+        free=in_double(_radial_beside(powers, degree=degree, radial=radial).to(device)) if radial else None,
     )
 
 
@@ -192,7 +191,7 @@ def _radial_beside(powers: list[tuple[int, int]], *, degree: int, radial: int) -
     distance = np.zeros((radial + 1, radial + 1))
     for k in range(half + 1):
         down, right = (legendre.poly2leg([0.0] * (2 * power) + [1.0]) for power in (k, half - k))
-        distance[: len(down), : len(right)] += comb(half, k) * np.outer(down, right)
+        distance[: len(down), : len(right)] += math.comb(half, k) * np.outer(down, right)
     columns.append([float(distance[power]) for power in powers])
     return torch.tensor(columns, dtype=torch.float64).T
 

@@ -54,12 +54,6 @@ class Dispatch:
         # The inspection goes along with every task: scattered data would be lost with the one worker that holds them.
         return self.workers.submitted(_attempt, entries, self.inspection, workers=workers)
 
-    def attempts(
-        self, futures: "Iterable[Future[Attempt]]", *, workers: Collection[str] = ()
-    ) -> "Iterator[tuple[Future[Attempt], Attempt | BaseException]]":
-        """Give each of these futures as it is done, as :meth:`FitWorkers.outcomes` does."""
-        return self.workers.outcomes(futures, workers=workers)
-
     def settled(self, entry: ImageEntry, outcome: "Attempt | BaseException") -> ImageRecord:
         """Return the record of an image that had a future of its own; of a failure it is written here."""
         if isinstance(outcome, Attempt):
@@ -192,7 +186,7 @@ def try_suspects(
         waiting = _halves(waiting[0])  # There is no other that may have done it.
     while waiting:
         entries = waiting.pop()
-        [(_, outcome)] = dispatch.attempts([dispatch.submitted(entries)])
+        [(_, outcome)] = dispatch.workers.outcomes([dispatch.submitted(entries)])
         if isinstance(outcome, BaseException) and len(entries) > 1:
             waiting += _halves(entries)
             continue
@@ -223,7 +217,7 @@ class _ChunkCollector:
         return CollectedChunk(sorted(self._records, key=lambda record: record.index), self._suspects)
 
     def _wait(self) -> None:
-        for future, outcome in self._dispatch.attempts(self._futures):
+        for future, outcome in self._dispatch.workers.outcomes(self._futures):
             entries = self._futures.pop(future)
             if isinstance(outcome, BaseException):
                 self._set_aside(entries, outcome)
@@ -242,7 +236,7 @@ class _ChunkCollector:
 
     def _try_singly(self) -> None:
         futures = {self._dispatch.submitted([entry]): entry for entry in self._faulty}
-        for future, outcome in self._dispatch.attempts(futures):
+        for future, outcome in self._dispatch.workers.outcomes(futures):
             entry = futures.pop(future)
             if isinstance(outcome, KilledWorker):
                 self._set_aside((entry,), outcome)
@@ -280,7 +274,7 @@ def _tried_elsewhere(
     rounds = [others, frozenset()] if others else [frozenset()]
     for workers in rounds:
         futures = {dispatch.submitted(entries, workers=workers): entries for entries in waiting}
-        for future, outcome in dispatch.attempts(futures, workers=workers):
+        for future, outcome in dispatch.workers.outcomes(futures, workers=workers):
             yield futures.pop(future), outcome
         waiting = list(futures.values())
 

@@ -33,8 +33,8 @@ class ChangedRecordsError(SsdnetError):
     """The records of a finished batch are not those that it was sealed with."""
 
 
-def read_sealed(address: str) -> tuple[Storage, BatchResults]:
-    """Return the folder of a sealed batch, and what it came to.
+def read_sealed(address: str) -> tuple[Storage, BatchResults, Seal]:
+    """Return the folder of a sealed batch, what it came to, and its seal.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def read_sealed(address: str) -> tuple[Storage, BatchResults]:
             )
     results = BatchResults(manifest, records)
     check_records(folder, results, seal=seal)
-    return folder, results
+    return folder, results, seal
 
 
 def _no_batch(folder: Storage) -> str:

@@ -21,7 +21,6 @@ from tasks.image_table import write_image_table
 from tasks.maps import LostMapError, read_map
 from tasks.pictures import colour_bar, heat_layer, overlay, photograph
 from tasks.records import ImageRecord
-from tasks.seal import read_seal
 from tasks.settings_in_words import settings_of
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
@@ -104,15 +103,14 @@ def draw_again(address: str, *, most_pictures: int = MOST_PICTURES) -> str:
 
     Raises
     ------
-    NotSealedError, LostRecordError
+    NotSealedError, LostRecordError, ChangedRecordsError
         As :func:`tasks.finished_batch.read_sealed`.
     LostMapError
         If a map is missing, or another one than its record's.
     ChangedBatchError
         If a run inspects the batch anew meanwhile, which has a gallery of its own.
     """
-    seal = read_seal(Storage(address))
-    folder, results = read_sealed(address)
+    folder, results, seal = read_sealed(address)
     check = partial(check_seal, folder, seal)
     check()
     write_image_table(folder, results.present)

@@ -71,7 +71,7 @@ def defect_rates(rows: Sequence[TrendRow]) -> bytes:
         for group in _by_settings(rows):
             _line(axes, group, value=lambda night: _times(100, night.defect_rate))
         _flags(axes, [row for row in rows if row.jump], value=lambda night: _times(100, night.defect_rate))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.set_ylabel("defect rate, %")
 
     return _drawn(rows, panel, size=WIDE)
