@@ -1,6 +1,7 @@
 """What is told of an address that the user gave; over real connections."""
 
 import socket
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -8,15 +9,15 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from flows.api_address import NoPrefectApiError
+from flows.api_address import NoPrefectApiError, WrongApiAddressError
 from flows.named_server import wait_for_named_server
 from tasks.proxies import reached_directly
-from tests.conftest import free_port
+from tests.conftest import ROOT, free_port
 from tests.http_server import served_by
 
 
 @contextmanager
-def answering(*statuses, page=False):
+def answering(*statuses, page=False, certificate=None):
     """Answer one question after another with these statuses, the last one for ever; gives the address."""
     left = list(statuses)
 
@@ -27,8 +28,14 @@ def answering(*statuses, page=False):
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-    with served_by(Answer) as address:
+    with served_by(Answer, certificate=certificate) as address:
         yield f"{address}/api"
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    subprocess.run([ROOT / "infra" / "tls" / "make_certificates.sh", tmp_path], check=True, capture_output=True)
+    return tmp_path
 
 
 @pytest.mark.parametrize("statuses", [(200,), (503, 200), (401,), (403,)])
@@ -75,3 +82,36 @@ def test_a_server_here_is_not_asked_for_through_the_proxy(monkeypatch):
         monkeypatch.setenv(name, value)
     with answering(200) as address:
         wait_for_named_server(address, timeout=1)
+
+
+@pytest.mark.parametrize("variable", ["PREFECT_API_SSL_CERT_FILE", "SSL_CERT_FILE"])
+def test_a_server_whose_authority_is_named_is_trusted_as_prefects_client_does(certificates, monkeypatch, variable):
+    monkeypatch.setenv(variable, str(certificates / "ca.crt"))
+    with answering(200, certificate=certificates / "scheduler.crt") as address:
+        wait_for_named_server(address)
+
+
+def test_certificates_are_not_checked_where_prefects_client_does_not(certificates, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "true")
+    with answering(200, certificate=certificates / "scheduler.crt") as address:
+        wait_for_named_server(address)
+
+
+def test_a_server_of_an_unknown_authority_is_not_waited_for_and_the_variable_is_named(certificates):
+    started = time.monotonic()
+    with (
+        answering(200, certificate=certificates / "scheduler.crt") as address,
+        pytest.raises(NoPrefectApiError, match="PREFECT_API_SSL_CERT_FILE name its authority"),
+    ):
+        wait_for_named_server(address, timeout=60)
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_an_authority_that_cannot_be_read_is_named(tmp_path, monkeypatch, content):
+    authority = tmp_path / "ca.crt"
+    if content:
+        authority.write_text(content)
+    monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", str(authority))
+    with pytest.raises(WrongApiAddressError, match=r"PREFECT_API_SSL_CERT_FILE is '.*ca.crt'.*PEM"):
+        wait_for_named_server("https://127.0.0.1:1/api")
