@@ -1,39 +1,61 @@
 """How restless an image's normal surface is: the part of the verdict's null model that each image tells by itself."""
 
+import math
+
+import numpy as np
 from torch import Tensor
+from torch.nn import functional
 
-from ssdnet_core.medians import row_medians, row_quantiles, values_that_count
+from ssdnet_core.medians import row_quantiles
 
-LOW_QUANTILE = 0.1
-"""The lower of the two quantiles; the upper is the median."""
+BLOCK = 64
+"""Side of the blocks in pixels, smaller where fewer than :data:`FEWEST_BLOCKS` would lie side by side."""
 
-CALM_SPREAD = 0.45
-"""Distance from the 10 % quantile of the verdict's map to its median, on the calmer third of the good photographs."""
+FEWEST_BLOCKS = 4
 
-MOST_RESTLESS = 2.0
-"""Largest restlessness: no image's alarm level is raised further."""
+LOW_QUANTILE = 0.4
+"""Quantile of the blocks' peaks. A defect that reaches fewer than six blocks in ten does not exceed it."""
+
+USUAL_PEAK = {8: 3.07, 16: 3.24, 32: 3.56, 64: 4.09, 85: 4.44}
+"""That quantile of blocks of so many pixels a side: the median over good photographs of five textures, each in its
+eight orientations (docs/EXPERIMENTS.md)."""
+
+LEAST_RESTLESS, MOST_RESTLESS = 0.85, 1.6
+"""Least and largest restlessness. 1 in 100 good images is calmer than .88, and 1 in 100 more restless than 1.4; where
+a defect reaches most blocks, the larger bound is what is left of the alarm."""
 
 
 def restlessness(levels: Tensor, valid: Tensor) -> Tensor:
     """Return how restless an image's normal surface is, relative to the photographs that the law was measured on.
 
-    The root of the spread of the lower half of the verdict's map, which defects on less than half of the surface do not
-    reach. On leather with folds or metal in uneven light a peak means less than on a plain weave. The root is taken
-    since the lower half tells only part of how heavy the upper tail is. The result is at least 1, so that a calmer
-    surface than most has no lower alarm level (docs/EXPERIMENTS.md has the variants).
+    On leather with folds or metal in uneven light a peak means less than on a plain weave: there all places have higher
+    peaks. So the image is cut into blocks, and a low quantile of their peaks, over what it is on photographs, is by how
+    much the levels of this surface are higher than theirs. Of blocks rather than of pixels, since these tell how wide
+    the middle of the distribution is, and an alarm hangs on its tail (docs/EXPERIMENTS.md has the variants).
 
     Parameters
     ----------
     levels
-        (..., H, W), :func:`ssdnet_core.scoring.verdict_map`.
+        (..., H, W), :func:`ssdnet_core.scoring.verdict_map`; at least 0.
     valid
-        (1, H, W), 1.0 where a pixel counts.
+        (1, H, W), 1.0 where a pixel counts. Blocks that count for less than half of the block that counts most have no
+        say.
 
     Returns
     -------
     Tensor
-        (...), 1 on a calm image, at most 2.
+        (...), 1 on an image as photographs mostly are, .85 to 1.6.
     """
-    counted = values_that_count(levels, valid)
-    spread = row_medians(counted) - row_quantiles(counted, LOW_QUANTILE)
-    return (spread / CALM_SPREAD).sqrt().clamp(1.0, MOST_RESTLESS)
+    height, width = levels.shape[-2:]
+    block = _block(height), _block(width)
+    # Levels lie at 0 or above, and what does not count at 0.
+    peaks = functional.max_pool2d((levels * valid[0]).reshape(-1, 1, height, width), block, ceil_mode=True)
+    share = functional.avg_pool2d(valid[None], block, ceil_mode=True).flatten()
+    low = row_quantiles(peaks.flatten(1)[:, share >= share.max() / 2], LOW_QUANTILE)
+    usual = np.interp(math.sqrt(block[0] * block[1]), list(USUAL_PEAK), list(USUAL_PEAK.values()))
+    return (low / float(usual)).clamp(LEAST_RESTLESS, MOST_RESTLESS).reshape(levels.shape[:-2])
+
+
+def _block(side: int) -> int:
+    """Return the side of a block along a side of the image."""
+    return math.ceil(side / max(FEWEST_BLOCKS, round(side / BLOCK)))

@@ -2,14 +2,14 @@
 
 The map is normalised by the image's own medians, so one law serves all images: the number of false alarms (NFA;
 Desolneux, Moisan and Morel, IJCV 2000) above a level falls exponentially with the level. Its two constants were
-measured on defect-free photographs of five textures; how far apart the levels of *this* image's normal surface lie is
+measured on defect-free photographs of five textures; how high the levels of *this* image's normal surface are is
 estimated from the image itself (:mod:`ssdnet_core.restlessness`).
 """
 
 import math
 
-LOG_NFA_AT_ZERO = 6.97
-LOG_NFA_SLOPE = 1.2
+LOG_NFA_AT_ZERO = 6.24
+LOG_NFA_SLOPE = 1.13
 REFERENCE_AREA = 256 * 256
 MOST_SIGNIFICANT = 100.0
 
@@ -36,7 +36,8 @@ def significance(level: float, *, area: float, restless: float = 1.0) -> float:
 def alarm_level(expected_false_alarms: float, *, area: float, restless: float = 1.0) -> float:
     """Return the level that images without defects exceed the given number of times on average.
 
-    The inverse of :func:`significance`. Even for 100 false alarms, the most that can be asked for, the level is 1.97.
+    The inverse of :func:`significance`. On the calmest surface, and for 100 false alarms, the most that can be asked
+    for, the level is still 1.2.
     """
     quiet = (_log_nfa_at_zero(area) - math.log(expected_false_alarms)) / LOG_NFA_SLOPE
     return quiet * restless

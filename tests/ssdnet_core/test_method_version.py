@@ -60,12 +60,12 @@ def figures(name):
 
 
 KNOWN = {
-    "weave": (10.4631, 1.4372, 1.6502, 2.1394, 6.2373),
-    "wood, grey, in a frame": (11.7066, 1.1866, 1.6699, 3.3979, 20.2797),
-    "weave, a little more than half": (-0.7494, 0.6179, 2.1630, 2.9820, 3.6668),
-    "tile, fitted": (3.2023, 1.6365, 2.0460, 2.6569, 8.4909),
-    "metal, fitted, in lamplight": (10.4044, 1.4497, 1.7004, 6.8428, 24.5316),
-    "leather, fitted, behind a lattice": (9.7770, 1.3817, 1.7898, 3.6999, 15.4722),
+    "weave": (10.3395, 1.4360, 1.6489, 2.1413, 6.2938),
+    "wood, grey, in a frame": (12.0500, 1.1845, 1.6689, 3.3989, 21.6666),
+    "weave, a little more than half": (-0.3665, 0.6179, 2.1630, 2.9820, 3.6668),
+    "tile, fitted": (3.3573, 1.6303, 2.0401, 2.6511, 8.6365),
+    "metal, fitted, in lamplight": (12.1699, 1.4480, 1.7025, 7.5091, 24.3113),
+    "leather, fitted, behind a lattice": (10.5546, 1.3829, 1.7912, 3.7618, 16.6418),
 }
 """Of each image the score, and the map's quantiles."""
 
@@ -73,6 +73,6 @@ KNOWN = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_method_of_this_version_makes_these_maps(name):
     """Fails where maps come out otherwise: if that is meant, raise METHOD_VERSION, and write down the new figures."""
-    assert METHOD_VERSION == 15
+    assert METHOD_VERSION == 16
     # Processors differ by their rounding, in the last digit; other methods mostly by far more.
     assert figures(name) == pytest.approx(KNOWN[name], rel=5e-3)

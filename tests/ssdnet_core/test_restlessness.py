@@ -1,57 +1,88 @@
-import math
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssdnet_core.restlessness import CALM_SPREAD, MOST_RESTLESS, restlessness
+from ssdnet_core.restlessness import BLOCK, LEAST_RESTLESS, MOST_RESTLESS, USUAL_PEAK, restlessness
 
 seeds = st.integers(0, 2**32 - 1)
 
 
-def surface(spread, *, seed=0, side=64):
-    """A verdict map whose 10 % quantile lies ``spread`` below its median, and the pixels that count."""
-    values = np.random.default_rng(seed).permutation(np.linspace(0, 1, side * side)).reshape(side, side)
-    return torch.from_numpy(3 + 2.5 * spread * (values - 0.5)).float(), torch.ones(1, side, side)
+def surface(peak=USUAL_PEAK[BLOCK], *, seed=0, size=(4 * BLOCK, 4 * BLOCK)):
+    """A verdict map whose blocks have peaks around ``peak``, and the pixels that count."""
+    rng = np.random.default_rng(seed)
+    levels = torch.from_numpy(rng.uniform(0, 0.9 * peak, size)).float()
+    for top in range(0, size[0], BLOCK):
+        for left in range(0, size[1], BLOCK):
+            block = levels[top : top + BLOCK, left : left + BLOCK]
+            block[rng.integers(len(block)), rng.integers(block.shape[1])] = rng.uniform(0.95, 1.05) * peak
+    return levels, torch.ones(1, *size)
 
 
-def test_a_calm_surface_has_restlessness_one():
-    assert float(restlessness(*surface(CALM_SPREAD))) == pytest.approx(1, abs=1e-3)
+def by_brute_force(levels, counted, *, block):
+    """The same of maps whose sides are multiples of the block, in plain loops."""
+    height, width = levels.shape
+    tops, lefts = range(0, height, block), range(0, width, block)
+    places = [np.s_[top : top + block, left : left + block] for top in tops for left in lefts]
+    most = max(int(counted[0][place].sum()) for place in places)
+    peaks = sorted(
+        max(float(levels[place][counted[0][place] > 0].max()), 0.0)
+        for place in places
+        if counted[0][place].sum() >= most / 2
+    )
+    return np.clip(peaks[int(0.4 * (len(peaks) - 1))] / USUAL_PEAK[block], LEAST_RESTLESS, MOST_RESTLESS)
 
 
-@given(st.floats(0, CALM_SPREAD), seeds)
-def test_a_calmer_surface_is_given_no_lower_level(spread, seed):
-    assert float(restlessness(*surface(spread, seed=seed))) == pytest.approx(1, abs=1e-3)
+@given(st.sampled_from([(32, 8), (64, 16), (128, 32), (256, 64)]), st.floats(0, 0.9), seeds)
+def test_restlessness_is_a_low_quantile_of_the_blocks_peaks_over_the_usual_one(size, missing, seed):
+    side, block = size
+    rng = np.random.default_rng(seed)
+    levels = torch.from_numpy(rng.gamma(8, rng.uniform(0.2, 0.6), (side, side))).float()
+    counted = torch.from_numpy(rng.random((1, side, side)) >= missing).float()
+    expected = by_brute_force(levels, counted, block=block)
+    assert float(restlessness(levels, counted)) == pytest.approx(expected, rel=1e-5)
 
 
-@given(st.floats(0, 5), seeds)
-def test_restlessness_is_the_root_of_the_lower_halfs_spread_within_its_bounds(spread, seed):
-    expected = np.clip(math.sqrt(spread / CALM_SPREAD), 1, MOST_RESTLESS)
-    assert float(restlessness(*surface(spread, seed=seed))) == pytest.approx(float(expected), abs=1e-2)
+@given(st.floats(0.5, 3), seeds)
+def test_a_surface_whose_levels_are_higher_is_as_much_more_restless_within_bounds(times, seed):
+    levels, counted = surface(seed=seed)
+    expected = np.clip(times * float(restlessness(levels, counted)), LEAST_RESTLESS, MOST_RESTLESS)
+    assert float(restlessness(times * levels, counted)) == pytest.approx(float(expected), rel=1e-5)
 
 
-@given(st.floats(0.3, 1.5), st.floats(0, 0.4), seeds)
-def test_a_defect_on_less_than_half_of_the_surface_hardly_moves_its_restlessness(spread, share, seed):
-    levels, counted = surface(spread, seed=seed)
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_images_of_any_size_have_a_restlessness_within_bounds(height, width):
+    levels, counted = surface(size=(height, width))
+    assert LEAST_RESTLESS <= restlessness(levels, counted) <= MOST_RESTLESS
+
+
+@given(st.floats(0.9, 1.4), st.integers(0, 5), seeds)
+def test_a_defect_in_fewer_than_four_blocks_in_ten_hardly_moves_a_surfaces_restlessness(times, blocks, seed):
+    levels, counted = surface(times * USUAL_PEAK[BLOCK], seed=seed)
     spoilt = levels.clone()
-    spoilt[: int(share * len(levels))] = 50.0
-    # What is left is the same surface, cut at other quantiles.
-    assert restlessness(spoilt, counted) <= 1.31 * restlessness(levels, counted)
+    for place in np.random.default_rng(seed).choice(16, size=blocks, replace=False):
+        spoilt[place // 4 * BLOCK + 20, place % 4 * BLOCK + 20] = 50.0
+    # What is left is the same surface, cut at another quantile.
+    assert restlessness(spoilt, counted) <= 1.1 * restlessness(levels, counted)
+
+
+def test_a_defect_all_over_leaves_an_alarm_level_that_can_be_reached():
+    levels, counted = surface()
+    assert float(restlessness(levels + 50, counted)) == pytest.approx(MOST_RESTLESS)
 
 
 def test_what_does_not_count_has_no_influence_on_restlessness():
-    levels, counted = surface(0.8)
-    counted[:, :10] = 0.0
+    levels, counted = surface()
+    counted[:, :100, :70] = 0.0
     changed = levels.clone()
-    changed[:10] = torch.nan
+    changed[:100, :70] = 0.0
     assert restlessness(changed, counted) == restlessness(levels, counted)
 
 
 def test_images_together_are_as_restless_as_each_alone():
-    levels = torch.stack([surface(spread, seed=3)[0] for spread in (0.3, 0.8, 4.0)])
-    _, counted = surface(1.0)
-    for flags in (counted, counted * (torch.arange(64) > 20)):
+    levels = torch.stack([surface(peak, seed=3)[0] for peak in (3.0, 4.5, 9.0)])
+    _, counted = surface()
+    for flags in (counted, counted * (torch.arange(4 * BLOCK) > 80)):
         alone = torch.stack([restlessness(each, flags) for each in levels])
         assert torch.equal(restlessness(levels, flags), alone)
