@@ -54,8 +54,9 @@ def contrast_in_light(
 ) -> Tensor:
     """Return the contrast that a surface has in the light on it, over what it has in the mean light: (1, H, W).
 
-    The light is the robust trend of the brightness; the power is the robust slope of the logarithm of the derivatives'
-    strength over that of the light. All 1 if too few of the pixels that count lie together.
+    The light is the robust trend of the brightness; the power is the robust slope of the logarithm of the strength of
+    the derivatives, once the pixels' own trends are taken off, over that of the light. All 1 if too few of the pixels
+    that count lie together.
 
     Parameters
     ----------
@@ -78,6 +79,8 @@ def contrast_in_light(
     light = (trend / mean).clamp(DARKEST, BRIGHTEST)
     if not complete(valid):
         pixels = torch.where(valid > 0, pixels, weighted_smooth(pixels, valid, sigma=FILLING_WINDOW))
+    # Light that falls off steeply is itself steep, which across a brushed surface is more than there is of structure.
+    pixels = without_trend(pixels, valid, degree=degree, radial=radial)
     energy = weighted_smooth(derivative_energy(pixels, valid, grid=GRID), share, sigma=STRENGTH_WINDOW / GRID)
     strength = (energy + ENERGY_FLOOR).log().mean(-3, keepdim=True) / 2
     of_squares = weighted_shrink(light.log(), valid, factor=GRID)

@@ -86,6 +86,18 @@ def test_light_that_falls_steeply_in_all_corners_falls_off():
     assert float(apart[:, :16, :16].mean()) < 0.1
 
 
+def test_the_steepness_of_light_is_hardly_taken_for_strength_of_a_brushed_surface():
+    # Taken for it, the contrast would be the same everywhere, and .27 from the light in this corner.
+    down, right = torch.linspace(-1, 1, 128)[:, None], torch.linspace(-1, 1, 144)
+    light = (1 - 0.6 * ((down**2 + right**2) / 2) ** 4)[None]
+    apart = []
+    for seed in range(6):
+        brushed = 0.03 * texture(128, 1, seed=seed) + 0.003 * texture(128, 144, seed=seed + 1)
+        found = contrast_of(light * (0.4 + brushed), degree=FALLOFF_DEGREE, radial=FALLOFF_RADIAL)
+        apart.append(float((found * light.mean() / light).log().abs()[:, :16, :16].mean()))
+    assert np.mean(apart) < 0.18
+
+
 @few_examples
 @given(seeds, st.floats(0, 1e3))
 def test_what_does_not_count_has_no_influence(seed, value):

@@ -61,11 +61,11 @@ def figures(name):
 
 KNOWN = {
     "weave": (10.3395, 1.4360, 1.6489, 2.1413, 6.2938),
-    "wood, grey, in a frame": (12.0500, 1.1845, 1.6689, 3.3989, 21.6666),
+    "wood, grey, in a frame": (12.0508, 1.1845, 1.6689, 3.3986, 21.6674),
     "weave, a little more than half": (-0.3665, 0.6179, 2.1630, 2.9820, 3.6668),
-    "tile, fitted": (3.3573, 1.6303, 2.0401, 2.6511, 8.6365),
-    "metal, fitted, in lamplight": (12.1699, 1.4480, 1.7025, 7.5091, 24.3113),
-    "leather, fitted, behind a lattice": (10.5546, 1.3829, 1.7912, 3.7618, 16.6418),
+    "tile, fitted": (3.3642, 1.6295, 2.0390, 2.6500, 8.6286),
+    "metal, fitted, in lamplight": (12.1893, 1.4472, 1.7004, 7.1464, 24.6300),
+    "leather, fitted, behind a lattice": (10.5954, 1.3835, 1.7931, 3.7681, 16.6997),
 }
 """Of each image the score, and the map's quantiles."""
 
