@@ -48,17 +48,23 @@ def show_batch(outcome: Outcome) -> None:
 
 
 def show_metrics(batch: str, evaluation: Evaluation) -> None:
-    """Write the metrics of a batch whose truth is known, a row for each category and their mean."""
+    """Write the metrics of a batch whose truth is known: a row for each category, their mean, and all images."""
+    mean = evaluation.mean
     rows = [
-        {
-            "category": plain(row.category),
-            "defective": row.defective,
-            "good": row.good,
-            "unmeasured": row.unmeasured,
-            **{name: round(value, 3) for name, value in _named(row).items()},
-        }
-        for row in (*evaluation.categories, evaluation.mean)
+        {"category": plain(row.category), **_numbers(row), **_pixels(row), **_verdicts(row)}
+        for row in evaluation.categories
     ]
+    if len(rows) > 1:
+        # Two rows: many a category has no good image, so that what verdicts did is of all images.
+        rows += [
+            {
+                "category": "category mean",
+                **dict.fromkeys(_numbers(mean)),
+                **_pixels(mean),
+                **dict.fromkeys(_verdicts(mean)),
+            },
+            {"category": "all images", **_numbers(mean), **dict.fromkeys(_pixels(mean)), **_verdicts(mean)},
+        ]
     create_table_artifact(table=rows, key=f"{artifact_key(batch)}-metrics", description=batch)
 
 
@@ -123,14 +129,19 @@ def _settings_of_night(row: TrendRow, trends: Trends) -> str:
     return f"{own}, **others than the latest night's**, {plain(names[latest])}"
 
 
-def _named(row: CategoryMetrics) -> dict[str, float]:
+def _numbers(row: CategoryMetrics) -> dict[str, Any]:
+    return {"defective": row.defective, "good": row.good, "unmeasured": row.unmeasured}
+
+
+def _pixels(row: CategoryMetrics) -> dict[str, Any]:
     return {
-        "AUROC": row.auroc,
-        "AUPRC": row.average_precision,
-        "AUPRO": row.aupro,
-        "hits": row.hit_rate,
-        "false alarms": row.false_alarm_rate,
+        name: round(value, 3)
+        for name, value in (("AUROC", row.auroc), ("AUPRC", row.average_precision), ("AUPRO", row.aupro))
     }
+
+
+def _verdicts(row: CategoryMetrics) -> dict[str, Any]:
+    return {"hits": round(row.hit_rate, 3), "false alarms": round(row.false_alarm_rate, 3)}
 
 
 def _worst_row(folder: Storage, record: ImageRecord) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import run_page
-from flows.run_page import artifact_key, plain, show_trends, url_of
+from flows.run_page import artifact_key, plain, show_metrics, show_trends, url_of
+from tasks.category_metrics import Evaluation
 from tasks.storage import Storage
 from tasks.trends import Trends, compare_nights
+from tests.flows.made_metrics import row
 from tests.tasks.made_nights import nights
 
 
@@ -61,3 +63,18 @@ def test_a_night_under_other_settings_than_the_latest_is_told_as_such(monkeypatc
     show_trends("line-1", rows[number], trends=Trends(rows, table="results/trends/t", page="results/trends/p"))
     assert ("Settings: preset fast \\(f\\), **others than the latest night's**, g" in written["markdown"]) is other
     assert ("Settings: g\n" in written["markdown"]) is not other
+
+
+@pytest.mark.parametrize("categories", [("carpet",), ("carpet", "wood")])
+def test_the_mean_of_the_categories_and_what_counts_all_images_are_rows_of_their_own(monkeypatch, categories):
+    measured = tuple(row(name, 0.5) for name in categories)
+    written = {}
+    monkeypatch.setattr(run_page, "create_table_artifact", lambda **artifact: written.update(artifact))
+    show_metrics("b", Evaluation(images=(), unmeasured=(), categories=measured, mean=row("mean", 0.75)))
+    shown = {line.pop("category"): line for line in written["table"]}
+    assert list(shown) == [*categories, *(["category mean", "all images"] if len(categories) > 1 else [])]
+    assert len({tuple(line) for line in shown.values()}) == 1
+    empty = {name: {column for column, value in line.items() if value is None} for name, line in shown.items()}
+    if len(categories) > 1:
+        assert empty["category mean"] == {"defective", "good", "unmeasured", "hits", "false alarms"}
+        assert empty["all images"] == {"AUROC", "AUPRC", "AUPRO"}
