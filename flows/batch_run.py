@@ -189,6 +189,8 @@ def _with_damaged(
     """Add the images whose map is not the one that their record is of: the gallery could not be drawn of it."""
     wanted = {entry.index for entry in todo}
     settled = [records[entry.index] for entry in manifest.present if entry.index not in wanted]
+    if settled:
+        observer().stage("reading the maps that are there")
     if damaged := damaged_maps(folder, settled):
         first = manifest.entries[min(damaged)].key
         observer().hint(f"{counted(len(damaged), 'map')} damaged, as that of {first}: inspected again")

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from flows import batch_run as flow
+from flows.progress import observed_by
 from ssdnet_core.synthetic import sample
 from tasks import lease as leases
 from tasks.batch import IMAGE_TABLE, REGIONS, SEAL
@@ -24,6 +25,7 @@ from tasks.report import PAGE
 from tasks.seal import read_seal
 from tasks.storage import Storage
 from tasks.zarr_store import MAPS_METADATA
+from tests.flows.heard import Heard
 from tests.flows.runs_here import take_over, without_prefect
 from tests.tasks.prepared import QUICK
 
@@ -162,8 +164,12 @@ def test_an_image_whose_map_was_damaged_is_inspected_again_by_a_run_that_goes_on
         os.truncate(chunk, chunk.stat().st_size // 2)
     else:
         write_map(folder, 1, anomaly_map=before + 1)
-    again = run(more=more)
+    heard = Heard()
+    with observed_by(heard):
+        again = run(more=more)
     assert again.fitted == more + 1
+    assert "reading the maps that are there" in heard.stages
+    assert heard.told[0] == "1 map damaged, as that of 1.png: inspected again"
     assert (read_map(folder, again.results.records[1]) == before).all()
 
 
