@@ -43,7 +43,7 @@ def show_batch(outcome: Outcome) -> None:
         description = f"{batch}: {len(not_inspected)} not inspected{shown}"
         create_table_artifact(table=rows, key=f"{key}-failures", description=description)
     for rank, (record, url) in enumerate(_pictures(folder, worst), start=1):
-        description = f"{batch}: {plain(record.key)}, score {record.score:.1f}"
+        description = f"{batch}: {plain(record.key)}, score {record.score:.2f}"
         create_image_artifact(image_url=url, key=f"{key}-worst-{rank}", description=description)
 
 

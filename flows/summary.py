@@ -94,7 +94,7 @@ def _worst(outcome: Outcome, *, width: int) -> Table:
         table.add_column(name, no_wrap=True)
     for record in worst_first(outcome.results.present)[:WORST_PRINTED]:
         verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
-        cells = (f"{record.score:.1f}", verdict, str(len(record.regions)), largest_at(record))
+        cells = (f"{record.score:.2f}", verdict, str(len(record.regions)), largest_at(record))
         table.add_row(_shown(record.key), *cells[: len(columns)])
     return table
 
