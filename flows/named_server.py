@@ -17,8 +17,6 @@ START_SECONDS = 10.0
 NO_CREDENTIALS = {401, 403}
 """Answers of a server that wants credentials: Prefect's client sends them, the question asked here does not."""
 ASK_FOR_API = "does the address end in /api?"
-
-
 AUTHORITY = ("PREFECT_API_SSL_CERT_FILE", "SSL_CERT_FILE")
 """Variables that name the authority of a server's certificate; Prefect's client heeds the first that is set."""
 YES = {"1", "true", "yes", "on", "t", "y"}

@@ -30,8 +30,8 @@ def restlessness(levels: Tensor, valid: Tensor) -> Tensor:
 
     On leather with folds or metal in uneven light a peak means less than on a plain weave: there all places have higher
     peaks. So the image is cut into blocks, and a low quantile of their peaks, over what it is on photographs, is by how
-    much the levels of this surface are higher than theirs. Of blocks rather than of pixels, since these tell how wide
-    the middle of the distribution is, and an alarm hangs on its tail (docs/EXPERIMENTS.md has the variants).
+    much the levels of this surface are higher than theirs. Quantiles of the pixels would tell how wide the middle of
+    their distribution is, and an alarm hangs on the tail (docs/EXPERIMENTS.md has the variants).
 
     Parameters
     ----------
