@@ -17,6 +17,7 @@ START_SECONDS = 10.0
 NO_CREDENTIALS = {401, 403}
 """Answers of a server that wants credentials: Prefect's client sends them, the question asked here does not."""
 ASK_FOR_API = "does the address end in /api?"
+ASK_FOR_AUTHORITY = "does PREFECT_API_SSL_CERT_FILE name its authority?"
 AUTHORITY = ("PREFECT_API_SSL_CERT_FILE", "SSL_CERT_FILE")
 """Variables that name the authority of a server's certificate; Prefect's client heeds the first that is set."""
 YES = {"1", "true", "yes", "on", "t", "y"}
@@ -67,7 +68,7 @@ def _problem(address: str, trusted: ssl.SSLContext | None) -> _Problem | None:
     except OSError as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
-            return _Problem(f"{reason.verify_message}: does PREFECT_API_SSL_CERT_FILE name its authority?")
+            return _Problem(f"{reason.verify_message}: {ASK_FOR_AUTHORITY}")
         return _Problem(f"{reason}.", lasting=False)
     except (ValueError, HTTPException) as error:
         return _Problem(f"{type(error).__name__} {error}.")

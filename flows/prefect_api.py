@@ -15,7 +15,7 @@ from prefect.settings import (
 )
 
 from flows.api_address import NoPrefectApiError, check_api_address
-from flows.named_server import ASK_FOR_API
+from flows.named_server import ASK_FOR_API, ASK_FOR_AUTHORITY
 from ssdnet_core.errors import UsageError
 
 Row = TypeVar("Row")
@@ -26,6 +26,7 @@ PROBE_SECONDS = 20.0
 """How long a server may take to say that it is there; Prefect's client would ask six times, for a minute each."""
 UNAVAILABLE = {401, 403, 407, 429, 500, 502, 503, 504}
 """Statuses with which the server, or a proxy before it, refuses whatever it is asked."""
+ASK_FOR_SERVER = "is it started, and PREFECT_API_URL right?"
 UNKNOWN_PROXY = (ImportError, ValueError, httpx.InvalidURL)
 """What httpx raises: at SOCKS without the package for it, at another scheme, at what is no address."""
 
@@ -115,9 +116,10 @@ def server() -> Iterator[SyncPrefectClient]:
         # A client that cannot reach the server at its first request says so with a RuntimeError.
         if isinstance(error, RuntimeError) and not isinstance(error.__cause__, httpx.TransportError):
             raise
+        reason = str(error.__cause__ or error)
+        asked = ASK_FOR_AUTHORITY if "CERTIFICATE_VERIFY_FAILED" in reason else ASK_FOR_SERVER
         raise NoPrefectApiError(
-            f"the Prefect API at {get_current_settings().api.url} does not answer: {error.__cause__ or error}: is "
-            "it started, and PREFECT_API_URL right?"
+            f"the Prefect API at {get_current_settings().api.url} does not answer: {reason}: {asked}"
         ) from error
 
 

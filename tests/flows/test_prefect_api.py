@@ -1,6 +1,7 @@
 """What becomes of a Prefect API that refuses, as one behind a proxy does, or is none."""
 
 import socket
+import subprocess
 from http.server import BaseHTTPRequestHandler
 from uuid import uuid4
 
@@ -11,7 +12,9 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from flows.api_address import NoPrefectApiError, WrongApiAddressError
 from flows.night_runs import look_up
 from flows.prefect_api import ProxyError, check_api, check_proxies
+from tests.conftest import ROOT
 from tests.flows.flow_runs import api_served_by
+from tests.http_server import served_by
 
 
 @pytest.fixture
@@ -65,6 +68,16 @@ def test_a_server_that_says_nothing_is_asked_once(monkeypatch):
         mute.accept()[0].close()
         with pytest.raises(TimeoutError):
             mute.accept()
+
+
+def test_of_a_server_whose_certificate_is_not_trusted_the_variable_is_named(tmp_path):
+    subprocess.run([ROOT / "infra" / "tls" / "make_certificates.sh", tmp_path], check=True, capture_output=True)
+    with (
+        served_by(BaseHTTPRequestHandler, certificate=tmp_path / "scheduler.crt") as address,
+        temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_CLIENT_MAX_RETRIES: 0}),
+        pytest.raises(NoPrefectApiError, match="PREFECT_API_SSL_CERT_FILE name its authority"),
+    ):
+        check_api(purpose="for this test")
 
 
 @pytest.mark.parametrize("address", ["http://localhost:port/api", "nonsense"])
