@@ -1,6 +1,9 @@
 """A finished batch in figures and words, as the terminal and the run's page in the Prefect UI show them."""
 
+from dataclasses import dataclass
+
 from flows.outcome import Outcome
+from tasks.category_metrics import CategoryMetrics, Evaluation
 from tasks.found_masks import count_and_name, masks_changed
 from tasks.keys import count_by_suffix
 from tasks.records import ImageRecord
@@ -52,3 +55,32 @@ def failed(outcome: Outcome) -> list[ImageRecord]:
 def largest_at(record: ImageRecord) -> str:
     """Return where an image's first region lies, ``x, y`` in pixels, or nothing."""
     return "{1:.0f}, {0:.0f}".format(*record.regions[0].centroid) if record.regions else ""
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """A row in the table of a batch's metrics.
+
+    Attributes
+    ----------
+    name
+        A category, or what the row is of.
+    pixels
+        Whose metrics of pixels it shows, None if none.
+    images
+        Whose numbers of images it shows, and what verdicts did to them, None if none.
+    """
+
+    name: str
+    pixels: CategoryMetrics | None
+    images: CategoryMetrics | None
+
+
+def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
+    """Return a row for each category, and of several the mean of the categories and what counts all images."""
+    rows = [MetricRow(row.category, pixels=row, images=row) for row in evaluation.categories]
+    if len(rows) > 1:
+        # Two rows: many a category has no good image, so that what verdicts did is of all images.
+        mean = evaluation.mean
+        rows += [MetricRow("category mean", pixels=mean, images=None), MetricRow("all images", None, images=mean)]
+    return rows

@@ -41,9 +41,9 @@ def wait_for_named_server(address: str, timeout: float = START_SECONDS) -> None:
         If it does not within ``timeout`` seconds, or something else answers there.
     """
     check_api_address(address)
-    trusted = _trusted(address)
+    context = trusted(address)
     deadline = time.monotonic() + timeout
-    while problem := _problem(address, trusted):
+    while problem := _problem(address, context):
         if problem.lasting or time.monotonic() > deadline:
             raise NoPrefectApiError(
                 f"no Prefect API answers at {address}: {problem.reason} Correct PREFECT_API_URL, or unset it: "
@@ -52,10 +52,10 @@ def wait_for_named_server(address: str, timeout: float = START_SECONDS) -> None:
         time.sleep(0.2)
 
 
-def _problem(address: str, trusted: ssl.SSLContext | None) -> _Problem | None:
+def _problem(address: str, context: ssl.SSLContext | None) -> _Problem | None:
     """Return why there is no Prefect API at an address, None if there is."""
     try:
-        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=5, context=trusted) as answer:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=5, context=context) as answer:
             # Prefect's server answers with its UI where nothing else is.
             page = answer.headers.get_content_type() == "text/html"
             return _Problem(f"a page is there: {ASK_FOR_API}") if page else None
@@ -74,7 +74,7 @@ def _problem(address: str, trusted: ssl.SSLContext | None) -> _Problem | None:
         return _Problem(f"{type(error).__name__} {error}.")
 
 
-def _trusted(address: str) -> ssl.SSLContext | None:
+def trusted(address: str) -> ssl.SSLContext | None:
     """Return whom Prefect's client will trust at an address: the authorities of a file, or else those of certifi.
 
     Raises

@@ -15,7 +15,7 @@ from prefect.settings import (
 )
 
 from flows.api_address import NoPrefectApiError, check_api_address
-from flows.named_server import ASK_FOR_API, ASK_FOR_AUTHORITY
+from flows.named_server import ASK_FOR_API, ASK_FOR_AUTHORITY, trusted
 from ssdnet_core.errors import UsageError
 
 Row = TypeVar("Row")
@@ -67,7 +67,7 @@ def check_api(*, purpose: str) -> None:
     ProxyError
         As :func:`check_proxies`.
     WrongApiAddressError
-        As :func:`flows.api_address.check_api_address`.
+        As :func:`flows.api_address.check_api_address` and :func:`flows.named_server.trusted`.
     NoPrefectApiError
         If there is none, or something else is at its address.
     """
@@ -78,6 +78,7 @@ def check_api(*, purpose: str) -> None:
             "source its environment.sh, or set PREFECT_API_URL, as http://127.0.0.1:4200/api"
         )
     check_api_address(address)
+    trusted(address)
     check_proxies()
     once = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: PROBE_SECONDS}
     with temporary_settings(once), server() as client:

@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
-from flows.batch_figures import MOST_FAILURES_SHOWN, failed, figures, largest_at
+from flows.batch_figures import MOST_FAILURES_SHOWN, MetricRow, failed, figures, largest_at, metric_rows
 from flows.events import LONGEST_REASON
 from flows.outcome import Outcome
-from tasks.category_metrics import CategoryMetrics, Evaluation
+from tasks.category_metrics import Evaluation
 from tasks.nights import night_of
 from tasks.records import ImageRecord
 from tasks.report import MOST_OVERLAYS, PAGE, overlay_key, worst_first
@@ -48,23 +48,8 @@ def show_batch(outcome: Outcome) -> None:
 
 
 def show_metrics(batch: str, evaluation: Evaluation) -> None:
-    """Write the metrics of a batch whose truth is known: a row for each category, their mean, and all images."""
-    mean = evaluation.mean
-    rows = [
-        {"category": plain(row.category), **_numbers(row), **_pixels(row), **_verdicts(row)}
-        for row in evaluation.categories
-    ]
-    if len(rows) > 1:
-        # Two rows: many a category has no good image, so that what verdicts did is of all images.
-        rows += [
-            {
-                "category": "category mean",
-                **dict.fromkeys(_numbers(mean)),
-                **_pixels(mean),
-                **dict.fromkeys(_verdicts(mean)),
-            },
-            {"category": "all images", **_numbers(mean), **dict.fromkeys(_pixels(mean)), **_verdicts(mean)},
-        ]
+    """Write the metrics of a batch whose truth is known."""
+    rows = [_metric_row(row) for row in metric_rows(evaluation)]
     create_table_artifact(table=rows, key=f"{artifact_key(batch)}-metrics", description=batch)
 
 
@@ -129,19 +114,19 @@ def _settings_of_night(row: TrendRow, trends: Trends) -> str:
     return f"{own}, **others than the latest night's**, {plain(names[latest])}"
 
 
-def _numbers(row: CategoryMetrics) -> dict[str, Any]:
-    return {"defective": row.defective, "good": row.good, "unmeasured": row.unmeasured}
-
-
-def _pixels(row: CategoryMetrics) -> dict[str, Any]:
+def _metric_row(row: MetricRow) -> dict[str, Any]:
+    pixels, images = row.pixels, row.images
     return {
-        name: round(value, 3)
-        for name, value in (("AUROC", row.auroc), ("AUPRC", row.average_precision), ("AUPRO", row.aupro))
+        "category": plain(row.name),
+        "defective": images and images.defective,
+        "good": images and images.good,
+        "unmeasured": images and images.unmeasured,
+        "AUROC": pixels and round(pixels.auroc, 3),
+        "AUPRC": pixels and round(pixels.average_precision, 3),
+        "AUPRO": pixels and round(pixels.aupro, 3),
+        "hits": images and round(images.hit_rate, 3),
+        "false alarms": images and round(images.false_alarm_rate, 3),
     }
-
-
-def _verdicts(row: CategoryMetrics) -> dict[str, Any]:
-    return {"hits": round(row.hit_rate, 3), "false alarms": round(row.false_alarm_rate, 3)}
 
 
 def _worst_row(folder: Storage, record: ImageRecord) -> dict[str, Any]:

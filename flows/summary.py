@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.batch_figures import MOST_FAILURES_SHOWN, failed, figures, largest_at
+from flows.batch_figures import MOST_FAILURES_SHOWN, failed, figures, largest_at, metric_rows
 from flows.evaluation import MeasuredOutcome
 from flows.outcome import Outcome
 from tasks.category_metrics import CategoryMetrics, Evaluation
@@ -150,18 +150,13 @@ def _metrics(evaluation: Evaluation) -> Table:
     table.add_column("category", overflow="fold")
     for name in ("bad+good", "AUROC", "AUPRC", "AUPRO", "IoU", "hits", "alarms"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in evaluation.categories:
-        table.add_row(*_cells(row))
-    if len(evaluation.categories) > 1:
-        # Two rows: many a category has no good image, so that what verdicts did is of all images.
-        table.add_section()
-        table.add_row("category mean", "", *_decimals(evaluation.mean))
-        table.add_row("all images", _numbers(evaluation.mean), *[""] * 4, *_shares(evaluation.mean))
+    for row in metric_rows(evaluation):
+        if row.images is None:
+            table.add_section()
+        decimals = _decimals(row.pixels) if row.pixels else ("",) * 4
+        shares = _shares(row.images) if row.images else ("",) * 2
+        table.add_row(_shown(row.name), _numbers(row.images) if row.images else "", *decimals, *shares)
     return table
-
-
-def _cells(row: CategoryMetrics) -> tuple[str | Text, ...]:
-    return (_shown(row.category), _numbers(row), *_decimals(row), *_shares(row))
 
 
 def _numbers(row: CategoryMetrics) -> str:

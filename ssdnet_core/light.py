@@ -79,7 +79,7 @@ def contrast_in_light(
     light = (trend / mean).clamp(DARKEST, BRIGHTEST)
     if not complete(valid):
         pixels = torch.where(valid > 0, pixels, weighted_smooth(pixels, valid, sigma=FILLING_WINDOW))
-    # Light that falls off steeply is itself steep, which across a brushed surface is more than there is of structure.
+    # Light that falls off steeply has derivatives itself: along the streaks of a brushed surface more than that has.
     pixels = without_trend(pixels, valid, degree=degree, radial=radial)
     energy = weighted_smooth(derivative_energy(pixels, valid, grid=GRID), share, sigma=STRENGTH_WINDOW / GRID)
     strength = (energy + ENERGY_FLOOR).log().mean(-3, keepdim=True) / 2

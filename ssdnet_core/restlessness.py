@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -48,8 +49,9 @@ def restlessness(levels: Tensor, valid: Tensor) -> Tensor:
     """
     height, width = levels.shape[-2:]
     block = _block(height), _block(width)
-    # Levels lie at 0 or above, and what does not count at 0.
-    peaks = functional.max_pool2d((levels * valid[0]).reshape(-1, 1, height, width), block, ceil_mode=True)
+    # The lowest that a level may be: what does not count is no peak.
+    counted = torch.where(valid[0] > 0, levels, 0.0)
+    peaks = functional.max_pool2d(counted.reshape(-1, 1, height, width), block, ceil_mode=True)
     share = functional.avg_pool2d(valid[None], block, ceil_mode=True).flatten()
     low = row_quantiles(peaks.flatten(1)[:, share >= share.max() / 2], LOW_QUANTILE)
     usual = np.interp(math.sqrt(block[0] * block[1]), list(USUAL_PEAK), list(USUAL_PEAK.values()))

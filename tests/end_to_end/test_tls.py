@@ -10,19 +10,13 @@ import pytest
 from PIL import Image
 
 from ssdnet_core.synthetic import sample
-from tests.conftest import QUICK, ROOT
+from tests.conftest import QUICK
 from tests.end_to_end.clusters import dask_cluster
+from tests.made_certificates import make_certificates
 
 pytestmark = pytest.mark.slow
 
 HOST = "127.0.0.2"
-
-
-def make_certificates(folder, *, days=365):
-    script = ROOT / "infra" / "tls" / "make_certificates.sh"
-    environment = {**os.environ, "SSDNET_CERTIFICATE_DAYS": str(days)}
-    subprocess.run([script, folder, HOST], check=True, capture_output=True, env=environment)
-    return folder
 
 
 def connect(scheduler, environment):
@@ -50,7 +44,7 @@ def tls_environment(certificates):
 @pytest.fixture(scope="module")
 def encrypted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
-    environment = tls_environment(make_certificates(folder / "certificates"))
+    environment = tls_environment(make_certificates(folder / "certificates", HOST))
     with dask_cluster(folder, host=f"tls://{HOST}", environment=environment) as cluster:
         cluster.start_worker("127.0.0.3")
         yield cluster
@@ -89,7 +83,7 @@ def test_without_certificates_the_command_names_the_setting(encrypted, night, tm
 
 
 def test_another_authority_s_certificate_is_refused(encrypted, tmp_path):
-    stranger = tls_environment(make_certificates(tmp_path / "other"))
+    stranger = tls_environment(make_certificates(tmp_path / "other", HOST))
     refused = connect(encrypted.address, stranger)
     assert refused.returncode == 1
     assert f"no Dask scheduler answers at {encrypted.address}" in refused.stderr
@@ -98,9 +92,9 @@ def test_another_authority_s_certificate_is_refused(encrypted, tmp_path):
 
 def test_a_scheduler_whose_certificate_has_expired_is_told_so(tmp_path):
     expired, renewed = tmp_path / "expired", tmp_path / "renewed"
-    make_certificates(expired, days=0)
+    make_certificates(expired, HOST, days=0)
     shutil.copytree(expired, renewed)
-    make_certificates(renewed)
+    make_certificates(renewed, HOST)
     with dask_cluster(tmp_path, host=f"tls://{HOST}", environment=tls_environment(expired)) as cluster:
         refused = connect(cluster.address, tls_environment(renewed))
         assert f"the certificate of the Dask scheduler at {cluster.address} has expired: renew it" in refused.stderr
@@ -109,9 +103,9 @@ def test_a_scheduler_whose_certificate_has_expired_is_told_so(tmp_path):
 
 
 def test_certificates_are_renewed_by_the_same_authority(tmp_path):
-    make_certificates(tmp_path)
+    make_certificates(tmp_path, HOST)
     before = {name: (tmp_path / name).read_bytes() for name in ("ca.crt", "worker.crt")}
-    make_certificates(tmp_path)
+    make_certificates(tmp_path, HOST)
     assert (tmp_path / "ca.crt").read_bytes() == before["ca.crt"]
     assert (tmp_path / "worker.crt").read_bytes() != before["worker.crt"]
     for role in ("scheduler", "worker", "client"):

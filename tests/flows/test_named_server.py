@@ -1,7 +1,6 @@
 """What is told of an address that the user gave; over real connections."""
 
 import socket
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ import pytest
 from flows.api_address import NoPrefectApiError, WrongApiAddressError
 from flows.named_server import wait_for_named_server
 from tasks.proxies import reached_directly
-from tests.conftest import ROOT, free_port
+from tests.conftest import free_port
 from tests.http_server import served_by
+from tests.made_certificates import make_certificates
 
 
 @contextmanager
@@ -34,8 +34,7 @@ def answering(*statuses, page=False, certificate=None):
 
 @pytest.fixture
 def certificates(tmp_path):
-    subprocess.run([ROOT / "infra" / "tls" / "make_certificates.sh", tmp_path], check=True, capture_output=True)
-    return tmp_path
+    return make_certificates(tmp_path)
 
 
 @pytest.mark.parametrize("statuses", [(200,), (503, 200), (401,), (403,)])

@@ -1,7 +1,6 @@
 """What becomes of a Prefect API that refuses, as one behind a proxy does, or is none."""
 
 import socket
-import subprocess
 from http.server import BaseHTTPRequestHandler
 from uuid import uuid4
 
@@ -12,9 +11,9 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from flows.api_address import NoPrefectApiError, WrongApiAddressError
 from flows.night_runs import look_up
 from flows.prefect_api import ProxyError, check_api, check_proxies
-from tests.conftest import ROOT
 from tests.flows.flow_runs import api_served_by
 from tests.http_server import served_by
+from tests.made_certificates import make_certificates
 
 
 @pytest.fixture
@@ -71,11 +70,20 @@ def test_a_server_that_says_nothing_is_asked_once(monkeypatch):
 
 
 def test_of_a_server_whose_certificate_is_not_trusted_the_variable_is_named(tmp_path):
-    subprocess.run([ROOT / "infra" / "tls" / "make_certificates.sh", tmp_path], check=True, capture_output=True)
+    make_certificates(tmp_path)
     with (
         served_by(BaseHTTPRequestHandler, certificate=tmp_path / "scheduler.crt") as address,
         temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_CLIENT_MAX_RETRIES: 0}),
         pytest.raises(NoPrefectApiError, match="PREFECT_API_SSL_CERT_FILE name its authority"),
+    ):
+        check_api(purpose="for this test")
+
+
+def test_an_authority_that_cannot_be_read_is_named_before_prefects_client_fails_at_it(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", "/nowhere/ca.crt")
+    with (
+        temporary_settings({PREFECT_API_URL: "https://127.0.0.1:1/api"}),
+        pytest.raises(WrongApiAddressError, match=r"PREFECT_API_SSL_CERT_FILE is '/nowhere/ca\.crt'"),
     ):
         check_api(purpose="for this test")
 

@@ -57,14 +57,14 @@ def test_images_of_any_size_have_a_restlessness_within_bounds(height, width):
     assert LEAST_RESTLESS <= restlessness(levels, counted) <= MOST_RESTLESS
 
 
-@given(st.floats(0.9, 1.4), st.integers(0, 5), seeds)
-def test_a_defect_in_fewer_than_four_blocks_in_ten_hardly_moves_a_surfaces_restlessness(times, blocks, seed):
+@given(st.floats(0.9, 1.4), st.integers(0, 9), seeds)
+def test_a_defect_in_fewer_than_six_blocks_in_ten_hardly_moves_a_surfaces_restlessness(times, blocks, seed):
     levels, counted = surface(times * USUAL_PEAK[BLOCK], seed=seed)
     spoilt = levels.clone()
     for place in np.random.default_rng(seed).choice(16, size=blocks, replace=False):
         spoilt[place // 4 * BLOCK + 20, place % 4 * BLOCK + 20] = 50.0
     # What is left is the same surface, cut at another quantile.
-    assert restlessness(spoilt, counted) <= 1.1 * restlessness(levels, counted)
+    assert restlessness(spoilt, counted) <= 1.05 / 0.95 * restlessness(levels, counted)
 
 
 def test_a_defect_all_over_leaves_an_alarm_level_that_can_be_reached():
@@ -76,7 +76,7 @@ def test_what_does_not_count_has_no_influence_on_restlessness():
     levels, counted = surface()
     counted[:, :100, :70] = 0.0
     changed = levels.clone()
-    changed[:100, :70] = 0.0
+    changed[:100, :70] = torch.nan
     assert restlessness(changed, counted) == restlessness(levels, counted)
 
 

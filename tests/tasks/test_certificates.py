@@ -1,25 +1,17 @@
-import os
 import re
-import subprocess
 
 import dask
 import pytest
 
 from tasks.certificates import CertificateError, check_certificates
-from tests.conftest import ROOT
+from tests.made_certificates import make_certificates
 
 SCHEDULER = "tls://host:8786"
 
 
-def made(folder, *, days):
-    script = ROOT / "infra" / "tls" / "make_certificates.sh"
-    environment = {**os.environ, "SSDNET_CERTIFICATE_DAYS": str(days)}
-    subprocess.run([script, folder], check=True, capture_output=True, env=environment)
-
-
 @pytest.fixture
 def certificates(tmp_path):
-    made(tmp_path, days=1)
+    make_certificates(tmp_path)
     settings = {
         "distributed.comm.tls.ca-file": str(tmp_path / "ca.crt"),
         "distributed.comm.tls.client.cert": str(tmp_path / "client.crt"),
@@ -66,12 +58,12 @@ def test_a_certificate_may_be_its_own_text(certificates, tmp_path):
 
 
 def test_an_expired_certificate_is_told_with_its_date_and_how_to_renew_it(certificates, tmp_path):
-    made(tmp_path, days=0)
+    make_certificates(tmp_path, days=0)
     crt = re.escape(str(tmp_path / "client.crt"))
     said = rf"CLIENT__CERT: {crt} expired on \d{{4}}-\d\d-\d\d at \d\d:\d\d UTC: renew it with .*make_certificates"
     with pytest.raises(CertificateError, match=said):
         check_certificates(SCHEDULER)
-    made(tmp_path, days=1)
+    make_certificates(tmp_path)
     check_certificates(SCHEDULER)
 
 
