@@ -720,7 +720,6 @@ def test_the_image_is_left_alone_and_may_be_read_only():
 @pytest.mark.parametrize("defect", ["hole", "cut"])
 @pytest.mark.parametrize("kind", TEXTURE_KINDS)
 def test_with_the_default_settings_holes_and_cuts_are_found_in_every_texture(kind, defect):
-    # Of four cuts in tile one, that of seed 0, stays below the alarm: 0.86 of 1.
     image = sample(kind, defect, size=(256, 256), seed=1)
     result = localize(image.pixels, config=Config())
     assert evaluate_map(result.anomaly_map, image.truth).auroc > 0.95
