@@ -31,12 +31,10 @@ from ssdnet_core.devices import resolve_device, resolve_precision
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from ssdnet_core.fitting import fit
 from ssdnet_core.localization import judged
-from ssdnet_core.network import ReconstructionNetwork
 from ssdnet_core.preparation import WorkingImage, prepare
 from ssdnet_core.reconstruction import BlindNetwork
 from ssdnet_core.scoring import anomaly_map
 from ssdnet_core.synthetic import sample
-from ssdnet_core.tiles import reconstruct_in_tiles
 
 COUNTED_STEPS = 2
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
@@ -53,9 +51,9 @@ class Timing:
     prepare_s, judge_s
         CPU seconds an image; beside a GPU threads prepare the next group and judge the last one meanwhile.
     fit_s, blind_s, score_s, find_s, whole_s
-        Seconds an image, summed over all moments: ``score_s`` for the fused anomaly map, ``find_s`` for smoothing and
-        sharpening it, restlessness and homogeneity; ``whole_s`` for all together, on a processor with preparation and
-        verdict.
+        Seconds an image: ``blind_s`` for the blind reconstruction and what a border costs it, ``score_s`` for the
+        anomaly map, ``find_s`` for smoothing and sharpening it, restlessness and homogeneity; ``whole_s`` for all
+        together, on a processor with preparation and verdict.
     images_per_s
         1 / ``whole_s``.
     peak_bytes
@@ -151,29 +149,27 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     with FlopCounterMode(display=False) as counter:
         # On the processor: recorded steps of a GPU are not counted.
         few = config.updated({"fit.steps": COUNTED_STEPS})
-        counted, _ = _fitted(pixels[:1].cpu(), valid[:1].cpu(), config=few, dtype=dtype)
-    step_flop = counter.get_total_flops() / counted[-1]
-    moments, networks = _fitted(pixels[:1], valid[:1], config=config, dtype=dtype)
-    predictions, fused = pixels, pixels
+        fit(pixels[:1].cpu(), valid[:1].cpu(), config=few, dtype=dtype)
+    step_flop = counter.get_total_flops() / COUNTED_STEPS
+    networks = fit(pixels[:1], valid[:1], config=config, dtype=dtype)
+    background = prediction = scores = pixels
 
     def fitted() -> None:
         nonlocal networks
-        _, networks = _fitted(pixels, valid, config=config, dtype=dtype)
+        networks = fit(pixels, valid, config=config, dtype=dtype)
 
     def reconstructed() -> None:
-        nonlocal predictions
+        nonlocal background, prediction
         blind = BlindNetwork.of(networks, config.network)
-        predictions = reconstruct_in_tiles(blind, pixels, valid=valid, config=config.reconstruction)
+        background, prediction = evidence.blindly_predicted(blind, pixels, valid=valid, config=config.reconstruction)
 
     def scored() -> None:
-        nonlocal fused
-        images = alike.scored_alone(config.score)
-        fused = torch.zeros_like(valid[:, 0])
-        for _ in moments:
-            fused = torch.maximum(fused, anomaly_map(images, predictions, config=config.score))
+        nonlocal scores
+        scores = anomaly_map(alike, prediction, config=config.score)
 
     def found() -> None:
-        evidence.findings(alike, predictions, scores=fused, group=working, config=config).apart()
+        shown = evidence.in_original_units(background, working)
+        evidence.findings(alike, prediction, scores=scores, background=shown, config=config).apart()
 
     matmul = _matmul_rate(device, dtype)
     fit_s, blind_s, score_s, find_s = (
@@ -186,14 +182,14 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     whole_s = _best(lambda: evidence.gather_evidence(working, config), device, repeats=repeats) / group
     if device.type == "cpu":
         whole_s += prepare_s + judge_s
-    rate = moments[-1] * step_flop / fit_s
+    rate = config.fit.steps * step_flop / fit_s
     return Timing(
         side=side,
         group=group,
         prepare_s=prepare_s,
         judge_s=judge_s,
         fit_s=fit_s,
-        blind_s=len(moments) * blind_s,
+        blind_s=blind_s,
         score_s=score_s,
         find_s=find_s,
         whole_s=whole_s,
@@ -204,14 +200,6 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
         matmul_flop_per_s=matmul,
         share=rate / matmul,
     )
-
-
-def _fitted(
-    pixels: torch.Tensor, valid: torch.Tensor, *, config: Config, dtype: torch.dtype
-) -> tuple[list[int], ReconstructionNetwork]:
-    """Return the steps done at each moment (the last moment may come before the fit's last step), and the networks."""
-    moments, networks = zip(*fit(pixels, valid, config=config, dtype=dtype), strict=True)
-    return list(moments), networks[-1]
 
 
 def _prepared(images: Sequence[np.ndarray], config: Config) -> list[WorkingImage]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.wrong_settings import no_such_setting, wrong_values
 
-METHOD_VERSION = 16
+METHOD_VERSION = 17
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
 MAX_GROUP = 256
@@ -127,18 +127,14 @@ class ReconstructionConfig(_Settings):
         description="Side in working pixels of the tiles in which a larger image is reconstructed, a strip in longer "
         "ones of as many pixels: bounds the memory.",
     )
-    moments: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
-        (0.3, 1.0),
-        min_length=1,
-        description="Shares of the fit after which the image is reconstructed; the maps are fused by their maximum.",
+    border_cost: bool = Field(
+        True, description="Divide residuals near the border by what a border costs, told by borders inside the image."
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.block % self.shifts:
             raise ValueError(f"block {self.block} is no multiple of shifts {self.shifts}: change one of them")
-        if list(self.moments) != sorted(set(self.moments)):
-            raise ValueError(f"moments {self.moments} must rise, as in (0.3, 1.0)")
         return self
 
 
@@ -285,7 +281,7 @@ class Config(_Settings):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "fast": {"fit.steps": 40, "reconstruction.moments": (1.0,)},
+    "fast": {"fit.steps": 40},
     "paper": {"loss.perceptual_weight": 0.5},
     "preview": {"fit.steps": 0, "score.inner_product": 0.0},
 }

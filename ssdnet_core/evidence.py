@@ -6,14 +6,15 @@ next group's fit.
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ssdnet_core.config import Config
+from ssdnet_core.border_cost import border_cost, in_whole_context
+from ssdnet_core.config import Config, ReconstructionConfig
 from ssdnet_core.devices import callers_state_aside, resolve_device, resolve_precision, stacked_on
 from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import unlikeness_of_parts
@@ -104,7 +105,7 @@ def gather_evidence(group: Sequence[WorkingImage], config: Config) -> list[Evide
 
 def _unscored(working: WorkingImage) -> Findings:
     nothing = torch.zeros_like(working.valid[0])
-    (background,) = _in_original_units(torch.zeros_like(working.pixels)[None], [working])
+    (background,) = in_original_units(torch.zeros_like(working.pixels)[None], [working])
     one, zero = nothing.new_ones(()), nothing.new_zeros(())
     return Findings(nothing, nothing, zero, background, restless=one, unlikeness=zero)
 
@@ -116,27 +117,31 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
     dtype = resolve_precision(config.precision, device)
     pixels = stacked_on(device, [working.pixels for working in group])
     valid = torch.empty_like(pixels[:, :1])
-    parts = _parts(group, pixels, config=config)
+    parts = _parts(group, pixels)
     for part in parts:
         valid[part.places] = part.images.valid
-    fused = [torch.zeros_like(part.images.pixels[:, 0]) for part in parts]
-    for predictions in _predictions(pixels, valid, config=config, dtype=dtype):
-        # Early and late networks know different defects: the higher score of each pixel counts.
-        fused = [
-            torch.maximum(before, anomaly_map(part.images, part.of_group(predictions), config=config.score))
-            for part, before in zip(parts, fused, strict=True)
-        ]
+    background, prediction = _predictions(pixels, valid, config=config, dtype=dtype)
     found: dict[int, Findings] = {}
-    for part, scores in zip(parts, fused, strict=True):
-        together = findings(part.images, part.of_group(predictions), scores=scores, group=part.working, config=config)
+    for part in parts:
+        predicted = part.of_group(prediction)
+        together = findings(
+            part.images,
+            predicted,
+            scores=anomaly_map(part.images, predicted, config=config.score),
+            background=in_original_units(part.of_group(background), part.working),
+            config=config,
+        )
         found.update(zip(part.places, together.apart(), strict=True))
     return [found[index] for index in range(len(group))]
 
 
 def findings(
-    images: AlikeImages, prediction: Tensor, *, scores: Tensor, group: Sequence[WorkingImage], config: Config
+    images: AlikeImages, prediction: Tensor, *, scores: Tensor, background: Tensor, config: Config
 ) -> Findings:
-    """Smooth and sharpen the fused scores (..., h, w) of images, those of ``group``, and return what was found."""
+    """Smooth and sharpen the scores (..., h, w) of images, and return what was found.
+
+    ``prediction`` is what they were scored by, and ``background`` that of :class:`Findings`.
+    """
     valid = images.valid
     shown = fill_missing(images.pixels, prediction, valid=valid)
     settled = settled_map(scores, valid)
@@ -153,7 +158,7 @@ def findings(
         scores=settled,
         levels=levels,
         peak=peak,
-        background=_in_original_units(prediction, group),
+        background=background,
         restless=restless,
         unlikeness=unlikeness_of_parts(shown, valid),
     )
@@ -182,7 +187,7 @@ class _Part:
         return _chosen(values, self.places)
 
 
-def _parts(group: Sequence[WorkingImage], pixels: Tensor, *, config: Config) -> list[_Part]:
+def _parts(group: Sequence[WorkingImage], pixels: Tensor) -> list[_Part]:
     """Part a group by which pixels count; ``pixels`` (G, C, h, w) are the group's, on the device."""
     alike: dict[bytes, list[int]] = defaultdict(list)
     for index, working in enumerate(group):
@@ -190,8 +195,7 @@ def _parts(group: Sequence[WorkingImage], pixels: Tensor, *, config: Config) -> 
     parts = []
     for places in alike.values():
         chosen = [group[index] for index in places]
-        images = images_together(chosen, _chosen(pixels, places))
-        parts.append(_Part(places, chosen, images.scored_alone(config.score)))
+        parts.append(_Part(places, chosen, images_together(chosen, _chosen(pixels, places))))
     return parts
 
 
@@ -216,17 +220,31 @@ def _chosen(values: Tensor, places: list[int]) -> Tensor:
     return values if len(places) == len(values) else values[places]
 
 
-def _predictions(pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.dtype) -> Iterator[Tensor]:
+def _predictions(pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Fit networks to a group of images, and return what :func:`blindly_predicted` does."""
     if config.fit.steps == 0:
         # Without a network nothing is known but the mean, which is 0.
-        yield torch.zeros_like(pixels)
-        return
-    for _, networks in fit(pixels, valid, config=config, dtype=dtype):
-        blind = BlindNetwork.of(networks, config.network)
-        yield reconstruct_in_tiles(blind, pixels, valid=valid, config=config.reconstruction)
+        nothing = torch.zeros_like(pixels)
+        return nothing, nothing
+    blind = BlindNetwork.of(fit(pixels, valid, config=config, dtype=dtype), config.network)
+    return blindly_predicted(blind, pixels, valid=valid, config=config.reconstruction)
 
 
-def _in_original_units(backgrounds: Tensor, group: Sequence[WorkingImage]) -> Tensor:
+def blindly_predicted(
+    network: BlindNetwork, pixels: Tensor, *, valid: Tensor, config: ReconstructionConfig
+) -> tuple[Tensor, Tensor]:
+    """Return the blind predictions of images (G, C, H, W), and as they are scored: in a whole context at the border."""
+    prediction = reconstruct_in_tiles(network, pixels, valid=valid, config=config)
+    cost = None
+    if config.border_cost:
+        cost = border_cost(network, pixels, valid=valid, prediction=prediction, config=config)
+    if cost is None:
+        return prediction, prediction
+    return prediction, in_whole_context(prediction, pixels, valid=valid, cost=cost)
+
+
+def in_original_units(backgrounds: Tensor, group: Sequence[WorkingImage]) -> Tensor:
+    """Return standardised backgrounds (G, C, h, w) of a group in its images' own units: (G, h, w, C)."""
     mean, falloff = (
         torch.stack(values).to(backgrounds)
         for values in zip(*((working.mean, working.falloff) for working in group), strict=True)

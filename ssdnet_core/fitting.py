@@ -15,13 +15,11 @@ from ssdnet_core.optimisation import FlatAdamW
 from ssdnet_core.replay import Replayed
 
 
-# The caller may have switched gradients off: as decorators, these set the modes anew at each step of the generator.
+# The caller may have switched gradients off.
 @torch.inference_mode(False)
 @torch.enable_grad()
-def fit(
-    pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.dtype
-) -> Iterator[tuple[int, ReconstructionNetwork]]:
-    """Fit a fresh network to each image of a group, and yield the networks at each of ``reconstruction.moments``.
+def fit(pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.dtype) -> ReconstructionNetwork:
+    """Fit a fresh network to each image of a group, and return the networks side by side.
 
     All images start from the same weights, and the same blocks of the same crops are masked, as for each image alone:
     what a network learns does not depend on its group.
@@ -36,12 +34,7 @@ def fit(
         Its ``seed`` decides the weights, the crops and every corruption, whatever the device; ``fit.steps`` of at
         least 1.
     dtype
-        Arithmetic of the network; a float32 copy of its weights is kept beside.
-
-    Yields
-    ------
-    steps done, the networks
-        The networks are the same object each time, which is fitted further when the iteration goes on.
+        Arithmetic of the network; a float32 copy of its weights is kept beside while it is fitted.
     """
     generator = torch.Generator().manual_seed(config.seed)
     side = config.network.unshuffle
@@ -50,11 +43,10 @@ def fit(
     crop = crop_size(pixels.shape[-2:], config)
     blocks = block_sizes(crop, config.corruption)
     noise = _NoiseField(pixels, crop, config=config, generator=generator)
-    moments = {max(1, round(share * config.fit.steps)) for share in config.reconstruction.moments}
     find_gradient = _gradient_of(network, optimizer, config=config.loss)
     if pixels.device.type == "cuda":
         find_gradient = Replayed(find_gradient)
-    for step in range(1, max(moments) + 1):
+    for step in range(1, config.fit.steps + 1):
         crops = random_crops(pixels, valid, crop=crop, count=config.fit.batch, generator=generator)
         target, counted = (folded(values, side=side) for values in crops)
         corrupted = corrupt(
@@ -68,8 +60,7 @@ def fit(
         seen = torch.cat([corrupted.pixels, corrupted.hidden], dim=4).to(dtype)
         find_gradient(seen, target, corrupted.hidden, counted)
         optimizer.step()
-        if step in moments:
-            yield step, network
+    return network
 
 
 def _gradient_of(

@@ -17,12 +17,12 @@ FEWEST_BLOCKS = 4
 LOW_QUANTILE = 0.4
 """Quantile of the blocks' peaks. A defect that reaches fewer than six blocks in ten does not exceed it."""
 
-USUAL_PEAK = {8: 3.07, 16: 3.24, 32: 3.56, 64: 4.09, 85: 4.44}
+USUAL_PEAK = {8: 2.95, 16: 3.11, 32: 3.41, 64: 3.92, 85: 4.16}
 """That quantile of blocks of so many pixels a side: the median over good photographs of five textures, each in its
 eight orientations (docs/EXPERIMENTS.md)."""
 
 LEAST_RESTLESS, MOST_RESTLESS = 0.85, 1.6
-"""Least and largest restlessness. 1 in 100 good images is calmer than .88, and 1 in 100 more restless than 1.4; where
+"""Least and largest restlessness. 1 in 100 good images is calmer than .88, and 1 in 100 more restless than 1.28; where
 a defect reaches most blocks, the larger bound is what is left of the alarm."""
 
 

@@ -8,7 +8,7 @@ Several images (..., C, H, W) that count the same pixels are scored together, ea
 alone: a graphics processor is far from busy with one.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -47,30 +47,6 @@ VERDICT_WINDOW = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class OwnScores:
-    """What images show without any prediction of them, (..., 1, h, w) each; None if its weight is 0.
-
-    Attributes
-    ----------
-    energy
-        Their :func:`local_energy`.
-    colour
-        Their :func:`local_colour`.
-    """
-
-    energy: Tensor | None
-    colour: Tensor | None
-
-
-def own_scores(image: Tensor, valid: Tensor, *, config: ScoreConfig, averaged_level: Tensor | float = 0.0) -> OwnScores:
-    """Score images (..., C, H, W) by themselves; ``averaged_level`` is the grey level of :func:`local_colour`."""
-    return OwnScores(
-        energy=local_energy(image, valid) if config.local_energy > 0 else None,
-        colour=local_colour(image, valid, grey_level=averaged_level) if config.local_colour > 0 else None,
-    )
-
-
-@dataclass(frozen=True, eq=False)
 class AlikeImages:
     """Images that count the same pixels, and all that their scores depend on but the prediction.
 
@@ -86,9 +62,6 @@ class AlikeImages:
         The same for :func:`local_colour`, which looks at means.
     contrast
         (..., 1, H, W) or a number: what :func:`evenly_lit_residual` takes.
-    own
-        The images' :func:`own_scores`, if they are known already. None if pixels are missing, since these take another
-        value with each prediction.
     """
 
     pixels: Tensor
@@ -96,14 +69,6 @@ class AlikeImages:
     grey_level: Tensor | float = 0.0
     averaged_level: Tensor | float = 0.0
     contrast: Tensor | float = 1.0
-    own: OwnScores | None = None
-
-    def scored_alone(self, config: ScoreConfig) -> "AlikeImages":
-        """Return the same images with their own scores; without them where pixels are missing."""
-        if not complete(self.valid):
-            return self
-        own = own_scores(self.pixels, self.valid, config=config, averaged_level=self.averaged_level)
-        return replace(self, own=own)
 
 
 def anomaly_map(images: AlikeImages, prediction: Tensor, *, config: ScoreConfig) -> Tensor:
@@ -118,17 +83,16 @@ def anomaly_map(images: AlikeImages, prediction: Tensor, *, config: ScoreConfig)
     """
     valid = images.valid
     image = fill_missing(images.pixels, prediction, valid=valid)
-    own = images.own
-    if own is None:
-        own = own_scores(image, valid, config=config, averaged_level=images.averaged_level)
     residual = evenly_lit_residual(image, prediction, valid=valid, contrast=images.contrast)
     share = share_of(valid, GRID)
     wide, total = _zeros(image, like=share), _zeros(image, like=valid)
-    if own.energy is not None:
-        energy = _over_median_in_window(own.energy + local_energy(residual, valid), share, window=ENERGY_WINDOW)
+    if config.local_energy > 0:
+        energy = local_energy(image, valid) + local_energy(residual, valid)
+        energy = _over_median_in_window(energy, share, window=ENERGY_WINDOW)
         wide += config.local_energy * weighted_smooth(energy, share, sigma=ENERGY_SPREAD / GRID)
-    if own.colour is not None:
-        colour = _over_median_in_window(own.colour, share, window=COLOUR_WINDOW)
+    if config.local_colour > 0:
+        colour = local_colour(image, valid, grey_level=images.averaged_level)
+        colour = _over_median_in_window(colour, share, window=COLOUR_WINDOW)
         wide += config.local_colour * (colour + weighted_smooth(colour, share, sigma=COLOUR_SPREAD / GRID))
     if config.inner_product > 0:
         unlike = _over_median_in_window(inner_product(image, prediction, valid=valid), share, window=SIMILARITY_WINDOW)

@@ -8,8 +8,8 @@ estimated from the image itself (:mod:`ssdnet_core.restlessness`).
 
 import math
 
-LOG_NFA_AT_ZERO = 6.24
-LOG_NFA_SLOPE = 1.13
+LOG_NFA_AT_ZERO = 6.75
+LOG_NFA_SLOPE = 1.27
 REFERENCE_AREA = 256 * 256
 MOST_SIGNIFICANT = 100.0
 
@@ -37,7 +37,7 @@ def alarm_level(expected_false_alarms: float, *, area: float, restless: float = 
     """Return the level that images without defects exceed the given number of times on average.
 
     The inverse of :func:`significance`. On the calmest surface, and for 100 false alarms, the most that can be asked
-    for, the level is still 1.2.
+    for, the level is still 1.4.
     """
     quiet = (_log_nfa_at_zero(area) - math.log(expected_false_alarms)) / LOG_NFA_SLOPE
     return quiet * restless

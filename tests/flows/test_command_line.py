@@ -80,7 +80,7 @@ def test_the_server_of_an_inspection_starts_before_anything_heavy_is_imported(tm
 
 
 def test_printed_settings_read_back_as_the_same(tmp_path):
-    config = Config.preset("paper").updated({"fit.steps": 7, "reconstruction.moments": [0.5, 1.0]})
+    config = Config.preset("paper").updated({"fit.steps": 7, "corruption.block_sizes": [8, 16]})
     (tmp_path / "settings.yaml").write_text(settings_as_yaml(config))
     assert settings_from(None, tmp_path / "settings.yaml", changes=[]) == config
 

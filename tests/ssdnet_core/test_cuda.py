@@ -76,7 +76,7 @@ def test_a_recorded_step_follows_the_gradient_of_an_eager_one(monkeypatch):
     config = CUDA.updated({"fit.steps": 3, "fit.crop": 64})
 
     def weights():
-        *_, (_, networks) = fit(pixels, valid, config=config, dtype=torch.float32)
+        networks = fit(pixels, valid, config=config, dtype=torch.float32)
         return torch.cat([values.detach().flatten() for values in networks.parameters()])
 
     recorded = weights()

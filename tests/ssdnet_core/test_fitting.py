@@ -36,17 +36,12 @@ def working(image, mask=None):
     return prepared_with(image, mask, working_size=8192)
 
 
-def run(image, config=LIGHT, dtype=torch.float32):
-    return fit(image.pixels[None], image.valid[None], config=config, dtype=dtype)
-
-
 def weights_of(network):
     return b"".join(parameter.detach().float().numpy().tobytes() for parameter in network.parameters())
 
 
 def fitted(image, config=LIGHT, dtype=torch.float32):
-    *_, (_, network) = run(image, config, dtype)
-    return network
+    return fit(image.pixels[None], image.valid[None], config=config, dtype=dtype)
 
 
 def blind_error(network, image, config=LIGHT):
@@ -90,22 +85,9 @@ def test_the_caller_and_the_fit_do_not_share_torchs_random_state():
         torch.manual_seed(seed)
         expected = torch.rand(5)
         torch.manual_seed(seed)
-        for _, network in run(image):
-            state = weights_of(network)
-        results.append(state)
+        results.append(weights_of(fitted(image)))
         assert torch.equal(torch.rand(5), expected)
     assert results[0] == results[1]
-
-
-def test_what_the_caller_draws_between_the_moments_has_no_influence():
-    image = working(stripes())
-    quiet = weights_of(fitted(image))
-    for _, network in run(image):
-        torch.manual_seed(99)
-        torch.rand(100)
-        blind_error(network, image)
-        state = weights_of(network)
-    assert state == quiet
 
 
 def test_fits_in_two_threads_give_what_each_gives_alone(monkeypatch):
@@ -139,63 +121,24 @@ def test_fits_in_two_threads_give_what_each_gives_alone(monkeypatch):
     assert together == alone
 
 
-@pytest.mark.parametrize(
-    ("steps", "moments", "expected"),
-    [
-        (10, (0.3, 1.0), [3, 10]),
-        (7, (1.0,), [7]),
-        (8, (0.25, 0.5, 0.75, 1.0), [2, 4, 6, 8]),
-        (1, (0.3, 1.0), [1]),
-        (2, (0.1, 0.2, 1.0), [1, 2]),
-        (4, (0.5,), [2]),
-    ],
-)
-def test_the_network_is_handed_out_at_each_moment_once(steps, moments, expected):
-    config = LIGHT.updated({"fit.steps": steps, "reconstruction.moments": moments})
-    assert [step for step, _ in run(working(stripes()), config)] == expected
-
-
-def test_no_step_is_taken_after_the_last_moment(monkeypatch):
-    taken = []
-    step = FlatAdamW.step
-    monkeypatch.setattr(FlatAdamW, "step", lambda self: (taken.append(1), step(self)))
-    list(run(working(stripes()), LIGHT.updated({"fit.steps": 10, "reconstruction.moments": (0.3, 0.5)})))
-    assert len(taken) == 5
-
-
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("perceptual_weight", [0.0, 0.5])
 def test_a_caller_that_computes_without_gradients_gets_the_same_network(mode, perceptual_weight):
-    config = LIGHT.updated({"loss.perceptual_weight": perceptual_weight, "reconstruction.moments": (0.5, 1.0)})
-    expected = [weights_of(network) for _, network in run(working(stripes()), config)]
+    config = LIGHT.updated({"loss.perceptual_weight": perceptual_weight})
+    expected = weights_of(fitted(working(stripes()), config))
     with mode():
-        assert [weights_of(network) for _, network in run(working(stripes()), config)] == expected
+        assert weights_of(fitted(working(stripes()), config)) == expected
         assert not torch.is_grad_enabled()
 
 
-def test_it_is_the_same_network_that_goes_on_learning():
-    moments = run(working(stripes()), LIGHT.updated({"reconstruction.moments": (0.25, 0.5, 1.0)}))
-    networks, states = [], []
-    for _, network in moments:
-        networks.append(network)
-        states.append(weights_of(network))
-    assert len({id(network) for network in networks}) == 1
-    assert len(set(states)) == 3
-
-
-def test_an_early_moment_is_on_the_way_to_the_late_one():
-    # The moments look at one fit; they do not change it.
-    image = working(stripes())
-    rare, often = (LIGHT.updated({"reconstruction.moments": moments}) for moments in ((1.0,), (0.25, 0.5, 0.75, 1.0)))
-    assert weights_of(fitted(image, rare)) == weights_of(fitted(image, often))
-
-
 def test_a_periodic_texture_is_learned_until_it_can_be_predicted_unseen():
-    image, config = working(stripes()), ABLE.updated({"reconstruction.moments": (0.01, 1.0)})
-    errors = [blind_error(network, image, config) for _, network in run(image, config)]
+    image = working(stripes())
+    begun, learned = (
+        blind_error(fitted(image, config), image, config) for config in (ABLE.updated({"fit.steps": 1}), ABLE)
+    )
     nothing = float(image.pixels.abs().mean())
-    assert errors[0] > 0.7 * nothing
-    assert errors[-1] < 0.4 * nothing
+    assert begun > 0.7 * nothing
+    assert learned < 0.4 * nothing
 
 
 def test_noise_cannot_be_predicted_unseen():
@@ -268,16 +211,15 @@ def test_small_images_and_odd_sizes_are_fitted(shape, unshuffle):
     assert all(bool(parameter.isfinite().all()) for parameter in network.parameters())
 
 
-def test_any_number_of_steps_can_be_taken():
-    image = working(stripes(32, 32))
-    for steps in (1, 2, 3, 5, 8, 10, 11):
-        assert [step for step, _ in run(image, LIGHT.updated({"fit.steps": steps}))][-1] == steps
-
-
-@pytest.mark.parametrize(("steps", "warmup"), [(9, 0.1), (19, 0.05), (1, 0.5)])
-def test_the_rise_of_the_learning_rate_may_take_one_step(steps, warmup):
-    config = LIGHT.updated({"fit.steps": steps, "fit.warmup": warmup})
-    assert [step for step, _ in run(working(stripes(32, 32)), config)][-1] == steps
+@pytest.mark.parametrize(
+    ("steps", "warmup"), [*((steps, 0.3) for steps in (1, 2, 3, 5, 8, 10, 11)), (9, 0.1), (19, 0.05), (1, 0.5)]
+)
+def test_as_many_steps_are_taken_as_are_set_even_if_the_learning_rate_rises_in_one(monkeypatch, steps, warmup):
+    taken = []
+    step = FlatAdamW.step
+    monkeypatch.setattr(FlatAdamW, "step", lambda self: (taken.append(1), step(self)))
+    fitted(working(stripes(32, 32)), LIGHT.updated({"fit.steps": steps, "fit.warmup": warmup}))
+    assert len(taken) == steps
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing(monkeypatch):

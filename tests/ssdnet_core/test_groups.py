@@ -150,8 +150,8 @@ def test_an_image_that_cannot_be_inspected_is_named_and_refused_before_anything_
 def test_the_networks_of_a_group_start_alike():
     config = LIGHT.updated({"fit.steps": 1, "fit.learning_rate": 1e-12, "fit.weight_decay": 0.0})
     pixels, valid = torch.randn(3, 1, 64, 64), torch.ones(3, 1, 64, 64)
-    ((_, networks),) = fit(pixels, valid, config=config, dtype=torch.float32)
-    ((_, single),) = fit(pixels[:1], valid[:1], config=config, dtype=torch.float32)
+    networks = fit(pixels, valid, config=config, dtype=torch.float32)
+    single = fit(pixels[:1], valid[:1], config=config, dtype=torch.float32)
     for of_group, of_one in zip(networks.parameters(), single.parameters(), strict=True):
         for of_image in of_group.chunk(3):
             torch.testing.assert_close(of_image, of_one)
@@ -298,8 +298,8 @@ from ssdnet_core.reconstruction import BlindNetwork
 torch.set_num_threads(1)
 config = Config().updated({"fit.steps": 2})
 pixels, valid = torch.randn(IMAGES, 3, 256, 256), torch.ones(IMAGES, 1, 256, 256)
-for _, network in fit(pixels, valid, config=config, dtype=torch.float32):
-    BlindNetwork.of(network, config.network).reconstruct(pixels, valid=valid, config=config.reconstruction)
+network = fit(pixels, valid, config=config, dtype=torch.float32)
+BlindNetwork.of(network, config.network).reconstruct(pixels, valid=valid, config=config.reconstruction)
 # Not getrusage's: that begins with the peak of the process it was forked from.
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """

@@ -23,10 +23,11 @@ from ssdnet_core import (
     localize_group,
     robust,
 )
+from ssdnet_core.local_colour import local_colour
+from ssdnet_core.local_energy import local_energy
 from ssdnet_core.localization import Localization, enlarge_map
 from ssdnet_core.metrics import evaluate_map
 from ssdnet_core.preparation import prepare
-from ssdnet_core.scoring import own_scores
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 
 LIGHT = {"network.width": 8, "fit.steps": 4, "fit.crop": 64, "precision": "float32", "device": "cpu"}
@@ -162,18 +163,6 @@ def test_regions_below_the_least_area_are_left_out():
         assert large == tuple(region for region in every if region.area >= least)
 
 
-def test_the_fused_map_is_the_highest_of_the_moments(monkeypatch):
-    # Before it is smoothed.
-    monkeypatch.setattr("ssdnet_core.evidence.settled_map", lambda scores, valid, likeness=0: scores)
-    image = textile("weave", "hole", seed=1).pixels
-    maps = {
-        moments: light(image, fit__steps=6, reconstruction__moments=moments).working_map
-        for moments in ((0.5,), (1.0,), (0.5, 1.0))
-    }
-    np.testing.assert_array_equal(maps[0.5, 1.0], np.maximum(maps[(0.5,)], maps[(1.0,)]))
-    assert not np.array_equal(maps[(0.5,)], maps[(1.0,)])
-
-
 def test_the_verdict_does_not_depend_on_what_sharpens_the_map():
     image = sample("weave", "hole", size=(128, 128), seed=1).pixels
     plain, sharpened = (light(image, score__likeness=weight) for weight in (0.0, 1.0))
@@ -231,7 +220,7 @@ def make_anew_what_is_kept():
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_callers_defaults_of_torch_change_no_byte(callers, precision):
     # Shrunk and in tiles, with a mask, without structure: all that makes tensors.
-    once = {"fit.steps": 1, "reconstruction.moments": (1.0,), "reconstruction.shifts": 1}
+    once = {"fit.steps": 1, "reconstruction.shifts": 1}
     cases = [
         (
             textile("weave", "hole", size=(64, 800), seed=1).pixels,
@@ -458,8 +447,8 @@ def test_a_mask_behind_which_two_scores_see_nothing_is_warned_of(kind, warned):
     warnings = localize(image, ~counted, config=Config.preset("preview")).warnings
     assert ["too scattered" in warning for warning in warnings] == ([True] if warned else [])
     working = prepare(image, ~counted, config=Config.preset("preview"))
-    scores = own_scores(working.pixels, working.valid, config=Config().score)
-    assert bool(scores.energy.any()) is bool(scores.colour.any()) is not warned
+    energy, colour = (score(working.pixels, working.valid) for score in (local_energy, local_colour))
+    assert bool(energy.any()) is bool(colour.any()) is not warned
 
 
 def test_every_other_row_of_a_larger_image_hides_nothing_from_the_scores():

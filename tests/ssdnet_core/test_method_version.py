@@ -60,12 +60,12 @@ def figures(name):
 
 
 KNOWN = {
-    "weave": (10.3395, 1.4360, 1.6489, 2.1413, 6.2938),
-    "wood, grey, in a frame": (12.0508, 1.1845, 1.6689, 3.3986, 21.6674),
-    "weave, a little more than half": (-0.3665, 0.6179, 2.1630, 2.9820, 3.6668),
-    "tile, fitted": (3.3642, 1.6295, 2.0390, 2.6500, 8.6286),
-    "metal, fitted, in lamplight": (12.1893, 1.4472, 1.7004, 7.1464, 24.6300),
-    "leather, fitted, behind a lattice": (10.5954, 1.3835, 1.7931, 3.7681, 16.6997),
+    "weave": (11.1201, 1.4346, 1.6476, 2.1420, 6.3432),
+    "wood, grey, in a frame": (12.9628, 1.1837, 1.6682, 3.3999, 22.3533),
+    "weave, a little more than half": (-0.4080, 0.6179, 2.1630, 2.9820, 3.6668),
+    "tile, fitted": (3.0775, 1.6331, 1.9786, 2.4994, 6.7561),
+    "metal, fitted, in lamplight": (13.8071, 1.4116, 1.6604, 7.3246, 24.7234),
+    "leather, fitted, behind a lattice": (11.7755, 1.3740, 1.7451, 3.5448, 17.2931),
 }
 """Of each image the score, and the map's quantiles."""
 
@@ -73,6 +73,6 @@ KNOWN = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_method_of_this_version_makes_these_maps(name):
     """Fails where maps come out otherwise: if that is meant, raise METHOD_VERSION, and write down the new figures."""
-    assert METHOD_VERSION == 16
+    assert METHOD_VERSION == 17
     # Processors differ by their rounding, in the last digit; other methods mostly by far more.
     assert figures(name) == pytest.approx(KNOWN[name], rel=5e-3)

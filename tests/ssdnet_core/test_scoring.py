@@ -16,7 +16,6 @@ from ssdnet_core.scoring import (
     AlikeImages,
     anomaly_map,
     fill_missing,
-    own_scores,
     settled_map,
     verdict_map,
 )
@@ -466,23 +465,8 @@ def test_a_large_image_is_scored_in_bands_and_a_few_channels_at_a_time_as_in_one
     np.testing.assert_allclose(scored(image, blind(image), valid).numpy(), whole.numpy(), rtol=2e-3, atol=2e-3)
 
 
-def test_an_images_own_scores_are_what_is_computed_without_them():
-    image = texture(96, 96, channels=3)
-    images = AlikeImages(image, everything(image)).scored_alone(ALL)
-    assert images.own is not None
-    assert torch.equal(anomaly_map(images, blind(image), config=ALL), scored(image, blind(image)))
-
-
-def test_images_with_holes_are_not_scored_before_these_are_filled():
-    image = texture(96, 96, channels=3)
-    assert AlikeImages(image, all_but_holes(image, seed=1)).scored_alone(ALL).own is None
-
-
 SCORES = {
     "anomaly_map": lambda image, prediction, valid: scored(image, prediction, valid),
-    "anomaly_map of known own scores": lambda image, prediction, valid: anomaly_map(
-        AlikeImages(image, valid, own=own_scores(image, valid, config=ALL)), prediction, config=ALL
-    ),
     "fill_missing": lambda image, prediction, valid: fill_missing(image, prediction, valid=valid),
     "local_energy": lambda image, prediction, valid: local_energy(prediction - image, valid),
     "local_colour": lambda image, prediction, valid: local_colour(image, valid),

@@ -186,7 +186,7 @@ def fitted():
     config = Config().updated({"network.width": 24, "fit.steps": 60, "working_size": 704, "precision": "float32"})
     image = prepared_with(sample("weave", "none", size=(704, 704)).pixels, None, working_size=704)
     pixels, valid = image.pixels[None], image.valid[None]
-    *_, (_, network) = fit(pixels, valid, config=config, dtype=torch.float32)
+    network = fit(pixels, valid, config=config, dtype=torch.float32)
     blind_network = BlindNetwork.of(network, config.network)
     return (
         image.pixels,
@@ -226,7 +226,7 @@ from ssdnet_core import Config, localize
 side = int(sys.argv[1])
 image = np.random.default_rng(0).integers(0, 255, (side, side), dtype=np.uint8)
 changes = {"working_size": side, "network.width": 16, "fit.steps": 2, "device": "cpu"}
-tiles = {"reconstruction.tile": 512, "reconstruction.shifts": 1, "reconstruction.moments": [1.0]}
+tiles = {"reconstruction.tile": 512, "reconstruction.shifts": 1}
 localize(image, config=Config().updated({**changes, **tiles}))
 # Not getrusage's: that begins with the peak of the process it was forked from.
 print(1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]))

@@ -10,7 +10,7 @@ from ssdnet_core.wrong_settings import no_such_setting
     [
         ("fit.step", "fit.steps"),
         ("steps", "fit.steps"),
-        ("fit.moments", "reconstruction.moments"),
+        ("fit.border_cost", "reconstruction.border_cost"),
         ("expected_false_alarm", "verdict.expected_false_alarms"),
         ("workingsize", "working_size"),
     ],
