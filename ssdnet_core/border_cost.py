@@ -67,7 +67,7 @@ def in_whole_context(prediction: Tensor, image: Tensor, *, valid: Tensor, cost: 
 
     Where a pixel does not count the prediction stays: what the image holds there must have no say.
     """
-    return torch.where(valid > 0, torch.lerp(image, prediction, 1 / cost), prediction)
+    return torch.lerp(image, prediction, torch.where(valid > 0, 1 / cost, 1.0))
 
 
 def _middle(side: int, *, step: int) -> slice | None:
