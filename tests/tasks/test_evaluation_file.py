@@ -75,7 +75,7 @@ def test_maps_that_measure_otherwise_are_measured_by_another_version(tmp_path):
     mean = summarise_metrics(gathered(images)).mean
     verdicts = [mean.hit_rate, mean.region_precision, mean.false_alarm_rate, mean.image_auroc, mean.iou]
     assert METRICS_VERSION == 1
-    assert verdicts == pytest.approx([1 / 2, 1 / 3, 1, 1 / 2, 0.1117788], abs=1e-6)
+    assert verdicts == pytest.approx([1 / 2, 1 / 3, 1, 1 / 2, 0.1103285], abs=1e-6)
     for row, numbers in (
         (mean, [0.5660366, 0.1157363, 0.2336107, 0.1820008]),
         (mean.border_ignored, [0.5374867, 0.1226267, 0.2077154, 0.1648475]),
