@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ssdnet_core import Config, localize
 from ssdnet_core.border_cost import DEPTH, SQUARE, border_cost, in_whole_context
 from ssdnet_core.config import ReconstructionConfig
+from ssdnet_core.fitting import fit
 from ssdnet_core.reconstruction import BlindNetwork
 
 CONFIG = ReconstructionConfig()
@@ -126,6 +127,24 @@ def test_what_does_not_count_keeps_its_prediction():
     found = in_whole_context(prediction, image, valid=valid, cost=torch.full((1, 1, 4, 4), 3.0))
     assert float(found[0, 0, 0, 0]) == 6
     assert torch.allclose(found[0, 0, 1:], torch.full((3, 4), 2.0))
+
+
+def test_images_together_have_the_costs_that_each_has_alone():
+    config = Config().updated({"fit.steps": 40, "network.width": 16})
+    pixels = torch.stack([torch.from_numpy(waves(seed)[:160, :192]) for seed in range(3)])[:, None] / 40.0 - 3.2
+    valid = torch.ones_like(pixels)
+    valid[1, :, 40:80, 100:] = 0
+
+    def cost(images):
+        chosen = pixels[images] * valid[images], valid[images]
+        network = BlindNetwork.of(fit(*chosen, config=config, dtype=torch.float32), config.network)
+        prediction = network.reconstruct(chosen[0], valid=chosen[1], config=CONFIG)
+        return border_cost(network, chosen[0], valid=chosen[1], prediction=prediction, config=CONFIG)
+
+    together = cost([0, 1, 2])
+    assert float(together.amax((1, 2, 3)).min()) > 1.3
+    for number in range(3):
+        torch.testing.assert_close(together[number], cost([number])[0], rtol=0.02, atol=0.02)
 
 
 def waves(seed):
