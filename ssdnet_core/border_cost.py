@@ -1,8 +1,9 @@
-"""What the image's border costs a prediction, told by borders made inside the image. Not from the paper.
+"""What a border costs a prediction, told by borders made inside the image. Not from the paper.
 
 Where the context ends the network predicts worse, and the corners of a regular texture, which show a part of a period,
 many times worse. So a piece from the middle is predicted as if it were the whole image: what its squared residuals gain
-beside those of the same pixels in the whole is what a border costs. A defect adds to both alike.
+beside those of the same pixels in the whole is what a border costs. A defect adds to both alike. The context ends at
+the image's border and where a mask begins.
 """
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssdnet_core.config import ReconstructionConfig
+from ssdnet_core.filters import complete
 from ssdnet_core.reconstruction import BlindNetwork
 
 SQUARE = 4
@@ -28,10 +30,10 @@ ENERGY_FLOOR = 1e-3
 def border_cost(
     network: BlindNetwork, pixels: Tensor, *, valid: Tensor, prediction: Tensor, config: ReconstructionConfig
 ) -> Tensor | None:
-    """Return by what factor residuals near the border are larger than where the context is whole: (G, 1, H, W).
+    """Return by what factor residuals near a border are larger than where the context is whole: (G, 1, H, W).
 
-    At least 1, and 1 everywhere further in than 16 pixels. None if the image is too small to tell, as of less than 128
-    pixels with blocks of 16.
+    At least 1, and 1 where no border is within 18 pixels along a row or a column. None if the image is too small to
+    tell, as of less than 128 pixels with blocks of 16.
 
     Parameters
     ----------
@@ -58,8 +60,10 @@ def border_cost(
     gain = (gain - gain[..., -1:, -1:]).clamp_min(0)
     # A corner costs no less than either side that meets in it: few pixels tell what it costs.
     gain = torch.maximum(gain, torch.maximum(gain[..., -1:], gain[..., -1:, :]))
-    down, right = (_weights_by_distance(side).to(gain) for side in (height, width))
-    return (down @ gain @ right.T / 2).exp()
+    outside = _outside(valid)
+    # A grid's first coordinate is the column.
+    from_border = torch.cat([_squares_to(outside, axis) for axis in (-1, -2)], dim=1).movedim(1, -1)
+    return (functional.grid_sample(gain, 2 * from_border / DEPTH - 1, align_corners=True) / 2).exp()
 
 
 def in_whole_context(prediction: Tensor, image: Tensor, *, valid: Tensor, cost: Tensor) -> Tensor:
@@ -99,9 +103,32 @@ def _by_distance(values: Tensor) -> Tensor:
     return sums
 
 
-def _weights_by_distance(side: int) -> Tensor:
-    """Return what each number of squares from the border counts at each pixel: (side, DEPTH + 1), linear between."""
-    pixels = torch.arange(side, dtype=torch.float32)
-    from_border = torch.minimum(pixels, side - 1 - pixels) + 0.5
-    squares = (from_border / SQUARE - 0.5).clamp(0, DEPTH)
-    return (1 - (squares[:, None] - torch.arange(DEPTH + 1)).abs()).clamp_min(0)
+def _outside(valid: Tensor) -> Tensor:
+    """Return whether a pixel of (G, 1, H, W) lies in a square of :data:`DEPTH` squares' side of which nothing counts.
+
+    Beyond the image nothing does. Where less is missing, as single pixels are, the context goes on behind it.
+    """
+    if complete(valid):
+        return torch.zeros_like(valid, dtype=torch.bool)
+    side = DEPTH * SQUARE
+    counted = functional.pad((valid > 0).float(), (side,) * 4)
+    hidden = 1 - _highest(counted, side)
+    return _highest(functional.pad(hidden, (side - 1,) * 4), side)[..., side:-side, side:-side] > 0
+
+
+def _highest(values: Tensor, side: int) -> Tensor:
+    """Return the highest value in each square of that side within (G, 1, H, W)."""
+    return functional.max_pool2d(functional.max_pool2d(values, (side, 1), stride=1), (1, side), stride=1)
+
+
+def _squares_to(outside: Tensor, axis: int) -> Tensor:
+    """Return the number of squares to the nearest outside along an axis of (G, 1, H, W), 0 to :data:`DEPTH`."""
+    nearest = torch.minimum(_pixels_since(outside, axis), _pixels_since(outside.flip(axis), axis).flip(axis))
+    # Half a pixel to the middle of the pixel, half a square to that of the first square.
+    return ((nearest - 0.5) / SQUARE - 0.5).clamp(0, DEPTH)
+
+
+def _pixels_since(outside: Tensor, axis: int) -> Tensor:
+    places = torch.arange(outside.shape[axis], dtype=torch.float32, device=outside.device)
+    places = places[:, None] if axis == -2 else places
+    return places - torch.where(outside, places, -1.0).cummax(axis).values

@@ -107,6 +107,43 @@ def test_an_image_too_small_for_borders_inside_it_tells_nothing(shape, block, kn
     assert (cost is not None) == known
 
 
+def hidden(kind):
+    mask = np.zeros((256, 256), dtype=bool)
+    y, x = np.indices(mask.shape)
+    if kind == "frame":
+        mask |= np.minimum(np.minimum(y, x), np.minimum(255 - y, 255 - x)) < 24
+    elif kind == "hole":
+        mask[100:160, 90:140] = True
+    elif kind == "thin frame":
+        # With what lies beyond the image a whole block.
+        mask[:4] = mask[:, -7:] = True
+    elif kind == "scattered":
+        mask |= np.random.default_rng(1).uniform(size=mask.shape) < 0.4
+        mask[60:75, 30:200] = True
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["none", "frame", "hole", "thin frame", "scattered"])
+def test_the_context_ends_where_a_block_or_more_is_hidden(kind):
+    mask = hidden(kind)
+    valid = torch.from_numpy(~mask).float()[None, None]
+    cost = cost_of(at_borders, valid=valid)[0, 0].numpy()
+    # By brute force: all squares of a block's side, also beyond the image, of which nothing counts.
+    framed = np.pad(mask, REACH, constant_values=True)
+    outside = np.zeros_like(framed)
+    for top, left in np.argwhere(np.lib.stride_tricks.sliding_window_view(framed, (REACH, REACH)).all((2, 3))):
+        outside[top : top + REACH, left : left + REACH] = True
+    random = np.random.default_rng(0)
+    checked = [*np.argwhere(~mask)[::997], *random.choice(np.argwhere(~mask), 60)]
+    for y, x in checked:
+        down, right = outside[:, x + REACH], outside[y + REACH]
+        distances = [np.abs(np.flatnonzero(line) - place - REACH).min() for line, place in ((down, y), (right, x))]
+        near = [distance <= REACH - SQUARE // 2 for distance in distances]
+        far = [distance > REACH + SQUARE // 2 for distance in distances]
+        if all(known or beyond for known, beyond in zip(near, far, strict=True)):
+            assert cost[y, x] == pytest.approx(1 + sum(near), rel=0.03), (y, x, distances)
+
+
 def test_what_does_not_count_has_no_say():
     generator = torch.Generator().manual_seed(1)
     valid = (torch.rand(1, 1, 256, 256, generator=generator) > 0.3).float()
