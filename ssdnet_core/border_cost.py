@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssdnet_core.config import ReconstructionConfig
-from ssdnet_core.filters import complete
+from ssdnet_core.filters import complete, shrink, weighted_shrink
 from ssdnet_core.reconstruction import BlindNetwork
 
 SQUARE = 4
@@ -51,9 +51,10 @@ def border_cost(
     piece = (..., rows, columns)
     image, counted = pixels[piece], valid[piece]
     with_borders = network.reconstruct(image, valid=counted, config=config)
-    share = _from_corners(counted)
+    weight = _from_corners(counted)
+    share = shrink(weight, SQUARE)
     as_image, in_whole = (
-        (_from_corners((predicted - image).square() * counted) / share.clamp_min(1e-6) + ENERGY_FLOOR).log()
+        (weighted_shrink(_from_corners((predicted - image).square()), weight, factor=SQUARE) + ENERGY_FLOOR).log()
         for predicted in (with_borders, prediction[piece])
     )
     gain = _by_distance((as_image - in_whole) * share) / _by_distance(share).clamp_min(1e-6)
@@ -82,14 +83,13 @@ def _middle(side: int, *, step: int) -> slice | None:
 
 
 def _from_corners(values: Tensor) -> Tensor:
-    """Return the means over channels and squares of an image's quarters, each as seen from its corner.
+    """Return the mean over the channels of an image's quarters, each as seen from its corner, in whole squares.
 
     (G, C, H, W) to (4, G, h, w).
     """
     height, width = (side // 2 // SQUARE * SQUARE for side in values.shape[-2:])
     flips = ((), (-1,), (-2,), (-2, -1))
-    quarters = torch.stack([values.mean(1).flip(flip)[..., :height, :width] for flip in flips])
-    return functional.avg_pool2d(quarters, SQUARE)
+    return torch.stack([values.mean(1).flip(flip)[..., :height, :width] for flip in flips])
 
 
 def _by_distance(values: Tensor) -> Tensor:
