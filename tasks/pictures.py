@@ -145,10 +145,11 @@ def _to_eight_bits(pixels: npt.NDArray[np.generic]) -> Callable[[npt.NDArray[Any
     if pixels.dtype == np.uint8:
         return np.asarray
     stride = math.ceil(math.sqrt(pixels.size / QUANTILE_VALUES))
-    low, high = np.quantile(pixels[::stride, ::stride].astype(np.float32), [0.001, 0.999])
+    exact = np.float64 if pixels.dtype == np.float64 else np.float32
+    low, high = np.quantile(pixels[::stride, ::stride].astype(exact), [0.001, 0.999])
 
     def stretched(part: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        values = part.astype(np.float32)
+        values: npt.NDArray[Any] = part.astype(exact)
         values -= low
         values *= 255 / max(float(high - low), 1e-9)
         return np.clip(values, 0, 255, out=values).astype(np.uint8)

@@ -54,7 +54,8 @@ _SIGNATURES = {
     "WebP": re.compile(rb"RIFF....WEBP", re.DOTALL),
 }
 _SMALLER = "cut it into parts, or scale it down"
-_DTYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
+_DTYPES = {8: np.uint8, 16: np.uint16, 32: np.float32, 64: np.float64}
+_LARGEST = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,12 +65,13 @@ class DecodedImage:
     Attributes
     ----------
     pixels
-        (H, W) grey or (H, W, 3) RGB, contiguous; uint8, uint16 or float32, in the units of the file.
+        (H, W) grey or (H, W, 3) RGB, contiguous; uint8, uint16, float32 or float64, in the units of the
+        file.
     mask
         (H, W) bool, True where a pixel does not count: its alpha is below half of full, or one of its values
-        is not finite (the pixel is 0 then). None where every pixel counts.
+        is not finite in single precision (the pixel is 0 then). None where every pixel counts.
     not_finite
-        Share of the pixels that are not transparent and have a value that is not finite, 0 to 1.
+        Share of the pixels that are not transparent and have such a value, 0 to 1.
     warnings
         What the reader of the result should know of the file.
     """
@@ -183,16 +185,16 @@ def _decoded_image(samples: npt.NDArray[Any], header: ImageHeader, *, orientatio
     expected = (header.height, header.width, header.channels + header.has_alpha)
     if samples.shape != expected:
         raise DecodeError(f"damaged {header.format}: header says {expected}, data {samples.shape}: write it again")
-    # Above what float32 holds, float64 turns infinite, and is masked as such.
-    with np.errstate(over="ignore"):
-        pixels = samples[:, :, : header.channels].astype(_DTYPES[header.bit_depth], copy=False)
+    pixels = samples[:, :, : header.channels].astype(_DTYPES[header.bit_depth], copy=False)
+    floating = header.bit_depth >= 32
     mask, not_finite = np.zeros(pixels.shape[:2], dtype=bool), 0.0
     if header.has_alpha:
-        full = 1.0 if header.bit_depth == 32 else np.iinfo(pixels.dtype).max
+        full = 1.0 if floating else np.iinfo(pixels.dtype).max
         mask |= ~(samples[:, :, -1] >= full / 2)
-    if header.bit_depth == 32:
-        finite = np.isfinite(pixels).all(axis=2)
-        pixels = np.where(finite[:, :, None], pixels, np.float32(0))
+    if floating:
+        # Double precision is kept, for small differences between large values; what only it can hold marks no value.
+        finite = (np.abs(pixels) <= _LARGEST).all(axis=2)
+        pixels = np.where(finite[:, :, None], pixels, pixels.dtype.type(0))
         not_finite = float((~finite & ~mask).mean())
         mask |= ~finite
     upright = _upright(pixels[:, :, 0] if header.channels == 1 else pixels, orientation)

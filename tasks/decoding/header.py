@@ -34,7 +34,7 @@ class ImageHeader:
     channels
         1 (grey) or 3 (RGB); alpha does not count.
     bit_depth
-        8 or 16 (unsigned integers) or 32 (floating point), as :func:`decode` returns them.
+        8 or 16 (unsigned integers), 32 or 64 (floating point), as :func:`decode` returns them.
     has_alpha
         Whether there is an alpha channel or a transparent colour.
     """

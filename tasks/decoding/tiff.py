@@ -37,7 +37,7 @@ def tiff_header(data: bytes) -> tuple[ImageHeader, int]:
         _require_plain_tiff(page)
         has_alpha = _has_alpha(page)
         channels = 3 if _name(page.photometric) == "PALETTE" else page.samplesperpixel - has_alpha
-        bit_depth = 32 if _sample_kind(page) == "f" else max(8, page.bitspersample)
+        bit_depth = max(32 if _sample_kind(page) == "f" else 8, page.bitspersample)
         height, width = int(page.imagelength), int(page.imagewidth)
         header = ImageHeader(
             format="TIFF", height=height, width=width, channels=channels, bit_depth=bit_depth, has_alpha=has_alpha

@@ -29,7 +29,7 @@ from tasks.decoding import (
 
 HEIGHT, WIDTH = 11, 14
 RNG = np.random.default_rng(7)
-DTYPES = {8: np.uint8, 16: np.uint16, 32: np.float32}
+DTYPES = {8: np.uint8, 16: np.uint16, 32: np.float32, 64: np.float64}
 
 
 def noise(channels=1, dtype=np.uint8, shape=(HEIGHT, WIDTH)):
@@ -131,7 +131,7 @@ LOSSLESS = {
     "tiff float rgb": (tiff(FLOAT_RGB, photometric="rgb"), FLOAT_RGB),
     "tiff float predictor": (tiff(FLOAT, compression="zlib", predictor=3), FLOAT),
     "tiff half float": (tiff(FLOAT.astype(np.float16)), FLOAT.astype(np.float16).astype(np.float32)),
-    "tiff double": (tiff(FLOAT.astype(np.float64)), FLOAT),
+    "tiff double far from zero": (tiff(FLOAT.astype(np.float64) + 1e9), FLOAT.astype(np.float64) + 1e9),
     "tiff 1 bit": (pillow(BILEVEL, "TIFF"), BILEVEL * np.uint8(255)),
     "tiff palette": (pillow(INDICES, "TIFF"), PALETTED),
     "tiff white is zero": (tiff(GREY16, photometric="miniswhite"), 65535 - GREY16),

@@ -26,10 +26,10 @@ def shown(pixels):
     return np.asarray(Image.open(io.BytesIO(photograph(pixels))), dtype=float)
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+@pytest.mark.parametrize(("dtype", "offset"), [(np.uint16, 0), (np.float32, 0), (np.float64, 1e12)])
 @pytest.mark.parametrize("shape", [(3, 5), (300, 200), (2000, 1500), (1200, 900, 3)], ids=str)
-def test_twelve_bits_in_sixteen_are_stretched_from_black_to_white(shape, dtype):
-    ramp = np.linspace(0, 4095, shape[1]).astype(dtype)
+def test_twelve_bits_in_sixteen_are_stretched_from_black_to_white(shape, dtype, offset):
+    ramp = np.linspace(offset, offset + 4095, shape[1]).astype(dtype)
     pixels = np.broadcast_to(ramp.reshape(1, -1, *[1] * (len(shape) - 2)), shape)
     found = shown(np.ascontiguousarray(pixels))
     expected = np.linspace(0, 255, found.shape[1]).reshape(1, -1, *[1] * (found.ndim - 2))
