@@ -37,9 +37,9 @@ def check_address(url: str) -> None:
         )
     if protocol not in PROTOCOLS:
         raise AddressError(f"{url!r}: cannot read {protocol}://, use a local path or s3://bucket/prefix")
-    if not url.split("://", 1)[-1].strip("/") and protocol != "file":
+    if protocol != "file" and url.split("://", 1)[1][:1] in ("", "/"):
         # The batch would become a bucket, perhaps one that is there.
-        raise AddressError(f"{url!r} names no bucket: give s3://bucket/prefix")
+        raise AddressError(f"{url!r} names no bucket: give s3://bucket/prefix (is a variable in it empty?)")
     if url.encode(errors="ignore").decode() != url:
         raise AddressError(f"{url!r} is no UTF-8, and cannot be stored: rename the folder, or link to it")
     try:

@@ -37,7 +37,13 @@ def test_an_access_point_is_a_bucket():
 
 
 @pytest.mark.parametrize(
-    ("url", "reason"), [("s3://", "names no bucket"), ("s3:///", "names no bucket"), ("/nights/Pr\udcfcf", "no UTF-8")]
+    ("url", "reason"),
+    [
+        ("s3://", "names no bucket"),
+        ("s3:///", "names no bucket"),
+        ("s3:///night", r"names no bucket.*is a variable in it empty\?"),
+        ("/nights/Pr\udcfcf", "no UTF-8"),
+    ],
 )
 def test_an_address_that_nothing_can_lie_under_is_refused(url, reason):
     with pytest.raises(AddressError, match=reason):
