@@ -133,7 +133,8 @@ def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = Fals
     try:
         array = open_maps(folder, "r")
         stored = np.asarray(array[record.index, : record.working_height, : record.working_width])
-    except (RuntimeError, ValueError, FileNotFoundError) as error:
+    # An array shorter than its records, as a partial copy leaves it, raises an IndexError.
+    except (RuntimeError, ValueError, IndexError, FileNotFoundError) as error:
         raise LostMapError(_lost(folder, record, reason=f"cannot be read: {error}")) from error
     if np.isnan(stored).any():
         raise LostMapError(_lost(folder, record, reason="is gone"))

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 
@@ -139,6 +140,7 @@ def test_a_working_size_far_beyond_the_images_makes_no_larger_chunks(folder):
         ("gone", "is gone"),
         ("cut", "cannot be read"),
         ("store", "cannot be read"),
+        ("shorter", "cannot be read"),
         ("another's", "is not the one that its record is of"),
     ],
 )
@@ -150,6 +152,12 @@ def test_a_map_that_is_lost_is_named_with_what_to_do(folder, damage, reason):
     chunk = "maps.zarr/anomaly_map/c/1/0/0"
     if damage == "cut":
         folder.write(chunk, folder.read(chunk)[:100])
+    elif damage == "shorter":
+        # As a partial copy leaves it: the array of an earlier listing.
+        prepared = json.loads(folder.read("maps.zarr/anomaly_map/zarr.json"))
+        folder.write(
+            "maps.zarr/anomaly_map/zarr.json", json.dumps({**prepared, "shape": [1, *prepared["shape"][1:]]}).encode()
+        )
     elif damage == "another's":
         write_map(folder, 1, anomaly_map=random_map(manifest.entries[1]) + 1)
     else:
