@@ -1,10 +1,14 @@
 r"""What object stores promise and folders do not: complete listings, and objects that are whole or not there."""
 
+import errno
 import os
 import stat
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+WITHOUT_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems without hard links answer, as vfat and exFAT, which memory cards have."""
 
 
 def file_etag(status: os.stat_result) -> str:
@@ -66,27 +70,37 @@ def write_beside(path: str, content: bytes) -> Path:
     """Write a file of another name beside a path, to be linked or renamed to it, and return that name."""
     folder = Path(path).parent
     folder.mkdir(parents=True, exist_ok=True)
-    # A name of its own: two writers must not share a half-written file.
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=folder)
-    written = Path(name)
+    # A name of its own: two writers must not share a half-written file. Not tempfile's: others may not read its files.
+    written = folder / f".{uuid.uuid4().hex}.partial"
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with written.open("xb") as file:
             file.write(content)
             file.flush()
             # Else a power cut may leave the new name, and nothing in the file.
             os.fsync(file.fileno())
-        written.chmod(0o644)
     except OSError:
-        written.unlink()
+        written.unlink(missing_ok=True)
         raise
     return written
 
 
 def create_file(path: str, content: bytes) -> None:
-    """Write a file, whole, where there is none."""
+    """Write a file, whole, where there is none.
+
+    Raises
+    ------
+    OSError
+        A FileExistsError if there is one.
+    """
     written = write_beside(path, content)
     try:
         os.link(written, path)
+    except OSError as error:
+        if error.errno in WITHOUT_LINKS:
+            raise OSError(
+                "its file system has no hard links, without which two runs could hold one batch: keep results elsewhere"
+            ) from error
+        raise
     finally:
         written.unlink()
 

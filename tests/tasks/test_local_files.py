@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -68,13 +69,35 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links_is_told_as_such(tmp_path, monkeypatch, number):
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(StorageError, match=r"its file system has no hard links.*: keep results elsewhere"):
+        Storage(str(tmp_path)).create("seal", b"content")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_have_the_rights_that_the_account_gives_new_ones(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        Storage(str(tmp_path)).write("record", b"content")
+        Storage(str(tmp_path)).create("seal", b"content")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {mode}
+
+
 @pytest.mark.parametrize("method", [Storage.write, Storage.create])
 def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, method):
     synced, fsync = [], os.fsync
 
     def noting(descriptor):
         fsync(descriptor)
-        synced.append((os.pread(descriptor, 10, 0), (tmp_path / "seal").exists()))
+        synced.append((Path(f"/proc/self/fd/{descriptor}").read_bytes(), (tmp_path / "seal").exists()))
 
     monkeypatch.setattr(os, "fsync", noting)
     method(Storage(str(tmp_path)), "seal", b"content")
