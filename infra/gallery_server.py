@@ -5,8 +5,10 @@ and the tables of images are served, and nothing is ever changed.
 """
 
 import argparse
+import errno
 import html
 import mimetypes
+import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -159,7 +161,9 @@ def _nothing(folder: Storage) -> str:
 
 
 def _check_inside(results: Storage, key: str) -> None:
-    if results.is_local and not Path(results.path(key)).resolve().is_relative_to(Path(results.root).resolve()):
+    # Not by Path.resolve(), which fails at a link that leads to itself.
+    asked, root = (Path(os.path.realpath(path)) for path in (results.path(key), results.root))
+    if results.is_local and not asked.is_relative_to(root):
         raise MissingObjectError(f"{key} leads out of {results.address}")
 
 
@@ -188,6 +192,8 @@ UNKNOWN_NAME = (
     "The server was asked by a name that is not its own. Ask for 127.0.0.1 or localhost, or start it with --allow-host "
     "and that name."
 )
+NAMES_NOTHING = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+"""What a file system says of a path that names no file, or no folder, and never will."""
 NO_ANSWER = "The storage of the results does not answer, or refuses: the server's log says what it said."
 
 
@@ -220,9 +226,10 @@ class GalleryHandler(BaseHTTPRequestHandler):
             return
         try:
             content, kind = self._content(_split(self.path).path)
-        except MissingObjectError:
-            self.send_error(HTTPStatus.NOT_FOUND, explain=NOT_THERE)
         except StorageError as error:
+            if isinstance(error, MissingObjectError) or getattr(error.__cause__, "errno", None) in NAMES_NOTHING:
+                self.send_error(HTTPStatus.NOT_FOUND, explain=NOT_THERE)
+                return
             self.log_error("%s", error)
             self.send_error(HTTPStatus.BAD_GATEWAY, explain=NO_ANSWER)
         else:

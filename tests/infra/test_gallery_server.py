@@ -121,6 +121,8 @@ def test_batches_in_folders_are_reached_from_page_to_page_and_a_batch_is_no_fold
     for key in ("plant 2/line-1/a/report/index.html", "plant 2/line-1/a/manifest.json", "b/manifest.json"):
         results.write(key, b"worst first")
     (tmp_path / "plant 2" / "out").symlink_to(tmp_path.parent)
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "there.png").write_bytes(b"")
     with serving(results) as port:
         assert re.findall('href="(.*?)"', asked(port, "/")[2]) == ["/plant%202/"]
         assert '<a href="/plant%202/line-1/">line-1</a>' in asked(port, "/plant%202/")[2]
@@ -128,6 +130,8 @@ def test_batches_in_folders_are_reached_from_page_to_page_and_a_batch_is_no_fold
         assert re.findall('href="(.*?)"', page) == ["../", "/plant%202/line-1/a/report/index.html"]
         assert asked(port, "/plant%202/line-1/a/report/index.html")[0] == 200
         for path in ("b/", "plant%202/line-1/a/", "plant%202/line-1/a/report/", "plant%202/out/", "nowhere/", "../"):
+            assert asked(port, f"/{path}")[0] == 404
+        for path in ("loop.png", "loop.png/", "there.png/", "there.png/a.png", f"{'a' * 300}.png"):
             assert asked(port, f"/{path}")[0] == 404
 
 
