@@ -31,6 +31,7 @@ from tasks.finished_batch import find_seal
 from tasks.seal import Seal
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
+from tasks.words import counted
 
 POLL_SECONDS = 2.0
 OUTAGE_SECONDS = 600.0
@@ -43,7 +44,7 @@ class NightsFailedError(SsdnetError):
     def __init__(self, outcomes: "tuple[NightOutcome, ...]") -> None:
         failed = [outcome for outcome in outcomes if outcome.state is NightState.FAILED]
         first = f"{failed[0].planned.night}: {failed[0].reason}"
-        super().__init__(f"{len(failed)} of {len(outcomes)} nights failed; the first is {first}")
+        super().__init__(f"{len(failed)} of {counted(len(outcomes), 'night')} failed; the first is {first}")
         self.outcomes = outcomes
 
 
@@ -72,7 +73,7 @@ class NightOutcome:
 
 def _run_name() -> str:
     start, end, last = (runtime.flow_run.parameters.get(name) for name in ("start", "end", "last"))
-    return f"backfill the last {last} nights" if last else f"backfill {start} to {end}"
+    return f"backfill the last {counted(last, 'night')}" if last else f"backfill {start} to {end}"
 
 
 @flow(name="backfill", flow_run_name=_run_name, persist_result=False)
@@ -223,4 +224,4 @@ def _refuse_to_wait_for_itself(lines: Iterable[Line]) -> None:
 
 
 def _leave_table(rows: list[dict[str, str]], *, what: str) -> None:
-    create_table_artifact(key=f"backfill-{what}", table=rows, description=f"{len(rows)} nights")
+    create_table_artifact(key=f"backfill-{what}", table=rows, description=counted(len(rows), "night"))

@@ -15,6 +15,7 @@ from tasks.nights import Night
 from tasks.report import report_address
 from tasks.seal import Seal
 from tasks.storage import Storage
+from tasks.words import counted
 
 STYLES: dict[str, str] = {
     NightState.SEALED: "green",
@@ -39,7 +40,7 @@ def print_plan(nights: Sequence[PlannedNight], *, as_json: bool) -> None:
         _print_json([planned_tree(night) for night in nights])
         return
     starts = sum(night.attempt > 0 for night in nights)
-    title = f"{len(nights)} nights, {starts} of them to start"
+    title = f"{counted(len(nights), 'night')}, {starts} of them to start"
     _print_table([_planned_cells(night) for night in nights], title=title)
     _print_reasons((night.night, night.reason) for night in nights)
 
@@ -50,7 +51,7 @@ def print_outcomes(outcomes: Sequence[NightOutcome], *, as_json: bool) -> None:
         _print_json([outcome_tree(outcome) for outcome in outcomes])
         return
     sealed = sum(outcome.state is NightState.SEALED for outcome in outcomes)
-    title = f"{len(outcomes)} nights, {sealed} of them sealed"
+    title = f"{counted(len(outcomes), 'night')}, {sealed} of them sealed"
     _print_table([_outcome_cells(outcome, width=Console().width) for outcome in outcomes], title=title)
     _print_reasons((outcome.planned.night, outcome.reason) for outcome in outcomes)
 

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -169,7 +169,9 @@ def _take(folder: Storage) -> Lease:
     if not leases.create(mine, to_json(me)):
         raise BatchBusyError(_busy(folder, None))
     if leases.create(mine, b"another's"):
-        leases.delete(mine)
+        # The rights of a run (infra/s3/policy.json) may not have it.
+        with suppress(StorageError):
+            leases.delete(mine)
         raise StorageError(
             f"{folder.address} lies in a store that writes over what is there when asked not to (If-None-Match): two "
             "runs could have one batch at once. Keep the results in a store that knows conditional writes"

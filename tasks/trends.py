@@ -67,14 +67,14 @@ def compare_nights(nights: Sequence[NightFigures]) -> list[TrendRow]:
 
 
 def latest_settings(rows: Sequence[TrendRow]) -> str:
-    """Return the fingerprint of the settings of the latest night; of one under several, of those that came last."""
+    """Return the fingerprint of the settings of the latest night; of one under several, of the last by its batch."""
     return rows[-1].figures.fingerprint
 
 
 def settings_names(rows: Iterable[TrendRow]) -> dict[str, str]:
     """Return the settings of the nights by their fingerprints, in words as far as they are known, with the fingerprint.
 
-    The order is that in which they came into use.
+    The order is that of the nights, and of their batches' names.
     """
     words: dict[str, str] = {}
     for row in rows:

@@ -169,7 +169,15 @@ def crash_lost_runs(api: str) -> None:
 
 
 def ask(url: str, body: Any = None, *, method: str | None = None) -> Any:
-    """Ask Prefect's API, and return its answer."""
+    """Ask Prefect's API, and return its answer.
+
+    Raises
+    ------
+    LocalStackError
+        If the server does not answer.
+    HTTPError
+        If it refuses.
+    """
     request = urllib.request.Request(
         url,
         method=method,
@@ -185,6 +193,10 @@ def ask(url: str, body: Any = None, *, method: str | None = None) -> Any:
             # The database was busy and nothing has happened; Prefect's own client asks again, too.
             if error.code != 503 or time.monotonic() > deadline:
                 raise
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            raise LocalStackError(
+                f"Prefect's server does not answer at {url}: {error}: look at logs/Prefect-server.log of the system"
+            ) from error
         time.sleep(0.5)
 
 
