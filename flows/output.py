@@ -58,7 +58,8 @@ def watch_output() -> None:
             io.BufferedWriter(raw),
             encoding=stream.encoding,
             errors="backslashreplace",
-            line_buffering=stream.line_buffering,
+            # With PYTHONUNBUFFERED Python has no buffer here to write through to, and no lines to wait for.
+            line_buffering=stream.line_buffering or stream.write_through,
             write_through=stream.write_through,
         )
         setattr(sys, name, watched)

@@ -39,6 +39,18 @@ def test_messages_that_cannot_be_written_change_neither_status_nor_output():
     assert b"working_size" in right.stdout
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_line_is_told_when_it_is_said(unbuffered, monkeypatch):
+    # Containers mostly set the variable, and are the ones whose log is watched.
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    told = (
+        "import sys, os; from flows.output import watch_output; watch_output(); "
+        r"sys.stderr.write('first\n'); os.write(2, b'second\n'); sys.stderr.write('third\n')"
+    )
+    finished = subprocess.run([sys.executable, "-c", told], stderr=subprocess.PIPE, text=True)
+    assert finished.stderr == "first\nsecond\nthird\n"
+
+
 def test_a_reader_that_has_seen_enough_is_no_error_to_tell_of():
     with subprocess.Popen([*COMMAND, "settings"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
         assert command.stdout is not None
