@@ -1,5 +1,6 @@
 """Settings on the command line: read from a preset, a file and single changes; shown with their meanings."""
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from pydantic import BaseModel
 
 from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import InvalidConfigError
+
+_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
 
 def settings_from(preset: str | None, config_file: Path | None, *, changes: list[str]) -> Config:
@@ -50,7 +53,24 @@ def settings_as_yaml(config: Config) -> str:
     return "\n".join(_lines(config, indent=""))
 
 
-class _OnceLoader(yaml.SafeLoader):
+class _PlainLoader(yaml.SafeLoader):
+    """Takes numbers as they look: YAML 1.1, which PyYAML reads, has 060 for 48 and 1:30 for 90."""
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INTEGER, _FLOAT)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+# What is no such number is a text, which the settings themselves read.
+_PlainLoader.add_implicit_resolver(_INTEGER, re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789"))
+_PlainLoader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+.0123456789"),
+)
+
+
+class _OnceLoader(_PlainLoader):
     """Refuses a name that is given twice, where YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -76,7 +96,7 @@ def _split(change: str) -> tuple[str, Any]:
     if not equals:
         raise InvalidConfigError(f"--set {change!r} is not of the form name=value, as fit.steps=50")
     try:
-        return name.strip(), yaml.safe_load(value)
+        return name.strip(), yaml.load(value, _PlainLoader)
     except (yaml.YAMLError, ValueError) as error:  # A ValueError for what looks like a date or a number.
         raise InvalidConfigError(f"--set {change!r}: {value!r} is no value: {error}") from error
 
