@@ -62,13 +62,8 @@ def plant(
     InvalidConfigError
         A `ValueError`: unknown defect or negative seed.
     """
-    if photograph.dtype != np.uint8 or photograph.ndim not in (2, 3) or photograph.shape[2:] not in ((), (3,)):
-        raise InvalidImageError(
-            f"the photograph is {photograph.dtype} of shape {photograph.shape}: give uint8, (H, W) or (H, W, 3)"
-        )
+    check_photograph(photograph)
     height, width = photograph.shape[:2]
-    if min(height, width) < SMALLEST_SIDE:
-        raise InvalidImageError(f"the photograph is {width} x {height}: each side must be {SMALLEST_SIDE} or more")
     check(defect, (height, width), seed=seed)
     surface = np.atleast_3d(photograph / 255) * np.ones(3)
     rng = np.random.default_rng((seed, DEFECT_KINDS.index(defect)))
@@ -83,6 +78,17 @@ def plant(
     if photograph.ndim == 2:
         pixels = np.rint(pixels.mean(axis=2)).astype(np.uint8)
     return pixels, truth
+
+
+def check_photograph(photograph: NDArray[np.uint8]) -> None:
+    """Raise :class:`InvalidImageError` if :func:`plant` can take no such photograph, whatever the defect."""
+    if photograph.dtype != np.uint8 or photograph.ndim not in (2, 3) or photograph.shape[2:] not in ((), (3,)):
+        raise InvalidImageError(
+            f"the photograph is {photograph.dtype} of shape {photograph.shape}: give uint8, (H, W) or (H, W, 3)"
+        )
+    height, width = photograph.shape[:2]
+    if min(height, width) < SMALLEST_SIDE:
+        raise InvalidImageError(f"the photograph is {width} x {height}: each side must be {SMALLEST_SIDE} or more")
 
 
 def check(defect: DefectKind, size: Size, *, seed: int) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ssdnet_core.errors import InvalidImageError, UsageError
-from ssdnet_core.flaws import DEFECT_KINDS, DefectKind, InvisibleDefectError, plant
+from ssdnet_core.flaws import DEFECT_KINDS, DefectKind, InvisibleDefectError, check_photograph, plant
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tasks.decoding import DecodeError, decode
 from tasks.discovery import NothingToInspectError, list_images
@@ -145,7 +145,7 @@ def write_planted_night(
     Raises
     ------
     InvalidImageError
-        If a photograph cannot be read, or no defect can be planted into it.
+        If photographs cannot be read, or no defect can be planted into them.
     StorageError
         If there are none, a folder cannot be read or written, or that to write to holds labelled images of another
         sample.
@@ -157,6 +157,7 @@ def write_planted_night(
     labelled = {entry.key: _planted(source, place, listed=listed, count=count) for place, entry in enumerate(listed)}
     everything = [image for of_photograph in labelled.values() for image in of_photograph.values()]
     _refuse_others(folder, everything)
+    _refuse_unfit(source, listed)
     for key in track([entry.key for entry in listed]):
         try:
             good = decode(source.read(key))
@@ -170,6 +171,21 @@ def write_planted_night(
         except (DecodeError, InvalidImageError) as error:
             raise InvalidImageError(f"no defect can be planted into {source.path(key)}: {error}") from error
     return count, _defective(everything)
+
+
+def _refuse_unfit(source: Storage, listed: Sequence[StoredObject]) -> None:
+    """Refuse photographs into which nothing can be planted, before anything is written: half a sample looks whole."""
+    unfit = []
+    for entry in listed:
+        try:
+            check_photograph(_eight_bits(decode(source.read(entry.key)).pixels))
+        except (DecodeError, InvalidImageError) as error:
+            unfit.append(f"{source.path(entry.key)}: {error}")
+    if unfit:
+        raise InvalidImageError(
+            f"no defect can be planted into {len(unfit)} of {counted(len(listed), 'photograph')}, and nothing was "
+            f"written: take these out first:\n" + "\n".join(unfit)
+        )
 
 
 def _spread(listed: Sequence[StoredObject], *, most: int) -> Sequence[StoredObject]:

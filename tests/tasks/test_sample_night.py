@@ -198,6 +198,17 @@ def test_a_photograph_of_no_use_is_named_with_the_reason(photographs, tmp_path, 
     with pytest.raises(InvalidImageError, match=reason) as told:
         write_planted_night(Storage(str(tmp_path / "night")), str(photographs))
     assert str(file) in str(told.value)
+    # Half a sample would look whole, and be another one once the photograph is taken out.
+    assert not (tmp_path / "night").exists()
+    file.unlink()
+    assert write_planted_night(Storage(str(tmp_path / "night")), str(photographs)) == (24, 18)
+
+
+def test_all_photographs_of_no_use_are_named_at_once(photographs, tmp_path):
+    for name in ("a.png", "b.png"):
+        (photographs / name).write_bytes(b"no image")
+    with pytest.raises(InvalidImageError, match=r"(?s)2 of \d+ photographs.*a\.png: .*b\.png: "):
+        write_planted_night(Storage(str(tmp_path / "night")), str(photographs))
 
 
 def test_a_folder_without_photographs_is_an_error(tmp_path):
