@@ -14,7 +14,8 @@ COLUMNS = ("key", "score", "defective", "regions", "warnings", "error")
 def write_image_table(folder: Storage, records: Iterable[ImageRecord]) -> None:
     """Write what became of each image of a batch, in the order of its records; UTF-8, with the names of the columns."""
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    # Lines end as RFC 4180 has it: of a name, csv quotes only what could end one.
+    rows = csv.writer(text)
     rows.writerow(COLUMNS)
     for record in records:
         # Of an image that could not be inspected nothing is known: no score is another thing than one of 0.

@@ -2,6 +2,7 @@ import csv
 from dataclasses import replace
 
 import pandas as pd
+import pytest
 
 from tasks.image_table import write_image_table
 from tasks.storage import Storage
@@ -18,6 +19,12 @@ def test_every_image_has_its_row_and_what_is_not_known_is_empty(tmp_path):
             ['ä,\n"b".png', "0", "false", "0", "constant; clipped", ""],
             ["2.png", "", "", "", "", "broken"],
         ]
+
+
+@pytest.mark.parametrize("key", ["a\rb.png", "a\nb.png", "a\r\nb.png", 'a"b.png', "a,b.png", "=1+1.png", " a.png"])
+def test_a_name_is_one_cell_whatever_is_in_it(tmp_path, key):
+    write_image_table(Storage(str(tmp_path)), [replace(RECORDS[0], key=key)])
+    assert list(pd.read_csv(tmp_path / "images.csv").key) == [key]
 
 
 def test_verdicts_are_read_back_as_such(tmp_path):
