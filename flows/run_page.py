@@ -4,6 +4,7 @@ Where ``SSDNET_GALLERY_URL`` tells under which address a browser reaches the res
 page links to the gallery and shows pictures; without it, it names the addresses.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -95,9 +96,14 @@ def url_of(folder: Storage, key: str) -> str | None:
 
 
 def artifact_key(name: str) -> str:
-    """Return the beginning of artifact keys: the line of a night, or a batch's own name, in Prefect's alphabet."""
+    """Return the beginning of artifact keys: the line of a night, or a batch's own name, in Prefect's alphabet.
+
+    What has other characters gets a few digits of its own: ``cam_1`` and ``CAM-1`` are two lines.
+    """
     night = night_of(name)
-    return re.sub(r"[^a-z0-9]+", "-", (night.line if night else name).lower()).strip("-") or "batch"
+    own = night.line if night else name
+    plain = re.sub(r"[^a-z0-9]+", "-", own.lower()).strip("-") or "batch"
+    return plain if plain == own else f"{plain}-{hashlib.sha256(own.encode()).hexdigest()[:6]}"
 
 
 def plain(text: str) -> str:

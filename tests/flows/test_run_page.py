@@ -18,13 +18,18 @@ from tests.tasks.made_nights import nights
     [
         ("line-1-2026-11-22", "line-1"),
         ("line-1-2026-11-22~0a1b2c3d", "line-1"),
-        ("Line_1-2026-11-22", "line-1"),
+        ("Line_1-2026-11-22", "line-1-08a392"),
         ("carpet-test", "carpet-test"),
-        ("...", "batch"),
+        ("...", "batch-ab5df6"),
     ],
 )
 def test_the_nights_of_a_line_are_versions_of_one_artifact(batch, key):
     assert artifact_key(batch) == key
+
+
+def test_two_lines_are_two_artifacts():
+    names = ("cam-1", "cam_1", "CAM-1", "cam=1", "cam-1-", "_", "batch")
+    assert len({artifact_key(f"{name}-2026-11-22") for name in names}) == len(names)
 
 
 @given(st.text(max_size=40))
