@@ -166,6 +166,11 @@ def wait_until_ready(timeout: float = SERVER_START_TIMEOUT) -> None:
     )
 
 
+def has_own_server() -> bool:
+    """Whether this process started a server, which has its database in ``PREFECT_HOME``."""
+    return bool(_servers)
+
+
 def has_lost_server() -> bool:
     """Whether this process started a server that has ended before it."""
     return any(server.poll() is not None for server, _ in _servers)

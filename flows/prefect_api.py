@@ -14,7 +14,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows.api_address import NoPrefectApiError, check_api_address
+from flows.api_address import NoPrefectApiError, check_api_address, check_named_address
+from flows.embedded import has_own_server
 from flows.named_server import ASK_FOR_API, ASK_FOR_AUTHORITY, trusted
 from ssdnet_core.errors import UsageError
 
@@ -71,6 +72,8 @@ def check_api(*, purpose: str) -> None:
     NoPrefectApiError
         If there is none, or something else is at its address.
     """
+    # Of the environment first: at some that are none, Prefect's settings cannot be had.
+    check_named_address()
     address = get_current_settings().api.url
     if not address:
         raise NoPrefectApiError(
@@ -110,8 +113,7 @@ def server() -> Iterator[SyncPrefectClient]:
             raise
         raise NoPrefectApiError(
             f"the Prefect API at {get_current_settings().api.url} answers {error.response.status_code} "
-            f"{error.response.reason_phrase}: is it behind a proxy, or does it want PREFECT_API_AUTH_STRING or "
-            "PREFECT_API_KEY?"
+            f"{error.response.reason_phrase}: {_to_ask(error.response.status_code)}"
         ) from error
     except (httpx.TransportError, RuntimeError) as error:
         # A client that cannot reach the server at its first request says so with a RuntimeError.
@@ -122,6 +124,14 @@ def server() -> Iterator[SyncPrefectClient]:
         raise NoPrefectApiError(
             f"the Prefect API at {get_current_settings().api.url} does not answer: {reason}: {asked}"
         ) from error
+
+
+def _to_ask(status: int) -> str:
+    if status < 500:
+        return "is it behind a proxy, or does it want PREFECT_API_AUTH_STRING or PREFECT_API_KEY?"
+    if has_own_server():
+        return f"does the folder of its database, {os.environ['PREFECT_HOME']}, take no more?"
+    return "is the disk of its database full, or is it behind a proxy? Its log says more"
 
 
 def paged(read: Callable[[int], list[Row]]) -> list[Row]:

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -38,6 +40,14 @@ def test_a_server_that_does_not_answer_is_named(command):
         finished = command()
     assert finished.exit_code == 1
     assert f"{address} does not answer" in finished.stderr
+
+
+def test_what_is_no_address_is_told_though_prefect_cannot_read_its_settings(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://[::1/api")
+    finished = subprocess.run([sys.executable, "-m", "infra.automations"], capture_output=True, text=True)
+    assert finished.returncode == 2
+    assert "PREFECT_API_URL is 'http://[::1/api', which is no address (Invalid IPv6 URL)" in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
 @pytest.mark.parametrize("option", ["--hours", "--idle-hours"])
