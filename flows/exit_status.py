@@ -39,6 +39,15 @@ def exit_on_error(work: Callable[[], Result]) -> Result:
             "the current folder was removed: change to one that is there and run again. What is done is kept.",
             ExitCode.ERROR,
         )
+    except (MemoryError, RuntimeError) as error:
+        # Python's only word for a limit on threads, of the account or a container.
+        if isinstance(error, RuntimeError) and str(error) != "can't start new thread":
+            raise
+        _fail(
+            f"there is no more memory, or no more threads ({error or 'out of memory'}): raise the limits of account or "
+            "container and run the same command again. What is done is kept.",
+            ExitCode.ERROR,
+        )
     except KeyboardInterrupt:
         _fail("stopped. What is done is kept: run the same command again to go on.", ExitCode.ERROR)
 

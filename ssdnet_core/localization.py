@@ -214,7 +214,7 @@ def _of_the_surface(preparation: Preparation, *, unlikeness: float) -> Iterator[
         return
     if unlikeness > SEVERAL_TEXTURES:
         yield (
-            f"not one texture: its parts lie {unlikeness:.1f} spreads apart, one texture's at most {SEVERAL_TEXTURES}; "
+            f"not one texture: its parts lie {unlikeness:.2f} spreads apart, one texture's at most {SEVERAL_TEXTURES}; "
             "mask what is not the surface"
         )
     if preparation.commonest_share > NEARLY_FLAT:
@@ -247,9 +247,13 @@ def _of_what_was_left_out(preparation: Preparation) -> Iterator[str]:
             "faint and flat defects are missed; mask whole areas instead"
         )
     if preparation.not_finite:
-        yield f"pixels that are no number or infinite were left out: {preparation.not_finite:.1%} of the image"
+        yield f"pixels that are no number or infinite were left out: {_share(preparation.not_finite)} of the image"
     if preparation.blank:
-        yield f"blank ground beside the surface was left out: {preparation.blank:.1%} of the image"
+        yield f"blank ground beside the surface was left out: {_share(preparation.blank)} of the image"
+
+
+def _share(share: float) -> str:
+    return f"{share:.1%}" if share >= 1e-3 else "less than 0.1%"
 
 
 def enlarge_map(working_map: npt.NDArray[np.floating], original_shape: tuple[int, int]) -> npt.NDArray[np.float32]:

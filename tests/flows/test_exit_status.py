@@ -46,6 +46,19 @@ def test_a_command_that_is_stopped_says_that_it_can_go_on(capsys):
     assert "run the same command again" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")], ids=repr)
+def test_a_limit_of_the_system_is_told_and_any_other_error_is_not_taken_for_one(capsys, error):
+    def work(raised):
+        raise raised
+
+    with pytest.raises(typer.Exit) as ended:
+        exit_on_error(lambda: work(error))
+    assert ended.value.exit_code == ExitCode.ERROR
+    assert "raise the limits of account or container" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="something else"):
+        exit_on_error(lambda: work(RuntimeError("something else")))
+
+
 def test_a_current_folder_that_was_removed_is_told_and_another_file_that_is_missing_is_not(
     tmp_path, monkeypatch, capsys
 ):
