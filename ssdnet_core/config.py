@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.wrong_settings import no_such_setting, wrong_values
 
-METHOD_VERSION = 17
+METHOD_VERSION = 18
 """Raised whenever the same configuration gives other maps; part of every fingerprint."""
 
 MAX_GROUP = 256
@@ -204,6 +204,9 @@ class Config(_Settings):
         ge=0.0,
         le=0.5,
         description="Share of the short side that is left out along blank ground, too, as a selvage or fringe.",
+    )
+    weaken_noise: bool = Field(
+        True, description="Weaken white noise, as of a sensor in little light, where it is much of what varies."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random in the fit.")
     device: str = Field(

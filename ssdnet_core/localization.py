@@ -18,6 +18,7 @@ from ssdnet_core.filters import enlarge
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES
 from ssdnet_core.preparation import Preparation, prepare
 from ssdnet_core.regions import Region, enlarge_labels, find_regions, label_regions
+from ssdnet_core.sensor_noise import LEAST_NOISE
 from ssdnet_core.significance import alarm_level, significance
 
 SIDES = ("top", "bottom", "left", "right")
@@ -196,7 +197,8 @@ def _check_numbers(found: Findings) -> None:
 
 def _warnings(preparation: Preparation, *, unlikeness: float) -> tuple[str, ...]:
     of_the_surface = _of_the_surface(preparation, unlikeness=unlikeness)
-    return (*preparation.reader_warnings, *of_the_surface, *_of_what_was_left_out(preparation))
+    of_noise, of_the_rest = _of_what_is_noise(preparation), _of_what_was_left_out(preparation)
+    return (*preparation.reader_warnings, *of_the_surface, *of_noise, *of_the_rest)
 
 
 def _of_the_surface(preparation: Preparation, *, unlikeness: float) -> Iterator[str]:
@@ -235,6 +237,14 @@ def _of_what_is_clipped(preparation: Preparation) -> Iterator[str]:
     for share, extreme, remedy in zip(preparation.clipped, ("darkest", "brightest"), ("more", "less"), strict=True):
         if share > MUCH_CLIPPED:
             yield f"{share:.0%} of the pixels have the {extreme} value of a channel: if it is clipped, expose {remedy}"
+
+
+def _of_what_is_noise(preparation: Preparation) -> Iterator[str]:
+    if preparation.noise > LEAST_NOISE:
+        yield (
+            f"white noise is {preparation.noise:.0%} of what varies, and was weakened: faint defects are missed; give "
+            "more light, or expose for longer"
+        )
 
 
 def _of_what_was_left_out(preparation: Preparation) -> Iterator[str]:

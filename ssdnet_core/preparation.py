@@ -25,6 +25,7 @@ from ssdnet_core.filters import GRID, share_of
 from ssdnet_core.frame import NO_FRAME, without_frame
 from ssdnet_core.light import FALLOFF_DEGREE, FALLOFF_RADIAL, contrast_in_light
 from ssdnet_core.robust import enough_seen
+from ssdnet_core.sensor_noise import with_weaker_noise
 from ssdnet_core.small_region import Box, box_of_what_counts
 from ssdnet_core.surface import Surface, find_surface
 from ssdnet_core.working_size import MIN_SIDE
@@ -71,6 +72,9 @@ class Preparation:
     constant
         Whether the valid pixels differ by no more than rounding (a standard deviation of a hundred-thousandth of the
         range at most), so that there is no structure to fit.
+    noise
+        The share of the working image's variance that was found to be white noise, 0 to 1; above
+        :data:`~ssdnet_core.sensor_noise.LEAST_NOISE` it was weakened.
     seconds
         CPU seconds of the calling thread that the preparation took.
     """
@@ -87,6 +91,7 @@ class Preparation:
     range_over_channel: float = 0.0
     scattered: bool = False
     constant: bool = False
+    noise: float = 0.0
     seconds: float = 0.0
 
 
@@ -102,8 +107,8 @@ class WorkingImage:
     valid
         (1, h, w) float32, 1.0 where a pixel counts, else 0.0.
     mean, std
-        (C, 1, 1) and (): ``(pixels * std + mean) * falloff`` gives the image's own values back, in units of the full
-        range. ``std`` is the standard deviation plus a thousandth of the range.
+        (C, 1, 1) and (): ``(pixels * std + mean) * falloff`` gives the image's own values back, less what was taken off
+        its noise, in units of the full range. ``std`` is the standard deviation plus a thousandth of the range.
     falloff, contrast
         (1, h, w) float32, :func:`ssdnet_core.light.contrast_in_light` of the image in light that falls off, and of what
         is left in any light; 1 where zero is not black.
@@ -140,8 +145,8 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     mask
         (H, W) bool, True where a pixel does not count (missing, or outside the region of interest).
     config
-        Its ``working_size``, ``border``, ``leave_out_frame`` and ``selvage``. What lies beside the surface is blank
-        ground (:mod:`ssdnet_core.blank`), and strips along the border (:mod:`ssdnet_core.frame`).
+        Its ``working_size``, ``border``, ``leave_out_frame``, ``selvage`` and ``weaken_noise``. What lies beside the
+        surface is blank ground (:mod:`ssdnet_core.blank`), and strips along the border (:mod:`ssdnet_core.frame`).
 
     Raises
     ------
@@ -162,6 +167,13 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         colour = colour / falloff
         standardised, mean, std = _standardise(colour, valid)
         contrast = contrast_in_light(standardised, colour.mean(0, keepdim=True), valid=valid)
+    noise = 0.0
+    if config.weaken_noise:
+        weaker, noise = with_weaker_noise(standardised, valid)
+        if weaker is not standardised:
+            # The network is to see as much contrast as in an image without noise.
+            left = (weaker.square().sum() / standardised.square().sum()).sqrt()
+            standardised, std = weaker / left, std * left
     pixels = image if image.ndim == 3 else image[:, :, None]
     values = _values(pixels, surface, small=box != Box.whole(box.size))
     channels = histograms(values)
@@ -178,6 +190,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         range_over_channel=range_over_channel(channels, spread=spread) if _is_floating(pixels) else 0.0,
         scattered=not enough_seen(share_of(valid, GRID), valid, side=GRID),
         constant=not bool(standardised.any()),
+        noise=noise,
         seconds=time.thread_time() - started,
     )
     step = grey_level(channels, full_range=surface.full_range) / float(std)

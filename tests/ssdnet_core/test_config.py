@@ -16,6 +16,7 @@ OTHER_VALUES = {
     "border": 0.1,
     "leave_out_frame": False,
     "selvage": 0.25,
+    "weaken_noise": False,
     "seed": 1,
     "device": "cpu",
     "precision": "float32",

@@ -42,12 +42,19 @@ def in_lamplight(kind):
     return np.rint(image * (1 - 0.4 * np.hypot(y - 40, x - 30) / 240)[:, :, None]).astype(np.uint8)
 
 
+def in_noise(kind):
+    image = flawed(kind)
+    noise = 25 * np.random.default_rng(0).standard_normal(image.shape)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+
+
 IMAGES = {
     "weave": lambda: (flawed("weave"), None, PREVIEW),
     "wood, grey, in a frame": lambda: (framed("wood").mean(2).astype(np.uint8), None, PREVIEW),
     "weave, a little more than half": lambda: (*all_but_a_corner(), PREVIEW),
     "tile, fitted": lambda: (flawed("tile"), None, FITTED),
     "metal, fitted, in lamplight": lambda: (in_lamplight("brushed_metal"), None, FITTED),
+    "leather, fitted, in noise": lambda: (in_noise("leather"), None, FITTED),
     "leather, fitted, behind a lattice": lambda: (*behind_a_lattice(), FITTED),
 }
 
@@ -65,6 +72,7 @@ KNOWN = {
     "weave, a little more than half": (-0.4080, 0.6179, 2.1630, 2.9820, 3.6668),
     "tile, fitted": (3.0775, 1.6331, 1.9786, 2.4994, 6.7561),
     "metal, fitted, in lamplight": (13.8071, 1.4116, 1.6604, 7.3246, 24.7234),
+    "leather, fitted, in noise": (8.6914, 1.4905, 1.7600, 2.5032, 7.7837),
     "leather, fitted, behind a lattice": (12.3350, 1.3740, 1.7451, 3.5685, 17.7665),
 }
 """Of each image the score, and the map's quantiles."""
@@ -73,6 +81,6 @@ KNOWN = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_method_of_this_version_makes_these_maps(name):
     """Fails where maps come out otherwise: if that is meant, raise METHOD_VERSION, and write down the new figures."""
-    assert METHOD_VERSION == 17
+    assert METHOD_VERSION == 18
     # Processors differ by their rounding, in the last digit; other methods mostly by far more.
     assert figures(name) == pytest.approx(KNOWN[name], rel=5e-3)

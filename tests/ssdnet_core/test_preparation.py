@@ -8,6 +8,7 @@ from PIL import Image
 from ssdnet_core import InvalidImageError
 from ssdnet_core.preparation import STD_FLOOR
 from ssdnet_core.surface import KEPT_ABOVE
+from ssdnet_core.synthetic import sample
 from tests.ssdnet_core.prepared_with import prepared_with
 
 BIG = 8192
@@ -376,7 +377,28 @@ def test_one_grey_level_in_one_pixel_is_structure():
 def test_faint_noise_is_not_blown_up_to_a_texture():
     rng = np.random.default_rng(0)
     faint = np.rint(128 + 0.3 * rng.standard_normal((64, 64))).astype(np.uint8)
-    assert float(prepared_with(faint, None, working_size=BIG).pixels.std()) < 0.8
+    for weaken in (False, True):
+        assert float(prepared_with(faint, None, working_size=BIG, weaken_noise=weaken).pixels.std()) < 0.8
+
+
+def test_weaker_noise_leaves_the_contrast_as_it_was_and_the_image_nearer_to_what_it_shows():
+    clean = sample("wood", "none").pixels
+    noise = 25 * np.random.default_rng(0).standard_normal(clean.shape)
+    noisy = np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
+    as_it_is, weaker = (prepared_with(noisy, None, weaken_noise=weaken) for weaken in (False, True))
+    assert weaker.preparation.noise > 0.2
+    assert as_it_is.preparation.noise == 0
+    assert float(weaker.pixels.std()) == pytest.approx(float(as_it_is.pixels.std()), rel=1e-3)
+    shown = torch.from_numpy(clean).permute(2, 0, 1) / 255
+    before, after = ((given_back(working) - shown).square().mean() for working in (as_it_is, weaker))
+    assert after < 0.5 * before
+
+
+def test_an_image_with_little_noise_is_what_it_was_to_the_bit():
+    image = sample("leather", "stain").pixels
+    as_it_is, weaker = (prepared_with(image, None, weaken_noise=weaken) for weaken in (False, True))
+    assert torch.equal(as_it_is.pixels, weaker.pixels)
+    assert torch.equal(as_it_is.std, weaker.std)
 
 
 def between_minus_one_and_one(factor, dtype):

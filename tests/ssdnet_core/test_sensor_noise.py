@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import fft
+
+from ssdnet_core import sensor_noise
+from ssdnet_core.sensor_noise import (
+    CALM_NOISE,
+    LEAST_KEPT,
+    LEAST_NOISE,
+    PATCH,
+    STEP,
+    _filtered,
+    _noise_energy,
+    _padded,
+    _patterns,
+    _whole_patches,
+    with_weaker_noise,
+)
+from ssdnet_core.synthetic import TEXTURE_KINDS, sample
+
+shapes = st.tuples(st.integers(1, 3), st.integers(32, 70), st.integers(32, 70))
+
+
+def white(shape, seed=0, sigma=1.0):
+    return sigma * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def everywhere(pixels):
+    return torch.ones_like(pixels[:1])
+
+
+def standardised(kind, seed=0):
+    pixels = torch.from_numpy(sample(kind, "none", seed=seed).pixels).float().permute(2, 0, 1)
+    centred = pixels - pixels.mean((-2, -1), keepdim=True)
+    return centred / centred.std()
+
+
+@given(shapes, st.integers(0, 1000))
+def test_patterns_that_are_all_kept_make_the_image(shape, seed):
+    pixels = white(shape, seed)
+    counted = _whole_patches(everywhere(pixels))
+    made = _filtered(_padded(pixels), counted, noise=torch.zeros(shape[0]))
+    torch.testing.assert_close(made[:, : shape[1], : shape[2]], pixels, atol=1e-5, rtol=0)
+
+
+def test_patterns_are_the_discrete_cosine_transform_of_each_patch():
+    padded = _padded(white((2, 41, 36)))
+    found = torch.stack([_patterns(padded, across, along=range(PATCH)) for across in range(PATCH)], dim=1)
+    for row, column in [(0, 0), (3, 7), (found.shape[-2] - 1, found.shape[-1] - 1)]:
+        down, right = STEP * row, STEP * column
+        patch = padded[:, down : down + PATCH, right : right + PATCH].numpy()
+        expected = fft.dctn(patch, axes=(-2, -1), norm="ortho")
+        np.testing.assert_allclose(found[..., row, column], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0])
+def test_the_variance_of_white_noise_is_told(sigma):
+    pixels = white((3, 256, 256), sigma=sigma)
+    told = _noise_energy(_padded(pixels), _whole_patches(everywhere(pixels)))
+    np.testing.assert_allclose(told, sigma**2, rtol=0.05)
+    assert 0.5 < CALM_NOISE < 1
+
+
+@pytest.mark.parametrize("kind", TEXTURE_KINDS)
+@pytest.mark.parametrize("sigma", [0.7, 1.2])
+def test_noise_on_a_surface_is_told_and_weakened(kind, sigma):
+    clean = standardised(kind)
+    noisy = clean + white(clean.shape, sigma=sigma)
+    weaker, share = with_weaker_noise(noisy, everywhere(noisy))
+    assert share == pytest.approx(sigma**2 / (1 + sigma**2), rel=0.25)
+    before, after = ((pixels - clean).square().mean() for pixels in (noisy, weaker))
+    assert after < 0.6 * before
+
+
+@pytest.mark.parametrize("kind", TEXTURE_KINDS)
+def test_a_surface_with_little_noise_stays_as_it_is(kind):
+    clean = standardised(kind)
+    weaker, share = with_weaker_noise(clean, everywhere(clean))
+    assert weaker is clean
+    assert share <= LEAST_NOISE
+
+
+def test_what_is_taken_off_grows_with_the_noise_without_a_step():
+    clean = standardised("wood")
+    noise = white(clean.shape)
+    changes = []
+    for sigma in np.linspace(0.2, 0.5, 13):
+        noisy = clean + sigma * noise
+        weaker, share = with_weaker_noise(noisy, everywhere(noisy))
+        changes.append((share, float((weaker - noisy).square().mean())))
+    shares, taken = np.array(changes).T
+    assert (taken[shares <= LEAST_NOISE] == 0).all()
+    assert (np.diff(taken) >= 0).all()
+    assert np.diff(taken).max() < 0.4 * taken.max()
+
+
+def test_a_place_without_grain_is_as_plain_as_before():
+    grain = white((1, 256, 256))
+    grain[:, 100:140, 100:140] *= 0.1
+    weaker, _ = with_weaker_noise(grain, everywhere(grain))
+    inside, around = (values[:, 108:132, 108:132].square().mean() for values in (grain, weaker))
+    assert float(around / weaker[:, :80].square().mean()) < 1.5 * float(inside / grain[:, :80].square().mean())
+    assert float(weaker[:, :80].std()) > 0.9 * LEAST_KEPT
+
+
+@given(st.integers(0, 1000))
+def test_what_does_not_count_is_never_seen(seed):
+    pixels = standardised("leather") + white((3, 256, 256), seed)
+    valid = everywhere(pixels)
+    valid[:, 50:90, :200] = 0
+    hidden = torch.where(valid > 0, pixels, white(pixels.shape, seed + 1, sigma=100.0))
+    shown, others = (with_weaker_noise(values * valid, valid)[0] for values in (pixels, hidden))
+    assert torch.equal(shown, others)
+    assert (shown[:, 50:90, :200] == 0).all()
+
+
+def test_an_image_of_which_hardly_a_patch_is_whole_stays_as_it_is():
+    pixels = white((1, 128, 128))
+    valid = (white((1, 128, 128), seed=1) > -0.5).float()
+    weaker, share = with_weaker_noise(pixels * valid, valid)
+    assert share == 0
+    assert torch.equal(weaker, pixels * valid)
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (3, 33, 200), (1, 255, 64)])
+def test_small_and_odd_sizes_are_taken(shape):
+    pixels = white(shape)
+    weaker, share = with_weaker_noise(pixels, everywhere(pixels))
+    assert weaker.shape == pixels.shape
+    assert share > 0.5
+
+
+def test_a_constant_image_has_no_noise():
+    pixels = torch.zeros(3, 64, 64)
+    assert with_weaker_noise(pixels, everywhere(pixels)) == (pixels, 0.0)
+    assert sensor_noise.PATCH % sensor_noise.STEP == 0
