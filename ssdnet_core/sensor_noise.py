@@ -120,8 +120,8 @@ def _noise_energy(colours: Tensor, counted: Tensor) -> Tensor:
 
 def _principal_axes(pixels: Tensor) -> Tensor:
     # In these a surface's contrast lies mostly in one colour, and the others are nearly all noise.
-    values = pixels.flatten(1).double()
-    return torch.linalg.eigh(values @ values.mT).eigenvectors.to(pixels)
+    values = pixels.flatten(1)
+    return torch.linalg.eigh((values @ values.mT).double()).eigenvectors.to(pixels)
 
 
 def _padded(values: Tensor) -> Tensor:
