@@ -66,7 +66,8 @@ def with_weaker_noise(pixels: Tensor, valid: Tensor) -> tuple[Tensor, float]:
     Returns
     -------
     pixels, share
-        The image, the very same tensor if there is little noise; and the noise's share of its variance, 0 to 1.
+        The image, the very same tensor if there is little noise; and the noise's share of its variance, 0 to 1: at most
+        so much where it is little.
     """
     counted = _whole_patches(valid)
     variance = float(pixels.square().sum() / valid.sum())
@@ -77,10 +78,12 @@ def with_weaker_noise(pixels: Tensor, valid: Tensor) -> tuple[Tensor, float]:
         shown = torch.where(valid > 0, pixels, weighted_smooth(pixels, valid, sigma=FILLING_WINDOW))
     axes = _principal_axes(pixels)
     colours = _padded(torch.einsum("cd,chw->dhw", axes, shown))
-    noise = _noise_energy(colours, counted)
-    share = min(1.0, float(noise.sum()) / variance)
-    if share <= LEAST_NOISE:
-        return pixels, share
+    noise = torch.full((len(colours),), torch.inf)
+    for frequencies in FINE:
+        noise = torch.minimum(noise, _calm_energy(colours, counted, frequencies=frequencies) / CALM_NOISE)
+        share = min(1.0, float(noise.sum()) / variance)
+        if share <= LEAST_NOISE:
+            return pixels, share
     noise = SURPLUS * min(1.0, share / LEAST_NOISE - 1.0) * noise
     weaker = torch.einsum("cd,dhw->chw", axes, _filtered(colours, counted, noise=noise))
     return weaker[:, : valid.shape[-2], : valid.shape[-1]] * valid, share
@@ -104,18 +107,14 @@ def _filtered(colours: Tensor, counted: Tensor, *, noise: Tensor) -> Tensor:
     return total[:, around:-around, around:-around] / (PATCH // STEP) ** 2
 
 
-def _noise_energy(colours: Tensor, counted: Tensor) -> Tensor:
-    """Return the variance of the noise in each of the padded colours: (C,)."""
+def _calm_energy(colours: Tensor, counted: Tensor, *, frequencies: range) -> Tensor:
+    """Return the mean energy of patterns of such frequencies, down and to the right, where the image is calm: (C,)."""
     factor = GRID // STEP
     seen = share_of(counted, factor)
-    energies = [
-        torch.stack([_patterns(colours, across, along=fine).square().mean(1) for across in fine], dim=1).mean(1)
-        for fine in FINE
-    ]
-    energy = weighted_shrink(torch.stack(energies), counted, factor=factor)
+    energies = [_patterns(colours, across, along=frequencies).square().mean(1) for across in frequencies]
+    energy = weighted_shrink(torch.stack(energies).mean(0), counted, factor=factor)
     nearby = weighted_smooth(energy, seen, sigma=CALM_WINDOW / GRID)
-    calm = row_quantiles(values_that_count(nearby, seen), CALM_SHARE)
-    return calm.amin(0) / CALM_NOISE
+    return row_quantiles(values_that_count(nearby, seen), CALM_SHARE)
 
 
 def _principal_axes(pixels: Tensor) -> Tensor:

@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import fft
 
-from ssdnet_core import sensor_noise
 from ssdnet_core.sensor_noise import (
     CALM_NOISE,
+    FINE,
     LEAST_KEPT,
     LEAST_NOISE,
     PATCH,
     STEP,
+    _calm_energy,
     _filtered,
-    _noise_energy,
     _padded,
     _patterns,
     _whole_patches,
@@ -57,11 +57,19 @@ def test_patterns_are_the_discrete_cosine_transform_of_each_patch():
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0])
-def test_the_variance_of_white_noise_is_told(sigma):
-    pixels = white((3, 256, 256), sigma=sigma)
-    told = _noise_energy(_padded(pixels), _whole_patches(everywhere(pixels)))
-    np.testing.assert_allclose(told, sigma**2, rtol=0.05)
-    assert 0.5 < CALM_NOISE < 1
+@pytest.mark.parametrize("shape", [(3, 256, 256), (1, 96, 300)])
+@pytest.mark.parametrize("frequencies", FINE, ids=str)
+def test_the_variance_of_white_noise_is_told_by_either_set_of_patterns(sigma, shape, frequencies):
+    pixels = white(shape, sigma=sigma)
+    told = _calm_energy(_padded(pixels), _whole_patches(everywhere(pixels)), frequencies=frequencies) / CALM_NOISE
+    np.testing.assert_allclose(told, sigma**2, rtol=0.07)
+
+
+def test_cloth_whose_threads_are_two_pixels_apart_is_not_taken_for_noise():
+    down, right = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
+    wave = torch.sin(0.98 * torch.pi * down) + torch.sin(0.97 * torch.pi * right)
+    cloth = (wave + white((128, 128), sigma=0.1))[None]
+    assert with_weaker_noise(cloth - cloth.mean(), everywhere(cloth))[1] <= LEAST_NOISE
 
 
 @pytest.mark.parametrize("kind", TEXTURE_KINDS)
@@ -136,4 +144,3 @@ def test_small_and_odd_sizes_are_taken(shape):
 def test_a_constant_image_has_no_noise():
     pixels = torch.zeros(3, 64, 64)
     assert with_weaker_noise(pixels, everywhere(pixels)) == (pixels, 0.0)
-    assert sensor_noise.PATCH % sensor_noise.STEP == 0
