@@ -242,8 +242,8 @@ def _of_what_is_clipped(preparation: Preparation) -> Iterator[str]:
 def _of_what_is_noise(preparation: Preparation) -> Iterator[str]:
     if preparation.noise > LEAST_NOISE:
         yield (
-            f"white noise is {preparation.noise:.0%} of what varies, and was weakened: faint defects are missed; give "
-            "more light, or expose for longer"
+            f"white noise is {preparation.noise:.0%} of what varies, and was weakened: faint defects may be missed; "
+            "give more light, or expose for longer"
         )
 
 
