@@ -48,10 +48,10 @@ def test_patterns_that_are_all_kept_make_the_image(shape, seed):
 
 def test_patterns_are_the_discrete_cosine_transform_of_each_patch():
     padded = _padded(white((2, 41, 36)))
-    found = torch.stack([_patterns(padded, across, along=range(PATCH)) for across in range(PATCH)], dim=1)
+    found = torch.stack([_patterns(padded, down, right=range(PATCH)) for down in range(PATCH)], dim=1)
     for row, column in [(0, 0), (3, 7), (found.shape[-2] - 1, found.shape[-1] - 1)]:
-        down, right = STEP * row, STEP * column
-        patch = padded[:, down : down + PATCH, right : right + PATCH].numpy()
+        top, left = STEP * row, STEP * column
+        patch = padded[:, top : top + PATCH, left : left + PATCH].numpy()
         expected = fft.dctn(patch, axes=(-2, -1), norm="ortho")
         np.testing.assert_allclose(found[..., row, column], expected, atol=1e-5)
 
