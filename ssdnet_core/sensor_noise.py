@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ssdnet_core.bands import bands
 from ssdnet_core.filters import GRID, complete, enlarge_squares, share_of, weighted_shrink, weighted_smooth
 from ssdnet_core.medians import row_quantiles, values_that_count
 
@@ -112,8 +113,12 @@ def _calm_energy(colours: Tensor, counted: Tensor, *, frequencies: range) -> Ten
     """Return the mean energy of patterns of such frequencies, down and to the right, where the image is calm: (C,)."""
     factor = GRID // STEP
     seen = share_of(counted, factor)
-    energies = [_patterns(colours, down, right=frequencies).square().mean(1) for down in frequencies]
-    energy = weighted_shrink(torch.stack(energies).mean(0), counted, factor=factor)
+    energies = []
+    for band in bands(counted.shape[-2], counted.shape[-1], reach=0):
+        rows = colours[:, STEP * band.inner.start : STEP * (band.inner.stop - 1) + PATCH]
+        of_rows = [_patterns(rows, down, right=frequencies).square().mean(1) for down in frequencies]
+        energies.append(torch.stack(of_rows).mean(0))
+    energy = weighted_shrink(torch.cat(energies, dim=-2), counted, factor=factor)
     nearby = weighted_smooth(energy, seen, sigma=CALM_WINDOW / GRID)
     return row_quantiles(values_that_count(nearby, seen), CALM_SHARE)
 

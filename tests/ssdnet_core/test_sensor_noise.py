@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import fft
 
+from ssdnet_core import bands
 from ssdnet_core.sensor_noise import (
     CALM_NOISE,
     FINE,
@@ -63,6 +64,14 @@ def test_the_variance_of_white_noise_is_told_by_either_set_of_patterns(sigma, sh
     pixels = white(shape, sigma=sigma)
     told = _calm_energy(_padded(pixels), _whole_patches(everywhere(pixels)), frequencies=frequencies) / CALM_NOISE
     np.testing.assert_allclose(told, sigma**2, rtol=0.07)
+
+
+def test_what_is_told_in_bands_is_what_is_told_of_the_whole(monkeypatch):
+    pixels = white((1, 200, 120))
+    counted = _whole_patches(everywhere(pixels))
+    whole = _calm_energy(_padded(pixels), counted, frequencies=FINE[0])
+    monkeypatch.setattr(bands, "BAND_PIXELS", 10 * counted.shape[-1])
+    torch.testing.assert_close(_calm_energy(_padded(pixels), counted, frequencies=FINE[0]), whole)
 
 
 def test_cloth_whose_threads_are_two_pixels_apart_is_not_taken_for_noise():
