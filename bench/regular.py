@@ -32,7 +32,7 @@ Field = npt.NDArray[np.float64]
 
 SIDE = 256
 AMPLITUDE, NOISE = 40.0, 8.0
-"""Grey levels from the mean to the brightest of a wave, and the standard deviation of the noise."""
+"""Grey levels from the mean to the brightest of what a kind shows, and the standard deviation of the noise."""
 
 TURN = np.deg2rad(20)
 PERIODS = ((8.0, 8.0), (9.3, 7.7), (14.0, 17.0), (24.0, 20.0))
