@@ -1,4 +1,4 @@
-"""Ctrl-C while a command starts: in the midst of imports, which may swallow the exception that it is."""
+"""Ctrl-C, and SIGTERM as of a service that is stopped: an exception, which the imports of a start may swallow."""
 
 import os
 import signal
@@ -6,18 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_ASKED_TO_END = (signal.SIGINT, signal.SIGTERM)
+_AS_PYTHON_STARTS = (signal.default_int_handler, signal.SIG_DFL)
+
 
 def end_at_once_when_interrupted() -> None:
-    """Have Ctrl-C end this process with a word, until :func:`raise_when_interrupted`: nothing was begun yet."""
-    # What is ignored stays so, as in a shell's background.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end)
+    """Have both end this process with a word, until :func:`raise_when_interrupted`: nothing was begun yet."""
+    for number in _ASKED_TO_END:
+        # What is ignored stays so, as Ctrl-C in a shell's background.
+        if signal.getsignal(number) in _AS_PYTHON_STARTS:
+            signal.signal(number, _end)
 
 
 def raise_when_interrupted() -> None:
-    """Have Ctrl-C be a KeyboardInterrupt again."""
-    if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Have both be a KeyboardInterrupt from now on."""
+    for number in _ASKED_TO_END:
+        if signal.getsignal(number) is _end:
+            signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager
@@ -30,16 +35,15 @@ def interrupted_at_the_latest_here() -> Iterator[None]:
         asked = True
         signal.default_int_handler(number, frame)
 
-    earlier = signal.getsignal(signal.SIGINT)
-    if earlier is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, note)
+    noted = [number for number in _ASKED_TO_END if signal.getsignal(number) is signal.default_int_handler]
+    for number in noted:
+        signal.signal(number, note)
     try:
         yield
     finally:
-        # asyncio handles Ctrl-C only in place of Python's own handler.
-        signal.signal(signal.SIGINT, earlier)
+        for number in noted:
+            # asyncio handles Ctrl-C only in place of Python's own handler.
+            signal.signal(number, signal.default_int_handler)
     if asked:
         raise KeyboardInterrupt
 

@@ -148,7 +148,15 @@ def dask_client(
 @contextmanager
 def _made_here(workers: tuple[LocalWorker, ...]) -> Iterator[Client]:
     settings = {**DASK_SETTINGS, **WITHOUT_MONITORING, "distributed.worker.multiprocessing-method": start_method()}
-    with dask.config.set(settings), local_cluster(workers) as cluster, Client(cluster) as client:
+    with dask.config.set(settings), ExitStack() as stack:
+        try:
+            client = stack.enter_context(Client(stack.enter_context(local_cluster(workers))))
+        # From a setting of the user's that Dask cannot use it raises any of these.
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ClusterError(
+                f"Dask's workers on this machine did not start: {error}. If that names a setting, correct it in the "
+                "environment (DASK_...) or in Dask's configuration files"
+            ) from error
         yield client
 
 

@@ -180,12 +180,19 @@ def test_a_batch_that_was_interrupted_within_a_group_goes_on_in_groups_with_what
         assert all(np.corrcoef(maps[index].ravel(), before[index].ravel())[0, 1] > 0.9 for index in missing)
 
 
-def test_ctrl_c_stops_the_run_cleanly_and_says_how_to_go_on(undisturbed, tmp_path, start_alone):
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(lambda running: os.killpg(running.pid, signal.SIGINT), id="ctrl-c"),
+        pytest.param(lambda running: running.terminate(), id="sigterm"),
+    ],
+)
+def test_a_signal_to_end_stops_the_run_cleanly_and_says_how_to_go_on(undisturbed, tmp_path, start_alone, stop):
     folder, _ = undisturbed
     records = tmp_path / "n" / "records"
     running = start_alone("inspect", folder / "night", "--results", tmp_path, "--batch", "n", *SLOW)
     wait_for(lambda: any(records.glob("*.json")), what="the first record", timeout=600)
-    os.killpg(running.pid, signal.SIGINT)
+    stop(running)
     _, errors = running.communicate(timeout=300)
     assert running.returncode == 1
     assert "run the same command again to go on" in errors

@@ -103,6 +103,15 @@ def test_workers_of_this_machine_need_no_certificates_though_those_of_a_cluster_
         assert client.submit(sum, [1, 2]).result() == 3
 
 
+def test_a_setting_that_dask_cannot_use_is_told_with_where_to_correct_it():
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "soon"}),
+        pytest.raises(ClusterError, match=r"did not start: .*soon.*\(DASK_\.\.\.\)"),
+        dask_client(workers=1),
+    ):
+        pytest.fail("workers started")
+
+
 def test_a_gpu_fits_many_images_together_and_a_processor_one_unless_asked():
     assert fit_group({}) == 1
     assert fit_group({"GPU": 1.0}) == GPU_GROUP > 1
