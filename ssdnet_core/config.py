@@ -125,7 +125,7 @@ class ReconstructionConfig(_Settings):
         le=8192,
         multiple_of=32,
         description="Side in working pixels of the tiles in which a larger image is reconstructed, a strip in longer "
-        "ones of as many pixels: bounds the memory.",
+        "ones of as many pixels: bounds the memory. Blocks of more than 32 need larger ones.",
     )
     border_cost: bool = Field(
         True, description="Divide residuals near the border by what a border costs, told by borders inside the image."
@@ -248,7 +248,8 @@ class Config(_Settings):
         Parameters
         ----------
         changes
-            For example ``{"fit.steps": 50, "verdict.expected_false_alarms": 0.01}``. Strings are converted.
+            For example ``{"fit.steps": 50, "verdict.expected_false_alarms": 0.01}``. Strings are
+            converted, but for several values, which need a list.
 
         Raises
         ------

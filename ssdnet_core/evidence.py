@@ -6,7 +6,7 @@ next group's fit.
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,10 +148,12 @@ def findings(
     levels = verdict_map(settled, valid)
     peak, restless = levels.amax((-2, -1)), restlessness(levels, valid)
     if config.score.likeness > 0:
-        sources = [shown]
-        if config.fit.steps:
-            sources.append(evenly_lit_residual(shown, prediction, valid=valid, contrast=images.contrast))
-        likeness = likeness_to_defect(sources, levels, valid=valid, restless=restless)
+        likeness = likeness_to_defect(
+            _shown_and_unexplained(images, shown, prediction=prediction, config=config),
+            levels,
+            valid=valid,
+            restless=restless,
+        )
         settled = settled_map(scores, valid, likeness=config.score.likeness * likeness)
         levels = verdict_map(settled, valid)
     return Findings(
@@ -162,6 +164,15 @@ def findings(
         restless=restless,
         unlikeness=unlikeness_of_parts(shown, valid),
     )
+
+
+def _shown_and_unexplained(
+    images: AlikeImages, shown: Tensor, *, prediction: Tensor, config: Config
+) -> Iterator[Tensor]:
+    """Yield what likeness to a defect is seen in, one after the other: most images have none, and are not looked at."""
+    yield shown
+    if config.fit.steps:
+        yield evenly_lit_residual(shown, prediction, valid=images.valid, contrast=images.contrast)
 
 
 @dataclass(frozen=True, eq=False)

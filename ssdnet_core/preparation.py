@@ -102,18 +102,20 @@ class WorkingImage:
     Attributes
     ----------
     pixels
-        (C, h, w) float32, the image over ``falloff``: the mean of each channel is 0, the standard deviation of all
-        channels together 1, or less in an image of very low contrast; 0 where not valid.
+        (C, h, w) float32, the image over ``falloff``: the mean of each channel is 0 (nearly, where noise was weakened),
+        the standard deviation of all channels together 1, or less in an image of very low contrast; 0 where not valid.
     valid
         (1, h, w) float32, 1.0 where a pixel counts, else 0.0.
     mean, std
         (C, 1, 1) and (): ``(pixels * std + mean) * falloff`` gives the image's own values back, less what was taken off
-        its noise, in units of the full range. ``std`` is the standard deviation plus a thousandth of the range.
+        its noise, in units of the full range. ``std`` is the standard deviation of what is left, plus a
+        thousandth of the range.
     falloff, contrast
         (1, h, w) float32, :func:`ssdnet_core.light.contrast_in_light` of the image in light that falls off, and of what
         is left in any light; 1 where zero is not black.
     full_range
-        The value of white: 255, 65535, or for floating point the spread of the image's values.
+        The value of white: 255, 65535, or for floating point the spread of the image's values; of constant ones the
+        largest magnitude, at least 1.
     grey_level
         The step between the image's own values (:func:`ssdnet_core.exposure.grey_level`), in units of ``pixels``.
     averaged_level

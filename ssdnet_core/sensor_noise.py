@@ -79,7 +79,7 @@ def with_weaker_noise(pixels: Tensor, valid: Tensor) -> tuple[Tensor, float]:
         shown = torch.where(valid > 0, pixels, weighted_smooth(pixels, valid, sigma=FILLING_WINDOW))
     axes = _principal_axes(pixels)
     colours = _padded(torch.einsum("cd,chw->dhw", axes, shown))
-    noise = torch.full((len(colours),), torch.inf)
+    noise = colours.new_full((len(colours),), torch.inf)
     for frequencies in FINE:
         noise = torch.minimum(noise, _calm_energy(colours, counted, frequencies=frequencies) / CALM_NOISE)
         share = min(1.0, float(noise.sum()) / variance)

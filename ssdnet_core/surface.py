@@ -54,7 +54,8 @@ class Surface:
     offset
         What is taken off the values so that single precision holds their structure: 0 unless they lie far from zero.
     full_range
-        The value of white: 255, 65535, or for floating point the spread of the image's values.
+        The value of white: 255, 65535, or for floating point the spread of the image's values; of constant ones the
+        largest magnitude, at least 1.
     dark_is_zero
         Whether zero is black, so that brightness is light.
     """
@@ -84,7 +85,10 @@ def find_surface(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | N
     size = working_shape((height, width), working_size=config.working_size)
     _check_block(config.reconstruction.block, size)
     ground = _blank_ground(pixels, counted, size=size, config=config) if config.leave_out_frame else None
+    blank = 0.0
     if ground is not None:
+        # Found ground grows into what was left out before.
+        blank = float((counted & ground).mean())
         counted &= ~ground
         if not counted.any():
             raise InvalidImageError(
@@ -93,8 +97,8 @@ def find_surface(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | N
             )
     valid = torch.from_numpy(counted).float()[None, None]
     offset, full_range = _offset_and_range(pixels, counted)
-    # A hidden value beyond single precision becomes infinite, and is never seen.
-    with np.errstate(over="ignore"):
+    # A hidden value beyond single precision becomes infinite, and is never seen; one too small becomes 0.
+    with np.errstate(over="ignore", under="ignore"):
         near_zero = np.subtract(pixels, offset) if offset else pixels
         # With an axis in front before the channels are moved there: torch sees that they lie last, and keeps them so.
         colour = torch.from_numpy(np.array(near_zero[None], dtype=np.float32, order="C")).permute(0, 3, 1, 2)
@@ -111,7 +115,7 @@ def find_surface(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | N
         without_frame(valid[0], strips),
         counted=counted,
         frame=strips,
-        blank=float(ground.mean()) if ground is not None else 0.0,
+        blank=blank,
         offset=offset,
         full_range=full_range,
         dark_is_zero=dark_is_zero,
@@ -152,9 +156,9 @@ def _offset_and_range(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.b
 
 
 def _reaches_down_to_black(colour: Tensor, count: int) -> bool:
-    """Return whether zero is black; ``colour`` is in units of the range, and ``count`` of its pixels count."""
+    """Return whether zero is black; (1, C, H, W) is in units of the range, and ``count`` of its pixels count."""
     # Mostly no value lies below, and the large image need not be compared.
-    return float(colour.min()) >= BELOW_BLACK or int((colour < BELOW_BLACK).sum()) <= DEAD_SHARE * count
+    return float(colour.min()) >= BELOW_BLACK or int((colour < BELOW_BLACK).any(1).sum()) <= DEAD_SHARE * count
 
 
 def _shrink(colour: Tensor, valid: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -46,18 +46,20 @@ def test_the_defects_looks_are_taken_of_the_image_and_if_there_is_a_fit_of_its_r
         assert float((residual - (prediction - image)).abs().max()) > 0.01
 
 
-def test_the_step_of_an_images_own_values_reaches_its_score(monkeypatch):
+def test_the_step_of_an_images_own_values_and_what_is_left_of_it_in_means_reach_its_score(monkeypatch):
     seen = []
     plain = evidence.anomaly_map
 
     def noted(images, *arguments, **options):
-        seen.append(float(images.grey_level))
+        seen.append((float(images.grey_level), float(images.averaged_level)))
         return plain(images, *arguments, **options)
 
     monkeypatch.setattr(evidence, "anomaly_map", noted)
-    working = prepare(sample("weave", "hole", size=(64, 64), seed=1).pixels, None, config=LIGHT)
-    found_in(working, LIGHT)
-    assert seen == pytest.approx([working.grey_level])
+    shrunk = LIGHT.updated({"working_size": 64})
+    working = prepare(sample("weave", "hole", size=(256, 300), seed=1).pixels, None, config=shrunk)
+    found_in(working, shrunk)
+    # A mean over four by four pixels is rounded to a quarter of the step.
+    assert seen == [pytest.approx((working.grey_level, working.grey_level / 4))]
     assert working.grey_level > 0
 
 

@@ -22,6 +22,7 @@ from ssdnet_core import (
     localize,
     localize_group,
     robust,
+    sensor_noise,
 )
 from ssdnet_core.local_colour import local_colour
 from ssdnet_core.local_energy import local_energy
@@ -48,6 +49,11 @@ def textile(kind="weave", defect="none", *, size=(64, 64), seed=0):
 
 def grey(pixels):
     return np.rint(pixels.mean(axis=2)).astype(np.uint8)
+
+
+def in_noise(pixels):
+    noisy = pixels + 40 * np.random.default_rng(0).standard_normal(pixels.shape)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
 def hole_mask(shape):
@@ -205,6 +211,7 @@ def make_anew_what_is_kept():
     filters.gaussian_windows.cache_clear()
     filters._derivative_kernels.cache_clear()
     robust._terms.cache_clear()
+    sensor_noise._waves.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -233,6 +240,7 @@ def test_the_callers_defaults_of_torch_change_no_byte(callers, precision):
             {"loss.perceptual_weight": 0.5, "working_size": 48},
         ),
         (np.full((64, 64), 80, np.uint8), None, {}),
+        (in_noise(textile("leather", size=(96, 96)).pixels), None, {}),
         # With an alarm, so that the map is sharpened.
         (textile("leather", "hole", size=(96, 96), seed=1).pixels, None, {}),
     ]
@@ -240,6 +248,7 @@ def test_the_callers_defaults_of_torch_change_no_byte(callers, precision):
         config = Config().updated({**LIGHT, "precision": precision, **changes})
         found = localize(pixels, hidden, config=config)
         assert found.defective or number < len(cases) - 1
+        assert any("noise" in warning for warning in found.warnings) == (number == 3)
         plain = everything_of(found)
         make_anew_what_is_kept()
         with callers():

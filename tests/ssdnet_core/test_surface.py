@@ -67,17 +67,40 @@ def test_zero_is_black_unless_values_lie_below_it_or_far_off(image, black):
     assert find_surface(image, None, config=Config()).dark_is_zero is black
 
 
-def test_a_few_dead_pixels_far_below_zero_do_not_keep_a_dark_frame_in():
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_few_dead_pixels_far_below_zero_do_not_keep_a_dark_frame_in(channels):
     image = np.random.default_rng(0).uniform(0.4, 1.0, (128, 128)).astype(np.float32)
     image[:10] *= 0.02
+    image = np.repeat(image[:, :, None], channels, axis=2)
     whole = find_surface(image, None, config=Config())
-    image[60:63, 60] = -0.3
+    image[50:66, 60] = -0.3
     some_dead = find_surface(image, None, config=Config())
     image[40:60, 60:80] = -0.3
     not_black = find_surface(image, None, config=Config())
     assert some_dead.frame == whole.frame == (13, 0, 0, 0)
     assert some_dead.dark_is_zero
     assert not not_black.dark_is_zero
+
+
+@pytest.mark.parametrize("selvage", [0.0, 0.35])
+def test_of_blank_ground_what_was_left_out_already_is_not_counted(selvage):
+    image = np.random.default_rng(0).integers(0, 200, (128, 128)).astype(np.uint8)
+    image[:, :10] = 255
+    mask = np.zeros((128, 128), dtype=bool)
+    mask[:, 10:60] = True
+    found = find_surface(image, mask, config=Config().updated({"selvage": selvage}))
+    assert found.blank == pytest.approx(np.mean(~mask & ~found.counted))
+    assert 10 / 128 <= found.blank < 0.12
+
+
+def test_a_hidden_value_too_small_for_single_precision_disturbs_nobody_who_raises_on_underflow():
+    image = np.random.default_rng(0).uniform(0.2, 1.0, (64, 64))
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[5, 5] = True
+    plain = find_surface(image, mask, config=Config())
+    image[5, 5] = 1e-300
+    with np.errstate(all="raise"):
+        assert torch.equal(find_surface(image, mask, config=Config()).colour, plain.colour)
 
 
 def pattern(kind, side):
