@@ -128,8 +128,15 @@ class Storage:
         return sorted(found, key=lambda entry: entry.key)
 
     def _objects(self) -> Iterator[StoredObject]:
-        # All below the root whatever the glob: with a depth, s3fs leaves out the folders that it cannot list.
-        for path, info in self.filesystem.find(self.root, detail=True).items():
+        try:
+            # All below the root whatever the glob: with a depth, s3fs leaves out the folders that it cannot list.
+            found = self.filesystem.find(self.root, detail=True)
+        except PermissionError:
+            # Where nothing is listed, s3fs asks for an object of that name.
+            if self._is_there(self.root):
+                raise
+            return
+        for path, info in found.items():
             key = path[len(self.root) + 1 :]
             # Consoles mark a folder by an object of its name and a slash.
             if key and not key.endswith("/") and info["type"] == "file":
@@ -172,14 +179,30 @@ class Storage:
 
     def _is_there(self, path: str) -> bool:
         # An access point's name has slashes, too.
-        if self.filesystem.split_path(path)[1]:
-            return bool(self.filesystem.exists(path))
+        bucket, key, _ = self.filesystem.split_path(path)
+        if key:
+            try:
+                return bool(self.filesystem.exists(path))
+            except PermissionError:
+                # So S3 answers for what is not there, unless one may list all of the bucket.
+                return self._is_listed(bucket, key)
         # Asked for a bucket, s3fs takes every failure for its absence.
         try:
             self.filesystem.ls(path)
         except FileNotFoundError:
             return False
         return True
+
+    def _is_listed(self, bucket: str, key: str) -> bool:
+        # Between an object and what lies below its name others may come, as `a.png` between `a` and `a/b`.
+        first_names = (
+            found["Key"]
+            for prefix in (key, f"{key}/")
+            for found in self.filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1).get(
+                "Contents", []
+            )
+        )
+        return any(name == key or name.startswith(f"{key}/") for name in first_names)
 
     def modified(self, key: str) -> float:
         """Return when an object was last written, in seconds since the epoch.

@@ -162,7 +162,10 @@ def _read(folder: Storage, where: str, *, valid: npt.NDArray[np.bool_]) -> npt.N
     try:
         # Labels would leave it open which of them are defects.
         return white_pixels(folder.read(where), shape=valid.shape, labels=False) & valid
-    except MissingObjectError as error:
+    except StorageError as error:
+        # What is missing, S3 refuses to those who may not list all of the bucket.
+        if not isinstance(error, MissingObjectError) and folder.exists(where):
+            raise
         raise TruthError(f"there is no truth {where} in {folder.address}") from error
     except DecodeError as error:
         raise TruthError(f"the truth {where}: {error}") from error

@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs, urlsplit
 
 from tests.http_server import served_by
 
@@ -66,12 +67,61 @@ def s3_that_refuses(status: int, code: str) -> Iterator[str]:
         yield address
 
 
+@contextmanager
+def s3_below_a_prefix(objects: Mapping[str, bytes]) -> Iterator[str]:
+    """A server with these objects, to someone who may not list all of its bucket, and hence is refused what is missing.
+
+    So AWS says that S3 answers under ``infra/s3/policy.json``.
+    """
+
+    class Objects(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            asked = urlsplit(self.path)
+            if "list-type=2" in asked.query:
+                self.answer(200, self.listing(parse_qs(asked.query)["prefix"][0]))
+                return
+            content = objects.get(asked.path.removeprefix("/bucket/"))
+            if content is None:
+                self.answer(403, b"<Error><Code>AccessDenied</Code><Message/></Error>")
+            else:
+                self.answer(200, content)
+
+        def listing(self, prefix: str) -> bytes:
+            names = [name for name in sorted(objects) if name.startswith(prefix)]
+            when = "<LastModified>2026-01-01T00:00:00Z</LastModified>"
+            found = "".join(
+                f"<Contents><Key>{name}</Key><Size>1</Size><ETag>e</ETag>{when}</Contents>" for name in names
+            )
+            return f"<ListBucketResult><KeyCount>{len(names)}</KeyCount>{found}</ListBucketResult>".encode()
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+    with served_by(Objects) as address:
+        yield address
+
+
 def done_at(address: str, call: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call an S3 server, in a process of its own: a file system keeps the server that it first had."""
+    """Call the storage of a server's bucket, as `run_at`."""
+    return run_at(address, f"from tasks.storage import Storage; print(Storage('s3://bucket').{call})", **environment)
+
+
+def run_at(address: str, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Have an S3 server asked, in a process of its own: a file system keeps the server that it first had."""
     # Without those of a server that other tests of this process have started.
     others = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.run(
-        [sys.executable, "-c", f"from tasks.storage import Storage; print(Storage('s3://bucket').{call})"],
+        [sys.executable, "-c", code],
         env={**others, "AWS_ENDPOINT_URL": address, **(environment or CREDENTIALS)},
         capture_output=True,
         text=True,

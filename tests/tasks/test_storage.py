@@ -8,7 +8,7 @@ import pytest
 
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
-from tests.tasks.answering_s3 import done_at, s3_that_answers
+from tests.tasks.answering_s3 import done_at, s3_below_a_prefix, s3_that_answers
 
 
 def test_what_is_written_is_listed_and_read_back(tmp_path):
@@ -147,6 +147,23 @@ def test_a_store_that_is_away_is_an_error_and_no_missing_object(key):
     finished = done_at("http://127.0.0.1:9", f"exists('{key}')")
     message = finished.stderr.splitlines()[-1]
     assert message.startswith(f"tasks.storage_answers.NoAnswerError: cannot look for s3://bucket{key and '/' + key}: ")
+
+
+def test_whoever_may_not_list_all_of_a_bucket_is_told_what_is_there_and_what_is_not():
+    with s3_below_a_prefix({"plant/a.png": b"a", "plant/a/b.png": b"b", "plant/ab": b""}) as address:
+        for key, there in {
+            "plant": True,
+            "plant/a.png": True,
+            "plant/a": True,
+            "plant/a/b.png": True,
+            "plant/ab": True,
+            "plant/a/b": False,
+            "plant/c": False,
+            "plan": False,
+        }.items():
+            assert done_at(address, f"exists('{key}')").stdout == f"{there}\n", key
+        missing = done_at(address, "below('plant/none').list()").stderr
+        assert missing.splitlines()[-1].startswith("tasks.storage_answers.MissingObjectError: cannot list s3://bucket/")
 
 
 def test_a_storage_is_the_same_folder_in_a_process_that_runs_elsewhere(tmp_path, monkeypatch):

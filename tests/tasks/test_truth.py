@@ -8,6 +8,7 @@ from tasks.discovery import list_images
 from tasks.nights import Night
 from tasks.storage import Storage
 from tasks.truth import IMAGES_PATTERN, MvtecTruth, NightTruth, NoTruthError, TruthError, find_truth, truth_key
+from tests.tasks.answering_s3 import run_at, s3_below_a_prefix
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,24 @@ def test_the_category_is_the_folder_above_test():
     assert MvtecTruth(Storage("/data")).category("carpet/test/hole/0.png") == "carpet"
     assert MvtecTruth(Storage("/data/tile")).category("test/hole/0.png") == "tile"
     assert MvtecTruth(Storage("/data")).category("lines/carpet/test/hole/camera-2/0.png") == "lines/carpet"
+
+
+def test_truth_is_found_and_its_missing_masks_are_told_where_s3_refuses_what_is_not_there():
+    code = (
+        "from datetime import date\n"
+        "import numpy as np\n"
+        "from tasks.nights import Night\n"
+        "from tasks.truth import TruthError, find_truth\n"
+        "truth = find_truth('s3://bucket/truth', Night('line-1', date(2026, 11, 22)))\n"
+        "assert find_truth('s3://bucket/truth', Night('line-1', date(2026, 11, 23))) is None\n"
+        "try:\n"
+        "    truth.read('004.png', np.ones((2, 2), bool))\n"
+        "except TruthError as error:\n"
+        "    print(error)\n"
+    )
+    with s3_below_a_prefix({"truth/line-1/2026-11-22/003.png": b"drawn"}) as address:
+        finished = run_at(address, code)
+    assert finished.stdout == "there is no truth 004.png in s3://bucket/truth/line-1/2026-11-22\n", finished.stderr
 
 
 @pytest.mark.parametrize("address", ["/data/tile/", "tile", "./tile/", "tile/../tile", "s3://tile", "s3://data/tile/"])
