@@ -23,6 +23,7 @@ from flows.backfill_survey import plan_backfill
 from flows.backfill_watch import Watch
 from flows.events import NO_IMAGES
 from flows.line import Line
+from flows.monitoring import harmless
 from flows.night_runs import RunRefusedError, look_up, pool_of, start_run
 from flows.progress import observer
 from ssdnet_core.config import Config
@@ -114,7 +115,9 @@ def backfill(  # noqa: PLR0917 - Prefect calls by name
         return tuple(NightOutcome(planned=night, state=night.state, seal=night.seal) for night in nights)
     _refuse_to_wait_for_itself(dict.fromkeys(night.line for night in nights if not night.line.problem))
     outcomes = carry_out(nights, at_most=at_most, force=force)
-    _leave_table([outcome_row(outcome) for outcome in outcomes], what="outcome")
+    observer().ended(outcomes)
+    with harmless():
+        _leave_table([outcome_row(outcome) for outcome in outcomes], what="outcome")
     if any(outcome.state is NightState.FAILED for outcome in outcomes):
         raise NightsFailedError(outcomes)
     return outcomes

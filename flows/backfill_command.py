@@ -34,6 +34,7 @@ def backfill_nights(
     from flows.prefect_api import check_api
     from flows.progress import observed_by
     from flows.progress_bar import ProgressBar
+    from flows.unreported_end import result_of
 
     check_api(purpose="for the deployments that a backfill runs through")
     if dry_run:
@@ -41,7 +42,9 @@ def backfill_nights(
         return ()
     with ProgressBar(shown=not as_json) as bar, observed_by(bar):
         try:
-            outcomes = backfill(start, end, last, at_most=at_most, **asked)
+            outcomes = result_of(
+                lambda: backfill(start, end, last, at_most=at_most, **asked), done="this is what came of the nights"
+            )
         except NightsFailedError as error:
             outcomes = error.outcomes
         except KeyboardInterrupt:

@@ -155,7 +155,7 @@ class PlannedNight:
         if self.attempt:
             start = "start" if self.attempt == 1 else f"start attempt {self.attempt}"
             return f"{start}, after the run that is under way" if self.state is NightState.RUNNING else start
-        return "wait for its schedule" if self.state is NightState.SCHEDULED else "nothing"
+        return "leave it to the run that is planned" if self.state is NightState.SCHEDULED else "nothing"
 
     @property
     def action(self) -> str:

@@ -1,13 +1,10 @@
 """The body of ``ssdnet inspect`` and ``ssdnet evaluate``: a flow with a Prefect API and a progress bar."""
 
 import os
-import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from flows.api_address import NoPrefectApiError
 from flows.embedded import start_prefect_server, wait_until_ready
 from flows.interruption import interrupted_at_the_latest_here
 from flows.prefect_settings import check_prefect_settings
@@ -105,7 +102,9 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
             if named:
                 # That one answers says nothing of credentials, which it was not given yet.
                 check_api(purpose="for the run")
-        return _returned(body, parameters)
+            from flows.unreported_end import result_of
+
+        return result_of(lambda: body(**parameters), done="the batch is sealed")
 
 
 def _check_folder(option: str, address: str, *, advice: str) -> None:
@@ -125,22 +124,3 @@ def _check_folder(option: str, address: str, *, advice: str) -> None:
                 else f"{path} is a file, so that {option} {root} cannot be a folder"
             )
             raise AddressError(f"{told}: {advice}")
-
-
-def _returned(body: Callable[..., Any], parameters: BatchParameters) -> Any:
-    """Return what a flow returns, also if its server goes away before it has taken note of it."""
-    import httpx
-    from prefect.exceptions import ObjectNotFound
-
-    from flows.prefect_api import server
-    from flows.progress import Results, observed_by
-
-    results = Results()
-    try:
-        with observed_by(results), server():
-            return body(**parameters)
-    except (NoPrefectApiError, httpx.HTTPStatusError, ObjectNotFound) as error:
-        if not results.all:
-            raise
-        sys.stderr.write(f"ssdnet: the batch is sealed, but its run's page does not tell so: {error}\n")
-        return results.all[0]

@@ -131,8 +131,8 @@ def backfill(
     """Inspect the nights of a range of days that are not sealed yet, through the deployments of their lines.
 
     Give --start and --end, or --last. Needs a Prefect server. Stopped or killed, it is simply run again: nights that
-    were started go on by themselves. Exit status: 0 all sealed, without images or left to their schedule, 3 some with
-    images that could not be inspected, 2 wrong usage, 1 a night failed or anything else.
+    were started go on by themselves. Exit status: 0 all sealed, without images or left to a run that is planned, 3 some
+    with images that could not be inspected, 2 wrong usage, 1 a night failed or anything else.
     """
     own = preset is None and config_file is None
     config = None if own else read_config(preset, config_file, [])

@@ -14,7 +14,7 @@ from flows.prefect_api import PAGE_SIZE, paged, server
 from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import InvalidConfigError
 from tasks.address import AddressError
-from tasks.nights import site_zone
+from tasks.nights import DEFAULT_ZONE, site_zone
 from tasks.storage import Storage
 
 
@@ -73,7 +73,7 @@ def _line(name: str, deployment: DeploymentResponse) -> Line:
         name=str(parameters.get("line") or deployment.name),
         images=str(parameters.get("images") or ""),
         results=str(parameters.get("results") or ""),
-        timezone=parameters.get("timezone") or "UTC",
+        timezone=parameters.get("timezone") or DEFAULT_ZONE,
         config=config,
         pool=deployment.work_pool_name,
         limit=limit.limit if limit and limit.active else None,
@@ -91,7 +91,7 @@ def _config(name: str, parameters: Mapping[str, Any]) -> Config:
                 f"deployment {name} has no address of its {address}: set SSDNET_{address.upper()} and deploy again"
             )
     try:
-        site_zone(parameters.get("timezone") or "UTC")
+        site_zone(parameters.get("timezone") or DEFAULT_ZONE)
         for address in ("images", "results"):
             Storage(parameters[address])
         return parse_config(parameters.get("config") or {})

@@ -91,6 +91,8 @@ def set_up_environment() -> None:
         ) from error
     for name, value in COMMAND_SETTINGS.items():
         os.environ.setdefault(name, value)
+    if os.environ.get("PREFECT_API_URL"):
+        os.environ.setdefault(*RETRIES)
     os.environ.update(reached_directly("localhost", "127.0.0.1"))
 
 
@@ -110,7 +112,6 @@ def start_prefect_server() -> None:
     """
     set_up_environment()
     if os.environ.get("PREFECT_API_URL"):
-        os.environ.setdefault(*RETRIES)
         return
     os.environ.setdefault(*OWN_RETRIES)
     for name, value in OWN_SERVER_SETTINGS.items():

@@ -59,7 +59,7 @@ def tell_of_batch(outcome: Outcome, *, sealed: bool) -> None:
     )
     folder = Storage(outcome.folder)
     alarm = events.has_many_failed(seal) and not was_raised(folder, FAILED_IMAGES, digest=seal.digest)
-    with _harmless():
+    with harmless():
         if sealed:
             events.batch_sealed(seal, folder=outcome.folder, report=outcome.report)
         if alarm:
@@ -74,13 +74,13 @@ def tell_of_metrics(batch: str, evaluation: Evaluation) -> None:
     """Put the metrics of a batch on its run's page."""
     if FlowRunContext.get() is None:
         return
-    with _harmless():
+    with harmless():
         show_metrics(batch, evaluation)
 
 
 def tell_of_standstill(night: Night) -> None:
     """Tell that a line has no images of a night."""
-    with _harmless():
+    with harmless():
         events.line_stood_still(night)
 
 
@@ -99,7 +99,7 @@ def tell_of_night(night: Night, batch: str, *, results: Storage, trends: Trends,
         get_run_logger().warning("line %s, batch %s: %s", night.line, batch, remark)
     folder, digest = results.below(batch), row.figures.digest
     alarm = newest and (row.jump or row.drift) and not was_raised(folder, OUT_OF_THE_ORDINARY, digest=digest)
-    with _harmless():
+    with harmless():
         events.night_compared(row, alarm=alarm)
         if newest:
             events.line_up_to_date(night)
@@ -109,7 +109,8 @@ def tell_of_night(night: Night, batch: str, *, results: Storage, trends: Trends,
 
 
 @contextmanager
-def _harmless() -> Iterator[None]:
+def harmless() -> Iterator[None]:
+    """Tell of any error in the block in the run's log, and go on."""
     try:
         yield
     except Exception:  # noqa: BLE001 - whatever ails the server, the batch is sealed

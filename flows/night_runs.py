@@ -22,11 +22,11 @@ from flows.nightly import nightly
 from flows.prefect_api import PAGE_SIZE, paged, server
 from ssdnet_core.config import parse_config
 from ssdnet_core.errors import SsdnetError
-from tasks.nights import day_before
+from tasks.nights import DEFAULT_ZONE, day_before
 from tasks.storage import Storage
 
 DUE_SOON = timedelta(minutes=5)
-"""A run that its schedule starts within this time is waited for as one that runs."""
+"""A run that is planned to start within this time is waited for as one that runs."""
 
 
 class RunRefusedError(SsdnetError):
@@ -109,7 +109,11 @@ def night_run(run: FlowRun, line: Line, *, now: datetime) -> NightRun | None:
     parameters, start = run.parameters, run.expected_start_time or now
     try:
         given = parameters.get("day")
-        day = date.fromisoformat(str(given)[:10]) if given else day_before(start, parameters.get("timezone") or "UTC")
+        day = (
+            date.fromisoformat(str(given)[:10])
+            if given
+            else day_before(start, parameters.get("timezone") or DEFAULT_ZONE)
+        )
         fingerprint = parse_config(parameters.get("config") or {}).fingerprint()
         elsewhere = _places(parameters) != (line.name, Storage(line.images).address, Storage(line.results).address)
     except (ValueError, SsdnetError):
@@ -138,9 +142,11 @@ def _places(parameters: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def run_state(run: FlowRun, *, start: datetime, now: datetime) -> RunState:
-    """Return how a run stands; one that its own schedule starts much later is not under way."""
+    """Return how a run stands; one that is planned for much later is not under way."""
     state = run.state
     if state is None or not state.is_final():
-        waits = run.auto_scheduled and (state is None or state.is_scheduled()) and start > now + DUE_SOON
+        # That of another backfill is due at once, whatever the clocks of two machines say.
+        planned = (state is None or state.is_scheduled()) and not attempt_of(run.idempotency_key)
+        waits = planned and start > now + DUE_SOON
         return RunState.SCHEDULED if waits else RunState.RUNNING
     return RunState.COMPLETED if state.is_completed() else RunState.FAILED

@@ -15,16 +15,21 @@ from flows.parameters import GroupSize, OptionalText, quoted
 from flows.progress import observer
 from flows.trends import update_trends
 from ssdnet_core.config import Config
-from ssdnet_core.errors import SsdnetError
+from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from tasks.cluster import Cluster
-from tasks.nights import Night, count_images, day_before, days_on_storage
+from tasks.nights import DEFAULT_ZONE, Night, count_images, day_before, days_on_storage
 from tasks.storage import Storage
 from tasks.truth import find_truth
 
 
 def _run_name() -> str:
     parameters = runtime.flow_run.parameters
-    day = parameters.get("day") or day_before(runtime.flow_run.scheduled_start_time, parameters["timezone"])
+    try:
+        day = parameters.get("day") or day_before(
+            runtime.flow_run.scheduled_start_time, parameters["timezone"] or DEFAULT_ZONE
+        )
+    except InvalidConfigError:
+        return f"nightly {parameters['line']}"  # Raised here, Prefect would lose it; the flow itself raises it again.
     return f"nightly {Night(parameters['line'], date.fromisoformat(str(day)))}"
 
 
@@ -33,7 +38,7 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
     line: str,
     images: str,
     results: str,
-    timezone: str = "UTC",
+    timezone: OptionalText = DEFAULT_ZONE,
     day: date | None = None,
     masks: OptionalText = None,
     truth: OptionalText = None,
@@ -67,8 +72,9 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
     """
     now = datetime.now(UTC)
     due = runtime.flow_run.scheduled_start_time or now
-    night = Night(line, day or day_before(due, timezone))
-    newest = is_last_night(night.day, due=due, now=now, timezone=timezone)
+    zone = timezone or DEFAULT_ZONE
+    night = Night(line, day or day_before(due, zone))
+    newest = is_last_night(night.day, due=due, now=now, timezone=zone)
     source = night.below(images)
     if not count_images(images, night, days=days_on_storage(images, line)):
         message = f"no images at {source.address}: the line stood still"

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, DoNothing, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -24,7 +24,7 @@ from prefect.exceptions import ObjectNotFound
 
 from flows import events
 from flows.exit_status import exit_on_error
-from flows.prefect_api import check_api
+from flows.prefect_api import check_api, server
 from ssdnet_core.errors import UsageError
 
 HEARTBEAT_EVENT = "prefect.flow-run.heartbeat"
@@ -251,9 +251,13 @@ def main(  # noqa: PLR0917 - typer calls by name
     """Register the automations at the server that PREFECT_API_URL names."""
     # Prefect would start a server of its own for a moment where none is named.
     exit_on_error(lambda: check_api(purpose="to register the automations"))
-    with get_client(sync_client=True) as client:
-        alarm = exit_on_error(lambda: [notification(client, block) for block in notify or []])
-        registered = register(client, automations(hours=hours, idle_hours=idle_hours, alarm=alarm), keep=keep)
+
+    def register_all() -> list[AutomationCore]:
+        with server() as client:
+            alarm = [notification(client, block) for block in notify or []]
+            return register(client, automations(hours=hours, idle_hours=idle_hours, alarm=alarm), keep=keep)
+
+    registered = exit_on_error(register_all)
     for name in line or []:
         events.line_watched(name)
     for automation in registered:

@@ -168,7 +168,7 @@ def _take(folder: Storage) -> Lease:
     mine = _name(number + 1)
     if not leases.create(mine, to_json(me)):
         raise BatchBusyError(_busy(folder, None))
-    if leases.create(mine, b"another's"):
+    if _writes_over(leases, mine, mine_is=me):
         # The rights of a run (infra/s3/policy.json) may not have it.
         with suppress(StorageError):
             leases.delete(mine)
@@ -177,6 +177,17 @@ def _take(folder: Storage) -> Lease:
             "runs could have one batch at once. Keep the results in a store that knows conditional writes"
         )
     return Lease(folder, number + 1, holder=me)
+
+
+def _writes_over(leases: Storage, name: str, *, mine_is: LeaseHolder) -> bool:
+    """Whether the store writes over what is there when asked not to."""
+    try:
+        return leases.create(name, b"another's")
+    except StorageError:
+        # Nobody would renew it: others would take this run for one at work for a minute.
+        with suppress(StorageError):
+            leases.write(name, to_json(replace(mine_is, released=True)))
+        raise
 
 
 def _silent(leases: Storage, number: int, *, holder: LeaseHolder) -> bool:

@@ -13,6 +13,9 @@ from ssdnet_core.errors import InvalidConfigError
 from tasks.discovery import NothingToInspectError, list_images
 from tasks.storage import Storage
 
+DEFAULT_ZONE = "UTC"
+"""Time zone of a site for which none is given."""
+
 
 class NoSuchLineError(NothingToInspectError):
     """There is no folder of this line: a misspelt name must not look like a line that stood still."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 from hypothesis import settings
+from prefect.settings import PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
 
 from tasks import worker_template
 
@@ -52,7 +53,10 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))
         patch.delenv("PREFECT_API_URL", raising=False)
-        yield home
+        # A test that talks to no server of its own is to fail: Prefect would start one for a moment.
+        patch.setenv("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
+        with temporary_settings({PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}):
+            yield home
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ class RunsApi:
     runs: list[FlowRun]
     away: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
+    started: list[dict[str, Any]] = field(default_factory=list)
     deployments: dict[UUID, str] = field(default_factory=dict)
 
 
@@ -83,6 +84,7 @@ def serving(api: RunsApi) -> Iterator[RunsApi]:
                 if refusal := api.deployments[id]:
                     self._answer(409, {"detail": refusal})
                     return
+                api.started.append(body)
                 api.runs.append(flow_run(Completed()).model_copy(update={"deployment_id": id}))
                 self._answer(201, api.runs[-1].model_dump(mode="json"))
                 return

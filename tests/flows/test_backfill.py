@@ -5,11 +5,13 @@ Also what becomes of nights whose runs are lost, and which backfills are refused
 
 import logging
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
 from uuid import uuid4
 
+import httpx
 import pytest
 from prefect.states import (
     AwaitingConcurrencySlot,
@@ -24,10 +26,10 @@ from prefect.states import (
 
 from flows import backfill as flow
 from flows.api_address import NoPrefectApiError
-from flows.backfill import POLL_SECONDS, carry_out
+from flows.backfill import POLL_SECONDS, NightOutcome, NightsFailedError, carry_out
 from flows.backfill_plan import BackfillError, NightState, PlannedNight
 from flows.backfill_watch import UNTAKEN_SECONDS
-from flows.progress import Observer, observed_by
+from flows.progress import Observer, Results, observed_by
 from tasks.nights import Night
 from tasks.seal import Seal
 from tasks.storage_answers import StorageError
@@ -233,3 +235,32 @@ def test_a_backfill_that_takes_a_place_of_the_pool_of_its_nights_is_refused(monk
             flow._refuse_to_wait_for_itself(lines)
     else:
         flow._refuse_to_wait_for_itself(lines)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_run_is_started_for_its_day_and_inspects_every_image_again_only_where_that_is_forced(clock, results, force):
+    line = replace(LINE, results=str(results))
+    night = PlannedNight(line=line, config=line.config, night=NIGHT, images=2, state=NightState.TO_DO, attempt=1)
+    with serving(RunsApi([], deployments={line.id: ""})) as api:
+        carry_out([night], at_most=1, force=force)
+    [started] = api.started
+    assert started["parameters"] == {"day": "2026-11-22", **({"refit": True} if force else {})}
+
+
+@pytest.mark.parametrize("state", [NightState.SEALED, NightState.FAILED])
+def test_what_came_of_the_nights_is_told_though_the_server_takes_no_table_any_more(monkeypatch, state):
+    told = Results()
+    planned = PlannedNight(line=LINE, config=LINE.config, night=NIGHT, images=2, state=NightState.TO_DO, attempt=1)
+    outcomes = (NightOutcome(planned=planned, state=state),)
+
+    def refuse(**_):
+        raise httpx.ConnectError("connection refused")
+
+    monkeypatch.setattr(flow, "plan_backfill", lambda *_, **__: (planned,))
+    monkeypatch.setattr(flow, "_refuse_to_wait_for_itself", lambda _: None)
+    monkeypatch.setattr(flow, "carry_out", lambda *_, **__: outcomes)
+    monkeypatch.setattr(flow, "create_table_artifact", refuse)
+    failed = pytest.raises(NightsFailedError) if state is NightState.FAILED else nullcontext()
+    with observed_by(told), failed:
+        assert flow.backfill.fn(last=1) == outcomes
+    assert told.all == [outcomes]

@@ -174,7 +174,7 @@ def test_an_attempt_has_a_number_that_no_run_of_its_night_had(stored, runs, forc
         (StoredNight(images=3), [run(RunState.FAILED, fingerprint=OTHER)], NightState.TO_DO, "start"),
         (StoredNight(images=3), [run(RunState.FAILED), run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
         (StoredNight(images=3, seal=seal(3)), [run(RunState.RUNNING)], NightState.RUNNING, "wait for it"),
-        (StoredNight(images=3), [run(RunState.SCHEDULED)], NightState.SCHEDULED, "wait for its schedule"),
+        (StoredNight(images=3), [run(RunState.SCHEDULED)], NightState.SCHEDULED, "leave it to the run that is planned"),
         (StoredNight(images=3), [run(RunState.RUNNING, elsewhere=True)], NightState.TO_DO, "start attempt 2"),
         (StoredNight(images=3), [run(RunState.FAILED, attempt=4, elsewhere=True)], NightState.TO_DO, "start attempt 5"),
         (StoredNight(images=3), [run(RunState.SCHEDULED, elsewhere=True)], NightState.TO_DO, "start attempt 2"),

@@ -94,6 +94,13 @@ def test_a_seal_that_cannot_be_read_gives_up_its_night_alone(lines, tmp_path, mo
     assert f"cannot read {seal}: " in nights["line-2", DAYS.start].reason
 
 
+def test_a_web_page_in_place_of_a_seal_gives_up_its_night_alone(lines, tmp_path):
+    (tmp_path / "results" / "line-2" / f"line-2-{DAYS.start}" / "seal.json").write_text("<!doctype html><p>502</p>")
+    nights = planned()
+    assert states(nights, "line-1") == [NightState.SEALED, NightState.TO_DO]
+    assert states(nights, "line-2") == [NightState.FAILED, NightState.TO_DO]
+
+
 def test_a_night_of_files_that_are_no_images_leaves_the_lines_other_nights(lines, tmp_path, monkeypatch):
     night = tmp_path / "images" / "line-2" / "line-2" / DAYS.start.isoformat()
     (night / "0.png").rename(night / "0.txt")

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler
 import httpx
 import pytest
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import get_current_settings
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 import flows.inspection
 from flows import batch_command
@@ -114,6 +114,9 @@ def test_a_server_that_wants_credentials_is_told_of_before_there_is_a_run(monkey
     assert begun == []
 
 
+NOWHERE = "http://127.0.0.1:9/api"
+
+
 @pytest.fixture
 def running(monkeypatch):
     """Run a flow, of which the body is given, with a server that is there at first."""
@@ -125,7 +128,8 @@ def running(monkeypatch):
         monkeypatch.setattr(flows.inspection, "inspect", body)
         return run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "scheduler": "tcp://host:8786"}, as_json=True)
 
-    return run
+    with temporary_settings({PREFECT_API_URL: NOWHERE}):
+        yield run
 
 
 ASKED = httpx.Request("POST", "http://plant.example/api/flow_runs/1/set_state")

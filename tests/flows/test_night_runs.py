@@ -44,12 +44,20 @@ def test_a_run_is_under_way_until_it_has_ended(state, stands):
         (True, DUE_SOON, RunState.RUNNING),
         (True, timedelta(seconds=1), RunState.RUNNING),
         (True, -LATER, RunState.RUNNING),
-        (False, LATER, RunState.RUNNING),  # somebody's own, or that of another backfill
+        (False, LATER, RunState.SCHEDULED),
+        (False, DUE_SOON, RunState.RUNNING),
     ],
 )
-def test_only_a_run_that_its_schedule_starts_later_than_soon_is_left_to_it(by_schedule, before, stands):
+def test_only_a_run_that_is_planned_for_later_than_soon_is_left_to_itself(by_schedule, before, stands):
     run = flow_run(Scheduled(scheduled_time=DUE), auto_scheduled=by_schedule)
     assert run_state(run, start=DUE, now=DUE - before) is stands
+
+
+@pytest.mark.parametrize("before", [LATER, DUE_SOON, -LATER])
+def test_the_run_of_another_backfill_is_under_way_whatever_the_clock(before):
+    key = attempt_key(LINE.deployment, DAY, fingerprint=Config().fingerprint(), attempt=1, refit=False)
+    run = flow_run(Scheduled(scheduled_time=DUE), idempotency_key=key)
+    assert run_state(run, start=DUE, now=DUE - before) is RunState.RUNNING
 
 
 def test_a_run_is_of_the_day_that_it_names_or_else_of_the_day_before_its_start_at_the_site():

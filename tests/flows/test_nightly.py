@@ -73,19 +73,64 @@ def nightly(tmp_path, monkeypatch, outcome):
     (tmp_path / "images" / "line-1" / "2026-11-22").mkdir(parents=True)
     (tmp_path / "images" / "line-1" / "2026-11-22" / "0.png").write_bytes(b"an image")
     monkeypatch.setattr(flow, "Cluster", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(flow, "run_batch", lambda *_, **__: outcome)
-    monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
-    for step in ("measure", "update_trends", "tell_of_night"):
-        monkeypatch.setattr(flow, step, lambda *_, step=step, **__: steps.append(step))
+    given = SimpleNamespace()
 
-    def run(truth):
+    def run_batch(source, results, **rest):
+        given.batch = rest
+        return outcome
+
+    monkeypatch.setattr(flow, "run_batch", run_batch)
+    monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
+    for step in ("measure", "update_trends", "tell_of_night", "tell_of_standstill"):
+
+        def note(*_, step=step, **named):
+            steps.append(step)
+            setattr(given, step, named)
+
+        monkeypatch.setattr(flow, step, note)
+
+    def run(truth, *, day=date(2026, 11, 22), **more):
         places = {place: str(tmp_path / place) for place in ("images", "results")}
         with suppress(SsdnetError):
-            flow.nightly.fn("line-1", **places, day=date(2026, 11, 22), truth=truth and str(tmp_path / truth))
+            flow.nightly.fn("line-1", **places, day=day, truth=truth and str(tmp_path / truth), **more)
             steps.append("completed")
         return steps
 
+    run.given = given
     return run
+
+
+def test_a_night_takes_the_masks_of_its_own_day_and_its_figures_are_made_anew(nightly, outcome):
+    nightly(None, masks="s3://masks")
+    assert nightly.given.batch["masks"].address == "s3://masks/line-1/2026-11-22"
+    assert nightly.given.update_trends == {"anew": {outcome.results.manifest.batch}}
+
+
+@pytest.mark.parametrize("days_ago", [1, 2])
+def test_only_of_the_last_night_it_is_told_that_the_line_stood_still(nightly, tmp_path, days_ago):
+    day = datetime.now(UTC).date() - timedelta(days=days_ago)
+    (tmp_path / "images" / "line-1" / day.isoformat()).mkdir()
+    assert nightly(None, day=day) == [*["tell_of_standstill"] * (days_ago == 1), "completed"]
+
+
+@pytest.mark.parametrize(
+    ("timezone", "name"),
+    [
+        ("Europe/Madrid", "nightly line-1 2026-11-22"),
+        ("", "nightly line-1 2026-11-21"),
+        (None, "nightly line-1 2026-11-21"),
+        ("Europe/Madird", "nightly line-1"),
+    ],
+)
+def test_a_run_has_a_name_whatever_its_time_zone_since_an_error_of_the_name_would_be_lost(monkeypatch, timezone, name):
+    due = datetime(2026, 11, 22, 23, 30, tzinfo=UTC)  # After midnight in Madrid.
+    run = SimpleNamespace(scheduled_start_time=due, parameters={"line": "line-1", "timezone": timezone})
+    monkeypatch.setattr(flow, "runtime", SimpleNamespace(flow_run=run))
+    assert flow._run_name() == name
+
+
+def test_a_time_zone_that_was_emptied_in_a_form_is_utc(nightly):
+    assert nightly(None, timezone="")[-1] == "completed"
 
 
 def test_a_night_is_measured_before_it_is_compared_since_the_trends_have_its_metrics(nightly, tmp_path):

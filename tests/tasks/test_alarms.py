@@ -37,6 +37,11 @@ def test_a_read_that_fails_while_one_alarm_is_noted_leaves_the_other(folder, mon
     assert not was_raised(folder, OUT_OF_THE_ORDINARY, digest="d")
 
 
+def test_a_web_page_in_place_of_what_is_remembered_counts_as_nothing_raised(folder):
+    folder.write(ALARM, b"<!doctype html><title>502 Bad Gateway</title>")
+    assert not was_raised(folder, FAILED_IMAGES, digest="d")
+
+
 @pytest.mark.parametrize("damaged", [b"", b'{"failed im', b"3", b"[1]", b"\xff"])
 def test_what_is_damaged_counts_as_nothing_raised_and_is_replaced(folder, damaged):
     folder.write(ALARM, damaged)

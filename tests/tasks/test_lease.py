@@ -131,6 +131,22 @@ def test_a_store_that_does_not_know_conditional_writes_holds_no_batch_and_is_nam
     assert folder.below("leases").list() == []
 
 
+def test_a_store_that_fails_while_a_batch_is_taken_leaves_it_free(folder, monkeypatch):
+    create = Storage.create
+
+    def fail_at_the_second(self, key, content):
+        if content == b"another's":
+            raise StorageError("the store is away")
+        return create(self, key, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "create", fail_at_the_second)
+        with pytest.raises(StorageError, match="the store is away"), hold_batch(folder):
+            pass
+    with hold_batch(folder):
+        pass
+
+
 def test_another_process_of_the_same_id_does_not_hold_a_batch(folder):
     put(folder, 1, mine(started=leases._started(os.getpid()) - 1))
     with hold_batch(folder) as lease:
