@@ -18,6 +18,7 @@ from fsspec.utils import glob_translate
 
 from tasks.address import check_address, is_local, path_of
 from tasks.local_files import create_file, file_etag, walk_files, write_beside
+from tasks.s3_listing import is_there, listed_objects
 from tasks.storage_answers import (
     BEYOND_THE_END,
     EXISTS,
@@ -121,26 +122,11 @@ class Storage:
         """
         with self._as_storage_error("list"):
             wanted = re.compile(glob_translate(pattern or "**"))
-            listed = _files(self.root, depth=_depth(pattern)) if self.is_local else self._objects()
+            listed = _files(self.root, depth=_depth(pattern)) if self.is_local else _objects(self.filesystem, self.root)
             found = [entry for entry in listed if wanted.match(entry.key)]
             if not found and not self.exists():
                 raise FileNotFoundError(self.root)
         return sorted(found, key=lambda entry: entry.key)
-
-    def _objects(self) -> Iterator[StoredObject]:
-        try:
-            # All below the root whatever the glob: with a depth, s3fs leaves out the folders that it cannot list.
-            found = self.filesystem.find(self.root, detail=True)
-        except PermissionError:
-            # Where nothing is listed, s3fs asks for an object of that name.
-            if self._is_there(self.root):
-                raise
-            return
-        for path, info in found.items():
-            key = path[len(self.root) + 1 :]
-            # Consoles mark a folder by an object of its name and a slash.
-            if key and not key.endswith("/") and info["type"] == "file":
-                yield StoredObject(key, size=int(info["size"]), etag=str(info["ETag"]).strip('"'))
 
     def folders(self) -> tuple[str, ...]:
         """Return the names of the folders directly below the root, sorted; what lies in them is not listed.
@@ -169,40 +155,13 @@ class Storage:
         """
         with self._as_storage_error("look for", key):
             if not self.is_local:
-                return self._is_there(self.path(key))
+                return is_there(self.filesystem, self.path(key))
             # Not by fsspec, to which what it may not look at is not there.
             try:
                 Path(self.path(key)).stat()
             except (FileNotFoundError, NotADirectoryError):
                 return False
             return True
-
-    def _is_there(self, path: str) -> bool:
-        # An access point's name has slashes, too.
-        bucket, key, _ = self.filesystem.split_path(path)
-        if key:
-            try:
-                return bool(self.filesystem.exists(path))
-            except PermissionError:
-                # So S3 answers for what is not there, unless one may list all of the bucket.
-                return self._is_listed(bucket, key)
-        # Asked for a bucket, s3fs takes every failure for its absence.
-        try:
-            self.filesystem.ls(path)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def _is_listed(self, bucket: str, key: str) -> bool:
-        # Between an object and what lies below its name others may come, as `a.png` between `a` and `a/b`.
-        first_names = (
-            found["Key"]
-            for prefix in (key, f"{key}/")
-            for found in self.filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1).get(
-                "Contents", []
-            )
-        )
-        return any(name == key or name.startswith(f"{key}/") for name in first_names)
 
     def modified(self, key: str) -> float:
         """Return when an object was last written, in seconds since the epoch.
@@ -312,6 +271,11 @@ def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
         # What cannot be read is listed as well, so that it can be reported.
         size, etag = (status.st_size, file_etag(status)) if status else (0, "")
         yield StoredObject(key, size=size, etag=etag)
+
+
+def _objects(filesystem: Any, root: str) -> Iterator[StoredObject]:
+    for key, told in listed_objects(filesystem, root):
+        yield StoredObject(key, size=int(told["size"]), etag=str(told["ETag"]).strip('"'))
 
 
 def _depth(pattern: str) -> int | None:
