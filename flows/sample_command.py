@@ -21,5 +21,5 @@ def make_images(folder: Storage, photographs: str | None, *, images: int | None,
         photographs,
         images=images,
         seed=seed,
-        track=lambda keys: track(keys, "planting", console=console, disable=not console.is_terminal),
+        track=lambda keys, doing: track(keys, doing, console=console, disable=not console.is_terminal),
     )

@@ -34,6 +34,11 @@ LEAST_OF_EACH_PHOTOGRAPH = 2
 PLACES_TRIED, SEED_STEP = 8, 2**20
 """How many places are tried for a defect to show, and what is added to the seed for each."""
 
+WHITE_OF_16_BITS = 2**16 - 1
+
+FOLDERS_OF_GOOD = ("good", "test", "train")
+"""Names, in MVTec-AD layout, of the folders that good photographs lie in below that of their surface."""
+
 DEFECTS: tuple[DefectKind, ...] = tuple(kind for kind in DEFECT_KINDS if kind != "none")
 
 
@@ -119,15 +124,16 @@ def write_planted_night(
     *,
     images: int | None = None,
     seed: int = 0,
-    track: Callable[[list[str]], Iterable[str]] = iter,
+    track: Callable[[list[str], str], Iterable[str]] = lambda keys, _: keys,
 ) -> tuple[int, int]:
     """Write good photographs as they are and with defects planted into them, in MVTec-AD layout with their truth.
 
     Parameters
     ----------
     photographs
-        Folder, glob, file or ``s3://`` prefix of photographs of a good surface, 8 or 16 bits (written as 8). Each
-        folder of them becomes a category. What is transparent stays so.
+        Folder, glob, file or ``s3://`` prefix of photographs of a good surface. Each folder of them becomes a category.
+        What is transparent stays so. 16 bits are written as 8: white is the largest number of as many bits as the
+        highest value of all photographs has, since cameras of 10 or 12 bits save theirs in 16.
     images
         How many to write: first each photograph as it is, then each with one defect, with another, and so on; by
         default four of each. Of fewer than two of each, only half as many photographs are taken as there are images, so
@@ -135,7 +141,7 @@ def write_planted_night(
     seed
         The same seed plants the same defects.
     track
-        Passes the photographs' keys on one by one: for a progress bar.
+        Passes the photographs' keys on one by one, and is told what is done with them: for a progress bar.
 
     Returns
     -------
@@ -157,11 +163,12 @@ def write_planted_night(
     labelled = {entry.key: _planted(source, place, listed=listed, count=count) for place, entry in enumerate(listed)}
     everything = [image for of_photograph in labelled.values() for image in of_photograph.values()]
     _refuse_others(folder, everything)
-    _refuse_unfit(source, listed)
-    for key in track([entry.key for entry in listed]):
+    keys = [entry.key for entry in listed]
+    white = _white_of_fit(source, keys, track=track)
+    for key in track(keys, "planting"):
         try:
             good = decode(source.read(key))
-            surface = _eight_bits(good.pixels)
+            surface = _eight_bits(good.pixels, white=white)
             for number, image in labelled[key].items():
                 pixels, truth = _planted_visibly(surface, image.defect, seed=seed + number)
                 picture = Image.fromarray(pixels)
@@ -173,19 +180,26 @@ def write_planted_night(
     return count, _defective(everything)
 
 
-def _refuse_unfit(source: Storage, listed: Sequence[StoredObject]) -> None:
-    """Refuse photographs into which nothing can be planted, before anything is written: half a sample looks whole."""
-    unfit = []
-    for entry in listed:
+def _white_of_fit(source: Storage, keys: list[str], *, track: Callable[[list[str], str], Iterable[str]]) -> int:
+    """Return the white of the photographs that have 16 bits.
+
+    Those into which nothing can be planted are refused before anything is written: half a sample looks whole.
+    """
+    unfit, highest = [], 0
+    for key in track(keys, "checking"):
         try:
-            check_photograph(_eight_bits(decode(source.read(entry.key)).pixels))
+            pixels = decode(source.read(key)).pixels
+            check_photograph(_eight_bits(pixels, white=WHITE_OF_16_BITS))
         except (DecodeError, InvalidImageError) as error:
-            unfit.append(f"{source.path(entry.key)}: {error}")
+            unfit.append(f"{source.path(key)}: {error}")
+        else:
+            highest = max(highest, int(pixels.max()) if pixels.dtype == np.uint16 else 0)
     if unfit:
         raise InvalidImageError(
-            f"no defect can be planted into {len(unfit)} of {counted(len(listed), 'photograph')}, and nothing was "
+            f"no defect can be planted into {len(unfit)} of {counted(len(keys), 'photograph')}, and nothing was "
             f"written: take these out first:\n" + "\n".join(unfit)
         )
+    return max(2 ** highest.bit_length() - 1, 255)
 
 
 def _spread(listed: Sequence[StoredObject], *, most: int) -> Sequence[StoredObject]:
@@ -210,12 +224,22 @@ def _planted(source: Storage, place: int, *, listed: Sequence[StoredObject], cou
     key = PurePosixPath(listed[place].key)
     return {
         number: LabelledImage(
-            category=str(key.parent) if key.parent.name else source.name,
+            category=_surface_of(source, key),
             defect="none" if number == place else DEFECTS[(place + number // len(listed)) % len(DEFECTS)],
             name=f"{place:04d}_{key.stem}_{number // len(listed)}",
         )
         for number in range(place, count, len(listed))
     }
+
+
+def _surface_of(source: Storage, key: PurePosixPath) -> str:
+    for folder in (key.parent, PurePosixPath(source.root)):
+        named = folder
+        while named.name in FOLDERS_OF_GOOD:
+            named = named.parent
+        if named.name:
+            return str(named) if folder == key.parent else named.name
+    return source.name
 
 
 def _refuse_others(folder: Storage, labelled: Sequence[LabelledImage]) -> None:
@@ -235,11 +259,11 @@ def _defective(labelled: Sequence[LabelledImage]) -> int:
     return sum(image.defect != "none" for image in labelled)
 
 
-def _eight_bits(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+def _eight_bits(pixels: npt.NDArray[np.generic], *, white: int) -> npt.NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8, copy=False)
     if pixels.dtype == np.uint16:
-        return np.rint(pixels.astype(np.float64) / 257).astype(np.uint8)
+        return np.rint(pixels.astype(np.float64) * (255 / white)).astype(np.uint8)
     raise InvalidImageError(f"its pixels are {pixels.dtype}, of no known white: save it with 8 or 16 bits")
 
 

@@ -220,3 +220,31 @@ def test_a_folder_that_cannot_be_written_is_no_fault_of_a_photograph(photographs
     (tmp_path / "night").write_text("a file")
     with pytest.raises(StorageError, match="night"):
         write_planted_night(Storage(str(tmp_path / "night")), str(photographs))
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_photographs_of_a_camera_that_saves_few_bits_in_sixteen_keep_their_grey_levels(tmp_path, bits):
+    rng = np.random.default_rng(0)
+    shown = {}
+    for name, brightest in (("bright", 1.0), ("dark", 0.4)):
+        levels = np.rint((2**bits - 1) * brightest * rng.uniform(0.2, 1.0, (64, 80))).astype(np.uint16)
+        levels[0, 0] = round((2**bits - 1) * brightest)
+        shown[name] = np.rint(levels * (255 / (2**bits - 1)))
+        (tmp_path / "line").mkdir(exist_ok=True)
+        Image.fromarray(levels).save(tmp_path / "line" / f"{name}.png")
+    write_planted_night(Storage(str(tmp_path / "made")), str(tmp_path / "line"))
+    for name in shown:
+        [good] = (tmp_path / "made" / "line" / "test" / "good").glob(f"*_{name}_0.png")
+        np.testing.assert_array_equal(np.asarray(Image.open(good)), shown[name])
+
+
+@pytest.mark.parametrize(
+    ("given", "category"),
+    [("carpet/test/good", "carpet"), ("carpet", "carpet"), (".", "carpet"), ("carpet/test/good/*.png", "carpet")],
+)
+def test_good_photographs_in_mvtec_ad_layout_are_of_their_surface(tmp_path, given, category):
+    folder = tmp_path / "data" / "carpet" / "test" / "good"
+    folder.mkdir(parents=True)
+    Image.fromarray(sample("weave", "none", size=(64, 64)).pixels).save(folder / "000.png")
+    write_planted_night(Storage(str(tmp_path / "made")), str(tmp_path / "data" / given))
+    assert [path.name for path in (tmp_path / "made").iterdir()] == [category]
