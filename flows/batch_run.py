@@ -72,7 +72,9 @@ def run_batch(
     listing = look()
     folder = open_batch(results, wanted)
     with hold_batch(folder) as lease, watched(folder.name):
-        stored, seal = read_manifest(folder), read_seal(folder) if _is_complete(folder) else None
+        stored = read_manifest(folder)
+        # A sealed batch has images: its manifest was lost, and is made anew.
+        seal = read_seal(folder) if stored.entries and _is_complete(folder) else None
         if not listing.shows(stored.present):
             # Something has gone, or another run had the batch meanwhile, and has seen more.
             listing = look()
@@ -180,7 +182,7 @@ def _tell_of_listing(listing: Listing, masks: Storage | None) -> None:
 
 def _is_complete(folder: Storage) -> bool:
     """Whether all that the flow itself writes is there: somebody may have deleted some, or copied only a part."""
-    return has_figures(folder) and all(folder.exists(key) for key in (REGIONS, IMAGE_TABLE, PAGE))
+    return has_figures(folder) and folder.holds_all((REGIONS, IMAGE_TABLE, PAGE))
 
 
 def _with_damaged(

@@ -1,4 +1,4 @@
-"""Ctrl-C, and SIGTERM as of a service that is stopped: an exception, which the imports of a start may swallow."""
+"""Ctrl-C, and what a stopped service or a closed terminal sends: an exception, which imports may swallow."""
 
 import os
 import signal
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_ASKED_TO_END = (signal.SIGINT, signal.SIGTERM)
+_ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AS_PYTHON_STARTS = (signal.default_int_handler, signal.SIG_DFL)
 
 
 def end_at_once_when_interrupted() -> None:
-    """Have both end this process with a word, until :func:`raise_when_interrupted`: nothing was begun yet."""
+    """Have them end this process with a word, until :func:`raise_when_interrupted`: nothing was begun yet."""
     for number in _ASKED_TO_END:
         # What is ignored stays so, as Ctrl-C in a shell's background.
         if signal.getsignal(number) in _AS_PYTHON_STARTS:
@@ -19,7 +19,7 @@ def end_at_once_when_interrupted() -> None:
 
 
 def raise_when_interrupted() -> None:
-    """Have both be a KeyboardInterrupt from now on."""
+    """Have them be a KeyboardInterrupt from now on."""
     for number in _ASKED_TO_END:
         if signal.getsignal(number) is _end:
             signal.signal(number, signal.default_int_handler)

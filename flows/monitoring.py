@@ -6,6 +6,7 @@ None of it may fail a batch: what the Prefect server does not take is missing th
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import httpx
 from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
@@ -113,6 +114,10 @@ def harmless() -> Iterator[None]:
     """Tell of any error in the block in the run's log, and go on."""
     try:
         yield
-    except Exception:  # noqa: BLE001 - whatever ails the server, the batch is sealed
+    except Exception as error:  # noqa: BLE001 - whatever ails the server, the batch is sealed
         with suppress(MissingContextError):
-            get_run_logger().warning("the Prefect server did not take all of this run's artifacts", exc_info=True)
+            get_run_logger().warning(
+                "the Prefect server did not take all of this run's artifacts: %s",
+                error,
+                exc_info=not isinstance(error, httpx.TransportError),
+            )

@@ -82,7 +82,8 @@ def countable(shape: tuple[int, int], mask: npt.NDArray[np.bool_] | None, *, bor
     counted &= ~mask
     if not counted.any():
         raise InvalidImageError(
-            "no pixel of the image is left to inspect: all are masked, transparent, not finite or in the border"
+            "no pixel of the image is left to inspect: all are masked, transparent, not finite in single precision or "
+            "in the border"
         )
     return counted
 

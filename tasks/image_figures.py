@@ -18,7 +18,6 @@ from tasks.batch_results import BatchResults
 from tasks.maps import open_maps
 from tasks.records import ImageRecord
 from tasks.storage import Storage
-from tasks.storage_answers import MissingObjectError, StorageError
 from tasks.zarr_store import MAPS_METADATA, METADATA, open_store, writing
 
 STATUSES = ("pending", "inspected", "failed", "absent")
@@ -100,12 +99,7 @@ def has_figures(folder: Storage) -> bool:
         If the store does not answer, or will not tell.
     """
     arrays = [f"{MAPS}/{name}/{key}" for name in (IMAGE, *AXES, *FIGURES) for key in (METADATA, "c/0")]
-    found = folder.read_many([MAPS_METADATA, *arrays], end=1).values()
-    for answer in found:
-        if isinstance(answer, StorageError) and not isinstance(answer, MissingObjectError):
-            raise answer
-    # After a power cut a file may be there, and empty.
-    return all(isinstance(answer, bytes) and answer for answer in found)
+    return folder.holds_all([MAPS_METADATA, *arrays])
 
 
 def read_figures(folder: Storage) -> dict[str, npt.NDArray[Any]]:

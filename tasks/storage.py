@@ -213,6 +213,20 @@ class Storage:
             for key, content in zip(paths.values(), contents, strict=True)
         }
 
+    def holds_all(self, keys: Iterable[str]) -> bool:
+        """Whether there are all these objects, and none is empty: after a power cut a file may be there, and empty.
+
+        Raises
+        ------
+        StorageError
+            If the store does not answer, or will not tell.
+        """
+        found = self.read_many(keys, end=1).values()
+        for answer in found:
+            if isinstance(answer, StorageError) and not isinstance(answer, MissingObjectError):
+                raise answer
+        return all(isinstance(answer, bytes) and answer for answer in found)
+
     def write(self, key: str, content: bytes) -> None:
         """Write an object, whole or not at all.
 

@@ -185,6 +185,7 @@ def test_a_batch_that_was_interrupted_within_a_group_goes_on_in_groups_with_what
     [
         pytest.param(lambda running: os.killpg(running.pid, signal.SIGINT), id="ctrl-c"),
         pytest.param(lambda running: running.terminate(), id="sigterm"),
+        pytest.param(lambda running: running.send_signal(signal.SIGHUP), id="sighup"),
     ],
 )
 def test_a_signal_to_end_stops_the_run_cleanly_and_says_how_to_go_on(undisturbed, tmp_path, start_alone, stop):

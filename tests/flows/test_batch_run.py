@@ -13,7 +13,7 @@ from flows import batch_run as flow
 from flows.progress import observed_by
 from ssdnet_core.synthetic import sample
 from tasks import lease as leases
-from tasks.batch import IMAGE_TABLE, REGIONS, SEAL
+from tasks.batch import IMAGE_TABLE, MANIFEST, REGIONS, SEAL
 from tasks.cluster import ClusterError
 from tasks.finished_batch import ChangedRecordsError, read_sealed
 from tasks.image_figures import STATUSES, read_figures
@@ -271,7 +271,9 @@ def test_maps_that_are_gone_from_a_sealed_batch_are_made_again_and_equal(run):
     assert folder.exists(PAGE)
 
 
-@pytest.mark.parametrize("gone", [MAPS_METADATA, "maps.zarr/score/zarr.json", REGIONS, IMAGE_TABLE, PAGE, "report/"])
+@pytest.mark.parametrize(
+    "gone", [MAPS_METADATA, "maps.zarr/score/zarr.json", REGIONS, IMAGE_TABLE, PAGE, "report/", MANIFEST]
+)
 def test_what_the_flow_itself_writes_is_made_again_and_equal_where_it_is_gone_from_a_sealed_batch(run, gone):
     first = run()
     folder = Storage(first.folder)
@@ -279,6 +281,17 @@ def test_what_the_flow_itself_writes_is_made_again_and_equal_where_it_is_gone_fr
     for key in before:
         if key.startswith(gone):
             folder.delete(key)
+    again = run(more=0)
+    assert (again.seal, again.fitted) == (first.seal, 0)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("emptied", [REGIONS, IMAGE_TABLE, PAGE])
+def test_what_a_power_cut_has_emptied_is_made_again_and_equal(run, emptied):
+    first = run()
+    folder = Storage(first.folder)
+    before = contents(folder)
+    folder.write(emptied, b"")
     again = run(more=0)
     assert (again.seal, again.fitted) == (first.seal, 0)
     assert contents(folder) == before

@@ -47,7 +47,7 @@ def test_a_pattern_that_the_shell_has_expanded_is_asked_for_in_quotes(command):
     assert "'night/*.png'" in refused.stderr
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_to_end_while_the_command_line_is_imported_ends_it_with_status_1_and_no_traceback(tmp_path, name):
     (tmp_path / "typer.py").write_text(f"import signal\nsignal.raise_signal(signal.{name})\n")
     finished = subprocess.run(
