@@ -10,6 +10,7 @@ Noise is weakened, not taken off: grain of the surface looks alike, and a place 
 """
 
 from functools import lru_cache
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -49,6 +50,10 @@ tenth of the range two thirds have more than a tenth."""
 
 FILLING_WINDOW = 2.0
 """Sigma in pixels of the window of the means that stand in for pixels that do not count."""
+
+VALUES_AT_A_TIME = 2**21
+"""Most values of patterns that are worked on together, for the memory that it takes: 590 x 590 pixels in colour have
+so many."""
 
 LEAST_PATCHES = 128
 """Number of patches without a missing pixel below which nothing is told, and the image left as it is."""
@@ -95,16 +100,18 @@ def _filtered(colours: Tensor, counted: Tensor, *, noise: Tensor) -> Tensor:
     factor = GRID // STEP
     seen = share_of(counted, factor)
     total = torch.zeros_like(colours)
-    for down in range(PATCH):
-        patterns = _patterns(colours, down, right=range(PATCH))
+    together = min(PATCH, max(1, VALUES_AT_A_TIME // (len(colours) * counted.numel())))
+    for down, first in product(range(PATCH), range(0, PATCH, together)):
+        right = range(first, min(first + together, PATCH))
+        patterns = _patterns(colours, down, right=right)
         energy = weighted_shrink(patterns.square(), counted, factor=factor)
         spectrum = weighted_smooth(energy, seen, sigma=SPECTRUM_WINDOW / GRID)
         kept = (1.0 - noise[:, None, None, None] / spectrum.clamp_min(1e-12)).clamp_min(LEAST_KEPT)
         kept = kept.where(spectrum > 0, 1.0)  # Where no whole patch is near nothing is known.
-        if down == 0:
+        if down == first == 0:
             kept[:, 0] = 1.0  # The mean of a patch: the light and the colour are no noise.
         kept = enlarge_squares(kept, factor, size=(counted.shape[-2], counted.shape[-1]))
-        total += _pictured(patterns * kept, down)
+        total += _pictured(patterns * kept, down, right=right)
     around = PATCH - STEP
     return total[:, around:-around, around:-around] / (PATCH // STEP) ** 2
 
@@ -151,10 +158,11 @@ def _patterns(colours: Tensor, down: int, *, right: range) -> Tensor:
     return functional.conv2d(strips, waves[right.start : right.stop].view(-1, 1, 1, PATCH), stride=(1, STEP))
 
 
-def _pictured(patterns: Tensor, down: int) -> Tensor:
+def _pictured(patterns: Tensor, down: int, *, right: range) -> Tensor:
     """Return the sum of all patches that show such patterns: (C, H', W')."""
     waves = _waves(patterns.dtype)
-    strips = functional.conv_transpose2d(patterns, waves.view(-1, 1, 1, PATCH), stride=(1, STEP))
+    across = waves[right.start : right.stop].view(-1, 1, 1, PATCH)
+    strips = functional.conv_transpose2d(patterns, across, stride=(1, STEP))
     return functional.conv_transpose2d(strips, waves[down].view(1, 1, PATCH, 1), stride=(STEP, 1))[:, 0]
 
 

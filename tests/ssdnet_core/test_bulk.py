@@ -52,7 +52,7 @@ def test_five_percent_gross_outliers_do_not_move_the_distances_and_rank_highest(
     assert found[chosen].min() > found[rest].max()
     # Without the trimming the outliers hide each other.
     naive = np.cov(spoiled.numpy().T)
-    assert np.trace(naive) > 5 * np.trace(np.cov(points.numpy().T)) or share < 0.05
+    assert np.trace(naive) > 5 * np.trace(np.cov(points.numpy().T))
 
 
 def test_the_distance_does_not_depend_on_rotations_and_units_of_the_features():
