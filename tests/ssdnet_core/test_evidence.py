@@ -26,6 +26,7 @@ def test_the_defects_looks_are_taken_of_the_image_and_if_there_is_a_fit_of_its_r
     plain = evidence.likeness_to_defect
 
     def noted(sources, *arguments, **options):
+        sources = list(sources)
         seen.append([source[0] for source in sources])
         return plain(sources, *arguments, **options)
 
