@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -28,6 +29,7 @@ from tasks.storage_answers import MissingObjectError, StorageError
 _log = logging.getLogger(__name__)
 
 PAGE = f"{REPORT}/index.html"
+IMAGES = "images"
 WORST_FOLDER = f"{REPORT}/worst"
 MOST_PICTURES = 200
 MOST_OVERLAYS = 5
@@ -44,6 +46,14 @@ BYTES_DRAWN_AT_ONCE = 2**30
 
 BYTES_A_PIXEL = 20
 """What drawing takes at most: 17 were measured of maps, and of photographs of 8 and 16 bits beside twice their file."""
+
+
+class PictureNames(NamedTuple):
+    """An image's pictures, below the report: its map's, and the photograph's, whole or with something left out."""
+
+    heat: str
+    whole: str
+    striped: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +98,15 @@ def write_report(
     worst = [picture for picture in pictures[:MOST_OVERLAYS] if picture.photograph]
     for picture in worst:
         _draw_overlay(folder, picture)
-    _delete_overlays(folder, but={overlay_key(picture.record) for picture in worst})
+    _delete_pictures(folder, WORST_FOLDER, but={overlay_key(picture.record) for picture in worst})
     scores = [record.score for record in inspected]
     page = _page(results, pictures=pictures[:most_pictures], scores=scores)
     check()
     folder.write(PAGE, page.encode())
+    check()
+    # Of what another number of pictures shows all is kept: the images themselves may be gone by then.
+    kept = {f"{REPORT}/{name}" for record in inspected for name in _picture_names(record)}
+    _delete_pictures(folder, f"{REPORT}/{IMAGES}", but=kept)
     return report_address(folder)
 
 
@@ -170,7 +184,7 @@ def _drawn_at_once(
 
 
 def _draw(record: ImageRecord, *, folder: Storage, manifest: Manifest) -> Picture:
-    heat, level = f"images/{record.index:07d}-map.png", alarm_level_of(record, manifest)
+    heat, level = _picture_names(record).heat, alarm_level_of(record, manifest)
     layer = heat_layer(read_map(folder, record), lowest=COLOURS_FROM * level, highest=COLOURS_TO * level)
     folder.write(f"{REPORT}/{heat}", layer)
     shown = _draw_photograph(folder, manifest, record=record)
@@ -178,9 +192,7 @@ def _draw(record: ImageRecord, *, folder: Storage, manifest: Manifest) -> Pictur
 
 
 def _draw_photograph(folder: Storage, manifest: Manifest, *, record: ImageRecord) -> str:
-    # Named after the ETag of image and mask as well: one that was drawn is right for ever, whatever becomes of them.
-    stem = f"images/{record.index:07d}-{hashlib.sha256(record.etag.encode()).hexdigest()[:8]}"
-    whole, striped = f"{stem}.jpg", f"{stem}{STRIPED}"
+    _, whole, striped = _picture_names(record)
     mask = manifest.entries[record.index].mask
     # A whole one of an image with a mask was drawn by a version without stripes.
     for name in (striped,) if mask else (whole, striped):
@@ -201,6 +213,12 @@ def _draw_photograph(folder: Storage, manifest: Manifest, *, record: ImageRecord
     return name
 
 
+def _picture_names(record: ImageRecord) -> PictureNames:
+    # Named after the ETag of image and mask as well: one that was drawn is right for ever, whatever becomes of them.
+    photograph = f"{IMAGES}/{record.index:07d}-{hashlib.sha256(record.etag.encode()).hexdigest()[:8]}"
+    return PictureNames(f"{IMAGES}/{record.index:07d}-map.png", f"{photograph}.jpg", f"{photograph}{STRIPED}")
+
+
 def _draw_overlay(folder: Storage, picture: Picture) -> None:
     record = picture.record
     boxes = [
@@ -216,19 +234,18 @@ def _draw_overlay(folder: Storage, picture: Picture) -> None:
     folder.write(overlay_key(record), overlay(photo, heat, boxes=boxes))
 
 
-def _delete_overlays(folder: Storage, *, but: Collection[str]) -> None:
+def _delete_pictures(folder: Storage, below: str, *, but: Collection[str]) -> None:
     try:
-        # The pictures alone: another drawing at work in a folder has its half-written files there.
-        for picture in folder.below(WORST_FOLDER).list("*.jpg"):
-            if (key := f"{WORST_FOLDER}/{picture.key}") not in but:
+        for picture in folder.below(below).list():
+            key = f"{below}/{picture.key}"
+            # The pictures alone: another drawing at work in a folder has its half-written files there.
+            if key.endswith((".jpg", ".png")) and key not in but:
                 folder.delete(key)
     except MissingObjectError:
         return  # Nothing was ever drawn.
     except StorageError as error:
         # As under a policy that lets nothing be deleted: no reason to go without a gallery.
-        _log.warning(
-            "%s may show images that are no longer among the worst: %s", folder.below(WORST_FOLDER).address, error
-        )
+        _log.warning("%s may hold pictures that are no longer of use: %s", folder.below(below).address, error)
 
 
 def _page(results: BatchResults, *, pictures: Sequence[Picture], scores: Sequence[float]) -> str:

@@ -17,7 +17,7 @@ from tasks.batch_results import BatchResults
 from tasks.maps import write_map
 from tasks.pictures import colour_bar, photograph
 from tasks.records import ImageRecord, failed_record
-from tasks.report import alarm_level_of, overlay_key, write_report
+from tasks.report import _picture_names, alarm_level_of, overlay_key, write_report
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 from tests.browser import browser, opened
@@ -224,6 +224,12 @@ def test_the_worst_stand_as_one_file_each_with_map_and_regions_drawn(drawn):
     assert folder.exists(f"report/worst/{int(good):07d}.jpg")
 
 
+def pictures_of(record):
+    """Where the pictures of an image lie of which nothing was left out."""
+    heat, whole, _ = _picture_names(record)
+    return {f"report/{heat}", f"report/{whole}"}
+
+
 @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
 def kept(request, night, tmp_path):
     """The night, with its results in a folder or a bucket."""
@@ -238,7 +244,7 @@ def kept(request, night, tmp_path):
     return bucket, manifest, records
 
 
-def test_only_pictures_that_are_no_longer_among_the_worst_are_deleted(kept):
+def test_only_pictures_of_images_that_are_no_longer_there_or_among_the_worst_are_deleted(kept):
     folder, manifest, records = kept
     write_report(folder, BatchResults(manifest, records))
     for key in ("report/worst/0000009.jpg", "report/worst.jpg", "report/worst-of-all/9.jpg", "worst/9.jpg"):
@@ -250,8 +256,28 @@ def test_only_pictures_that_are_no_longer_among_the_worst_are_deleted(kept):
         evil.index: failed_record(manifest.entries[evil.index], "broken", fingerprint="f", lasting=True),
     }
     write_report(folder, BatchResults(manifest, retried))
-    gone = {"report/worst/0000009.jpg", overlay_key(evil)}
+    gone = {"report/worst/0000009.jpg", overlay_key(evil), *pictures_of(evil)}
+    assert len(gone) == 4
     assert {stored.key for stored in folder.list()} == before - gone
+
+
+def test_of_an_image_that_was_replaced_the_former_photograph_is_deleted(night):
+    folder, manifest, records = night
+    write_report(folder, BatchResults(manifest, records))
+    before = {stored.key for stored in folder.list("report/images/*")}
+    [evil] = [record for record in records.values() if record.key == EVIL]
+    replaced = {**records, evil.index: replace(evil, etag="another")}
+    write_report(folder, BatchResults(manifest, replaced), most_pictures=1)
+    after = {stored.key for stored in folder.list("report/images/*")}
+    assert before - after == {key for key in pictures_of(evil) if "-map" not in key}
+
+
+def test_a_gallery_of_fewer_pictures_leaves_those_of_the_other_images(night):
+    folder, manifest, records = night
+    write_report(folder, BatchResults(manifest, records))
+    before = {stored.key for stored in folder.list()}
+    write_report(folder, BatchResults(manifest, records), most_pictures=0)
+    assert {stored.key for stored in folder.list()} == before
 
 
 def test_a_gallery_of_no_pictures_keeps_those_that_the_runs_page_shows(night):
@@ -280,7 +306,7 @@ def test_pictures_that_may_not_be_deleted_keep_nobody_from_the_gallery(night, mo
     monkeypatch.setattr(Storage, "delete", refuse)
     write_report(folder, BatchResults(manifest, records))
     assert len(Page(page_of(folder)).of("figure")) == 2
-    assert "may show images that are no longer among the worst: cannot delete" in caplog.text
+    assert "may hold pictures that are no longer of use: cannot delete" in caplog.text
 
 
 @pytest.mark.parametrize(
