@@ -7,6 +7,10 @@ import numpy.typing as npt
 
 from tasks.decoding import DecodeError, decode
 
+GREYS, MOST_GREY = (0.125, 0.875), 0.5
+"""Between which shares of a mask's brightest value its pixels are neither black nor white, and the largest share of
+them that may be: soft edges are far less, photographs mostly more."""
+
 
 def white_pixels(content: bytes, *, shape: tuple[int, ...], labels: bool) -> npt.NDArray[np.bool_]:
     """Return where a mask is white: (H, W) bool, above half of its brightest value, in any channel.
@@ -23,8 +27,8 @@ def white_pixels(content: bytes, *, shape: tuple[int, ...], labels: bool) -> npt
     Raises
     ------
     DecodeError
-        If it cannot be decoded, is not of the image's size, has transparent pixels, or is too dark where it is
-        brightest: labels that are not taken, or a black mask with the noise of a JPEG.
+        If it cannot be decoded, is not of the image's size, has transparent pixels, is too dark where it is brightest
+        (labels that are not taken, or a black mask with the noise of a JPEG), or is mostly grey, as a photograph.
     """
     decoded = decode(content)
     mask = decoded.pixels
@@ -43,5 +47,8 @@ def white_pixels(content: bytes, *, shape: tuple[int, ...], labels: bool) -> npt
             raise DecodeError(f"it is {brightest} where it is brightest, of {full}: make what it marks white ({full})")
     elif not labels:
         raise DecodeError(f"its values are {grey.dtype}: make it an 8-bit mask, black and white")
-    white: npt.NDArray[np.bool_] = grey.astype(np.float32) > 0.5 * float(brightest)
-    return white
+    relative = grey.astype(np.float32) / (float(brightest) or 1.0)
+    between = float(np.mean((relative > GREYS[0]) & (relative < GREYS[1])))
+    if between > MOST_GREY:
+        raise DecodeError(f"{between:.0%} of its pixels are neither black nor white: is it a photograph?")
+    return relative > 0.5

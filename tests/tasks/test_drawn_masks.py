@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ssdnet_core.synthetic import sample
 from tasks.decoding import DecodeError
 from tasks.drawn_masks import white_pixels
 
@@ -21,11 +22,23 @@ def png(pixels):
 
 @given(st.integers(128, 255), st.integers(0, 2**16), st.sampled_from([(), (3,)]), st.booleans())
 def test_white_is_what_lies_above_half_of_the_brightest_in_any_channel(brightest, seed, channels, labels):
-    pixels = np.random.default_rng(seed).integers(0, brightest, (*SHAPE, *channels), dtype=np.uint8)
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, brightest, (*SHAPE, *channels), dtype=np.uint8)
+    # Half of it is black or white, as of a mask with broad soft edges.
+    sharp = rng.random(SHAPE) < 0.5
+    sharp.ravel()[: sharp.size // 2] = True
+    pixels[sharp] = brightest * rng.integers(0, 2, (int(sharp.sum()), *channels), dtype=np.uint8)
     pixels[2, 3] = brightest
     white = white_pixels(png(pixels), shape=SHAPE, labels=labels)
     for place in np.ndindex(SHAPE):
         assert white[place] == (2 * int(pixels[place].max()) > brightest)
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_photograph_is_no_mask(labels):
+    photograph = sample("leather", "none", size=(64, 64)).pixels
+    with pytest.raises(DecodeError, match=r"\d\d% of its pixels are neither black nor white: is it a photograph"):
+        white_pixels(png(photograph), shape=(64, 64), labels=labels)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
