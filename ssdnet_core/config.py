@@ -248,8 +248,8 @@ class Config(_Settings):
         Parameters
         ----------
         changes
-            For example ``{"fit.steps": 50, "verdict.expected_false_alarms": 0.01}``. Strings are
-            converted, but for several values, which need a list.
+            For example ``{"fit.steps": 50, "verdict.expected_false_alarms": 0.01}``. Strings are converted, but
+            several values need a list.
 
         Raises
         ------

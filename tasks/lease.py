@@ -168,7 +168,7 @@ def _take(folder: Storage) -> Lease:
     mine = _name(number + 1)
     if not leases.create(mine, to_json(me)):
         raise BatchBusyError(_busy(folder, None))
-    if _writes_over(leases, mine, mine_is=me):
+    if _writes_over(leases, mine, holder=me):
         # The rights of a run (infra/s3/policy.json) may not have it.
         with suppress(StorageError):
             leases.delete(mine)
@@ -179,14 +179,14 @@ def _take(folder: Storage) -> Lease:
     return Lease(folder, number + 1, holder=me)
 
 
-def _writes_over(leases: Storage, name: str, *, mine_is: LeaseHolder) -> bool:
+def _writes_over(leases: Storage, name: str, *, holder: LeaseHolder) -> bool:
     """Whether the store writes over what is there when asked not to."""
     try:
         return leases.create(name, b"another's")
     except StorageError:
         # Nobody would renew it: others would take this run for one at work for a minute.
         with suppress(StorageError):
-            leases.write(name, to_json(replace(mine_is, released=True)))
+            leases.write(name, to_json(replace(holder, released=True)))
         raise
 
 

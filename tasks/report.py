@@ -88,7 +88,8 @@ def write_report(
     most_pictures
         The gallery shows so many images, those of the highest scores; the failures are all listed.
     check
-        Called before what a later gallery of the batch has as well is replaced; it raises if there is one by now.
+        Called before what a later gallery of the batch has as well is replaced or deleted; it raises if there is one by
+        now.
     """
     inspected = worst_first(results.present)
     draw = partial(_draw, folder=folder, manifest=results.manifest)

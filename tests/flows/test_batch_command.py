@@ -4,7 +4,6 @@ from http.server import BaseHTTPRequestHandler
 
 import httpx
 import pytest
-from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 import flows.inspection
@@ -114,48 +113,16 @@ def test_a_server_that_wants_credentials_is_told_of_before_there_is_a_run(monkey
     assert begun == []
 
 
-NOWHERE = "http://127.0.0.1:9/api"
+def test_a_batch_that_is_sealed_is_returned_though_its_server_has_gone_away(monkeypatch, capsys):
+    def inspect(**_):
+        observer().ended("the outcome")
+        raise httpx.ConnectError("connection refused")
 
-
-@pytest.fixture
-def running(monkeypatch):
-    """Run a flow, of which the body is given, with a server that is there at first."""
     monkeypatch.setattr(batch_command, "start_prefect_server", lambda: None)
     monkeypatch.setattr(batch_command, "wait_until_ready", lambda: None)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-
-    def run(body):
-        monkeypatch.setattr(flows.inspection, "inspect", body)
-        return run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "scheduler": "tcp://host:8786"}, as_json=True)
-
-    with temporary_settings({PREFECT_API_URL: NOWHERE}):
-        yield run
-
-
-ASKED = httpx.Request("POST", "http://plant.example/api/flow_runs/1/set_state")
-LOST = [
-    httpx.ConnectError("connection refused"),
-    httpx.HTTPStatusError("bad gateway", request=ASKED, response=httpx.Response(502, request=ASKED)),
-    httpx.HTTPStatusError("no such state", request=ASKED, response=httpx.Response(422, request=ASKED)),
-    ObjectNotFound(Exception("the run was deleted")),
-]
-
-
-@pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
-def test_a_batch_that_is_sealed_is_returned_though_its_server_has_gone_away(running, capsys, error):
-    def inspect(**_):
-        observer().ended("the outcome")
-        raise error
-
-    assert running(inspect) == "the outcome"
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("ssdnet: the batch is sealed, but ")
-
-
-@pytest.mark.parametrize("error", LOST[:2], ids=lambda error: type(error).__name__)
-def test_a_server_that_goes_away_before_there_is_an_outcome_is_told_as_such(running, error):
-    def inspect(**_):
-        raise error
-
-    with pytest.raises(NoPrefectApiError, match=r"does not answer|answers 502"):
-        running(inspect)
+    monkeypatch.setattr(flows.inspection, "inspect", inspect)
+    parameters: BatchParameters = {**PARAMETERS, "scheduler": "tcp://host:8786"}
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert run_batch_flow("flows.inspection:inspect", parameters, as_json=True) == "the outcome"
+    assert capsys.readouterr().err.startswith("ssdnet: the batch is sealed, but ")
