@@ -41,7 +41,7 @@ class ProgressBar(Observer):
             transient=True,
         )
         self._bar = self._progress.add_task("starting", total=None, figures="")
-        self._todo = self._done = self._defective = self._failed = 0
+        self._images = self._settled = self._done = self._defective = self._failed = 0
         self._begun = self._last_line = time.monotonic()
         self._waited_for = (0, "")
 
@@ -61,8 +61,8 @@ class ProgressBar(Observer):
 
     def begin(self, *, images: int, settled: int) -> None:
         """Show how much there is to do."""
-        self._todo = images - settled
-        self._progress.update(self._bar, total=self._todo)
+        self._images, self._settled = images, settled
+        self._progress.update(self._bar, total=images, completed=settled)
         self._line(f"{counted(images, 'image')}, {settled} done before")
 
     def inspected(self, record: ImageRecord) -> None:
@@ -70,10 +70,11 @@ class ProgressBar(Observer):
         self._done += 1
         self._defective += record.defective
         self._failed += record.failed
-        self._progress.update(self._bar, completed=self._done, figures=self._figures())
+        done = self._settled + self._done
+        self._progress.update(self._bar, completed=done, figures=self._figures())
         if time.monotonic() - self._last_line > LOG_EVERY:
             self._last_line = time.monotonic()
-            self._line(f"{self._done} of {self._todo}, {self._figures()}")
+            self._line(f"{done} of {self._images}, {self._figures()}")
 
     def waiting(self, *, done: int, nights: int, running: Sequence[str], queued: Sequence[str]) -> None:
         """Show the nights of a backfill."""
@@ -93,8 +94,9 @@ class ProgressBar(Observer):
     def _figures(self) -> str:
         seconds = time.monotonic() - self._begun
         rate = self._done / max(seconds, 1e-3)
-        left = (self._todo - self._done) / max(rate, 1e-6)
-        return f"{rate:.2f}/s, {_clock(left)} left, {self._defective} defective, {self._failed} failed"
+        left = (self._images - self._settled - self._done) / max(rate, 1e-6)
+        counts = f"{self._defective} defective, {self._failed} failed"
+        return f"{rate:.2f}/s, {_clock(left)} left, {counts}{' in this run' if self._settled else ''}"
 
     def _line(self, text: str) -> None:
         if self._lines and sys.stderr is not None:

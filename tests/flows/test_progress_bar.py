@@ -68,8 +68,8 @@ def test_the_rate_is_that_since_the_inspection_began_and_is_told_once_in_thirty_
             clock.now = 100.0 + seconds
             bar.inspected(record)
     assert sys.stderr.getvalue()[begun:].splitlines() == [
-        "ssdnet: 4 of 1000, 0.11/s, 2:29:24 left, 1 defective, 1 failed",
-        "ssdnet: 6 of 1000, 0.09/s, 3:05:00 left, 1 defective, 1 failed",
+        "ssdnet: 10 of 1006, 0.11/s, 2:29:24 left, 1 defective, 1 failed in this run",
+        "ssdnet: 12 of 1006, 0.09/s, 3:05:00 left, 1 defective, 1 failed in this run",
     ]
 
 
