@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -170,11 +170,11 @@ def write_planted_night(
             good = decode(source.read(key))
             surface = _eight_bits(good.pixels, white=white)
             for number, image in labelled[key].items():
-                pixels, truth = _planted_visibly(surface, image.defect, seed=seed + number)
+                defect, pixels, truth = _planted_visibly(surface, image.defect, seed=seed + number)
                 picture = Image.fromarray(pixels)
                 if good.mask is not None:
                     picture.putalpha(Image.fromarray(np.where(good.mask, np.uint8(0), np.uint8(255))))
-                image.write(folder, picture, truth=truth)
+                replace(image, defect=defect).write(folder, picture, truth=truth)
         except (DecodeError, InvalidImageError) as error:
             raise InvalidImageError(f"no defect can be planted into {source.path(key)}: {error}") from error
     return count, _defective(everything)
@@ -209,14 +209,18 @@ def _spread(listed: Sequence[StoredObject], *, most: int) -> Sequence[StoredObje
 
 
 def _planted_visibly(
-    surface: npt.NDArray[np.uint8], defect: DefectKind, *, seed: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    # A photograph may be white or black beside the surface, where no defect shows.
-    *earlier, last = range(seed, seed + PLACES_TRIED * SEED_STEP, SEED_STEP)
-    for attempt in earlier:
-        with suppress(InvisibleDefectError):
-            return plant(surface, defect, seed=attempt)
-    return plant(surface, defect, seed=last)
+    surface: npt.NDArray[np.uint8], wanted: DefectKind, *, seed: int
+) -> tuple[DefectKind, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Return what was planted, the pixels and the truth: what is wanted, or else the next kind that shows anywhere."""
+    if wanted == "none":
+        return wanted, *plant(surface, wanted, seed=seed)
+    # A photograph may be white or black beside the surface, where hardly a defect shows.
+    first, places = DEFECTS.index(wanted), range(seed, seed + PLACES_TRIED * SEED_STEP, SEED_STEP)
+    for kind in DEFECTS[first:] + DEFECTS[:first]:
+        for place in places:
+            with suppress(InvisibleDefectError):
+                return kind, *plant(surface, kind, seed=place)
+    raise InvisibleDefectError("it is black, white or without structure, so that no defect shows on it")
 
 
 def _planted(source: Storage, place: int, *, listed: Sequence[StoredObject], count: int) -> dict[int, LabelledImage]:
@@ -243,7 +247,8 @@ def _surface_of(source: Storage, key: PurePosixPath) -> str:
 
 
 def _refuse_others(folder: Storage, labelled: Sequence[LabelledImage]) -> None:
-    known = {image.key for image in labelled}
+    # Of a defect that does not show, another kind has the place.
+    known = {replace(image, defect=kind).key for image in labelled for kind in _may_become(image.defect)}
     try:
         present = list_images(folder, IMAGES_PATTERN) if folder.exists() else []
     except NothingToInspectError:
@@ -253,6 +258,10 @@ def _refuse_others(folder: Storage, labelled: Sequence[LabelledImage]) -> None:
             f"{folder.address} holds {counted(len(others), 'labelled image')} beside this sample, {others[0]} for one, "
             "and all would be measured together: take another folder, or remove what is not of it"
         )
+
+
+def _may_become(wanted: DefectKind) -> tuple[DefectKind, ...]:
+    return ("none",) if wanted == "none" else DEFECTS
 
 
 def _defective(labelled: Sequence[LabelledImage]) -> int:

@@ -146,6 +146,22 @@ def test_a_defect_that_does_not_show_beside_the_surface_is_planted_elsewhere(tmp
     assert all(np.asarray(Image.open(tmp_path / "night" / mask.key)).any() for mask in masks)
 
 
+def test_a_kind_of_defect_that_shows_nowhere_is_another_one_and_the_same_command_makes_the_sample_again(tmp_path):
+    pixels = np.zeros((96, 96, 3), dtype=np.uint8)
+    pixels[:3, :3] = 90
+    (tmp_path / "good").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "good" / "black.png")
+    folder = Storage(str(tmp_path / "night"))
+    # Of seven, one is as it is, and each kind of defect is wanted once.
+    assert write_planted_night(folder, str(tmp_path / "good"), images=7) == (7, 6)
+    kinds = sorted(image.key.split("/")[2] for image in list_images(folder, IMAGES_PATTERN))
+    assert len(kinds) == 7
+    assert 1 < len(set(kinds)) < 7
+    before = {stored.key: folder.read(stored.key) for stored in folder.list()}
+    assert write_planted_night(folder, str(tmp_path / "good"), images=7) == (7, 6)
+    assert {stored.key: folder.read(stored.key) for stored in folder.list()} == before
+
+
 def test_folders_of_one_name_below_others_are_surfaces_of_their_own(photographs, tmp_path):
     for line in ("line-1", "line-2"):
         shutil.copytree(photographs / "weave", tmp_path / "lines" / line / "cloth")
