@@ -1,6 +1,7 @@
 """The embedded default: a command that needs no server to be started.
 
-Its functions must be called before ``prefect`` is imported, which reads its settings from the environment once.
+`set_up_environment` and `start_prefect_server` must be called before ``prefect`` is imported, which reads its settings
+from the environment once.
 """
 
 import os

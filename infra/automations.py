@@ -96,7 +96,7 @@ def automations(*, hours: float, idle_hours: float, alarm: Sequence[ActionTypes]
         ),
         AutomationCore(
             name="SSDnet: idle line",
-            description=f"Alarms if no night of a line is sealed for {idle_hours:g} hours, with or without images.",
+            description=f"Alarms if no night of a line is sealed for {idle_hours:g} hours, even if it stood still.",
             # Standing still does not start the wait: a line that rests for long alarms once, not again and again.
             trigger=_absence(
                 {events.UP_TO_DATE},

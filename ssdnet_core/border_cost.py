@@ -3,7 +3,7 @@
 Where the context ends the network predicts worse, and the corners of a regular texture, which show a part of a period,
 many times worse. So a piece from the middle is predicted as if it were the whole image: what its squared residuals gain
 beside those of the same pixels in the whole is what a border costs. A defect adds to both alike. The context ends at
-the image's border and where a mask begins.
+the image's border and where a mask leaves out a whole block.
 """
 
 import torch

@@ -65,7 +65,7 @@ class CorruptionConfig(_Settings):
     block_sizes: tuple[Annotated[int, Field(ge=4, le=512, multiple_of=4)], ...] = Field(
         (8, 16, 32),
         min_length=1,
-        description="Sides of the masked blocks in working pixels, used in turn; of more than half a crop's, none is.",
+        description="Sides of the masked blocks in working pixels, used in turn; those above half a crop are skipped.",
     )
     mask_ratio: float = Field(0.4, gt=0.0, lt=1.0, description="Share of the blocks that is masked.")
     shuffle_ratio: float = Field(
@@ -125,7 +125,7 @@ class ReconstructionConfig(_Settings):
         le=8192,
         multiple_of=32,
         description="Side in working pixels of the tiles in which a larger image is reconstructed, a strip in longer "
-        "ones of as many pixels: bounds the memory. Blocks of more than 32 need larger ones.",
+        "ones of as many pixels: bounds the memory. With blocks above 32 they are larger.",
     )
     border_cost: bool = Field(
         True, description="Divide residuals near the border by what a border costs, told by borders inside the image."

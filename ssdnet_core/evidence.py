@@ -1,4 +1,4 @@
-"""All steps before the verdict, for one image or many together: fit, blind reconstruction and scoring.
+"""All steps between preparation and verdict, for one image or many together: fit, blind reconstruction and scoring.
 
 These are the steps that run on the device; :func:`ssdnet_core.localization.judged` is work for a processor, beside the
 next group's fit.

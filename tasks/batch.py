@@ -1,4 +1,4 @@
-"""A batch: what one night holds, where its results lie, and in which order its images come.
+"""A batch: the images of one input, where its results lie, and in which order its images come.
 
 The order is fixed once an image is in the manifest: image *i* of the manifest is index *i* of every array.
 """

@@ -1,6 +1,6 @@
 """The Dask workers that fit: a cluster that is there, or one made on this machine for the length of a run.
 
-A worker that owns a GPU declares the resource ``GPU=1`` and has one thread, so that one fit at a time has the GPU.
+A worker that owns or shares a GPU declares the resource ``GPU=1`` and has one thread: it does one fit at a time.
 """
 
 import logging
