@@ -2,8 +2,8 @@
 
 The map is normalised by the image's own medians, so one law serves all images: the number of false alarms (NFA;
 Desolneux, Moisan and Morel, IJCV 2000) above a level falls exponentially with the level. Its two constants were
-measured on defect-free photographs of five textures; how high the levels of *this* image's normal surface are is
-estimated from the image itself (:mod:`ssdnet_core.restlessness`).
+fitted to defect-free photographs of five textures, and drawn a little towards other surfaces; how high the levels of
+*this* image's normal surface are is estimated from the image itself (:mod:`ssdnet_core.restlessness`).
 """
 
 import math
