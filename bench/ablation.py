@@ -3,21 +3,17 @@
     python bench/ablation.py DATA --out OUT [--every 2] [--only shuffling,noise]
 
 DATA is a folder of categories in MVTec-AD layout. OUT gets ablation.json (all figures of all images) and ablation.md
-(the table). A variant that OUT has already for the same settings, precision and images is not run again; results
-for other settings, precision or images are not in the table.
+(the table). A variant may be named by a part of its name that no other has. One that OUT has already for the same
+settings, precision and images is not run again; results for other settings, precision or images are not in the table.
 """
 
 import argparse
-import json
 import sys
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from about import about, markdown_table
-from dask.system import CPU_COUNT
-from labelled import Finding, accuracy, contents, findings, is_good, listed, stamp
+from about import markdown_table
+from compared import Run, chosen, difference, findings_of, image_options, names, read_runs, run_of, write_runs
+from labelled import accuracy, contents, findings, is_good, listed, stamp
 
 from ssdnet_core.config import PRESETS, Config
 from ssdnet_core.errors import SsdnetError
@@ -65,26 +61,17 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure what each part of the method is worth.")
-    parser.add_argument("data", type=Path, help="folder of categories in MVTec-AD layout")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument(
-        "--every", type=int, default=1, help="take every n-th image of each kind of defect of a category"
-    )
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(VARIANTS), help="names, by comma")
-    parser.add_argument(
-        "--categories", type=lambda text: text.split(","), default=(), help="only these, as carpet,tile"
-    )
-    parser.add_argument("--workers", type=int, default=CPU_COUNT, help="processes; by default one a core")
+    image_options(parser)
+    parser.add_argument("--only", type=names, default=tuple(VARIANTS), help="variants, by comma")
     options = parser.parse_args()
-    if unknown := set(options.only) - set(VARIANTS):
-        parser.error(f"no variant {', '.join(sorted(unknown))}: choose of {', '.join(VARIANTS)}")
+    options.only = chosen(options.only, VARIANTS, parser=parser)
     return options
 
 
 def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, store = Storage(str(options.data)), options.out / "ablation.json"
-    known = json.loads(store.read_text())["variants"] if store.exists() else {}
+    known = read_runs(store)
     images = [
         image for image in listed(source, every=options.every, categories=options.categories) if not is_good(image.key)
     ]
@@ -97,25 +84,34 @@ def _run(options: argparse.Namespace) -> None:
         for name in options.only:
             if known.get(name, {}).get("settings") != stamps[name]:
                 found = findings(cluster.client, source, keys=keys, config=configs[name], title=name)
-                known[name] = {**about(), "settings": stamps[name], "images": [asdict(one) for one in found]}
-                store.write_text(json.dumps({"variants": known}, indent=1) + "\n")
+                known[name] = run_of(found, stamps[name])
+                write_runs(store, known)
     comparable = {name: known[name] for name in VARIANTS if known.get(name, {}).get("settings") == stamps[name]}
-    (options.out / "ablation.md").write_text(table(comparable))
-    print(table(comparable))
+    (options.out / "ablation.md").write_text(table(comparable, images=len(keys)))
+    print(table(comparable, images=len(keys)))
 
 
-def table(variants: dict[str, dict[str, Any]]) -> str:
-    """Return a row for each variant: the metrics, their difference to the method as built if known, and CPU seconds."""
-    results = {name: [Finding(**image) for image in variant["images"]] for name, variant in variants.items()}
-    base = accuracy(results["as built"]) if "as built" in results else None
+def table(variants: dict[str, Run], *, images: int) -> str:
+    """Return a row for each variant: the metrics, their difference to the method as built if known, and CPU seconds.
+
+    ``images`` is how many were to be inspected; some may have failed. Each row has its date: seconds of one machine
+    differ from hour to hour.
+    """
+    results = {name: findings_of(variant) for name, variant in variants.items()}
     rows = []
     for name, found in results.items():
-        auroc, precision = accuracy(found)
-        compared = base if name != "as built" else None
-        difference = f"{auroc - compared[0]:+.4f} / {precision - compared[1]:+.4f}" if compared else ""
-        seconds = f"{np.mean([one.seconds for one in found]):.2f}"
-        rows.append([name, f"{auroc:.4f} / {precision:.4f}", difference, seconds, str(len(found))])
-    return markdown_table(["", "AUROC / AUPRC", "difference", "CPU-s", "images"], rows)
+        change = difference(found, results["as built"]) if "as built" in results and name != "as built" else None
+        rows.append(
+            [
+                name,
+                "{:.4f} / {:.4f}".format(*accuracy(found)),
+                "{:+.4f} / {:+.4f}".format(*change) if change else "",
+                f"{np.mean([one.seconds for one in found]):.2f}",
+                f"{len(found)} of {images}",
+                variants[name]["date"],
+            ]
+        )
+    return markdown_table(["", "AUROC / AUPRC", "difference", "CPU-s", "images", "date"], rows)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from about import about, markdown_table
+from compared import names, whole_number
 from dask.system import CPU_COUNT
 from figures import draw_contact_sheet, draw_curves
 from peers import measure_peer
@@ -53,10 +54,11 @@ Result = MeasuredImage | UnmeasuredImage
 
 @dataclass(frozen=True)
 class Batch:
-    """The product's results: what all images share, and their records in the order of the manifest."""
+    """The product's results: what all images share, their records as the manifest has them, and how many are new."""
 
     inspection: Inspection
     records: tuple[ImageRecord, ...]
+    inspected: int
 
 
 def main() -> None:
@@ -72,22 +74,18 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the accuracy on labelled images in MVTec-AD layout.")
     parser.add_argument("data", type=Path, help="folder of categories: CATEGORY/test/DEFECT/*, CATEGORY/ground_truth")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--categories", type=_names, default=(), help="only these, as carpet,tile")
+    parser.add_argument("--categories", type=names, default=(), help="only these, as carpet,tile")
     parser.add_argument("--peers", type=Path, help="program of the other methods: METHOD IMAGE OUT.npy --threads 1")
-    parser.add_argument("--methods", type=_names, default=(), help="its methods to run, as hfca,knn")
+    parser.add_argument("--methods", type=names, default=(), help="its methods to run, as hfca,knn")
     parser.add_argument("--preset", default="default", help="settings to start from")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a single setting; repeatable")
-    parser.add_argument("--workers", type=int, default=CPU_COUNT, help="processes; by default one a core")
+    parser.add_argument("--workers", type=whole_number, default=CPU_COUNT, help="processes; by default one a core")
     options = parser.parse_args()
     if bool(options.peers) != bool(options.methods):
         parser.error("--peers and --methods need each other")
     if options.peers and not options.peers.is_file():
         parser.error(f"--peers {options.peers}: there is no such file")
     return options
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -110,7 +108,7 @@ def _run(options: argparse.Namespace) -> None:
             ]
             results[method] = [future.result() for future in futures]
     evaluations = {method: _summary(images) for method, images in results.items()}
-    known = _about(options, config)
+    known = _about(options, config, batch=batch)
     _write_json(options.out / "accuracy.json", known, evaluations=evaluations)
     tables = _tables(known, evaluations)
     (options.out / "accuracy.md").write_text(tables)
@@ -150,7 +148,7 @@ def _inspected(cluster: Cluster, options: argparse.Namespace, *, config: Config)
         collected = collect_chunk(submit_chunk(dispatch, part), announce=_tell)
         done = collected.records + try_suspects(dispatch, collected.suspects, announce=_tell)
         records |= {record.index: record for record in done}
-    return Batch(inspection, tuple(records[entry.index] for entry in present))
+    return Batch(inspection, tuple(records[entry.index] for entry in present), len(todo))
 
 
 def _tell(record: ImageRecord) -> None:
@@ -161,12 +159,14 @@ def _summary(results: Sequence[Result]) -> Evaluation:
     return summarise_metrics(gathered(results))
 
 
-def _about(options: argparse.Namespace, config: Config) -> dict[str, str]:
+def _about(options: argparse.Namespace, config: Config, *, batch: Batch) -> dict[str, str]:
     settings = ", ".join([options.preset, *options.set])
-    known = about()
+    known, images = about(), len(batch.records)
+    earlier = images - batch.inspected
     return {
         **known,
         "data": str(options.data),
+        "images": f"{images}" + (f", {earlier} of them, and their CPU-seconds, from an earlier run" if earlier else ""),
         "machine": f"{known['machine']}, {options.workers} workers of one thread",
         "settings": f"{settings} (fingerprint {config.fingerprint()})",
     }
@@ -197,7 +197,12 @@ def _tables(known: dict[str, str], evaluations: dict[str, Evaluation]) -> str:
         (f"{border}, the pixels of a category pooled", lambda row: row.pooled_border_ignored),
     )
     for title, frame in frames:
-        lines += [f"## {title}", "", "Pixel AUROC / AUPRC of the defective images, and CPU-seconds an image.", ""]
+        lines += [
+            f"## {title}",
+            "",
+            "Pixel AUROC / AUPRC of the defective images; CPU-seconds are the mean over all images.",
+            "",
+        ]
         rows = []
         for method, evaluation in evaluations.items():
             by_category = {row.category: row for row in evaluation.categories}

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from about import about, markdown_table
+from compared import whole_number
 from torch.utils.flop_counter import FlopCounterMode
 
 from flows.settings import settings_from
@@ -96,14 +97,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
     parser.add_argument("--sizes", type=_numbers, default=(256, 512), help="working sizes, as 256,512")
     parser.add_argument("--groups", type=_numbers, help="images fitted together; on a GPU 1,4,16,64,128,256, else 1")
-    parser.add_argument("--repeats", type=int, default=3, help="of which the best counts")
+    parser.add_argument("--repeats", type=whole_number, default=3, help="of which the best counts")
     parser.add_argument("--preset", default="default", help="settings to start from")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a single setting; repeatable")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name, option in (("working_size", "--sizes"), ("device", "--device")):
+        if any(change.partition("=")[0] == name for change in options.set):
+            parser.error(f"--set {name}=...: give {option} instead")
+    return options
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(","))
+    return tuple(whole_number(number) for number in text.split(","))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -132,6 +137,7 @@ def _run(options: argparse.Namespace) -> None:
         "timings": [asdict(timing) for timing in timings],
         "too_large": failed,
     }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=1) + "\n")
     print(_table(timings))
 

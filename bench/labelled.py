@@ -70,12 +70,18 @@ def listed(source: Storage, *, every: int = 1, categories: Sequence[str] = ()) -
     """Return every n-th image of each kind of defect, and of the good images, of all categories or those named."""
     groups: dict[tuple[str, str], list[StoredObject]] = {}
     for image in list_images(source, IMAGES_PATTERN):
-        category = MvtecTruth(source).category(image.key)
-        if category in (categories or (category,)):
-            groups.setdefault((category, image.key.split("/")[-2]), []).append(image)
-    if not groups:
-        raise NothingToInspectError(f"{source.address} has no such images in MVTec-AD layout")
-    return [image for images in groups.values() for image in images[::every]]
+        groups.setdefault((MvtecTruth(source).category(image.key), image.key.split("/")[-2]), []).append(image)
+    there = {category for category, _ in groups}
+    if unknown := set(categories) - there:
+        raise NothingToInspectError(
+            f"{source.address} has no category {', '.join(sorted(unknown))}: it has {', '.join(sorted(there))}"
+        )
+    return [
+        image
+        for (category, _), images in groups.items()
+        if category in (categories or there)
+        for image in images[::every]
+    ]
 
 
 def is_good(key: str) -> bool:

@@ -4,24 +4,23 @@
 
 DATA is a folder of categories in MVTec-AD layout. Each condition is applied to every image, with a random generator of
 the image's own. OUT gets stress.json (all figures of all images), stress.md (the table) and stress.png (what the
-conditions look like). A condition that OUT has already for the same settings, precision and images is not run again;
-results for other settings, precision or images are not in the table.
+conditions look like). A condition may be named by a part of its name that no other has. One that OUT has already for
+the same settings, precision and images is not run again; results for other settings, precision or images are not in the
+table.
 """
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from about import about, markdown_table
-from dask.system import CPU_COUNT
-from labelled import Change, Finding, Photograph, accuracy, contents, findings, listed, photograph, stamp
+from about import markdown_table
+from compared import Run, chosen, difference, findings_of, image_options, names, read_runs, run_of, write_runs
+from labelled import Change, Photograph, accuracy, contents, findings, listed, photograph, stamp
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
@@ -94,9 +93,10 @@ def jpeg(shown: Photograph, _: np.random.Generator) -> Photograph:
 
 
 def rotation(shown: Photograph, _: np.random.Generator) -> Photograph:
-    """Turn by 3 degrees; the corners that come in are cut off."""
+    """Turn by 3 degrees; the corners that come in are cut off, but for a strip's, which are mirrored."""
     cut = int(0.055 * max(shown.truth.shape))
-    inside = np.s_[cut : shown.truth.shape[0] - cut, cut : shown.truth.shape[1] - cut]
+    down, right = (min(cut, side // 4) for side in shown.truth.shape)
+    inside = np.s_[down : shown.truth.shape[0] - down, right : shown.truth.shape[1] - right]
     turned = partial(ndimage.rotate, angle=3, reshape=False)
     return _moved(
         shown,
@@ -156,20 +156,11 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the accuracy on degraded images.")
-    parser.add_argument("data", type=Path, help="folder of categories in MVTec-AD layout")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument(
-        "--every", type=int, default=1, help="take every n-th image of each kind of defect of a category"
-    )
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(CONDITIONS), help="names, by comma")
-    parser.add_argument(
-        "--categories", type=lambda text: text.split(","), default=(), help="only these, as carpet,tile"
-    )
+    image_options(parser)
+    parser.add_argument("--only", type=names, default=tuple(CONDITIONS), help="conditions, by comma")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a single setting; repeatable")
-    parser.add_argument("--workers", type=int, default=CPU_COUNT, help="processes; by default one a core")
     options = parser.parse_args()
-    if unknown := set(options.only) - set(CONDITIONS):
-        parser.error(f"no condition {', '.join(sorted(unknown))}: choose of {', '.join(CONDITIONS)}")
+    options.only = chosen(options.only, CONDITIONS, parser=parser)
     return options
 
 
@@ -177,7 +168,7 @@ def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, store = Storage(str(options.data)), options.out / "stress.json"
     config = settings_from(None, None, changes=options.set)
-    known = json.loads(store.read_text())["conditions"] if store.exists() else {}
+    known = read_runs(store)
     images = listed(source, every=options.every, categories=options.categories)
     keys = [image.key for image in images]
     present = stamp(config, contents(source, images))
@@ -186,33 +177,36 @@ def _run(options: argparse.Namespace) -> None:
         for name in options.only:
             if known.get(name, {}).get("settings") != present:
                 found = findings(cluster.client, source, keys=keys, config=config, title=name, change=CONDITIONS[name])
-                known[name] = {**about(), "settings": present, "images": [asdict(one) for one in found]}
-                store.write_text(json.dumps({"conditions": known}, indent=1) + "\n")
+                known[name] = run_of(found, present)
+                write_runs(store, known)
     comparable = {name: known[name] for name in CONDITIONS if known.get(name, {}).get("settings") == present}
-    (options.out / "stress.md").write_text(table(comparable))
-    print(table(comparable))
+    (options.out / "stress.md").write_text(table(comparable, images=len(keys)))
+    print(table(comparable, images=len(keys)))
 
 
-def table(conditions: dict[str, dict[str, Any]]) -> str:
-    """Return a row for each condition: the metrics, their difference to the clean images if known, and the verdicts."""
-    results = {name: [Finding(**image) for image in condition["images"]] for name, condition in conditions.items()}
-    clean = accuracy(results["clean"]) if "clean" in results else None
+def table(conditions: dict[str, Run], *, images: int) -> str:
+    """Return a row for each condition: the metrics, their difference to the clean images if known, and the verdicts.
+
+    ``images`` is how many were to be inspected; some may have failed.
+    """
+    results = {name: findings_of(condition) for name, condition in conditions.items()}
     rows = []
     for name, found in results.items():
-        auroc, precision = accuracy(found)
+        change = difference(found, results["clean"]) if "clean" in results and name != "clean" else None
         good, bad = ([one for one in found if one.truly_defective == defective] for defective in (False, True))
         rows.append(
             [
                 name,
-                f"{auroc:.4f} / {precision:.4f}",
-                f"{auroc - clean[0]:+.4f} / {precision - clean[1]:+.4f}" if clean and name != "clean" else "",
+                "{:.4f} / {:.4f}".format(*accuracy(found)),
+                "{:+.4f} / {:+.4f}".format(*change) if change else "",
                 f"{sum(one.defective for one in good)} of {len(good)}",
                 f"{sum(one.warned for one in good)}",
                 f"{sum(one.defective for one in bad)} of {len(bad)}",
+                f"{len(found)} of {images}",
             ]
         )
-    header = ["", "AUROC / AUPRC", "difference", "alarms on good images", "warned", "alarms on defective ones"]
-    return markdown_table(header, rows)
+    alarms = ["alarms on good images", "warned", "alarms on defective ones"]
+    return markdown_table(["", "AUROC / AUPRC", "difference", *alarms, "images"], rows)
 
 
 def draw_conditions(shown: Photograph, path: Path) -> None:
