@@ -12,8 +12,8 @@ import sys
 
 import numpy as np
 from about import markdown_table
-from compared import Run, chosen, difference, findings_of, image_options, names, read_runs, run_of, write_runs
-from labelled import accuracy, contents, findings, is_good, listed, stamp
+from compared import Run, cells, chosen, findings_of, image_options, made_or_kept, names
+from labelled import contents, findings, is_good, listed, stamp
 
 from ssdnet_core.config import PRESETS, Config
 from ssdnet_core.errors import SsdnetError
@@ -70,8 +70,7 @@ def _options() -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    source, store = Storage(str(options.data)), options.out / "ablation.json"
-    known = read_runs(store)
+    source = Storage(str(options.data))
     images = [
         image for image in listed(source, every=options.every, categories=options.categories) if not is_good(image.key)
     ]
@@ -81,14 +80,15 @@ def _run(options: argparse.Namespace) -> None:
     keys, present = [image.key for image in images], contents(source, images)
     stamps = {name: stamp(config, present) for name, config in configs.items()}
     with Cluster(workers=options.workers) as cluster:
-        for name in options.only:
-            if known.get(name, {}).get("settings") != stamps[name]:
-                found = findings(cluster.client, source, keys=keys, config=configs[name], title=name)
-                known[name] = run_of(found, stamps[name])
-                write_runs(store, known)
-    comparable = {name: known[name] for name in VARIANTS if known.get(name, {}).get("settings") == stamps[name]}
-    (options.out / "ablation.md").write_text(table(comparable, images=len(keys)))
-    print(table(comparable, images=len(keys)))
+        runs = made_or_kept(
+            options.out / "ablation.json",
+            stamps,
+            only=options.only,
+            make=lambda name: findings(cluster.client, source, keys=keys, config=configs[name], title=name),
+        )
+    told = table(runs, images=len(keys))
+    (options.out / "ablation.md").write_text(told)
+    print(told)
 
 
 def table(variants: dict[str, Run], *, images: int) -> str:
@@ -100,12 +100,11 @@ def table(variants: dict[str, Run], *, images: int) -> str:
     results = {name: findings_of(variant) for name, variant in variants.items()}
     rows = []
     for name, found in results.items():
-        change = difference(found, results["as built"]) if "as built" in results and name != "as built" else None
+        base = results.get("as built") if name != "as built" else None
         rows.append(
             [
                 name,
-                "{:.4f} / {:.4f}".format(*accuracy(found)),
-                "{:+.4f} / {:+.4f}".format(*change) if change else "",
+                *cells(found, base),
                 f"{np.mean([one.seconds for one in found]):.2f}",
                 f"{len(found)} of {images}",
                 variants[name]["date"],

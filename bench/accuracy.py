@@ -25,6 +25,7 @@ from about import about, markdown_table
 from compared import names, whole_number
 from dask.system import CPU_COUNT
 from figures import draw_contact_sheet, draw_curves
+from labelled import check_categories
 from peers import measure_peer
 
 from flows.settings import settings_from
@@ -34,7 +35,7 @@ from ssdnet_core.metrics import PixelMetrics
 from tasks.batch import MANIFEST, Manifest, open_batch, read_manifest
 from tasks.category_metrics import CategoryMetrics, Evaluation, gathered, summarise_metrics
 from tasks.cluster import Cluster
-from tasks.discovery import NothingToInspectError, discover, list_images
+from tasks.discovery import discover, list_images
 from tasks.dispatch import Dispatch, chunks, collect_chunk, submit_chunk, try_suspects
 from tasks.evaluation_file import evaluation_tree
 from tasks.fit_workers import FitWorkers
@@ -124,10 +125,7 @@ def _inspected(cluster: Cluster, options: argparse.Namespace, *, config: Config)
     listed = list_images(source, IMAGES_PATTERN, outside=[Storage(str(options.out)).address])
     category_of = MvtecTruth(source).category
     here = {category_of(image.key) for image in listed}
-    if unknown := set(options.categories) - here:
-        raise NothingToInspectError(
-            f"{source.address} has no category {', '.join(sorted(unknown))}: it has {', '.join(sorted(here))}"
-        )
+    check_categories(source, options.categories, there=here)
     wanted = [image for image in listed if category_of(image.key) in (options.categories or here)]
     found = Manifest(batch="product", input=source.address, pattern=IMAGES_PATTERN, config=config)
     folder = open_batch(Storage(str(options.out)), found)

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,47 @@ def chosen(wanted: Sequence[str], known: Iterable[str], *, parser: argparse.Argu
     return [name for name in known if name in found]
 
 
-def read_runs(path: Path) -> dict[str, Run]:
+def made_or_kept(
+    path: Path, settings: Mapping[str, str], *, only: Iterable[str], make: Callable[[str], list[Finding]]
+) -> dict[str, Run]:
+    """Make the runs that a file has not for these settings, and return those that it then has for them, in their order.
+
+    Parameters
+    ----------
+    settings
+        By the names of all runs there may be: the texts of :func:`labelled.stamp`.
+    only
+        The names of those that are made if they are not there.
+    make
+        Makes the run of a name.
+    """
+    runs = _kept_runs(path)
+    for name in only:
+        if runs.get(name, {}).get("settings") != settings[name]:
+            runs[name] = {**about(), "settings": settings[name], "images": [asdict(one) for one in make(name)]}
+            _keep_runs(path, runs)
+    return {name: runs[name] for name, wanted in settings.items() if runs.get(name, {}).get("settings") == wanted}
+
+
+def findings_of(run: Run) -> list[Finding]:
+    """Return the figures of a run's images."""
+    return [Finding(**image) for image in run["images"]]
+
+
+def cells(found: Sequence[Finding], base: Sequence[Finding] | None) -> tuple[str, str]:
+    """Return AUROC and average precision as a cell of a table, and the difference to another run's; empty if none."""
+    change = "" if base is None else "{:+.4f} / {:+.4f}".format(*difference(found, base))
+    return "{:.4f} / {:.4f}".format(*accuracy(found)), change
+
+
+def difference(found: Sequence[Finding], base: Sequence[Finding]) -> tuple[float, float]:
+    """Return by how much AUROC and average precision differ, over the images that both have."""
+    common = {one.key for one in found} & {one.key for one in base}
+    here, there = (accuracy([one for one in each if one.key in common]) for each in (found, base))
+    return here[0] - there[0], here[1] - there[1]
+
+
+def _kept_runs(path: Path) -> dict[str, Run]:
     """Return the runs in a file, by name; none if there is no file."""
     try:
         runs: dict[str, Run] = json.loads(path.read_text())["runs"]
@@ -69,25 +109,8 @@ def read_runs(path: Path) -> dict[str, Run]:
     return runs
 
 
-def write_runs(path: Path, runs: dict[str, Run]) -> None:
+def _keep_runs(path: Path, runs: dict[str, Run]) -> None:
     """Write runs, whole or not at all."""
     written = path.with_suffix(".partial")
     written.write_text(json.dumps({"runs": runs}, indent=1) + "\n")
     written.replace(path)
-
-
-def run_of(found: Sequence[Finding], settings: str) -> Run:
-    """Return what is kept of a run that was made just now; ``settings`` is the text of :func:`labelled.stamp`."""
-    return {**about(), "settings": settings, "images": [asdict(one) for one in found]}
-
-
-def findings_of(run: Run) -> list[Finding]:
-    """Return the figures of a run's images."""
-    return [Finding(**image) for image in run["images"]]
-
-
-def difference(found: Sequence[Finding], base: Sequence[Finding]) -> tuple[float, float]:
-    """Return by how much AUROC and average precision differ, over the images that both have."""
-    common = {one.key for one in found} & {one.key for one in base}
-    here, there = (accuracy([one for one in each if one.key in common]) for each in (found, base))
-    return here[0] - there[0], here[1] - there[1]

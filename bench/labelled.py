@@ -3,7 +3,7 @@
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,16 +72,21 @@ def listed(source: Storage, *, every: int = 1, categories: Sequence[str] = ()) -
     for image in list_images(source, IMAGES_PATTERN):
         groups.setdefault((MvtecTruth(source).category(image.key), image.key.split("/")[-2]), []).append(image)
     there = {category for category, _ in groups}
-    if unknown := set(categories) - there:
-        raise NothingToInspectError(
-            f"{source.address} has no category {', '.join(sorted(unknown))}: it has {', '.join(sorted(there))}"
-        )
+    check_categories(source, categories, there=there)
     return [
         image
         for (category, _), images in groups.items()
         if category in (categories or there)
         for image in images[::every]
     ]
+
+
+def check_categories(source: Storage, wanted: Sequence[str], *, there: Set[str]) -> None:
+    """Refuse categories that are not there, naming those that are."""
+    if unknown := set(wanted) - there:
+        raise NothingToInspectError(
+            f"{source.address} has no category {', '.join(sorted(unknown))}: it has {', '.join(sorted(there))}"
+        )
 
 
 def is_good(key: str) -> bool:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 from about import markdown_table
-from compared import Run, chosen, difference, findings_of, image_options, names, read_runs, run_of, write_runs
-from labelled import Change, Photograph, accuracy, contents, findings, listed, photograph, stamp
+from compared import Run, cells, chosen, findings_of, image_options, made_or_kept, names
+from labelled import Change, Photograph, contents, findings, listed, photograph, stamp
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
@@ -166,22 +166,24 @@ def _options() -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    source, store = Storage(str(options.data)), options.out / "stress.json"
+    source = Storage(str(options.data))
     config = settings_from(None, None, changes=options.set)
-    known = read_runs(store)
     images = listed(source, every=options.every, categories=options.categories)
     keys = [image.key for image in images]
     present = stamp(config, contents(source, images))
     draw_conditions(photograph(source, keys[0]), options.out / "stress.png")
     with Cluster(workers=options.workers) as cluster:
-        for name in options.only:
-            if known.get(name, {}).get("settings") != present:
-                found = findings(cluster.client, source, keys=keys, config=config, title=name, change=CONDITIONS[name])
-                known[name] = run_of(found, present)
-                write_runs(store, known)
-    comparable = {name: known[name] for name in CONDITIONS if known.get(name, {}).get("settings") == present}
-    (options.out / "stress.md").write_text(table(comparable, images=len(keys)))
-    print(table(comparable, images=len(keys)))
+        runs = made_or_kept(
+            options.out / "stress.json",
+            dict.fromkeys(CONDITIONS, present),
+            only=options.only,
+            make=lambda name: findings(
+                cluster.client, source, keys=keys, config=config, title=name, change=CONDITIONS[name]
+            ),
+        )
+    told = table(runs, images=len(keys))
+    (options.out / "stress.md").write_text(told)
+    print(told)
 
 
 def table(conditions: dict[str, Run], *, images: int) -> str:
@@ -192,13 +194,12 @@ def table(conditions: dict[str, Run], *, images: int) -> str:
     results = {name: findings_of(condition) for name, condition in conditions.items()}
     rows = []
     for name, found in results.items():
-        change = difference(found, results["clean"]) if "clean" in results and name != "clean" else None
+        clean = results.get("clean") if name != "clean" else None
         good, bad = ([one for one in found if one.truly_defective == defective] for defective in (False, True))
         rows.append(
             [
                 name,
-                "{:.4f} / {:.4f}".format(*accuracy(found)),
-                "{:+.4f} / {:+.4f}".format(*change) if change else "",
+                *cells(found, clean),
                 f"{sum(one.defective for one in good)} of {len(good)}",
                 f"{sum(one.warned for one in good)}",
                 f"{sum(one.defective for one in bad)} of {len(bad)}",

@@ -91,7 +91,7 @@ def _config(name: str, parameters: Mapping[str, Any]) -> Config:
                 f"deployment {name} has no address of its {address}: set SSDNET_{address.upper()} and deploy again"
             )
     try:
-        site_zone(parameters.get("timezone") or DEFAULT_ZONE)
+        site_zone(parameters.get("timezone"))
         for address in ("images", "results"):
             Storage(parameters[address])
         return parse_config(parameters.get("config") or {})

@@ -22,7 +22,7 @@ from flows.nightly import nightly
 from flows.prefect_api import PAGE_SIZE, paged, server
 from ssdnet_core.config import parse_config
 from ssdnet_core.errors import SsdnetError
-from tasks.nights import DEFAULT_ZONE, day_before
+from tasks.nights import day_before
 from tasks.storage import Storage
 
 DUE_SOON = timedelta(minutes=5)
@@ -109,11 +109,7 @@ def night_run(run: FlowRun, line: Line, *, now: datetime) -> NightRun | None:
     parameters, start = run.parameters, run.expected_start_time or now
     try:
         given = parameters.get("day")
-        day = (
-            date.fromisoformat(str(given)[:10])
-            if given
-            else day_before(start, parameters.get("timezone") or DEFAULT_ZONE)
-        )
+        day = date.fromisoformat(str(given)[:10]) if given else day_before(start, parameters.get("timezone"))
         fingerprint = parse_config(parameters.get("config") or {}).fingerprint()
         elsewhere = _places(parameters) != (line.name, Storage(line.images).address, Storage(line.results).address)
     except (ValueError, SsdnetError):

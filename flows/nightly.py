@@ -25,9 +25,7 @@ from tasks.truth import find_truth
 def _run_name() -> str:
     parameters = runtime.flow_run.parameters
     try:
-        day = parameters.get("day") or day_before(
-            runtime.flow_run.scheduled_start_time, parameters["timezone"] or DEFAULT_ZONE
-        )
+        day = parameters.get("day") or day_before(runtime.flow_run.scheduled_start_time, parameters["timezone"])
     except InvalidConfigError:
         return f"nightly {parameters['line']}"  # Raised here, Prefect would lose it; the flow itself raises it again.
     return f"nightly {Night(parameters['line'], date.fromisoformat(str(day)))}"
@@ -72,9 +70,8 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
     """
     now = datetime.now(UTC)
     due = runtime.flow_run.scheduled_start_time or now
-    zone = timezone or DEFAULT_ZONE
-    night = Night(line, day or day_before(due, zone))
-    newest = is_last_night(night.day, due=due, now=now, timezone=zone)
+    night = Night(line, day or day_before(due, timezone))
+    newest = is_last_night(night.day, due=due, now=now, timezone=timezone)
     source = night.below(images)
     if not count_images(images, night, days=days_on_storage(images, line)):
         message = f"no images at {source.address}: the line stood still"
@@ -128,7 +125,7 @@ def measure_night(cluster: Cluster, outcome: Outcome, *, source: Storage, night:
     measure(cluster, quoted(outcome), source=source, truth=known)
 
 
-def is_last_night(day: date, *, due: datetime, now: datetime, timezone: str) -> bool:
+def is_last_night(day: date, *, due: datetime, now: datetime, timezone: str | None) -> bool:
     """Return whether a night is the last one of its line: sealed, it makes the line up to date.
 
     An earlier night must not hide that the last one is missing, nor may a part of today; and a run that was ``due``

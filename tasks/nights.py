@@ -60,8 +60,10 @@ def night_of(batch: str) -> Night | None:
         return None  # Digits that are no date: 2026-13-40.
 
 
-def day_before(start: datetime, timezone: str) -> date:
+def day_before(start: datetime, timezone: str | None) -> date:
     """Return the calendar day before a moment, both in the site's time zone, whatever its clocks did that night.
+
+    ``timezone`` is as for :func:`site_zone`.
 
     Raises
     ------
@@ -71,8 +73,8 @@ def day_before(start: datetime, timezone: str) -> date:
     return start.astimezone(site_zone(timezone)).date() - timedelta(days=1)
 
 
-def site_zone(timezone: str) -> ZoneInfo:
-    """Return a time zone by its name.
+def site_zone(timezone: str | None) -> ZoneInfo:
+    """Return a time zone by its name; UTC if none is given, or an empty one, as an emptied form sends it.
 
     Raises
     ------
@@ -80,7 +82,7 @@ def site_zone(timezone: str) -> ZoneInfo:
         If there is no such time zone.
     """
     try:
-        return ZoneInfo(timezone)
+        return ZoneInfo(timezone or DEFAULT_ZONE)
     except (LookupError, ValueError, TypeError, OSError) as error:
         raise InvalidConfigError(f"there is no time zone {timezone!r}: use a name as Europe/Madrid") from error
 

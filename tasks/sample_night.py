@@ -237,13 +237,12 @@ def _planted(source: Storage, place: int, *, listed: Sequence[StoredObject], cou
 
 
 def _surface_of(source: Storage, key: PurePosixPath) -> str:
-    for folder in (key.parent, PurePosixPath(source.root)):
-        named = folder
-        while named.name in FOLDERS_OF_GOOD:
-            named = named.parent
-        if named.name:
-            return str(named) if folder == key.parent else named.name
-    return source.name
+    below, above = (_without_folders_of_good(path) for path in (key.parent, PurePosixPath(source.root)))
+    return str(below) if below.name else above.name or source.name
+
+
+def _without_folders_of_good(path: PurePosixPath) -> PurePosixPath:
+    return _without_folders_of_good(path.parent) if path.name in FOLDERS_OF_GOOD else path
 
 
 def _refuse_others(folder: Storage, labelled: Sequence[LabelledImage]) -> None:

@@ -20,7 +20,7 @@ import yaml
 from infra.local.errors import LocalStackError
 from infra.local.processes import Supervisor, python
 from ssdnet_core.errors import InvalidConfigError
-from tasks.nights import day_before, site_zone
+from tasks.nights import DEFAULT_ZONE, day_before, site_zone
 
 NIGHTLY = "nightly"
 BUSY_TIMEOUT = 60.0
@@ -78,8 +78,7 @@ def read_project(folder: Path) -> Project:
     nightly = [entry for entry in deployments if _entry(entry, "entrypoint", file=path).endswith(f":{NIGHTLY}")]
     if not nightly:
         raise LocalStackError(f"{path} has no deployment of the nightly flow")
-    # As the flow has it.
-    timezone = _entry(nightly[0], "parameters", file=path).get("timezone", "UTC")
+    timezone = _entry(nightly[0], "parameters", file=path).get("timezone") or DEFAULT_ZONE
     try:
         site_zone(timezone)
     except InvalidConfigError as error:

@@ -69,15 +69,25 @@ def test_a_name_of_none_or_of_several_is_wrong_usage(capsys, text, said):
     assert said in capsys.readouterr().err
 
 
-def test_runs_are_read_back_and_a_damaged_file_is_told(tmp_path, finding):
-    from compared import DamagedRunsError, findings_of, read_runs, run_of, write_runs
+def test_a_run_is_made_once_for_its_settings_and_a_damaged_file_is_told(tmp_path, finding):
+    from compared import DamagedRunsError, findings_of, made_or_kept
 
-    store = tmp_path / "runs.json"
-    assert read_runs(store) == {}
-    write_runs(store, {"clean": run_of([finding], "default")})
-    assert findings_of(read_runs(store)["clean"]) == [finding]
+    store, made = tmp_path / "runs.json", []
+
+    def runs(*only, **settings):
+        def make(name):
+            made.append(name)
+            return [finding]
+
+        return made_or_kept(store, settings, only=only, make=make)
+
+    assert runs("clean", clean="s", noise="s")["clean"]["settings"] == "s"
+    assert [*runs("noise", "clean", clean="s", noise="s")] == ["clean", "noise"]
+    assert made == ["clean", "noise"]
+    assert [*runs("noise", clean="t", noise="t")] == ["noise"], "what was made for other settings is not comparable"
+    assert findings_of(runs(noise="t")["noise"]) == [finding]
     assert [path.name for path in tmp_path.iterdir()] == ["runs.json"]
     for damaged in (store.read_text()[:-9], json.dumps({"conditions": {}}), "[]"):
         store.write_text(damaged)
         with pytest.raises(DamagedRunsError, match=rf"{store} .*: delete it"):
-            read_runs(store)
+            runs(clean="s")

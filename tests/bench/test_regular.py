@@ -24,10 +24,16 @@ def test_a_straight_texture_repeats_itself_and_a_displaced_one_less(regular, kin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_textures_of_other_seeds_are_others_and_none_is_clipped(regular, kind):
-    one, other = (regular.texture(kind, (14.0, 17.0), displaced=1.0, seed=seed) for seed in (0, 1))
+def test_textures_of_other_seeds_are_others_and_none_is_clipped(regular, monkeypatch, kind):
+    def made(seed):
+        return regular.texture(kind, (14.0, 17.0), displaced=1.0, seed=seed)
+
+    one = made(0)
+    with monkeypatch.context() as patch:
+        # Noise alone makes any two differ.
+        patch.setattr(regular, "NOISE", 0.0)
+        assert (made(0) != made(1)).mean() > 0.1
     assert one.shape == (regular.SIDE, regular.SIDE)
-    assert (one != other).mean() > 0.5
     assert one.min() > 0
     assert one.max() < 255
     assert one.std() > 1.2 * regular.NOISE
