@@ -95,13 +95,13 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
             check_prefect_settings()
             module, _, function = flow.partition(":")
             body = getattr(import_module(module), function)
-            from flows.prefect_api import check_api, check_proxies
+            from flows.prefect_api import check_proxies, wait_for_api
 
-            check_proxies()
-            wait_until_ready()
             if named:
-                # That one answers says nothing of credentials, which it was not given yet.
-                check_api(purpose="for the run")
+                wait_for_api(purpose="for the run")
+            else:
+                check_proxies()
+                wait_until_ready()
             from flows.unreported_end import result_of
 
         return result_of(lambda: body(**parameters), done="the batch is sealed")

@@ -18,6 +18,7 @@ from flows.parameters import quoted
 from flows.progress import observer
 from ssdnet_core.config import Config
 from tasks.batch import (
+    GALLERY,
     IMAGE_TABLE,
     MANIFEST,
     REGIONS,
@@ -40,7 +41,7 @@ from tasks.lease import Lease, hold_batch
 from tasks.maps import clear_maps, damaged_maps, prepare_maps, written_maps
 from tasks.records import ImageRecord, read_records
 from tasks.region_table import write_region_table
-from tasks.report import PAGE, write_report
+from tasks.report import write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage
 from tasks.words import counted
@@ -182,7 +183,7 @@ def _tell_of_listing(listing: Listing, masks: Storage | None) -> None:
 
 def _is_complete(folder: Storage) -> bool:
     """Whether all that the flow itself writes is there: somebody may have deleted some, or copied only a part."""
-    return has_figures(folder) and folder.holds_all((REGIONS, IMAGE_TABLE, PAGE))
+    return has_figures(folder) and folder.holds_all((REGIONS, IMAGE_TABLE, GALLERY))
 
 
 def _with_damaged(

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO
 
 from flows.api_address import check_named_address
-from flows.named_server import wait_for_named_server
 from ssdnet_core.errors import SsdnetError
 from tasks.proxies import reached_directly
 
@@ -140,21 +139,16 @@ def start_prefect_server() -> None:
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
 
 
-def wait_until_ready(timeout: float = SERVER_START_TIMEOUT) -> None:
-    """Wait until the Prefect API answers.
+def wait_until_ready() -> None:
+    """Wait until the Prefect API that this process started answers.
 
     Raises
     ------
     EmbeddedServerError
-        If the one that this process started does not within ``timeout`` seconds, or ended.
-    NoPrefectApiError
-        If there is none at the address that the user gave.
+        If it does not within `SERVER_START_TIMEOUT` seconds, or ended.
     """
     address = os.environ["PREFECT_API_URL"]
-    if not _servers:
-        wait_for_named_server(address)
-        return
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + SERVER_START_TIMEOUT
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"{address}/health", timeout=5):
@@ -163,8 +157,8 @@ def wait_until_ready(timeout: float = SERVER_START_TIMEOUT) -> None:
             _check_servers()
             time.sleep(0.1)
     raise EmbeddedServerError(
-        f"the Prefect API at {address} does not answer within {timeout:.0f} s: start `prefect server start` "
-        "yourself and set PREFECT_API_URL to see why"
+        f"the Prefect API at {address} does not answer within {SERVER_START_TIMEOUT:.0f} s: start `prefect server "
+        "start` yourself and set PREFECT_API_URL to see why"
     )
 
 

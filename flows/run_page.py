@@ -16,10 +16,11 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from flows.batch_figures import MOST_FAILURES_SHOWN, MetricRow, failed, figures, largest_at, metric_rows
 from flows.events import LONGEST_REASON
 from flows.outcome import Outcome
+from tasks.batch import GALLERY
 from tasks.category_metrics import Evaluation
 from tasks.nights import night_of
 from tasks.records import ImageRecord
-from tasks.report import MOST_OVERLAYS, PAGE, overlay_key, worst_first
+from tasks.report import MOST_OVERLAYS, overlay_key, worst_first
 from tasks.settings_in_words import settings_of
 from tasks.storage import Storage
 from tasks.trends import TrendRow, Trends, latest_settings, remarks, settings_names
@@ -77,7 +78,7 @@ def show_trends(line: str, row: TrendRow, *, trends: Trends) -> None:
 
 def summary_of(outcome: Outcome) -> str:
     """Return a batch in figures, as Markdown."""
-    batch, gallery = plain(outcome.results.manifest.batch), url_of(Storage(outcome.folder), PAGE)
+    batch, gallery = plain(outcome.results.manifest.batch), url_of(Storage(outcome.folder), GALLERY)
     rows = {
         **{name: plain(value) for name, value in figures(outcome).items()},
         "gallery": f"[{batch}]({gallery})" if gallery else plain(outcome.report),
@@ -136,7 +137,7 @@ def _metric_row(row: MetricRow) -> dict[str, Any]:
 
 
 def _worst_row(folder: Storage, record: ImageRecord) -> dict[str, Any]:
-    page = url_of(folder, PAGE)
+    page = url_of(folder, GALLERY)
     return {
         "image": f"[{plain(record.key)}]({page}#image-{record.index})" if page else plain(record.key),
         "score": round(record.score, 2),

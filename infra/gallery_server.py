@@ -21,13 +21,11 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import IMAGE_TABLE, MANIFEST
-from tasks.report import PAGE
+from tasks.batch import GALLERY, IMAGE_TABLE, MANIFEST, TRENDS
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
-from tasks.trends import TRENDS
 
-SUFFIXES = (".html", ".jpg", ".png", ".svg")
+SUFFIXES = (".html", ".jpg", ".png")
 UTF_8 = ("text/html", "text/csv")
 HEALTH = "/health"
 """Answers as long as the server does, whatever the storage does."""
@@ -58,8 +56,8 @@ def page_key(path: str) -> str | None:
     'line-1-2026-11-22/report/index.html'
     """
     parts = unquote(path).split("/")[1:]
-    plain = all(part and not part.startswith(".") and part.isprintable() and "\\" not in part for part in parts)
-    return "/".join(parts) if parts and plain and (parts[-1].endswith(SUFFIXES) or parts[-1] == IMAGE_TABLE) else None
+    served = parts and (parts[-1].endswith(SUFFIXES) or parts[-1] == IMAGE_TABLE)
+    return "/".join(parts) if served and all(map(_is_plain, parts)) else None
 
 
 def folder_key(path: str) -> str | None:
@@ -69,8 +67,11 @@ def folder_key(path: str) -> str | None:
     'plant-2'
     """
     parts = unquote(path).split("/")[1:]
-    plain = all(part and not part.startswith(".") and part.isprintable() and "\\" not in part for part in parts[:-1])
-    return "/".join(parts[:-1]) if parts and plain and not parts[-1] else None
+    return "/".join(parts[:-1]) if parts and not parts[-1] and all(map(_is_plain, parts[:-1])) else None
+
+
+def _is_plain(part: str) -> bool:
+    return bool(part) and not part.startswith(".") and part.isprintable() and "\\" not in part
 
 
 def read_page(results: Storage, key: str) -> bytes:
@@ -103,7 +104,7 @@ def contents(folder: Storage) -> Contents:
         kinds = list(threads.map(partial(_kind, folder), names))
     return Contents(
         trends=[key for key in trends if page_key(f"/{quote(key)}")],
-        galleries=[f"{name}/{PAGE}" for name, kind in zip(names, kinds, strict=True) if kind == PAGE],
+        galleries=[f"{name}/{GALLERY}" for name, kind in zip(names, kinds, strict=True) if kind == GALLERY],
         folders=[name for name, kind in zip(names, kinds, strict=True) if not kind],
     )
 
@@ -112,7 +113,7 @@ def _kind(folder: Storage, name: str) -> str:
     """Return what tells a folder of results from a folder of such folders; empty if nothing does."""
     if name == TRENDS:
         return TRENDS
-    return next((key for key in (PAGE, MANIFEST) if folder.exists(f"{name}/{key}")), "")
+    return next((key for key in (GALLERY, MANIFEST) if folder.exists(f"{name}/{key}")), "")
 
 
 def list_page(results: Storage, key: str = "") -> str:
@@ -173,7 +174,7 @@ def _section(title: str, links: list[tuple[str, str]]) -> str:
 
 
 def _name(key: str) -> str:
-    return key.removesuffix(f"/{PAGE}").removeprefix(f"{TRENDS}/").removesuffix(".html").removesuffix("/")
+    return key.removesuffix(f"/{GALLERY}").removeprefix(f"{TRENDS}/").removesuffix(".html").removesuffix("/")
 
 
 def _split(url: str) -> SplitResult:

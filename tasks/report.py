@@ -13,7 +13,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ssdnet_core.significance import REFERENCE_AREA, alarm_level
-from tasks.batch import IMAGE_TABLE, REPORT, Manifest
+from tasks.batch import GALLERY, IMAGE_TABLE, REPORT, Manifest
 from tasks.batch_results import BatchResults
 from tasks.decoding import DecodeError
 from tasks.fetching import MaskError, decode_as_listed
@@ -28,7 +28,6 @@ from tasks.storage_answers import MissingObjectError, StorageError
 
 _log = logging.getLogger(__name__)
 
-PAGE = f"{REPORT}/index.html"
 IMAGES = "images"
 WORST_FOLDER = f"{REPORT}/worst"
 MOST_PICTURES = 200
@@ -103,7 +102,7 @@ def write_report(
     scores = [record.score for record in inspected]
     page = _page(results, pictures=pictures[:most_pictures], scores=scores)
     check()
-    folder.write(PAGE, page.encode())
+    folder.write(GALLERY, page.encode())
     check()
     # Of what another number of pictures shows all is kept: the images themselves may be gone by then.
     kept = {f"{REPORT}/{name}" for record in inspected for name in _picture_names(record)}
@@ -149,7 +148,7 @@ def overlay_key(record: ImageRecord) -> str:
 
 def report_address(folder: Storage) -> str:
     """Return where a batch's gallery lies."""
-    return f"{folder.address}/{PAGE}"
+    return f"{folder.address}/{GALLERY}"
 
 
 def alarm_level_of(record: ImageRecord, manifest: Manifest) -> float:

@@ -9,12 +9,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ssdnet_core.errors import SsdnetError
 from tasks import trend_plots
+from tasks.batch import GALLERY, TRENDS
 from tasks.departure import LEAST_NIGHTS, MOST_NIGHTS_COMPARED
 from tasks.night_figures import MEASURED, lines, read_nights
-from tasks.report import PAGE as GALLERY
 from tasks.storage import Storage
 from tasks.trends import (
-    TRENDS,
     TrendRow,
     Trends,
     compare_nights,

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from tasks.batch import TRENDS
 from tasks.departure import LEAST_NIGHTS, MOST_NIGHTS_COMPARED, Departure, quantile_departure, rate_departure
 from tasks.night_figures import SCORE_PROBABILITIES, NightFigures
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError
 
-TRENDS = "trends"
 COMPARED = ("score_q25", "score_q50", "score_q75")
 """Quantiles that are watched for drift; what lies above is a matter of single defects, hence of the defect rate."""
 

@@ -24,7 +24,7 @@ from tasks.nights import DEFAULT_ZONE, day_before, site_zone
 
 NIGHTLY = "nightly"
 BUSY_TIMEOUT = 60.0
-PAGE = 200
+PAGE_SIZE = 200
 """Most that the server returns at once."""
 AT_WORK = ("PENDING", "RUNNING", "CANCELLING")
 
@@ -202,7 +202,7 @@ def ask(url: str, body: Any = None, *, method: str | None = None) -> Any:
 def _rows(url: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
     """Return all rows that a filter finds."""
     rows: list[dict[str, Any]] = []
-    while len(page := ask(url, {**wanted, "limit": PAGE, "offset": len(rows)})) == PAGE:
+    while len(page := ask(url, {**wanted, "limit": PAGE_SIZE, "offset": len(rows)})) == PAGE_SIZE:
         rows += page
     return rows + page
 

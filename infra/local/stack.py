@@ -26,8 +26,8 @@ from infra.local.parts import (
 from infra.local.processes import Supervisor, end_all, marked
 from infra.local.registration import Project, crash_lost_runs, read_project, register
 from infra.local.trial_storage import create_buckets, provide_nights, restore_buckets, save_buckets
+from tasks.batch import GALLERY
 from tasks.nights import Night
-from tasks.report import PAGE
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 
@@ -119,7 +119,7 @@ def show(console: Console, settings: StackSettings, *, project: Project) -> None
         "Or in another shell:\n"
         f"    . {shlex.quote(str(home / SHELL_ENVIRONMENT))}\n"
         f"    prefect deployment run nightly/{project.nightly} --param day={day} --watch\n"
-        f"Its gallery, worst image first: {endpoints.gallery_url}/{project.lines[0]}-{day}/{PAGE}\n"
+        f"Its gallery, worst image first: {endpoints.gallery_url}/{project.lines[0]}-{day}/{GALLERY}\n"
         "Ctrl-C here, or `ssdnet down` elsewhere, stops all of it.",
         markup=False,
         soft_wrap=True,

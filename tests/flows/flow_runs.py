@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -109,10 +110,10 @@ def serving(api: RunsApi) -> Iterator[RunsApi]:
 
 
 @contextmanager
-def api_served_by(handler: type[BaseHTTPRequestHandler]) -> Iterator[None]:
-    """Have Prefect's clients in the block ask a server of these answers."""
+def api_served_by(handler: type[BaseHTTPRequestHandler], *, certificate: Path | None = None) -> Iterator[str]:
+    """Have Prefect's clients in the block ask a server of these answers; gives the address of its API."""
     with (
-        served_by(handler) as address,
+        served_by(handler, certificate=certificate) as address,
         temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_CLIENT_MAX_RETRIES: 0}),
     ):
-        yield
+        yield f"{address}/api"

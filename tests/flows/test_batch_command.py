@@ -87,6 +87,7 @@ def test_a_ctrl_c_that_an_import_swallowed_stops_the_command_before_its_run(monk
 
     monkeypatch.setattr(batch_command, "start_prefect_server", lambda: None)
     monkeypatch.setattr(batch_command, "wait_until_ready", swallow)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     begun = []
     monkeypatch.setattr(flows.inspection, "inspect", lambda **parameters: begun.append(parameters))
     with pytest.raises(KeyboardInterrupt):

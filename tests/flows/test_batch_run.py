@@ -13,7 +13,7 @@ from flows import batch_run as flow
 from flows.progress import observed_by
 from ssdnet_core.synthetic import sample
 from tasks import lease as leases
-from tasks.batch import IMAGE_TABLE, MANIFEST, REGIONS, SEAL
+from tasks.batch import GALLERY, IMAGE_TABLE, MANIFEST, REGIONS, SEAL
 from tasks.cluster import ClusterError
 from tasks.finished_batch import ChangedRecordsError, read_sealed
 from tasks.image_figures import STATUSES, read_figures
@@ -21,7 +21,6 @@ from tasks.inspection import Inspection, inspect_images
 from tasks.lease import LeaseLostError
 from tasks.maps import read_map, write_map, written_maps
 from tasks.records import failed_record, record_key, withdraw_records, write_record
-from tasks.report import PAGE
 from tasks.seal import read_seal
 from tasks.storage import Storage
 from tasks.zarr_store import MAPS_METADATA
@@ -113,7 +112,7 @@ def test_an_image_that_was_removed_is_in_no_count_of_a_sealed_batch_nor_in_its_g
     assert (outcome.fitted, first.seal.images, outcome.seal.images) == (0, 2, 1)
     assert read_seal(folder) == outcome.seal != first.seal
     assert [STATUSES[status] for status in read_figures(folder)["status"]] == ["absent", "inspected"]
-    page = folder.read(PAGE).decode()
+    page = folder.read(GALLERY).decode()
     assert "1.png" in page
     assert "0.png" not in page
 
@@ -268,11 +267,11 @@ def test_maps_that_are_gone_from_a_sealed_batch_are_made_again_and_equal(run):
     after = contents(folder)
     assert kept
     assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
-    assert folder.exists(PAGE)
+    assert folder.exists(GALLERY)
 
 
 @pytest.mark.parametrize(
-    "gone", [MAPS_METADATA, "maps.zarr/score/zarr.json", REGIONS, IMAGE_TABLE, PAGE, "report/", MANIFEST]
+    "gone", [MAPS_METADATA, "maps.zarr/score/zarr.json", REGIONS, IMAGE_TABLE, GALLERY, "report/", MANIFEST]
 )
 def test_what_the_flow_itself_writes_is_made_again_and_equal_where_it_is_gone_from_a_sealed_batch(run, gone):
     first = run()
@@ -286,7 +285,7 @@ def test_what_the_flow_itself_writes_is_made_again_and_equal_where_it_is_gone_fr
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("emptied", [REGIONS, IMAGE_TABLE, PAGE])
+@pytest.mark.parametrize("emptied", [REGIONS, IMAGE_TABLE, GALLERY])
 def test_what_a_power_cut_has_emptied_is_made_again_and_equal(run, emptied):
     first = run()
     folder = Storage(first.folder)

@@ -1,36 +1,53 @@
 """What becomes of a Prefect API that refuses, as one behind a proxy does, or is none."""
 
 import socket
+import threading
+import time
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from uuid import uuid4
 
 import httpx
 import pytest
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import (
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
 
 from flows.api_address import NoPrefectApiError, WrongApiAddressError
 from flows.night_runs import look_up
-from flows.prefect_api import ProxyError, check_api, check_proxies
+from flows.prefect_api import ProxyError, check_api, check_proxies, wait_for_api
+from tasks.proxies import reached_directly
+from tests.conftest import free_port
 from tests.flows.flow_runs import api_served_by
-from tests.http_server import served_by
 from tests.made_certificates import make_certificates
 
 
-@pytest.fixture
-def refusing(request):
-    """The address of an API that answers everything with one status."""
+@contextmanager
+def answering(*statuses, content_type="application/json", certificate=None):
+    """Have Prefect's client ask what answers with these statuses in turn, the last one for ever; gives its address."""
+    left = list(statuses)
 
-    class Refusal(BaseHTTPRequestHandler):
+    class Answer(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(request.param)
-            self.send_header("Content-Type", "text/html")
+            self.send_response(left.pop(0) if len(left) > 1 else left[0])
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", "0")
             self.send_header("Retry-After", "0")  # Prefect's client waits after its last try as well.
             self.end_headers()
 
         do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
-    with api_served_by(Refusal):
+    with api_served_by(Answer, certificate=certificate) as address:
+        yield address
+
+
+@pytest.fixture
+def refusing(request):
+    """An API that answers everything with one status."""
+    with answering(request.param, content_type="text/html"):
         yield
 
 
@@ -73,23 +90,87 @@ def test_a_server_that_says_nothing_is_asked_once(monkeypatch):
             mute.accept()
 
 
-def test_of_a_server_whose_certificate_is_not_trusted_the_variable_is_named(tmp_path):
+def test_of_a_server_whose_certificate_is_not_trusted_the_variable_is_named_and_none_is_waited_for(tmp_path):
     make_certificates(tmp_path)
+    started = time.monotonic()
     with (
-        served_by(BaseHTTPRequestHandler, certificate=tmp_path / "scheduler.crt") as address,
-        temporary_settings({PREFECT_API_URL: f"{address}/api", PREFECT_CLIENT_MAX_RETRIES: 0}),
+        answering(200, certificate=tmp_path / "scheduler.crt"),
         pytest.raises(NoPrefectApiError, match="PREFECT_API_SSL_CERT_FILE name its authority"),
     ):
-        check_api(purpose="for this test")
+        wait_for_api(purpose="for this test", timeout=60)
+    assert time.monotonic() - started < 30
 
 
-def test_an_authority_that_cannot_be_read_is_named_before_prefects_client_fails_at_it(monkeypatch):
-    monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", "/nowhere/ca.crt")
+def test_a_server_that_comes_up_is_waited_for():
+    with answering(503, 200):
+        wait_for_api(purpose="for this test", timeout=60)
+
+
+def test_a_server_that_is_away_is_waited_for_a_while():
+    started = time.monotonic()
     with (
-        temporary_settings({PREFECT_API_URL: "https://127.0.0.1:1/api"}),
-        pytest.raises(WrongApiAddressError, match=r"PREFECT_API_SSL_CERT_FILE is '/nowhere/ca\.crt'"),
+        temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}),
+        pytest.raises(NoPrefectApiError, match=r"refused.*unset PREFECT_API_URL"),
     ):
-        check_api(purpose="for this test")
+        wait_for_api(purpose="for this test", timeout=1)
+    assert 1 <= time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+def test_what_refuses_or_is_something_else_is_not_waited_for(status):
+    started = time.monotonic()
+    with answering(status) as address, pytest.raises(NoPrefectApiError, match=r"answers 40.*\?.*unset") as told:
+        wait_for_api(purpose="for this test", timeout=60)
+    assert address in str(told.value)
+    assert time.monotonic() - started < 30
+
+
+def test_a_server_that_speaks_another_language_is_not_waited_for():
+    started = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        with (
+            temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{listener.getsockname()[1]}/api"}),
+            pytest.raises(NoPrefectApiError, match="does not answer: Server disconnected"),
+        ):
+            wait_for_api(purpose="for this test", timeout=60)
+        thread.join()
+    assert time.monotonic() - started < 30
+
+
+def test_a_server_here_is_not_asked_for_through_the_proxy(monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    for name, value in reached_directly("127.0.0.1").items():
+        monkeypatch.setenv(name, value)
+    with answering(200):
+        wait_for_api(purpose="for this test", timeout=0)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_an_authority_that_cannot_be_read_is_named_before_prefects_client_fails_at_it(tmp_path, content):
+    authority = tmp_path / "ca.crt"
+    if content:
+        authority.write_text(content)
+    named = {PREFECT_API_URL: "https://127.0.0.1:1/api", PREFECT_API_SSL_CERT_FILE: str(authority)}
+    with temporary_settings(named), pytest.raises(WrongApiAddressError, match=r"'.*ca\.crt'.*PEM .*_SSL_CERT_FILE"):
+        wait_for_api(purpose="for this test", timeout=60)
+
+
+def test_a_server_whose_authority_is_named_is_trusted(tmp_path):
+    make_certificates(tmp_path)
+    with (
+        answering(200, certificate=tmp_path / "scheduler.crt"),
+        temporary_settings({PREFECT_API_SSL_CERT_FILE: str(tmp_path / "ca.crt")}),
+    ):
+        wait_for_api(purpose="for this test", timeout=0)
 
 
 @pytest.mark.parametrize("address", ["http://localhost:port/api", "nonsense"])

@@ -14,7 +14,7 @@ from flows.nightly import nightly
 from infra.local.errors import LocalStackError
 from infra.local.registration import (
     BUSY_TIMEOUT,
-    PAGE,
+    PAGE_SIZE,
     Project,
     ask,
     crash_lost_runs,
@@ -145,7 +145,7 @@ def serving(api):
                 self._answer({})
                 return
             first = body.get("offset", 0)
-            self._answer(api.rows[kind][first : first + min(PAGE, body.get("limit", PAGE))])
+            self._answer(api.rows[kind][first : first + min(PAGE_SIZE, body.get("limit", PAGE_SIZE))])
 
         def _answer(self, content):
             body = json.dumps(content).encode()
@@ -186,7 +186,9 @@ def run_at_work(number, *, pool="inspection", parent=None):
 
 
 def test_all_lost_runs_are_marked_however_many_and_those_of_a_shell_are_left_alone():
-    runs = [run_at_work(number, pool=None if number % 100 == 7 else "inspection") for number in range(2 * PAGE + 5)]
+    runs = [
+        run_at_work(number, pool=None if number % 100 == 7 else "inspection") for number in range(2 * PAGE_SIZE + 5)
+    ]
     api = Api({"flow_runs": runs})
     with serving(api) as address:
         crash_lost_runs(address)
@@ -194,7 +196,7 @@ def test_all_lost_runs_are_marked_however_many_and_those_of_a_shell_are_left_alo
     assert marked == [run["id"] for run in runs if run["work_pool_name"]]
 
 
-@pytest.mark.parametrize("count", [PAGE - 1, PAGE, PAGE + 1])
+@pytest.mark.parametrize("count", [PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1])
 def test_a_deployment_that_the_file_has_not_is_named_wherever_it_stands_in_the_servers_list(count):
     there = [deployment(id=str(number), flow_id="f", name=f"line-{number}") for number in range(count)]
     api = Api({"deployments": there, "flows": [{"id": "f", "name": "nightly"}]})
