@@ -1,11 +1,11 @@
-"""Fixed linear filters: Gaussians that respect missing pixels, Gaussian derivatives, a random orthonormal bank.
+"""Fixed linear filters: Gaussians and squares that respect missing pixels, and a random orthonormal bank.
 
 All work on tensors (..., H, W) and treat each channel of each image alike. Images that are passed together count the
 same pixels: ``weight`` is always (1, H, W).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -21,14 +21,11 @@ GRID = 4
 BANK_SIZE = 7
 """Side in pixels of the neighbourhoods that are compared."""
 
+FILLING_WINDOW = 2.0
+"""Sigma in pixels of the window of the means that stand in for pixels that do not count."""
+
 STRETCH = 256
 """Number of values of a row that one matrix product smooths; its cost for each value grows with this number."""
-
-DERIVATIVES, DERIVATIVE_REACH = 5, 3
-"""Number of :func:`gaussian_derivatives` of a channel, and how many pixels from a pixel they see."""
-
-ENERGY_FLOOR = 3e-4
-"""Added to a :func:`derivative_energy` of a standardised image before its logarithm: less is noise, not texture."""
 
 
 def gaussian_kernel(sigma: float, dtype: torch.dtype = torch.float32, *, device: torch.device | None = None) -> Tensor:
@@ -65,6 +62,18 @@ def weighted_smooth(values: Tensor, weight: Tensor, *, sigma: float) -> Tensor:
     return _summed(values * weight, windows) / _reach(weight, windows).clamp_min(1e-6)
 
 
+def filled(values: Tensor, valid: Tensor, *, sigma: float = FILLING_WINDOW) -> Tensor:
+    """Return values (..., H, W) with the Gaussian-weighted mean of those that count in place of the others."""
+    if complete(valid):
+        return values
+    return torch.where(valid > 0, values, weighted_smooth(values, valid, sigma=sigma))
+
+
+def zeros_for(images: Tensor, *, like: Tensor) -> Tensor:
+    """Return a map of zeros for each of the images (..., C, H, W): (..., *like.shape)."""
+    return like.new_zeros((*images.shape[:-3], *like.shape))
+
+
 def weighted_shrink(values: Tensor, weight: Tensor, *, factor: int) -> Tensor:
     """Return the mean of the pixels that count in squares of ``factor`` pixels; 0 where there are none."""
     if complete(weight):
@@ -98,7 +107,7 @@ def self_guided_smooth(values: Tensor, weight: Tensor, *, sigma: float, contrast
     variance = (square - mean.square()).clamp_min(0)
     kept = variance / (variance + contrast)
     smoothed = weighted_smooth(torch.cat([kept, (1.0 - kept) * mean], dim=-3), share, sigma=sigma)
-    slope, offset = enlarge_squares(smoothed, grid, size=(values.shape[-2], values.shape[-1])).chunk(2, dim=-3)
+    slope, offset = enlarge_squares(smoothed, grid, like=values).chunk(2, dim=-3)
     return slope * values + offset
 
 
@@ -141,74 +150,24 @@ def _summed_rows(values: Tensor, windows: Tensor) -> Tensor:
     return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
 
-def gaussian_derivatives(values: Tensor) -> Tensor:
-    """Return five Gaussian derivatives (-x, -y, xx, xy, yy; sigma 1) of (..., C, H, W): (..., 5 C, H, W).
-
-    Borders are replicated.
-    """
-    kernels = _derivative_kernels(values.dtype, values.device)
-    radius = kernels.shape[-1] // 2
-    size = values.shape[-2:]
-    padded = functional.pad(values.reshape(-1, 1, *size), (radius,) * 4, mode="replicate")
-    return functional.conv2d(padded, kernels).view(*values.shape[:-3], -1, *size)
-
-
-def derivative_energy(values: Tensor, counted: Tensor, *, grid: int) -> Tensor:
-    """Return the mean squares of :func:`gaussian_derivatives` over squares of ``grid`` pixels: (..., 5 C, h, w).
-
-    ``counted`` is (1, H, W), 1.0 where a pixel counts; h and w are H and W over ``grid``, rounded up.
-    """
-    return torch.cat(
-        [
-            weighted_shrink(
-                gaussian_derivatives(values[..., band.outer, :])[..., band.kept, :].square(),
-                counted[:, band.inner],
-                factor=grid,
-            )
-            for band in bands(values.shape[-2], values.shape[-1], reach=DERIVATIVE_REACH, multiple=grid)
-        ],
-        dim=-2,
-    )
-
-
-def energies(
-    values: Tensor, valid: Tensor, *, scales: Sequence[int], grid: int
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield for each scale the side of a square in pixels, :func:`derivative_energy` over squares, and what counts.
+def shrunk_by_bands(feature: Callable[[slice], Tensor], counted: Tensor, *, reach: int, factor: int) -> Tensor:
+    """Return the :func:`weighted_shrink` of a feature that is computed a band of rows at a time: (..., h, w).
 
     Parameters
     ----------
-    values
-        (..., C, H, W).
-    valid
+    feature
+        Gives the feature of some rows, (..., N, rows, W), which sees so many rows above and below as ``reach`` says.
+    counted
         (1, H, W), 1.0 where a pixel counts.
-    scales
-        Factors by which the values are shrunk before their derivatives are taken.
-    grid
-        Side of a square in pixels; the scale itself where that is larger. Energies and shares have the size of H and W
-        over the side, rounded up.
     """
-    for scale in scales:
-        counted = (share_of(valid, scale) > 0.5).float()
-        factor = max(1, grid // scale)
-        yield (
-            scale * factor,
-            derivative_energy(shrink(values, scale), counted, grid=factor),
-            share_of(counted, factor),
-        )
-
-
-@lru_cache(maxsize=64)
-def _derivative_kernels(dtype: torch.dtype, device: torch.device) -> Tensor:
-    position = torch.arange(-DERIVATIVE_REACH, DERIVATIVE_REACH + 1, dtype=dtype, device=device)
-    gauss = torch.exp(-0.5 * position**2)
-    gauss = gauss / gauss.sum()
-    first = -position * gauss
-    second = (position**2 - 1) * gauss
-    second = second - second.mean()
-    pairs = [(gauss, first), (first, gauss), (gauss, second), (first, first), (second, gauss)]
-    kernels = torch.stack([torch.outer(down, right) for down, right in pairs])
-    return (kernels / kernels.flatten(1).norm(dim=1)[:, None, None])[:, None]
+    height, width = counted.shape[-2:]
+    return torch.cat(
+        [
+            weighted_shrink(feature(band.outer)[..., band.kept, :], counted[:, band.inner], factor=factor)
+            for band in bands(height, width, reach=reach, multiple=factor)
+        ],
+        dim=-2,
+    )
 
 
 def box_mean(values: Tensor, size: int) -> Tensor:
@@ -259,15 +218,15 @@ def share_of(valid: Tensor, factor: int) -> Tensor:
     return functional.avg_pool2d(whole, factor)
 
 
-def enlarge_squares(values: Tensor, factor: int, *, size: tuple[int, int]) -> Tensor:
-    """Interpolate averages over squares of ``factor`` pixels (:func:`shrink`) to the pixels of ``size`` = (H, W).
+def enlarge_squares(values: Tensor, factor: int, *, like: Tensor) -> Tensor:
+    """Interpolate averages over squares of ``factor`` pixels (:func:`shrink`) to the pixels of ``like`` (..., H, W).
 
     A last square that lies only partly in the image is cut off; stretching all squares over the image would move them.
     """
     if factor == 1:
         return values
     whole = [factor * side for side in values.shape[-2:]]
-    return enlarge(values, (whole[0], whole[1]))[..., : size[0], : size[1]]
+    return enlarge(values, (whole[0], whole[1]))[..., : like.shape[-2], : like.shape[-1]]
 
 
 def enlarge(values: Tensor, size: tuple[int, int]) -> Tensor:

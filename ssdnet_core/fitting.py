@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ssdnet_core.config import Config, CorruptionConfig, LossConfig
 from ssdnet_core.corruption import corrupt
@@ -93,12 +92,6 @@ class _NoiseField:
         return torch.stack(
             [self._values[top : top + height, left : left + width] for top, left in zip(tops, lefts, strict=True)]
         )
-
-
-def padded(values: Tensor, multiple: int) -> Tensor:
-    """Add zeros below and to the right until both sides of (..., H, W) are multiples: pixels that do not count."""
-    height, width = values.shape[-2:]
-    return functional.pad(values, (0, -width % multiple, 0, -height % multiple))
 
 
 def crop_size(shape: torch.Size | tuple[int, ...], config: Config) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from ssdnet_core.filters import ENERGY_FLOOR, GRID, energies, share_of, weighted_smooth
+from ssdnet_core.derivatives import ENERGY_FLOOR, energies
+from ssdnet_core.filters import GRID, share_of, weighted_smooth
 from ssdnet_core.robust import MAD_TO_SIGMA
 
 PARTS_A_SIDE = 4

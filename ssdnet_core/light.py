@@ -13,15 +13,8 @@ it.
 import torch
 from torch import Tensor
 
-from ssdnet_core.filters import (
-    ENERGY_FLOOR,
-    GRID,
-    complete,
-    derivative_energy,
-    share_of,
-    weighted_shrink,
-    weighted_smooth,
-)
+from ssdnet_core.derivatives import ENERGY_FLOOR, derivative_energy
+from ssdnet_core.filters import GRID, filled, share_of, weighted_shrink, weighted_smooth
 from ssdnet_core.medians import median
 from ssdnet_core.robust import TREND_ROUNDS, biweight, enough_seen, without_trend
 
@@ -40,9 +33,6 @@ DARKEST, BRIGHTEST = 1 / 3, 3.0
 
 STRENGTH_WINDOW = 8.0
 """Sigma in pixels of the window over which the strengths of derivatives are averaged."""
-
-FILLING_WINDOW = 2.0
-"""Sigma in pixels of the window of the means that stand in for pixels that do not count."""
 
 EVEN_VARIANCE = 1e-3
 """Variance of the light's logarithm, three hundredths squared, below which the light is too even to tell how the
@@ -77,10 +67,8 @@ def contrast_in_light(
     if float(mean) <= 0:
         return torch.ones_like(brightness)
     light = (trend / mean).clamp(DARKEST, BRIGHTEST)
-    if not complete(valid):
-        pixels = torch.where(valid > 0, pixels, weighted_smooth(pixels, valid, sigma=FILLING_WINDOW))
     # Light that falls off steeply has derivatives itself: along the streaks of a brushed surface more than that has.
-    pixels = without_trend(pixels, valid, degree=degree, radial=radial)
+    pixels = without_trend(filled(pixels, valid), valid, degree=degree, radial=radial)
     energy = weighted_smooth(derivative_energy(pixels, valid, grid=GRID), share, sigma=STRENGTH_WINDOW / GRID)
     strength = (energy + ENERGY_FLOOR).log().mean(-3, keepdim=True) / 2
     of_squares = weighted_shrink(light.log(), valid, factor=GRID)

@@ -17,16 +17,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ssdnet_core.derivatives import DERIVATIVES, ENERGY_FLOOR, energies
 from ssdnet_core.devices import in_double
-from ssdnet_core.filters import (
-    DERIVATIVES,
-    ENERGY_FLOOR,
-    energies,
-    enlarge_squares,
-    share_of,
-    weighted_shrink,
-    weighted_smooth,
-)
+from ssdnet_core.filters import enlarge_squares, share_of, weighted_shrink, weighted_smooth
 from ssdnet_core.medians import sampled, values_that_count
 from ssdnet_core.significance import alarm_level
 
@@ -97,7 +90,7 @@ def likeness_to_defect(sources: Iterable[Tensor], levels: Tensor, *, valid: Tens
     usual = counted * (relative < usual_below)
     along = discriminant(features, counted, usual=usual, sure=sure)
     likeness = (weighted_smooth(along, share, sigma=LIKENESS_WINDOW / LIKENESS_GRID) - 1.0).clamp(-1.0, MOST_LIKENESS)
-    return enlarge_squares(certain * likeness, LIKENESS_GRID, size=(valid.shape[-2], valid.shape[-1]))[..., 0, :, :]
+    return enlarge_squares(certain * likeness, LIKENESS_GRID, like=valid)[..., 0, :, :]
 
 
 def features_of(source: Tensor, valid: Tensor) -> Iterable[Tensor]:
@@ -111,7 +104,7 @@ def features_of(source: Tensor, valid: Tensor) -> Iterable[Tensor]:
         energy = (
             weighted_smooth(by_channel.mean(-4), counted, sigma=max(LIKENESS_ENERGY_WINDOW / side, 0.7)) + ENERGY_FLOOR
         ).log()
-        yield enlarge_squares(energy, side // LIKENESS_GRID, size=(share.shape[-2], share.shape[-1]))
+        yield enlarge_squares(energy, side // LIKENESS_GRID, like=share)
 
 
 def discriminant(features: Tensor, counted: Tensor, *, usual: Tensor, sure: Tensor) -> Tensor:

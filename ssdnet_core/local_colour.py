@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssdnet_core.bulk import distance_over_median
-from ssdnet_core.filters import GRID, share_of, weighted_shrink, weighted_smooth
+from ssdnet_core.filters import GRID, share_of, weighted_shrink, weighted_smooth, zeros_for
 from ssdnet_core.medians import median
 from ssdnet_core.robust import enough_seen, mad_sigma, without_trend
 
@@ -45,7 +45,7 @@ def local_colour(image: Tensor, valid: Tensor, *, grey_level: Tensor | float = 0
     share = share_of(valid, GRID)
     counted = (share > 0.5).float()
     if not enough_seen(share, valid, side=GRID):
-        return share.new_zeros((*image.shape[:-3], *share.shape))
+        return zeros_for(image, like=share)
     level = without_trend(_mean_colours(image, valid, share=share), counted, degree=2)
     level = level - median(level, counted)
     known_to = KNOWN_TO * torch.as_tensor(grey_level, dtype=level.dtype, device=level.device)[..., None]

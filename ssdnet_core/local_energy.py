@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ssdnet_core.bulk import distance_over_median
-from ssdnet_core.filters import ENERGY_FLOOR, GRID, energies, enlarge_squares, share_of, weighted_smooth
+from ssdnet_core.derivatives import ENERGY_FLOOR, energies
+from ssdnet_core.filters import GRID, enlarge_squares, share_of, weighted_smooth, zeros_for
 from ssdnet_core.robust import enough_seen, without_trend
 
 ENERGY_SCALES = (1, 2, 4, 8)
@@ -28,12 +29,12 @@ def local_energy(values: Tensor, valid: Tensor) -> Tensor:
     over four scales. h and w are H and W over 4, rounded up.
     """
     share = share_of(valid, GRID)
-    total = share.new_zeros((*values.shape[:-3], *share.shape))
+    total = zeros_for(values, like=share)
     for side, strength, counted in energies(values, valid, scales=ENERGY_SCALES, grid=GRID):
         if not enough_seen(counted, valid, side=side):
             continue
         unusual = _unusual(strength, counted, window=ENERGY_WINDOW / side)
-        total += enlarge_squares(unusual, side // GRID, size=(share.shape[-2], share.shape[-1]))
+        total += enlarge_squares(unusual, side // GRID, like=share)
     return total
 
 

@@ -148,11 +148,8 @@ def without_border(shape: tuple[int, int], fraction: float) -> Mask:
 
 def area_up_to(limit: float, x: NDArray[np.float64], *, y: NDArray[np.float64]) -> float:
     """Integrate the piecewise linear curve from x = 0 to `limit` and divide by it; x ascends to 1."""
-    inside = int(np.searchsorted(x, limit, side="right"))
-    if inside < len(x):
-        slope = (y[inside] - y[inside - 1]) / (x[inside] - x[inside - 1])
-        y_limit = y[inside - 1] + slope * (limit - x[inside - 1])
-        x, y = np.append(x[:inside], limit), np.append(y[:inside], y_limit)
+    inside = x <= limit
+    x, y = np.append(x[inside], limit), np.append(y[inside], np.interp(limit, x, y))
     return float(np.trapezoid(y, x)) / limit
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ssdnet_core.config import NetworkConfig, ReconstructionConfig
-from ssdnet_core.fitting import padded
 from ssdnet_core.folding import channels_of, folded, places_of, unfolded
 from ssdnet_core.network import ReconstructionNetwork, stride
 
@@ -52,9 +52,10 @@ class BlindNetwork:
         count, 0 in ``valid`` (G, 1, H, W), are predicted as well, but never seen.
         """
         height, width = pixels.shape[-2:]
-        shape = padded(pixels, self.multiple).shape[-2:]
+        pixels, valid = (_padded(values, self.multiple) for values in (pixels, valid))
+        shape = pixels.shape[-2:]
         # Folding and unfolding are done once, not for each placement.
-        pixels, valid = (folded(padded(values, self.multiple)[None], side=self.side) for values in (pixels, valid))
+        pixels, valid = (folded(values[None], side=self.side) for values in (pixels, valid))
         total = torch.zeros_like(pixels)
         for shift in range(0, config.block, config.block // config.shifts):
             blocks = phase_masks(shape, block=config.block, shift=shift)[:, None].to(pixels)
@@ -70,3 +71,9 @@ def phase_masks(shape: torch.Size | tuple[int, int], *, block: int, shift: int) 
     """Return (4, 1, H, W) masks of blocks: each pixel is 1.0 in exactly one of the four."""
     rows, columns = ((torch.arange(side) + shift) // block % 2 for side in shape)
     return torch.stack([(rows == down)[:, None] & (columns == right) for down, right in PHASES])[:, None].float()
+
+
+def _padded(values: Tensor, multiple: int) -> Tensor:
+    """Add zeros below and to the right until both sides of (..., H, W) are multiples: pixels that do not count."""
+    height, width = values.shape[-2:]
+    return functional.pad(values, (0, -width % multiple, 0, -height % multiple))

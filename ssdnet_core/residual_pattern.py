@@ -11,14 +11,8 @@ from torch import Tensor
 
 from ssdnet_core.bands import Band, bands
 from ssdnet_core.bulk import BULK_SAMPLE, fit_bulk
-from ssdnet_core.filters import (
-    DERIVATIVE_REACH,
-    enlarge_squares,
-    gaussian_derivatives,
-    share_of,
-    shrink,
-    weighted_smooth,
-)
+from ssdnet_core.derivatives import DERIVATIVE_REACH, gaussian_derivatives
+from ssdnet_core.filters import enlarge_squares, share_of, shrink, weighted_smooth, zeros_for
 from ssdnet_core.medians import sampled, sampled_places, values_that_count
 from ssdnet_core.robust import enough_seen, level_z, over_median, without_ring_excess
 
@@ -40,15 +34,14 @@ def residual_pattern(residual: Tensor, valid: Tensor, *, grey_level: Tensor | fl
         rounding, or what compression has left: without it the few blocks of a JPEG that keep a faint hue stand out
         from all others, which have none.
     """
-    size = (residual.shape[-2], residual.shape[-1])
-    total = valid.new_zeros((*residual.shape[:-3], *valid.shape))
+    total = zeros_for(residual, like=valid)
     for scale in PATTERN_SCALES:
         share = share_of(valid, scale)
         if not enough_seen(share, valid, side=scale):
             continue
         counted = (share > 0.5).float()
         distance = _distance_from_bulk(shrink(residual, scale), counted, grey_level=grey_level)
-        total += enlarge_squares(over_median(distance, counted).log1p(), scale, size=size)
+        total += enlarge_squares(over_median(distance, counted).log1p(), scale, like=valid)
     smoothed = without_ring_excess(weighted_smooth(total, valid, sigma=PATTERN_WINDOW), valid)
     return level_z(smoothed, valid).square()
 

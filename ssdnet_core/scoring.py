@@ -19,9 +19,11 @@ from ssdnet_core.filters import (
     complete,
     effective_samples,
     enlarge_squares,
+    filled,
     self_guided_smooth,
     share_of,
     weighted_smooth,
+    zeros_for,
 )
 from ssdnet_core.light import LIGHT_DEGREE
 from ssdnet_core.local_colour import COLOUR_WINDOW, local_colour
@@ -85,7 +87,7 @@ def anomaly_map(images: AlikeImages, prediction: Tensor, *, config: ScoreConfig)
     image = fill_missing(images.pixels, prediction, valid=valid)
     residual = evenly_lit_residual(image, prediction, valid=valid, contrast=images.contrast)
     share = share_of(valid, GRID)
-    wide, total = _zeros(image, like=share), _zeros(image, like=valid)
+    wide, total = zeros_for(image, like=share), zeros_for(image, like=valid)
     if config.local_energy > 0:
         energy = local_energy(image, valid) + local_energy(residual, valid)
         energy = _over_median_in_window(energy, share, window=ENERGY_WINDOW)
@@ -100,11 +102,9 @@ def anomaly_map(images: AlikeImages, prediction: Tensor, *, config: ScoreConfig)
     if config.residual_pattern > 0:
         pattern = over_median(residual_pattern(residual, valid, grey_level=images.grey_level), valid)
         total += config.residual_pattern * pattern * effective_samples(valid, PATTERN_WINDOW)
-    total += enlarge_squares(wide, GRID, size=(valid.shape[-2], valid.shape[-1]))
+    total += enlarge_squares(wide, GRID, like=valid)
     # A pixel that does not count takes the scores of its neighbourhood.
-    if not complete(valid):
-        total = torch.where(valid > 0, total, weighted_smooth(total, valid, sigma=PATTERN_WINDOW))
-    return total[..., 0, :, :].sqrt()
+    return filled(total, valid, sigma=PATTERN_WINDOW)[..., 0, :, :].sqrt()
 
 
 def evenly_lit_residual(image: Tensor, prediction: Tensor, *, valid: Tensor, contrast: Tensor | float = 1.0) -> Tensor:
@@ -131,10 +131,6 @@ def settled_map(scores: Tensor, valid: Tensor, *, likeness: Tensor | float = 0.0
     logs = ((scores.square() + SCORE_FLOOR).log() + likeness)[..., None, :, :]
     settled = self_guided_smooth(logs, valid, sigma=MAP_WINDOW, contrast=MAP_CONTRAST, grid=GRID)
     return (settled[..., 0, :, :] / 2).exp()
-
-
-def _zeros(images: Tensor, *, like: Tensor) -> Tensor:
-    return like.new_zeros((*images.shape[:-3], *like.shape))
 
 
 def fill_missing(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor:

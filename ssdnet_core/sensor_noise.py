@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssdnet_core.bands import bands
-from ssdnet_core.filters import GRID, complete, enlarge_squares, share_of, weighted_shrink, weighted_smooth
+from ssdnet_core.filters import GRID, enlarge_squares, filled, share_of, weighted_shrink, weighted_smooth
 from ssdnet_core.medians import row_quantiles, values_that_count
 
 PATCH, STEP = 8, 2
@@ -48,9 +48,6 @@ LEAST_NOISE = 0.1
 twice that share. Of 108 photographs without added noise the noisiest has 0.084; of every second of them with noise of a
 tenth of the range two thirds have more than a tenth."""
 
-FILLING_WINDOW = 2.0
-"""Sigma in pixels of the window of the means that stand in for pixels that do not count."""
-
 VALUES_AT_A_TIME = 2**21
 """Most values of patterns that are worked on together, for the memory that it takes: 590 x 590 pixels in colour have
 so many."""
@@ -79,9 +76,7 @@ def with_weaker_noise(pixels: Tensor, valid: Tensor) -> tuple[Tensor, float]:
     variance = float(pixels.square().sum() / valid.sum())
     if int(counted.sum()) < LEAST_PATCHES or variance == 0:
         return pixels, 0.0
-    shown = pixels
-    if not complete(valid):
-        shown = torch.where(valid > 0, pixels, weighted_smooth(pixels, valid, sigma=FILLING_WINDOW))
+    shown = filled(pixels, valid)
     axes = _principal_axes(pixels)
     colours = _padded(torch.einsum("cd,chw->dhw", axes, shown))
     noise = colours.new_full((len(colours),), torch.inf)
@@ -110,7 +105,7 @@ def _filtered(colours: Tensor, counted: Tensor, *, noise: Tensor) -> Tensor:
         kept = kept.where(spectrum > 0, 1.0)  # Where no whole patch is near nothing is known.
         if down == first == 0:
             kept[:, 0] = 1.0  # The mean of a patch: the light and the colour are no noise.
-        kept = enlarge_squares(kept, factor, size=(counted.shape[-2], counted.shape[-1]))
+        kept = enlarge_squares(kept, factor, like=counted)
         total += _pictured(patterns * kept, down, right=right)
     around = PATCH - STEP
     return total[:, around:-around, around:-around] / (PATCH // STEP) ** 2

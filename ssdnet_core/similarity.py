@@ -8,8 +8,16 @@ filters instead.
 import torch
 from torch import Tensor
 
-from ssdnet_core.bands import bands
-from ssdnet_core.filters import BANK_SIZE, GRID, box_mean, share_of, shrink, weighted_shrink, weighted_smooth
+from ssdnet_core.filters import (
+    BANK_SIZE,
+    GRID,
+    box_mean,
+    share_of,
+    shrink,
+    shrunk_by_bands,
+    weighted_smooth,
+    zeros_for,
+)
 from ssdnet_core.medians import median
 from ssdnet_core.robust import level_z, without_ring_excess
 
@@ -30,7 +38,7 @@ def inner_product(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor
     The paper's inner-product similarity as a score, over three scales.
     """
     share = share_of(valid, GRID)
-    total = share.new_zeros((*image.shape[:-3], *share.shape))
+    total = zeros_for(image, like=share)
     for scale in SIMILARITY_SCALES:
         sigma = max(SIMILARITY_WINDOW / scale, 0.6)
         unlike = dissimilarity(image, prediction, valid=valid, scale=scale, sigma=sigma, grid=GRID // scale)
@@ -62,16 +70,11 @@ def dissimilarity(
     """
     weight = share_of(valid, scale)
     image, prediction = shrink(image, scale), shrink(prediction, scale)
-    averaged = torch.cat(
-        [
-            weighted_shrink(
-                inner_products(image[..., band.outer, :], prediction[..., band.outer, :])[..., band.kept, :],
-                weight[:, band.inner],
-                factor=grid,
-            )
-            for band in bands(weight.shape[-2], weight.shape[-1], reach=BANK_SIZE // 2, multiple=grid)
-        ],
-        dim=-2,
+    averaged = shrunk_by_bands(
+        lambda rows: inner_products(image[..., rows, :], prediction[..., rows, :]),
+        weight,
+        reach=BANK_SIZE // 2,
+        factor=grid,
     )
     share = share_of(weight, grid)
     inner, energy, predicted = weighted_smooth(averaged, share, sigma=sigma / grid).unbind(-3)

@@ -44,7 +44,7 @@ def highest(scores):
 
 def at_full_size(score, size=(128, 128)):
     """Return a score (1, h, w) of wide windows, which is on a coarser grid: (H, W)."""
-    return enlarge_squares(score, GRID, size=size)[0]
+    return enlarge_squares(score, GRID, like=torch.empty(size))[0]
 
 
 def with_defect(image, defect, top, left, size):

@@ -15,6 +15,7 @@ from ssdnet_core import (
     DivergedError,
     InvalidConfigError,
     InvalidImageError,
+    derivatives,
     evidence,
     filters,
     fitting,
@@ -209,7 +210,7 @@ def make_anew_what_is_kept():
     """Forget what is kept from call to call: it may not be made otherwise under the caller's."""
     filters.orthonormal_bank.cache_clear()
     filters.gaussian_windows.cache_clear()
-    filters._derivative_kernels.cache_clear()
+    derivatives._derivative_kernels.cache_clear()
     robust._terms.cache_clear()
     sensor_noise._waves.cache_clear()
 

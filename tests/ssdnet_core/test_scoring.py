@@ -399,7 +399,8 @@ def test_a_stain_is_seen_as_well_where_the_network_has_missed_a_lamps_reflection
         scores = scored(stained, blind(image) - light, valid, alone("residual_pattern"))
         contrasts.append(float(scores[62:78, 62:82].median() / scores[valid[0] > 0].median()))
     learnt, missed = contrasts
-    assert missed > 0.9 * learnt > 5
+    # Holes in and about the stain cost some: of 160 seeds the least is 4.7, without holes 6.5.
+    assert missed > 0.9 * learnt > 3
 
 
 def test_residuals_that_grow_with_the_light_are_seen_alike_in_bright_and_dark():
