@@ -36,13 +36,13 @@ from tasks.batch import MANIFEST, Manifest, open_batch, read_manifest
 from tasks.category_metrics import CategoryMetrics, Evaluation, gathered, summarise_metrics
 from tasks.cluster import Cluster
 from tasks.discovery import discover, list_images
-from tasks.dispatch import Dispatch, chunks, collect_chunk, submit_chunk, try_suspects
+from tasks.dispatch import Dispatch, chunks, submit_chunk, try_suspects
 from tasks.evaluation_file import evaluation_tree
 from tasks.fit_workers import FitWorkers
 from tasks.image_metrics import BORDER, MeasuredImage, UnmeasuredImage, evaluate_image
 from tasks.inspection import Inspection
 from tasks.maps import prepare_maps
-from tasks.records import ImageRecord, read_records
+from tasks.records import ImageRecord, read_records, unsettled
 from tasks.storage import Storage
 from tasks.truth import IMAGES_PATTERN, MvtecTruth
 
@@ -132,18 +132,14 @@ def _inspected(cluster: Cluster, options: argparse.Namespace, *, config: Config)
     manifest = read_manifest(folder).merged(discover(source, wanted))
     folder.write(MANIFEST, manifest.to_json())
     prepare_maps(folder, manifest)
-    inspection = Inspection(source=source, folder=folder, config=config, fingerprint=manifest.fingerprint)
+    inspection = Inspection.of(manifest, source=source, folder=folder)
     records = read_records(folder, manifest.entries)
     present = manifest.present
-    todo = [
-        entry
-        for entry in present
-        if entry.index not in records or not records[entry.index].settles(entry, fingerprint=manifest.fingerprint)
-    ]
+    todo = unsettled(present, records, fingerprint=manifest.fingerprint)
     print(f"{len(present)} images, {len(present) - len(todo)} of them done before", file=sys.stderr)
     dispatch = Dispatch(FitWorkers(cluster.client), inspection)
     for part in chunks(todo):
-        collected = collect_chunk(submit_chunk(dispatch, part), announce=_tell)
+        collected = submit_chunk(dispatch, part).collected(announce=_tell)
         done = collected.records + try_suspects(dispatch, collected.suspects, announce=_tell)
         records |= {record.index: record for record in done}
     return Batch(inspection, tuple(records[entry.index] for entry in present), len(todo))

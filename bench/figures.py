@@ -40,7 +40,7 @@ def draw_curves(images: Sequence[MeasuredImage], path: Path) -> None:
     categories = sorted({image.metrics.category for image in bad})
     width = max(map(len, [*categories, "category"]))
     for number, category in enumerate(categories):
-        counts = [image.counts[0] for image in bad if image.metrics.category == category]
+        counts = [image.counts[0] for image in bad if image.counts and image.metrics.category == category]
         pool = merged_counts(counts)
         pooled = metrics_of(pool)
         labels, scores, weights = _weighted_pixels(pool)

@@ -37,6 +37,8 @@ from tasks.truth import IMAGES_PATTERN
 SIDE = 512
 DISTINCT = 12
 GOOD_EVERY = 4
+ALARM_LEVEL = 8.0
+"""Of the made maps: far above what is spread, below what is added where the defect is."""
 
 
 def main() -> None:
@@ -110,6 +112,7 @@ def write_batch(source: Storage, results: Storage) -> None:
             score=3.0,
             defective="good" not in entry.key,
             map_digest=digest,
+            regions_from=ALARM_LEVEL,
             height=SIDE,
             width=SIDE,
             working_height=SIDE,

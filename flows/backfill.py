@@ -136,15 +136,11 @@ def carry_out(nights: Sequence[PlannedNight], *, at_most: int, force: bool) -> t
     while todo or active:
         try:
             for night in startable(todo, active.values(), at_most=at_most):
-                try:
-                    active[start_run(night, refit=force)] = night
-                    get_run_logger().info("%s: attempt %d started", night.night, night.attempt)
-                except RunRefusedError as error:
-                    # Of this deployment: it must not keep the nights of others from running.
-                    outcomes[night] = NightOutcome(
-                        planned=night, state=NightState.FAILED, seal=night.seal, reason=str(error)
-                    )
-                    get_run_logger().warning("%s: %s", night.night, error)
+                started = _started(night, force=force)
+                if isinstance(started, NightOutcome):
+                    outcomes[night] = started
+                else:
+                    active[started] = night
                 todo.remove(night)
             if not active:
                 continue
@@ -181,6 +177,18 @@ def planned_row(planned: PlannedNight) -> dict[str, str]:
         "images": str(planned.images),
         "to do": planned.action,
     }
+
+
+def _started(night: PlannedNight, *, force: bool) -> UUID | NightOutcome:
+    """Start a night's run, and return its id; if its deployment refuses it, what became of the night."""
+    try:
+        run = start_run(night, refit=force)
+    except RunRefusedError as error:
+        # Of this deployment: it must not keep the nights of others from running.
+        get_run_logger().warning("%s: %s", night.night, error)
+        return NightOutcome(planned=night, state=NightState.FAILED, seal=night.seal, reason=str(error))
+    get_run_logger().info("%s: attempt %d started", night.night, night.attempt)
+    return run
 
 
 def outcome_row(outcome: NightOutcome) -> dict[str, str]:

@@ -50,34 +50,27 @@ class Days:
             If there can be no days, or one is before `FIRST_DAY`.
         """
         if self.start is not None and self.end is not None:
-            return days_between(self.start, min(self.end, newest), last=newest)
+            return days_between(self.start, min(self.end, newest))
         nights = self.last or 0
         if not 1 <= nights <= (newest - FIRST_DAY).days:
             raise BackfillError(f"the last {nights} nights: set a number from 1 to {(newest - FIRST_DAY).days}")
-        return days_between(newest - timedelta(days=nights - 1), newest, last=newest)
+        return days_between(newest - timedelta(days=nights - 1), newest)
 
     def after(self, newest: date) -> tuple[date, ...]:
         """Return the days asked for that are not over where the last night is ``newest``."""
         if self.start is None or self.end is None or self.end <= newest:
             return ()
-        return days_between(max(self.start, newest + timedelta(days=1)), self.end, last=self.end)
+        return days_between(max(self.start, newest + timedelta(days=1)), self.end)
 
 
-def days_between(start: date, end: date, *, last: date) -> tuple[date, ...]:
+def days_between(start: date, end: date) -> tuple[date, ...]:
     """Return the days from start to end, both included; none if the end is before the start.
-
-    Parameters
-    ----------
-    last
-        The last day that is over.
 
     Raises
     ------
     BackfillError
-        If a day is not over, or one is before `FIRST_DAY`.
+        If the start is before `FIRST_DAY`.
     """
     if start < FIRST_DAY:
         raise BackfillError(f"the start {start} is before any digital photograph: set it to {FIRST_DAY} or later")
-    if end > last:
-        raise BackfillError(f"{end} is not over yet: the last night is {last}")
     return tuple(start + timedelta(days=offset) for offset in range((end - start).days + 1))

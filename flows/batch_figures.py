@@ -29,8 +29,8 @@ def figures(outcome: Outcome) -> dict[str, str]:
         **({"with warnings": f"{summary.warned}, listed in the gallery"} if summary.warned else {}),
         **({"with a mask": _masked(outcome)} if manifest.masks else {}),
         **({"other masks": masks_changed(former, manifest.masks)} if former is not None else {}),
-        **({"masks of no image": count_and_name(outcome.stray_masks)} if outcome.stray_masks else {}),
-        **({"other files, left out": count_by_suffix(outcome.others)} if outcome.others else {}),
+        **({"masks of no image": count_and_name(strays)} if (strays := outcome.listing.masks.others) else {}),
+        **({"other files, left out": count_by_suffix(others)} if (others := outcome.listing.others) else {}),
         "CPU time": f"{summary.fit_seconds:.1f} s{each}{share}",
     }
 
@@ -49,7 +49,7 @@ def _masked(outcome: Outcome) -> str:
 
 def failed(outcome: Outcome) -> list[ImageRecord]:
     """Return the records of the images that could not be inspected, by their keys."""
-    return sorted((record for record in outcome.results.present if record.failed), key=lambda record: record.key)
+    return sorted(outcome.results.failed, key=lambda record: record.key)
 
 
 def largest_at(record: ImageRecord) -> str:

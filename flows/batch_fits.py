@@ -15,7 +15,6 @@ from tasks.dispatch import (
     Dispatch,
     SubmittedChunk,
     chunks,
-    collect_chunk,
     future_size,
     submit_chunk,
     try_suspects,
@@ -78,7 +77,7 @@ def inspect_all(
 @task(name="inspect-images", task_run_name="{first} to {last}", cache_policy=NO_CACHE, persist_result=False)
 def inspect_chunk(chunk: SubmittedChunk, *, first: str, last: str) -> CollectedChunk:
     """Wait for a chunk of images; the Dask workers inspect them."""
-    return collect_chunk(chunk, announce=observer().inspected)
+    return chunk.collected(announce=observer().inspected)
 
 
 @task(name="inspect-suspects", cache_policy=NO_CACHE, persist_result=False)

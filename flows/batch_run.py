@@ -39,7 +39,7 @@ from tasks.image_table import write_image_table
 from tasks.keys import count_by_suffix
 from tasks.lease import Lease, hold_batch
 from tasks.maps import clear_maps, damaged_maps, prepare_maps, written_maps
-from tasks.records import ImageRecord, read_records
+from tasks.records import ImageRecord, read_records, unsettled
 from tasks.region_table import write_region_table
 from tasks.report import write_report
 from tasks.seal import Seal, break_seal, make_seal, read_seal, set_seal
@@ -83,6 +83,7 @@ def run_batch(
         former_masks = stored.masks if stored.masks != wanted.masks else None
         if former_masks is not None:
             get_run_logger().warning("other masks: %s", masks_changed(former_masks, wanted.masks))
+        finished = partial(Outcome, folder=folder, listing=listing, former_masks=former_masks)
         if seal is None:
             # There is work for them: they come up while headers and records are read.
             cluster.start(images=len(listing.images))
@@ -92,15 +93,19 @@ def run_batch(
         if seal is not None and not refit and all(entry.index in known for entry in stored.present):
             check_records(folder, BatchResults(stored, known), seal=seal)
         records = {i: record for i, record in known.items() if record.failed or i in mapped}
-        todo = _unsettled(manifest, {} if refit else records, retry_failed=retry_failed)
+        todo = unsettled(
+            manifest.present,
+            {} if refit else records,
+            fingerprint=manifest.fingerprint,
+            retry_failed=retry_failed,
+        )
         news = bool(todo) or manifest.entries != stored.entries
         if news or seal is None:
             todo = _with_damaged(folder, manifest, records=records, todo=todo)
         present = len(manifest.present)
         observer().begin(images=present, settled=present - len(todo))
         if seal is not None and not news:
-            done = BatchResults(manifest, records)
-            outcome = Outcome.of(folder, done, seal=seal, fitted=0, listing=listing, former_masks=former_masks)
+            outcome = finished(results=BatchResults(manifest, records), seal=seal, fitted=0)
             tell_of_batch(outcome, sealed=False)
             return outcome
         if todo:
@@ -120,7 +125,7 @@ def run_batch(
         lease.check()
         done = BatchResults(manifest, records)
         seal = _conclude(folder, done, lease=lease)
-        outcome = Outcome.of(folder, done, seal=seal, fitted=len(todo), listing=listing, former_masks=former_masks)
+        outcome = finished(results=done, seal=seal, fitted=len(todo))
         tell_of_batch(outcome, sealed=True)
         return outcome
 
@@ -198,11 +203,3 @@ def _with_damaged(
         first = manifest.entries[min(damaged)].key
         observer().hint(f"{counted(len(damaged), 'map')} damaged, as that of {first}: inspected again")
     return [entry for entry in manifest.present if entry.index in wanted | damaged]
-
-
-def _unsettled(manifest: Manifest, records: Mapping[int, ImageRecord], *, retry_failed: bool) -> list[ImageEntry]:
-    def settled(entry: ImageEntry) -> bool:
-        record = records.get(entry.index)
-        return record is not None and record.settles(entry, fingerprint=manifest.fingerprint, retry_failed=retry_failed)
-
-    return [entry for entry in manifest.present if not settled(entry)]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from flows import options
-from flows.current_folder import keep_out_of_imports
 from flows.exit_status import ExitCode, exit_on_error
 from flows.one_input import OneInputCommand
 from flows.output import ended_by_lost_output, watch_output
@@ -284,7 +283,6 @@ def read_config(preset: str | None, config_file: Path | None, changes: list[str]
 
 def main() -> None:
     """Run the command line."""
-    keep_out_of_imports()
     watch_output()
     try:
         with ended_by_lost_output():

@@ -93,7 +93,7 @@ def measure(cluster: Cluster, outcome: Outcome, *, source: Storage, truth: Truth
 
     Where images, results and truth are those of an earlier evaluation, that one stands.
     """
-    folder, manifest = Storage(outcome.folder), outcome.results.manifest
+    folder, manifest = outcome.folder, outcome.results.manifest
     inspection = Inspection.of(manifest, source=source, folder=folder)
     basis = evaluation_basis(outcome.seal, manifest.entries, truth=truth.objects())
     evaluation = read_evaluation(folder, basis=basis)

@@ -4,11 +4,9 @@ None of it may fail a batch: what the Prefect server does not take is missing th
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import httpx
-from prefect.context import FlowRunContext
-from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.settings import get_current_settings
 
@@ -28,10 +26,7 @@ from tasks.trends import Trends, remarks
 
 @contextmanager
 def watched(batch: str) -> Iterator[None]:
-    """Show and tell how a batch comes along, if it does so in a flow run."""
-    if FlowRunContext.get() is None:
-        yield
-        return
+    """Show and tell in its flow run how a batch comes along."""
     logger = get_run_logger()
     heartbeat = get_current_settings().flows.heartbeat_frequency
     if heartbeat is None or heartbeat > HEARTBEAT:
@@ -51,18 +46,16 @@ def tell_of_batch(outcome: Outcome, *, sealed: bool) -> None:
     That too many images failed alarms once for these results, also where an earlier run sealed them and died before it
     came to this.
     """
-    if FlowRunContext.get() is None:
-        return
     logger, seal = get_run_logger(), outcome.seal
     logger.info(
         "batch %s: sealed with %d images, %d defective, %d not inspected: %s",
         *(seal.batch, seal.images, seal.defective, seal.failed, outcome.report),
     )
-    folder = Storage(outcome.folder)
+    folder = outcome.folder
     alarm = events.has_many_failed(seal) and not was_raised(folder, FAILED_IMAGES, digest=seal.digest)
     with harmless():
         if sealed:
-            events.batch_sealed(seal, folder=outcome.folder, report=outcome.report)
+            events.batch_sealed(seal, folder=folder.address, report=outcome.report)
         if alarm:
             events.many_failed(seal)
         show_batch(outcome)
@@ -73,8 +66,6 @@ def tell_of_batch(outcome: Outcome, *, sealed: bool) -> None:
 
 def tell_of_metrics(batch: str, evaluation: Evaluation) -> None:
     """Put the metrics of a batch on its run's page."""
-    if FlowRunContext.get() is None:
-        return
     with harmless():
         show_metrics(batch, evaluation)
 
@@ -91,8 +82,6 @@ def tell_of_night(night: Night, batch: str, *, results: Storage, trends: Trends,
     Only the newest alarms, and once for its results: not again when it is run again, but also where an earlier run
     sealed it and failed before it came to this.
     """
-    if FlowRunContext.get() is None:
-        return
     row = next((row for row in trends.rows if row.figures.batch == batch), None)
     if row is None:
         return  # Another run broke its seal meanwhile, and will tell.
@@ -115,9 +104,8 @@ def harmless() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever ails the server, the batch is sealed
-        with suppress(MissingContextError):
-            get_run_logger().warning(
-                "the Prefect server did not take all of this run's artifacts: %s",
-                error,
-                exc_info=not isinstance(error, httpx.TransportError),
-            )
+        get_run_logger().warning(
+            "the Prefect server did not take all of this run's artifacts: %s",
+            error,
+            exc_info=not isinstance(error, httpx.TransportError),
+        )

@@ -1,8 +1,10 @@
 """The scheduled job: last night's images of one line."""
 
+from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 
-from prefect import flow, get_run_logger, runtime
+from prefect import flow, get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
@@ -13,12 +15,13 @@ from flows.monitoring import tell_of_night, tell_of_standstill
 from flows.outcome import Outcome
 from flows.parameters import GroupSize, OptionalText, quoted
 from flows.progress import observer
-from flows.trends import update_trends
 from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
 from tasks.cluster import Cluster
 from tasks.nights import DEFAULT_ZONE, Night, count_images, day_before, days_on_storage
 from tasks.storage import Storage
+from tasks.trend_page import write_trends
+from tasks.trends import Trends
 from tasks.truth import find_truth
 
 
@@ -107,6 +110,12 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
         # its line would count as idle.
         raise unmeasured
     return outcome
+
+
+@task(name="trends", task_run_name="trends of {line}", cache_policy=NO_CACHE, persist_result=False)
+def update_trends(results: Storage, line: str, *, anew: Collection[str]) -> Trends:
+    """Write the table and the page of a line's nights, with the figures of those batches made anew."""
+    return write_trends(results, line, anew=anew)
 
 
 def measure_night(cluster: Cluster, outcome: Outcome, *, source: Storage, night: Night, truth: str) -> None:

@@ -31,7 +31,7 @@ WORST_ON_PAGE = 20
 
 def show_batch(outcome: Outcome) -> None:
     """Write the artifacts of a finished batch; the nights of a line share keys, so that each is a version of them."""
-    batch, folder = outcome.results.manifest.batch, Storage(outcome.folder)
+    batch, folder = outcome.results.manifest.batch, outcome.folder
     key = artifact_key(batch)
     worst, not_inspected = worst_first(outcome.results.present)[:WORST_ON_PAGE], failed(outcome)
     create_markdown_artifact(markdown=summary_of(outcome), key=f"{key}-summary", description=batch)
@@ -78,11 +78,11 @@ def show_trends(line: str, row: TrendRow, *, trends: Trends) -> None:
 
 def summary_of(outcome: Outcome) -> str:
     """Return a batch in figures, as Markdown."""
-    batch, gallery = plain(outcome.results.manifest.batch), url_of(Storage(outcome.folder), GALLERY)
+    batch, gallery = plain(outcome.results.manifest.batch), url_of(outcome.folder, GALLERY)
     rows = {
         **{name: plain(value) for name, value in figures(outcome).items()},
         "gallery": f"[{batch}]({gallery})" if gallery else plain(outcome.report),
-        "results": plain(outcome.folder),
+        "results": plain(outcome.folder.address),
         "input": plain(outcome.results.manifest.input),
         "settings": plain(f"{settings_of(outcome.results.manifest)} (fingerprint {outcome.seal.fingerprint})"),
     }

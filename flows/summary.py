@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -39,7 +40,7 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
         console.print(_warnings(outcome))
     console.print(_figures(outcome))
     # On lines of their own and never broken, so that they can be copied and opened.
-    for name, address in (("results", outcome.folder), ("gallery", outcome.report)):
+    for name, address in (("results", outcome.folder.address), ("gallery", outcome.report)):
         console.print(Text(f"{name}  ").append_text(_shown(address)), soft_wrap=True)
 
 
@@ -66,15 +67,15 @@ def outcome_tree(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome as plain data."""
     return {
         "batch": outcome.results.manifest.batch,
-        "folder": outcome.folder,
+        "folder": outcome.folder.address,
         "report": outcome.report,
         "fingerprint": outcome.seal.fingerprint,
         "fitted": outcome.fitted,
-        "others": dict(outcome.others),
-        "stray_masks": outcome.stray_masks,
+        "others": dict(outcome.listing.others),
+        "stray_masks": outcome.listing.masks.others,
         **asdict(outcome.results.summary),
         "failures": {record.key: record.error for record in failed(outcome)},
-        "warnings": {record.key: record.warnings for record in outcome.results.present if record.warnings},
+        "warnings": {record.key: record.warnings for record in outcome.results.warned},
         "digest": outcome.seal.digest,
     }
 
@@ -101,21 +102,24 @@ def _worst(outcome: Outcome, *, width: int) -> Table:
 
 def _failures(outcome: Outcome) -> Table:
     records = failed(outcome)
-    table = Table(title=f"Not inspected{_how_many(MOST_FAILURES_SHOWN, of=len(records))}")
-    for name in ("image", "reason"):
-        table.add_column(name, overflow="fold")
-    for record in records[:MOST_FAILURES_SHOWN]:
-        table.add_row(_shown(record.key), _shown(record.error))
-    return table
+    title = f"Not inspected{_how_many(MOST_FAILURES_SHOWN, of=len(records))}"
+    return _told(title, what="reason", rows=((record.key, record.error) for record in records[:MOST_FAILURES_SHOWN]))
 
 
 def _warnings(outcome: Outcome) -> Table:
-    warned = [record for record in outcome.results.present if record.warnings]
-    table = Table(title=f"Warnings{_how_many(MOST_WARNINGS_PRINTED, of=len(warned))}")
-    for name in ("image", "warning"):
+    warned = outcome.results.warned
+    title = f"Warnings{_how_many(MOST_WARNINGS_PRINTED, of=len(warned))}"
+    told = ((record.key, "; ".join(record.warnings)) for record in warned[:MOST_WARNINGS_PRINTED])
+    return _told(title, what="warning", rows=told)
+
+
+def _told(title: str, *, what: str, rows: Iterable[tuple[str, str]]) -> Table:
+    """Return a table of what there is to say of single images."""
+    table = Table(title=title)
+    for name in ("image", what):
         table.add_column(name, overflow="fold")
-    for record in warned[:MOST_WARNINGS_PRINTED]:
-        table.add_row(_shown(record.key), Text("; ".join(record.warnings)))
+    for key, text in rows:
+        table.add_row(_shown(key), _shown(text))
     return table
 
 
@@ -137,12 +141,8 @@ def _figures(outcome: Outcome) -> Table:
 
 
 def _unmeasured(evaluation: Evaluation) -> Table:
-    table = Table(title=f"Not measured: {len(evaluation.unmeasured)}")
-    for name in ("image", "reason"):
-        table.add_column(name, overflow="fold")
-    for image in evaluation.unmeasured:
-        table.add_row(_shown(image.key), _shown(image.reason))
-    return table
+    title = f"Not measured: {len(evaluation.unmeasured)}"
+    return _told(title, what="reason", rows=((image.key, image.reason) for image in evaluation.unmeasured))
 
 
 def _metrics(evaluation: Evaluation) -> Table:

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdnet_core.errors import InvalidConfigError
-from ssdnet_core.pixel_counts import Mask, PixelCounts, ScoreMap, counts_by_sorting, region_shares, scores_and_labels
+from ssdnet_core.pixel_counts import (
+    Mask,
+    PixelCounts,
+    ScoreMap,
+    counts_by_sorting,
+    cut_counts,
+    region_shares,
+    scores_and_labels,
+)
 
 FPR_LIMIT = 0.3
 
@@ -41,7 +49,8 @@ class PixelMetrics:
     f1: float
 
 
-_UNDEFINED = PixelMetrics(*[float("nan")] * 4)
+UNDEFINED = PixelMetrics(*[float("nan")] * 4)
+"""Metrics without pixels of both classes."""
 
 
 def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> PixelMetrics:
@@ -66,11 +75,20 @@ def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) ->
     InvalidImageError
         A `ValueError`: shapes differ, a mask is not boolean, or a counted score is NaN or infinite.
     """
+    return _metrics_by_sorting(*region_shares(scores, truth, valid=valid))
+
+
+def evaluate_and_count(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> tuple[PixelMetrics, PixelCounts]:
+    """Return what :func:`evaluate_map` and :func:`~ssdnet_core.pixel_counts.count_pixels` do, in one pass."""
     counted, shares = region_shares(scores, truth, valid=valid)
-    # Most images are good: their metrics are undefined, and need no sorting.
+    return _metrics_by_sorting(counted, shares), cut_counts(counted, shares)
+
+
+def _metrics_by_sorting(scores: ScoreMap, shares: NDArray[np.float64]) -> PixelMetrics:
+    # Undefined metrics need no sorting.
     if not shares.any() or shares.all():
-        return _UNDEFINED
-    return metrics_of(counts_by_sorting(counted, shares))
+        return UNDEFINED
+    return metrics_of(counts_by_sorting(scores, shares))
 
 
 def metrics_of(counts: PixelCounts) -> PixelMetrics:
@@ -81,7 +99,7 @@ def metrics_of(counts: PixelCounts) -> PixelMetrics:
     the uncut scores can be from these.
     """
     if not counts.good.any() or not counts.bad.any():
-        return _UNDEFINED
+        return UNDEFINED
     good, bad, shares = _descending(counts)
     fpr, tpr, overlap = (values / values[-1] for values in (good, bad, shares))
     precision = bad[1:] / (good[1:] + bad[1:])
@@ -99,7 +117,7 @@ def pooling_error(counts: PixelCounts) -> PixelMetrics:
     Within a level the order of the pixels is unknown: the bounds are those of the best and the worst order.
     """
     if not counts.good.any() or not counts.bad.any():
-        return _UNDEFINED
+        return UNDEFINED
     good, bad, shares = _descending(counts)
     fpr, tpr, overlap = (values / values[-1] for values in (good, bad, shares))
     lowest = np.minimum(bad[:-1] + 1, bad[1:]) / (np.minimum(bad[:-1] + 1, bad[1:]) + good[1:])

@@ -43,11 +43,23 @@ class PixelCounts:
 def count_pixels(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> PixelCounts:
     """Count the pixels of each score; parameters and errors are those of :func:`~ssdnet_core.metrics.evaluate_map`.
 
-    Scores are cut to ten binary digits after the first: a million pixels become some thousand levels, whatever the
-    scale of the map. Cutting keeps the order, and joins scores that differ by less than a thousandth.
+    Scores are cut as :func:`cut_counts` says.
     """
-    counted, shares = region_shares(scores, truth, valid=valid)
-    bins = np.ascontiguousarray(counted, dtype=np.float32).view(np.uint32) >> np.uint32(_CUT_BITS)
+    return cut_counts(*region_shares(scores, truth, valid=valid))
+
+
+def cut_counts(scores: ScoreMap, shares: NDArray[np.float64]) -> PixelCounts:
+    """Return how often each score occurs among pixels (N,), cut to ten binary digits after the first.
+
+    A million pixels become some thousand levels, whatever the scale of the map. Cutting keeps the order, and joins
+    scores that differ by less than a thousandth.
+
+    Parameters
+    ----------
+    scores, shares
+        As :func:`region_shares` gives them.
+    """
+    bins = np.ascontiguousarray(scores, dtype=np.float32).view(np.uint32) >> np.uint32(_CUT_BITS)
     # Bit patterns ascend with positive numbers and descend with negative ones, which come first; -0 is 0.
     negative = bins > _LEVELS // 2
     bins[bins == _LEVELS // 2] = 0

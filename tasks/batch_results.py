@@ -60,6 +60,16 @@ class BatchResults:
         return tuple(self.records[entry.index] for entry in self.manifest.present)
 
     @cached_property
+    def failed(self) -> tuple[ImageRecord, ...]:
+        """Of these, those of the images that could not be inspected."""
+        return tuple(record for record in self.present if record.failed)
+
+    @cached_property
+    def warned(self) -> tuple[ImageRecord, ...]:
+        """Of these, those with a warning."""
+        return tuple(record for record in self.present if record.warnings)
+
+    @cached_property
     def summary(self) -> Summary:
         """The images that the last listing had, summed up."""
         inspected = [record for record in self.present if record.inspected]
@@ -68,10 +78,10 @@ class BatchResults:
         return Summary(
             images=len(self.present),
             inspected=len(inspected),
-            failed=len(self.present) - len(inspected),
+            failed=len(self.failed),
             defective=defective,
             defect_rate=defective / len(inspected) if inspected else float("nan"),
-            warned=sum(bool(record.warnings) for record in inspected),
+            warned=len(self.warned),
             masked=sum(bool(entry.mask) for entry in self.manifest.present),
             regions=sum(len(record.regions) for record in inspected),
             score_quantiles={f"{q:g}": float(np.quantile(scores, q)) for q in SCORE_QUANTILES} if inspected else {},

@@ -96,7 +96,7 @@ def gathered(results: Iterable[MeasuredImage | UnmeasuredImage]) -> Measurements
             unmeasured.append(result)
             continue
         images.append(result.metrics)
-        if result.metrics.truly_defective:
+        if result.counts:
             pool = pools.setdefault(result.metrics.category, [])
             pool.append(result.counts)
             if len(pool) == POOLED_AT_ONCE:

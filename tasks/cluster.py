@@ -285,8 +285,13 @@ def fit_group(resources: Mapping[str, float], asked: int | None = None) -> int:
     return asked or (GPU_GROUP if GPU in resources else 1)
 
 
-def able_workers(client: Client, resources: Mapping[str, float]) -> frozenset[str]:
+def able_workers(client: Client, resources: Mapping[str, float], *, left: int = 0) -> frozenset[str]:
     """Return the addresses of the workers that run tasks now and declare these resources, free or not.
+
+    Parameters
+    ----------
+    left
+        Tasks that are left, for the error's words.
 
     Raises
     ------
@@ -296,7 +301,7 @@ def able_workers(client: Client, resources: Mapping[str, float]) -> frozenset[st
     # A client that has lost its scheduler says nothing: it gives what it knew last, or after a while nothing at all.
     known = client.scheduler_info().get("workers") if client.status == "running" else None
     if known is None or client.status != "running":
-        raise scheduler_lost(client)
+        raise scheduler_lost(client, left=left)
     return frozenset(
         address
         for address, worker in known.items()

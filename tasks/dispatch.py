@@ -77,18 +77,6 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class SubmittedChunk:
-    """Images on their way to the workers.
-
-    A future is dropped once its records are here: as long as one is held, Dask repeats it if its worker dies.
-    """
-
-    dispatch: Dispatch
-    entries: tuple[ImageEntry, ...]
-    futures: "dict[Future[Attempt], tuple[ImageEntry, ...]]"
-
-
-@dataclass(frozen=True)
 class CollectedChunk:
     """What became of the images of a chunk.
 
@@ -131,7 +119,7 @@ def chunks(images: Sequence[Value], *, images_a_future: int = 1, workers: int = 
         yield tuple(images[start : start + size])
 
 
-def submit_chunk(dispatch: Dispatch, entries: Iterable[ImageEntry], *, images_a_future: int = 1) -> SubmittedChunk:
+def submit_chunk(dispatch: Dispatch, entries: Iterable[ImageEntry], *, images_a_future: int = 1) -> "SubmittedChunk":
     """Queue the images of a chunk; returns at once.
 
     Parameters
@@ -146,23 +134,7 @@ def submit_chunk(dispatch: Dispatch, entries: Iterable[ImageEntry], *, images_a_
     """
     entries = tuple(entries)
     parts = [entries[start : start + images_a_future] for start in range(0, len(entries), images_a_future)]
-    return SubmittedChunk(dispatch, entries, {dispatch.submitted(part): part for part in parts})
-
-
-def collect_chunk(chunk: SubmittedChunk, *, announce: Announce) -> CollectedChunk:
-    """Wait for the images of a chunk.
-
-    Parameters
-    ----------
-    announce
-        Called with each record as it arrives.
-
-    Raises
-    ------
-    ClusterError
-        If the scheduler went away, or no worker that can take an image has been there for `WORKERLESS_SECONDS`.
-    """
-    return _ChunkCollector(chunk, announce=announce).collected()
+    return SubmittedChunk(dispatch, {dispatch.submitted(part): part for part in parts})
 
 
 def try_suspects(
@@ -178,7 +150,7 @@ def try_suspects(
     Raises
     ------
     ClusterError
-        As :func:`collect_chunk`.
+        As :meth:`SubmittedChunk.collected`.
     """
     records: list[ImageRecord] = []
     waiting = sorted(suspects, key=lambda entries: entries[0].index, reverse=True)
@@ -197,28 +169,47 @@ def try_suspects(
     return sorted(records, key=lambda record: record.index)
 
 
-class _ChunkCollector:
-    """Brings each image of a chunk to its record, or sets it aside as a suspect."""
+class SubmittedChunk:
+    """Images on their way to the workers; each comes to its record, or is set aside as a suspect.
 
-    def __init__(self, chunk: SubmittedChunk, *, announce: Announce) -> None:
-        self._dispatch = chunk.dispatch
-        self._futures = chunk.futures
-        self._announce = announce
+    Attributes
+    ----------
+    futures
+        The images of each future. One is dropped once its records are here: as long as it is held, Dask repeats it if
+        its worker dies.
+    """
+
+    def __init__(self, dispatch: Dispatch, futures: "dict[Future[Attempt], tuple[ImageEntry, ...]]") -> None:
+        self._dispatch = dispatch
+        self.futures = futures
+        self._announce: Announce = lambda record: None
         self._records: list[ImageRecord] = []
         self._suspects: list[tuple[ImageEntry, ...]] = []
         self._faulty: list[ImageEntry] = []
         self._passing: dict[str, list[tuple[ImageEntry, ...]]] = defaultdict(list)
 
-    def collected(self) -> CollectedChunk:
-        """Wait for the images, and try again what may do better."""
+    def collected(self, *, announce: Announce) -> CollectedChunk:
+        """Wait for the images, and try again what may do better.
+
+        Parameters
+        ----------
+        announce
+            Called with each record as it arrives.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler went away, or no worker that can take an image has been there for `WORKERLESS_SECONDS`.
+        """
+        self._announce = announce
         self._wait()
         self._try_elsewhere()
         self._try_singly()
         return CollectedChunk(sorted(self._records, key=lambda record: record.index), self._suspects)
 
     def _wait(self) -> None:
-        for future, outcome in self._dispatch.workers.outcomes(self._futures):
-            entries = self._futures.pop(future)
+        for future, outcome in self._dispatch.workers.outcomes(self.futures):
+            entries = self.futures.pop(future)
             if isinstance(outcome, BaseException):
                 self._set_aside(entries, outcome)
                 continue

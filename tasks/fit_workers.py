@@ -121,10 +121,7 @@ class FitWorkers:
         ClusterError
             If the scheduler went away.
         """
-        try:
-            return able_workers(self.client, self.resources)
-        except ClusterError as error:
-            raise scheduler_lost(self.client, left=left) from error
+        return able_workers(self.client, self.resources, left=left)
 
     def _deserted(self, left: int) -> str:
         on_gpu = GPU in self.resources

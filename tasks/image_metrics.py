@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssdnet_core import metrics as pixel
-from ssdnet_core.metrics import PixelMetrics, evaluate_map
-from ssdnet_core.pixel_counts import PixelCounts, count_pixels
+from ssdnet_core.metrics import UNDEFINED, PixelMetrics, evaluate_and_count
+from ssdnet_core.pixel_counts import PixelCounts
 from ssdnet_core.regions import enlarge_labels, label_regions
 from tasks.decoding import DecodedImage, DecodeError
 from tasks.fetching import MaskError, decode_as_listed
@@ -60,10 +60,10 @@ class ImageMetrics(PixelMetrics, VerdictMetrics):
 
 @dataclass(frozen=True, eq=False)
 class MeasuredImage:
-    """An image's metrics, and its pixels for pooling."""
+    """An image's metrics, and its pixels for pooling; None of a good one, of which no pool is made."""
 
     metrics: ImageMetrics
-    counts: FrameCounts
+    counts: FrameCounts | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +125,12 @@ def measure_map(
     verdict: VerdictMetrics,
 ) -> MeasuredImage:
     """Compare any method's map with the truth, both (H, W), beside its verdict."""
+    if not truth.any():
+        return MeasuredImage(ImageMetrics(**vars(UNDEFINED), **vars(verdict), border_ignored=UNDEFINED), None)
     frames = valid, valid & pixel.without_border((truth.shape[0], truth.shape[1]), BORDER)
-    full, inner = (evaluate_map(anomaly_map, truth, valid=frame) for frame in frames)
-    full_counts, inner_counts = (count_pixels(anomaly_map, truth, valid=frame) for frame in frames)
+    (full, full_counts), (inner, inner_counts) = (
+        evaluate_and_count(anomaly_map, truth, valid=frame) for frame in frames
+    )
     metrics = ImageMetrics(**vars(full), **vars(verdict), border_ignored=inner)
     return MeasuredImage(metrics, (full_counts, inner_counts))
 

@@ -46,7 +46,7 @@ class LeaseLostError(SsdnetError):
 class LeaseHolder:
     """Who holds a batch: a run's id, its process, and when it was last heard of (seconds since the epoch).
 
-    ``started`` tells the process from a later one of the same id, unless the lease is of a version that did not say.
+    ``started`` tells the process from a later one of the same id.
     """
 
     run: str
@@ -54,8 +54,8 @@ class LeaseHolder:
     pid: int
     boot: str
     renewed: float
+    started: float
     released: bool = False
-    started: float | None = None
 
     @property
     def gone(self) -> bool | None:
@@ -68,10 +68,7 @@ class LeaseHolder:
             except PermissionError:
                 # Another account's, which is not to be seen here.
                 return None
-            if started is None:
-                return True
-            if self.started is not None:
-                return started != self.started
+            return started != self.started
         return None
 
 
@@ -163,7 +160,7 @@ def _take(folder: Storage) -> Lease:
         pid=os.getpid(),
         boot=_boot_id(),
         renewed=time.time(),
-        started=_started(os.getpid()),
+        started=_started(os.getpid()) or 0.0,
     )
     mine = _name(number + 1)
     if not leases.create(mine, to_json(me)):
@@ -205,7 +202,7 @@ def _holder(leases: Storage, name: str) -> LeaseHolder:
         return from_json(LeaseHolder, content)
     except StoredJsonError:
         # Damaged by a power cut; a holder that is at work writes it anew in a moment.
-        return LeaseHolder(run="", host="", pid=0, boot="", renewed=leases.modified(name))
+        return LeaseHolder(run="", host="", pid=0, boot="", renewed=leases.modified(name), started=0.0)
 
 
 def _busy(folder: Storage, holder: LeaseHolder | None) -> str:

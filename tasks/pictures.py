@@ -102,21 +102,8 @@ def _stripe(picture: Image.Image, left_out: npt.NDArray[np.bool_]) -> None:
 
 
 def _shown_size(width: int, height: int) -> tuple[int, int]:
-    """Return the size that Pillow's ``thumbnail`` shrinks an image to, as it does the map that lies over it.
-
-    Of the two short sides that may be, it is the one with the nearer aspect, which is not always the nearer side.
-    """
-    if max(width, height) <= LONG_SIDE:
-        return width, height
-    aspect = width / height
-    if aspect <= 1:
-        return _nearest(LONG_SIDE * aspect, lambda side: abs(aspect - side / LONG_SIDE)), LONG_SIDE
-    return LONG_SIDE, _nearest(LONG_SIDE / aspect, lambda side: abs(aspect - LONG_SIDE / side))
-
-
-def _nearest(side: float, distance: Callable[[int], float]) -> int:
-    lower = math.floor(side)
-    return min(lower, math.ceil(side), key=distance) if lower else 1
+    scale = min(1.0, LONG_SIDE / max(width, height))
+    return max(1, round(scale * width)), max(1, round(scale * height))
 
 
 def _drawn(

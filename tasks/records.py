@@ -3,7 +3,7 @@
 A record is the proof that an image is done; a run that is killed at any moment goes on from the records.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -164,6 +164,18 @@ def read_records(folder: Storage, entries: Iterable[ImageEntry]) -> dict[int, Im
             continue  # The image is inspected again.
         found[record.index] = record
     return found
+
+
+def unsettled(
+    entries: Iterable[ImageEntry], records: Mapping[int, ImageRecord], *, fingerprint: str, retry_failed: bool = False
+) -> list[ImageEntry]:
+    """Return the images without a record, by index, that settles them (:meth:`ImageRecord.settles`)."""
+    return [
+        entry
+        for entry in entries
+        if (record := records.get(entry.index)) is None
+        or not record.settles(entry, fingerprint=fingerprint, retry_failed=retry_failed)
+    ]
 
 
 def record_key(index: int) -> str:

@@ -12,13 +12,11 @@ from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ssdnet_core.significance import REFERENCE_AREA, alarm_level
 from tasks.batch import GALLERY, IMAGE_TABLE, REPORT, Manifest
 from tasks.batch_results import BatchResults
 from tasks.decoding import DecodeError
 from tasks.fetching import MaskError, decode_as_listed
 from tasks.finished_batch import check_seal, read_sealed
-from tasks.image_table import write_image_table
 from tasks.maps import LostMapError, read_map
 from tasks.pictures import colour_bar, heat_layer, overlay, photograph
 from tasks.records import ImageRecord
@@ -59,7 +57,8 @@ class PictureNames(NamedTuple):
 class Picture:
     """An image of the gallery: its record, and its files below the report; no photograph if it is gone.
 
-    ``alarm_level`` is the map's value at which the image alarms.
+    ``alarm_level`` is the map's value at which the image alarms, its own: that of a restless surface, or of a large
+    one, is higher than that of a calm one. Colours are reckoned from it.
     """
 
     record: ImageRecord
@@ -113,8 +112,6 @@ def write_report(
 def draw_again(address: str, *, most_pictures: int = MOST_PICTURES) -> str:
     """Draw the gallery of a sealed batch in this folder again, and return the address of its page.
 
-    The table of images that it links to is written again as well: a batch of an earlier version has none.
-
     Raises
     ------
     NotSealedError, LostRecordError, ChangedRecordsError
@@ -127,7 +124,6 @@ def draw_again(address: str, *, most_pictures: int = MOST_PICTURES) -> str:
     folder, results, seal = read_sealed(address)
     check = partial(check_seal, folder, seal)
     check()
-    write_image_table(folder, results.present)
     try:
         return write_report(folder, results, most_pictures=most_pictures, check=check)
     except LostMapError:
@@ -149,15 +145,6 @@ def overlay_key(record: ImageRecord) -> str:
 def report_address(folder: Storage) -> str:
     """Return where a batch's gallery lies."""
     return f"{folder.address}/{GALLERY}"
-
-
-def alarm_level_of(record: ImageRecord, manifest: Manifest) -> float:
-    """Return the map value at which an image alarms, from which its colours are reckoned.
-
-    It is the image's own: a restless surface, or a large one, alarms at a higher value than a calm one.
-    """
-    # Records of an early version do not have it.
-    return record.regions_from or alarm_level(manifest.config.verdict.expected_false_alarms, area=REFERENCE_AREA)
 
 
 def drawing_bytes(record: ImageRecord, *, size: int) -> int:
@@ -184,7 +171,7 @@ def _drawn_at_once(
 
 
 def _draw(record: ImageRecord, *, folder: Storage, manifest: Manifest) -> Picture:
-    heat, level = _picture_names(record).heat, alarm_level_of(record, manifest)
+    heat, level = _picture_names(record).heat, record.regions_from
     layer = heat_layer(read_map(folder, record), lowest=COLOURS_FROM * level, highest=COLOURS_TO * level)
     folder.write(f"{REPORT}/{heat}", layer)
     shown = _draw_photograph(folder, manifest, record=record)
@@ -194,8 +181,7 @@ def _draw(record: ImageRecord, *, folder: Storage, manifest: Manifest) -> Pictur
 def _draw_photograph(folder: Storage, manifest: Manifest, *, record: ImageRecord) -> str:
     _, whole, striped = _picture_names(record)
     mask = manifest.entries[record.index].mask
-    # A whole one of an image with a mask was drawn by a version without stripes.
-    for name in (striped,) if mask else (whole, striped):
+    for name in (whole, striped):
         if folder.exists(f"{REPORT}/{name}"):
             return name
     try:
@@ -261,8 +247,8 @@ def _page(results: BatchResults, *, pictures: Sequence[Picture], scores: Sequenc
         threshold=threshold,
         # How large a region were at another threshold is not known: verdicts that ask for an area need an inspection.
         thresholds=(min(-1, math.floor(threshold)), max(5, math.ceil(threshold))) if verdict.min_area == 1 else None,
-        failed=[record for record in results.present if record.failed],
-        warned=[record for record in results.present if record.warnings],
+        failed=results.failed,
+        warned=results.warned,
         image_table=IMAGE_TABLE,
         colours=colour_bar(),
         colours_from=COLOURS_FROM,

@@ -51,20 +51,20 @@ class Seal:
 
 def make_seal(results: BatchResults) -> Seal:
     """Count and sum up the records of a batch of which every present image has one."""
-    present = results.present
+    summary = results.summary
     digest = hashlib.sha256()
-    for record in sorted(present, key=lambda record: record.key):
+    for record in sorted(results.present, key=lambda record: record.key):
         line = [record.key, record.status, record.map_digest, record.defective, f"{record.score:.6g}"]
         digest.update((json.dumps(line) + "\n").encode())
     return Seal(
         batch=results.manifest.batch,
         fingerprint=results.manifest.fingerprint,
-        images=len(present),
-        inspected=sum(record.inspected for record in present),
-        failed=sum(record.failed for record in present),
-        defective=sum(record.defective for record in present),
+        images=summary.images,
+        inspected=summary.inspected,
+        failed=summary.failed,
+        defective=summary.defective,
         digest=digest.hexdigest(),
-        passing=sum(record.passing for record in present),
+        passing=sum(record.passing for record in results.failed),
     )
 
 

@@ -4,8 +4,10 @@ from flows.outcome import Outcome
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest
 from tasks.batch_results import BatchResults
+from tasks.discovery import Listing
 from tasks.records import ImageRecord, failed_record
 from tasks.seal import make_seal
+from tasks.storage import Storage
 
 
 @pytest.fixture
@@ -24,11 +26,9 @@ def outcome():
     }
     results = BatchResults(manifest, records)
     return Outcome(
-        folder="/out/night",
-        report="/out/night/report/index.html",
+        folder=Storage("/out/night"),
         results=results,
         seal=make_seal(results),
         fitted=0,
-        others={},
-        stray_masks=(),
+        listing=Listing([], {}),
     )

@@ -22,5 +22,5 @@ def without_prefect(task):
 
 
 def take_over(folder: Storage, number: int) -> None:
-    other = LeaseHolder(run="r", host="another-host", pid=1, boot="b", renewed=0)
+    other = LeaseHolder(run="r", host="another-host", pid=1, boot="b", renewed=0, started=0)
     folder.write(f"leases/{number:06d}.json", json.dumps(asdict(other)).encode())

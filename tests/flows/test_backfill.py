@@ -25,6 +25,7 @@ from prefect.states import (
 )
 
 from flows import backfill as flow
+from flows import monitoring
 from flows.api_address import NoPrefectApiError
 from flows.backfill import POLL_SECONDS, NightOutcome, NightsFailedError, carry_out
 from flows.backfill_plan import BackfillError, NightState, PlannedNight
@@ -260,6 +261,7 @@ def test_what_came_of_the_nights_is_told_though_the_server_takes_no_table_any_mo
     monkeypatch.setattr(flow, "_refuse_to_wait_for_itself", lambda _: None)
     monkeypatch.setattr(flow, "carry_out", lambda *_, **__: outcomes)
     monkeypatch.setattr(flow, "create_table_artifact", refuse)
+    monkeypatch.setattr(monitoring, "get_run_logger", logging.getLogger)
     failed = pytest.raises(NightsFailedError) if state is NightState.FAILED else nullcontext()
     with observed_by(told), failed:
         assert flow.backfill.fn(last=1) == outcomes

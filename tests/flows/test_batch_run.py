@@ -1,6 +1,7 @@
 import os
 import shutil
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,8 @@ def run(tmp_path, monkeypatch):
     for name in TASKS:
         monkeypatch.setattr(flow, name, without_prefect(getattr(flow, name)))
     monkeypatch.setattr(flow, "inspect_all", inspect_here)
+    monkeypatch.setattr(flow, "watched", lambda batch: nullcontext())
+    monkeypatch.setattr(flow, "tell_of_batch", lambda outcome, sealed: None)
     monkeypatch.setattr(leases, "RENEWED_EVERY", 0.05)
     night, results, here = tmp_path / "night", Storage(str(tmp_path / "results")), Future()
     night.mkdir()
@@ -77,7 +80,7 @@ def contents(folder: Storage) -> dict[str, bytes]:
     ["discover_images", "break_seal", "prepare_maps", "inspect_all", "write_figures_and_tables", "draw_report"],
 )
 def test_a_run_that_is_taken_over_during_a_step_changes_nothing_after_it(run, monkeypatch, step):
-    folder = Storage(run().folder)
+    folder = run().folder
     stored, done = {}, getattr(flow, step)
 
     def taken_over(*arguments, **options):
@@ -98,17 +101,17 @@ def test_a_run_that_is_taken_over_during_a_step_changes_nothing_after_it(run, mo
 
 def test_a_sealed_batch_without_news_is_left_as_it_is(run):
     first = run(more=2)
-    stored = contents(Storage(first.folder))
+    stored = contents(first.folder)
     again = run(more=0)
     assert (again.seal, again.fitted) == (first.seal, 0)
-    assert contents(Storage(first.folder)) == stored
+    assert contents(first.folder) == stored
 
 
 def test_an_image_that_was_removed_is_in_no_count_of_a_sealed_batch_nor_in_its_gallery(run, tmp_path):
     first = run(more=2)
     (tmp_path / "night" / "0.png").unlink()
     outcome = run(more=0)
-    folder = Storage(outcome.folder)
+    folder = outcome.folder
     assert (outcome.fitted, first.seal.images, outcome.seal.images) == (0, 2, 1)
     assert read_seal(folder) == outcome.seal != first.seal
     assert [STATUSES[status] for status in read_figures(folder)["status"]] == ["absent", "inspected"]
@@ -121,7 +124,7 @@ def test_an_image_that_was_removed_is_in_no_count_of_a_sealed_batch_nor_in_its_g
 @pytest.mark.parametrize("lost", ["emptied", "deleted"])
 def test_an_image_whose_map_was_lost_is_inspected_again(run, lost, sealed):
     first = run(more=2)
-    folder = Storage(first.folder)
+    folder = first.folder
     before = read_map(folder, first.results.records[1])
     if not sealed:
         folder.delete(SEAL)
@@ -135,7 +138,7 @@ def test_an_image_whose_map_was_lost_is_inspected_again(run, lost, sealed):
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_record_that_was_changed_after_the_seal_is_named_and_once_deleted_its_image_is_inspected_again(run, more):
     first = run(more=2)
-    folder = Storage(first.folder)
+    folder = first.folder
     write_record(folder, replace(first.results.records[1], score=77.0))
     stored = contents(folder)
     for read in (lambda: run(more=more), lambda: read_sealed(folder.address)):
@@ -154,7 +157,7 @@ def test_a_record_that_was_changed_after_the_seal_is_named_and_once_deleted_its_
 @pytest.mark.parametrize("more", [0, 1])
 def test_an_image_whose_map_was_damaged_is_inspected_again_by_a_run_that_goes_on(run, more, damage):
     first = run(more=2)
-    folder = Storage(first.folder)
+    folder = first.folder
     before = read_map(folder, first.results.records[1])
     if not more:
         folder.delete(SEAL)
@@ -178,7 +181,7 @@ def test_an_image_replaced_by_one_that_cannot_be_inspected_leaves_no_map(run, tm
     whole.write_bytes(whole.read_bytes()[:200])
     outcome = run(more=0)
     assert [outcome.results.records[index].failed for index in (0, 1)] == [False, True]
-    folder = Storage(outcome.folder)
+    folder = outcome.folder
     assert written_maps(folder) == {0}
     assert (read_map(folder, outcome.results.records[0]) == read_map(folder, first.results.records[0])).all()
 
@@ -191,7 +194,7 @@ def test_an_image_that_comes_to_fail_after_its_map_was_written_leaves_no_map(run
     monkeypatch.setattr(flow, "inspect_all", without_the_last_record)
     outcome = run(more=2)
     assert [outcome.results.records[index].failed for index in (0, 1)] == [False, True]
-    assert written_maps(Storage(outcome.folder)) == {0}
+    assert written_maps(outcome.folder) == {0}
 
 
 def record_of_a_death(entry, manifest):
@@ -200,7 +203,7 @@ def record_of_a_death(entry, manifest):
 
 def test_an_image_put_back_after_an_interrupted_inspection_of_another_is_inspected_again(run, monkeypatch, tmp_path):
     first = run()
-    folder, image, kept = Storage(first.folder), tmp_path / "night" / "0.png", tmp_path / "kept.png"
+    folder, image, kept = first.folder, tmp_path / "night" / "0.png", tmp_path / "kept.png"
     before = read_map(folder, first.results.records[0])
     shutil.copy2(image, kept)
     Image.fromarray(sample("tile", "hole", size=(64, 64)).pixels).save(image)
@@ -223,7 +226,7 @@ def test_an_image_put_back_after_an_interrupted_inspection_of_another_is_inspect
 
 @pytest.mark.parametrize("refit", [False, True])
 def test_a_run_that_finds_no_workers_leaves_a_sealed_batch_as_it_is(run, refit):
-    folder, nobody = Storage(run(more=2).folder), Future()
+    folder, nobody = run(more=2).folder, Future()
     stored = contents(folder)
     nobody.set_exception(ClusterError("no worker"))
     with pytest.raises(ClusterError):
@@ -256,7 +259,7 @@ def test_an_image_that_failed_for_a_reason_of_its_own_is_tried_again_only_if_tha
 
 def test_maps_that_are_gone_from_a_sealed_batch_are_made_again_and_equal(run):
     first = run(more=2)
-    folder = Storage(first.folder)
+    folder = first.folder
     before = contents(folder)
     for key in before:
         if key.startswith("maps.zarr/"):
@@ -275,7 +278,7 @@ def test_maps_that_are_gone_from_a_sealed_batch_are_made_again_and_equal(run):
 )
 def test_what_the_flow_itself_writes_is_made_again_and_equal_where_it_is_gone_from_a_sealed_batch(run, gone):
     first = run()
-    folder = Storage(first.folder)
+    folder = first.folder
     before = contents(folder)
     for key in before:
         if key.startswith(gone):
@@ -288,7 +291,7 @@ def test_what_the_flow_itself_writes_is_made_again_and_equal_where_it_is_gone_fr
 @pytest.mark.parametrize("emptied", [REGIONS, IMAGE_TABLE, GALLERY])
 def test_what_a_power_cut_has_emptied_is_made_again_and_equal(run, emptied):
     first = run()
-    folder = Storage(first.folder)
+    folder = first.folder
     before = contents(folder)
     folder.write(emptied, b"")
     again = run(more=0)
@@ -297,7 +300,7 @@ def test_what_a_power_cut_has_emptied_is_made_again_and_equal(run, emptied):
 
 
 def test_what_is_sealed_has_been_flushed_to_a_local_disk(run, monkeypatch):
-    folder, flushed = Storage(run().folder), []
+    folder, flushed = run().folder, []
     monkeypatch.setattr(os, "sync", lambda: flushed.append((read_seal(folder), written_maps(folder))))
     assert run().seal.images == 2
     assert flushed == [(None, {0, 1})]

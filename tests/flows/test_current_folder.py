@@ -11,7 +11,7 @@ from tests.conftest import QUICK, ROOT
 from tests.tasks.small_images import write_image
 
 NAMES = ("calendar", "inspect", "queue", "random", "tasks")
-SCRIPT = "import sys; del sys.path[0]; from flows.command_line import main; main()"
+SCRIPT = "import sys; del sys.path[0]; from flows.__main__ import main; main()"
 """As the installed ``ssdnet``: the folder that Python looks in first is the script's."""
 EXECUTED = "import os, pathlib; (pathlib.Path(__file__).parent / 'executed').touch(); raise ImportError(__name__)\n"
 

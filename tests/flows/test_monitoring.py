@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -25,7 +24,6 @@ def sent(monkeypatch):
     """The names of the events that are sent."""
     sent = []
     monkeypatch.setattr(events, "emit_event", lambda event, **rest: sent.append(event))
-    monkeypatch.setattr(monitoring, "FlowRunContext", SimpleNamespace(get=lambda: "a run"))
     monkeypatch.setattr(monitoring, "get_run_logger", logging.getLogger)
     for name in ("show_batch", "show_trends"):
         monkeypatch.setattr(monitoring, name, lambda *arguments, **named: None)
@@ -95,7 +93,7 @@ def test_where_the_storage_does_not_say_it_alarms_rather_twice_than_never(sent, 
 def batch(results, outcome):
     """A batch of last night of which half of the images failed."""
     folder = results.below(ODD.batch)
-    return replace(outcome, folder=folder.address, seal=replace(outcome.seal, batch=folder.name))
+    return replace(outcome, folder=folder, seal=replace(outcome.seal, batch=folder.name))
 
 
 def test_many_failed_images_alarm_once_for_the_results_however_often_the_batch_is_run(sent, batch):

@@ -13,8 +13,11 @@ from flows.summary import outcome_tree, print_evaluation, print_measured, print_
 from tasks.batch import ImageEntry
 from tasks.batch_results import BatchResults
 from tasks.category_metrics import Evaluation
+from tasks.discovery import Listing
+from tasks.found_masks import FoundMasks
 from tasks.image_metrics import UnmeasuredImage
 from tasks.records import ImageRecord, failed_record
+from tasks.storage import Storage
 from tests.conftest import ROOT
 from tests.flows.made_metrics import row
 
@@ -106,7 +109,7 @@ def test_json_has_the_means_the_categories_and_what_was_not_measured(evaluation,
 
 
 def test_files_that_are_no_images_are_counted_by_suffix(outcome, capsys):
-    mixed = replace(outcome, others={".heic": 3, "": 1})
+    mixed = replace(outcome, listing=Listing([], {".heic": 3, "": 1}))
     assert outcome_tree(mixed)["others"] == {".heic": 3, "": 1}
     print_outcome(mixed, as_json=False)
     assert "1 without a suffix, 3 .heic" in capsys.readouterr().out
@@ -183,13 +186,17 @@ def test_how_many_images_have_a_mask_is_told_where_masks_were_given(outcome, cap
     assert json.loads(capsys.readouterr().out)["masked"] == 1
 
 
+def with_stray_masks(outcome, *keys):
+    return replace(outcome, listing=Listing([], {}, FoundMasks(others=keys)))
+
+
 def test_masks_of_no_image_are_counted_and_the_first_of_them_named(outcome, capsys):
-    stray = replace(outcome, stray_masks=tuple(f"m{number}.png" for number in range(7)))
+    stray = with_stray_masks(outcome, *(f"m{number}.png" for number in range(7)))
     print_outcome(stray, as_json=False)
     assert "7: m0.png, m1.png, m2.png, m3.png, m4.png, ..." in " ".join(capsys.readouterr().out.split())
     print_outcome(stray, as_json=True)
     assert json.loads(capsys.readouterr().out)["stray_masks"][-1] == "m6.png"
-    print_outcome(replace(stray, stray_masks=("a.png",)), as_json=False)
+    print_outcome(with_stray_masks(stray, "a.png"), as_json=False)
     assert "1: a.png " in capsys.readouterr().out
 
 
@@ -214,7 +221,7 @@ def test_long_names_are_folded_and_not_cut(outcome, capsys, monkeypatch):
 def test_a_narrow_terminal_has_the_names_and_the_addresses_in_one_piece(outcome, capsys, monkeypatch, columns, shown):
     monkeypatch.setenv("COLUMNS", str(columns))
     address = "s3://results/" + "/".join(["long-name"] * 9)
-    print_outcome(replace(outcome, folder=address, report=f"{address}/report/index.html"), as_json=False)
+    print_outcome(replace(outcome, folder=Storage(address)), as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert f"results  {address}" in lines
     assert f"gallery  {address}/report/index.html" in lines

@@ -27,7 +27,8 @@ def measured(category, *, bad, value=math.nan, regions=(0, 0), score=0.0, second
         score=score,
         seconds=seconds,
     )
-    return MeasuredImage(metrics, (count_pixels(scores, truth), count_pixels(scores[1:-1], truth[1:-1])))
+    counts = (count_pixels(scores, truth), count_pixels(scores[1:-1], truth[1:-1])) if bad else None
+    return MeasuredImage(metrics, counts)
 
 
 def night():

@@ -18,7 +18,7 @@ from tasks.cluster import (
     fit_group,
     fit_resources,
 )
-from tasks.dispatch import Dispatch, collect_chunk, future_size, submit_chunk
+from tasks.dispatch import Dispatch, future_size, submit_chunk
 from tasks.fit_workers import FitWorkers
 from tests.conftest import wait_for
 from tests.dask_processes import dask_processes
@@ -45,7 +45,7 @@ def test_fits_go_only_to_workers_that_own_a_gpu(mixed, tmp_path, device):
         submitted = submit_chunk(Dispatch(FitWorkers(client, fit_resources(client, device)), inspection), entries)
         wait(list(submitted.futures))
         holders = {address for held in client.who_has(list(submitted.futures)).values() for address in held}
-        records = collect_chunk(submitted, announce=lambda record: None).records
+        records = submitted.collected(announce=lambda record: None).records
         assert holders == {mixed.names(client)["gpu"]}
     assert [record.status for record in records] == ["inspected"] * 6
 
@@ -77,7 +77,7 @@ def test_groups_are_dealt_evenly_among_the_workers_that_own_a_gpu(tmp_path):
                 for future in submitted.futures
                 for address in held[future.key]
             }
-            records = collect_chunk(submitted, announce=lambda record: None).records
+            records = submitted.collected(announce=lambda record: None).records
     assert sorted(images.items()) in ([("gpu-1", 6), ("gpu-2", 7)], [("gpu-1", 7), ("gpu-2", 6)])
     assert [record.status for record in records] == ["inspected"] * 13
 
@@ -146,7 +146,7 @@ def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, m
             submitted = submit_chunk(Dispatch(FitWorkers(client, fit_resources(client, "auto")), inspection), entries)
             cluster.kill(owner)
             with pytest.raises(ClusterError, match=r"tasks left.*no running worker with a GPU.*run again"):
-                collect_chunk(submitted, announce=lambda record: None)
+                submitted.collected(announce=lambda record: None)
 
 
 @pytest.mark.slow
@@ -159,7 +159,7 @@ def test_gpu_workers_that_come_back_in_time_finish_the_chunk(tmp_path, monkeypat
             submitted = submit_chunk(Dispatch(FitWorkers(client, fit_resources(client, "auto")), inspection), entries)
             cluster.kill(owner)
             cluster.add_worker("another", *OWNS_A_GPU)
-            records = collect_chunk(submitted, announce=lambda record: None).records
+            records = submitted.collected(announce=lambda record: None).records
     assert [record.status for record in records] == ["inspected"] * 20
 
 
@@ -172,7 +172,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_and_blames_no_image(tmp_path):
             submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
             cluster.kill(cluster.scheduler)
             with pytest.raises(ClusterError, match=f"{cluster.address} went away.*run again"):
-                collect_chunk(submitted, announce=lambda record: None)
+                submitted.collected(announce=lambda record: None)
 
 
 @pytest.mark.slow

@@ -19,7 +19,6 @@ from tasks.dispatch import (
     MAX_CHUNKS,
     Dispatch,
     chunks,
-    collect_chunk,
     future_size,
     submit_chunk,
     try_suspects,
@@ -52,7 +51,7 @@ def test_images_fitted_singly_have_a_future_each(count, workers):
 
 def inspected(dispatch, entries, *, task=1, announce=lambda record: None):
     """Inspect the images of a single chunk."""
-    collected = collect_chunk(submit_chunk(dispatch, entries, images_a_future=task), announce=announce)
+    collected = submit_chunk(dispatch, entries, images_a_future=task).collected(announce=announce)
     records = collected.records + try_suspects(dispatch, collected.suspects, announce=announce)
     return sorted(records, key=lambda record: record.index)
 
@@ -262,7 +261,7 @@ def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(t
     # As of a client that looks for its scheduler.
     monkeypatch.setattr(client, "status", "connecting")
     with pytest.raises(ClusterError, match=r"scheduler at .* went away with 2 tasks left: start it, and run again"):
-        collect_chunk(submitted, announce=lambda record: None)
+        submitted.collected(announce=lambda record: None)
 
 
 def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_submitted_or_measured(tmp_path):
@@ -303,7 +302,7 @@ def test_a_worker_killed_from_outside_costs_no_image(tmp_path):
         submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
         [victim, *_] = client.run(os.getpid).values()
         os.kill(victim, 9)
-        records = collect_chunk(submitted, announce=lambda record: None).records
+        records = submitted.collected(announce=lambda record: None).records
     assert [record.status for record in records] == ["inspected"] * 8
 
 

@@ -31,7 +31,7 @@ def often_renewed(monkeypatch):
 
 
 def elsewhere(**changes) -> LeaseHolder:
-    fields = {"run": "r", "host": "another-host", "pid": 1, "boot": "b", "renewed": time.time()}
+    fields = {"run": "r", "host": "another-host", "pid": 1, "boot": "b", "renewed": time.time(), "started": 0.0}
     return LeaseHolder(**{**fields, **changes})
 
 
@@ -79,11 +79,10 @@ def test_a_process_that_is_there_holds_a_batch_however_long_it_was_not_heard_of(
         hold_batch(folder).__enter__()
 
 
-@pytest.mark.parametrize("started", [None, 12345.0])
-def test_a_process_that_is_gone_does_not_hold_a_batch(folder, started):
+def test_a_process_that_is_gone_does_not_hold_a_batch(folder):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    put(folder, 1, mine(pid=ended.pid, started=started))
+    put(folder, 1, mine(pid=ended.pid, started=12345.0))
     with hold_batch(folder) as lease:
         lease.check()
 
@@ -159,20 +158,6 @@ def test_two_processes_of_one_program_began_at_different_times():
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     started, of_its_parent = map(float, child.stdout.split())
     assert started > parent == of_its_parent > 0
-
-
-def test_a_lease_that_does_not_say_when_its_process_began_is_read_and_trusted_for_a_minute(folder):
-    def put_old(age: float) -> None:
-        holder = asdict(mine(renewed=time.time() - age))
-        del holder["started"]
-        folder.write("leases/000001.json", json.dumps(holder).encode())
-
-    put_old(0)
-    with pytest.raises(BatchBusyError):
-        hold_batch(folder).__enter__()
-    put_old(STALE_AFTER + 1)
-    with hold_batch(folder):
-        pass
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 200, b"[]"])

@@ -1,4 +1,3 @@
-import hashlib
 import io
 import re
 from dataclasses import replace
@@ -17,7 +16,7 @@ from tasks.batch_results import BatchResults
 from tasks.maps import write_map
 from tasks.pictures import colour_bar, photograph
 from tasks.records import ImageRecord, failed_record
-from tasks.report import _picture_names, alarm_level_of, overlay_key, write_report
+from tasks.report import _picture_names, overlay_key, write_report
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 from tests.browser import browser, opened
@@ -192,13 +191,6 @@ def test_a_colour_means_the_same_beside_each_images_own_alarm_level(night, level
     assert "left: 33.3%" in page, "where the scale is marked"
 
 
-def test_a_record_that_does_not_know_its_alarm_level_is_coloured_by_that_of_the_settings(night):
-    _, manifest, records = night
-    [evil] = [record for record in records.values() if record.key == EVIL]
-    assert evil.regions_from == 0
-    assert alarm_level_of(evil, manifest) == pytest.approx(7.13, abs=0.01)
-
-
 def test_sixteen_bit_photographs_are_shown_in_their_own_contrast():
     twelve_bits = np.random.default_rng(0).integers(0, 4096, (64, 64)).astype(np.uint16)
     shown = np.asarray(Image.open(io.BytesIO(photograph(twelve_bits))))
@@ -358,9 +350,7 @@ def test_an_image_that_is_gone_or_replaced_keeps_its_figure_and_the_photograph_i
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_what_a_mask_left_out_is_striped_also_where_it_was_not_before_and_the_gallery_drawn_without_it_as_well(
-    night, tmp_path, gone
-):
+def test_what_a_mask_left_out_is_striped_and_the_gallery_drawn_without_it_as_well(night, tmp_path, gone):
     folder, manifest, records = night
     [index] = [index for index, record in records.items() if record.key == "a.png"]
     (tmp_path / "masks").mkdir()
@@ -376,8 +366,6 @@ def test_what_a_mask_left_out_is_striped_also_where_it_was_not_before_and_the_ga
     records[index] = replace(records[index], etag=etag)
     if gone:
         masks.delete("a.png")
-    without_stripes = f"report/images/{index:07d}-{hashlib.sha256(etag.encode()).hexdigest()[:8]}.jpg"
-    folder.write(without_stripes, photograph(np.zeros((64, 96), dtype=np.uint8)))
     write_report(folder, BatchResults(masked, records))
     page = page_of(folder)
     assert "<dt>with a mask</dt><dd>1</dd>" in page
