@@ -8,15 +8,13 @@ settings, precision and images is not run again; results for other settings, pre
 """
 
 import argparse
-import sys
 
 import numpy as np
-from about import markdown_table
+from about import markdown_table, mistakes_told
 from compared import Run, cells, chosen, findings_of, image_options, made_or_kept, names
 from labelled import contents, findings, is_good, listed, stamp
 
 from ssdnet_core.config import PRESETS, Config
-from ssdnet_core.errors import SsdnetError
 from tasks.cluster import Cluster
 from tasks.discovery import NothingToInspectError
 from tasks.storage import Storage
@@ -53,10 +51,8 @@ VARIANTS: dict[str, dict[str, object]] = {
 def main() -> None:
     """Run the variants; a mistake of the caller's ends it with a message."""
     options = _options()
-    try:
+    with mistakes_told():
         _run(options)
-    except SsdnetError as error:
-        sys.exit(f"ablation.py: {error}")
 
 
 def _options() -> argparse.Namespace:

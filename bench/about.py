@@ -3,14 +3,26 @@
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from dask.system import CPU_COUNT
 
+from ssdnet_core.errors import SsdnetError
+
 PACKAGES = ("ssdnet-inspect", "torch", "numpy", "scipy", "scikit-learn", "dask", "prefect", "zarr")
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """End the command with a message at a mistake of the caller's, or where the memory does not do."""
+    try:
+        yield
+    except (SsdnetError, MemoryError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
 
 def about() -> dict[str, str]:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from about import about, markdown_table
+from about import about, markdown_table, mistakes_told
 from compared import names, whole_number
 from dask.system import CPU_COUNT
 from figures import draw_contact_sheet, draw_curves
@@ -30,7 +30,6 @@ from peers import measure_peer
 
 from flows.settings import settings_from
 from ssdnet_core.config import Config
-from ssdnet_core.errors import SsdnetError
 from ssdnet_core.metrics import PixelMetrics
 from tasks.batch import MANIFEST, Manifest, open_batch, read_manifest
 from tasks.category_metrics import CategoryMetrics, Evaluation, gathered, summarise_metrics
@@ -65,10 +64,8 @@ class Batch:
 def main() -> None:
     """Run the benchmark; a mistake of the caller's ends it with a message."""
     options = _options()
-    try:
+    with mistakes_told():
         _run(options)
-    except SsdnetError as error:
-        sys.exit(f"accuracy.py: {error}")
 
 
 def _options() -> argparse.Namespace:

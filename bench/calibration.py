@@ -10,20 +10,18 @@ and the share of defective images with one.
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from about import about, markdown_table
-from dask.system import CPU_COUNT
+from about import about, markdown_table, mistakes_told
+from compared import image_options
 from labelled import Finding, Photograph, findings, is_good, listed
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from ssdnet_core.config import Config
-from ssdnet_core.errors import SsdnetError
 from tasks.cluster import Cluster
 from tasks.discovery import NothingToInspectError
 from tasks.storage import Storage
@@ -36,24 +34,17 @@ CONFIDENCE = 0.9
 def main() -> None:
     """Run the calibration; a mistake of the caller's ends it with a message."""
     parser = argparse.ArgumentParser(description="Compare alarms on good images with the number asked for.")
-    parser.add_argument("data", type=Path, help="folder of categories in MVTec-AD layout")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    image_options(parser)
     parser.add_argument("--orientations", type=int, default=4, choices=range(1, 9), help="of each good image")
-    parser.add_argument(
-        "--categories", type=lambda text: text.split(","), default=(), help="only these, as carpet,tile"
-    )
-    parser.add_argument("--workers", type=int, default=CPU_COUNT, help="processes; by default one a core")
     options = parser.parse_args()
-    try:
+    with mistakes_told():
         _run(options)
-    except SsdnetError as error:
-        sys.exit(f"calibration.py: {error}")
 
 
 def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, found = Storage(str(options.data)), []
-    keys = [image.key for image in listed(source, categories=options.categories)]
+    keys = [image.key for image in listed(source, every=options.every, categories=options.categories)]
     if not any(is_good(key) for key in keys):
         raise NothingToInspectError(f"{options.data} has no good image, CATEGORY/test/good/NAME, to alarm on")
     with Cluster(workers=options.workers) as cluster:

@@ -13,7 +13,6 @@ Seconds are CPU seconds on a processor and wall seconds on a GPU; the best of th
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from about import about, markdown_table
+from about import about, markdown_table, mistakes_told
 from compared import whole_number
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,7 +28,7 @@ from flows.settings import settings_from
 from ssdnet_core import evidence
 from ssdnet_core.config import Config
 from ssdnet_core.devices import resolve_device, resolve_precision
-from ssdnet_core.errors import InvalidConfigError, SsdnetError
+from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.fitting import fit
 from ssdnet_core.localization import judged
 from ssdnet_core.preparation import WorkingImage, prepare
@@ -85,10 +84,8 @@ class Timing:
 def main() -> None:
     """Run the benchmark; a mistake of the caller's ends it with a message."""
     options = _options()
-    try:
+    with mistakes_told():
         _run(options)
-    except (SsdnetError, MemoryError) as error:
-        sys.exit(f"fit.py: {error}")
 
 
 def _options() -> argparse.Namespace:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from about import markdown_table
 
 DATABASE = "prefect.db"
 SAMPLED_EVERY = 0.2
@@ -47,6 +48,16 @@ class Run:
         """Return the seconds between the beginnings of two stages."""
         begun = dict(self.stages)
         return begun[last] - begun[first]
+
+
+def comparison(first: Run, again: Run, *, of: str, names: tuple[str, str]) -> str:
+    """Return two runs side by side as a table in Markdown; ``of`` says what was done, ``names`` which run is which."""
+    rows = [["wall, s", f"{first.wall:.1f}", f"{again.wall:.1f}"]]
+    for what, title in (("cpu", "CPU of {}, s"), ("peak", "peak memory of one {}, MiB")):
+        of_first, of_again = getattr(first, what), getattr(again, what)
+        rows += [[title.format(part), f"{of_first[part]:.1f}", f"{of_again.get(part, 0.0):.1f}"] for part in of_first]
+    rows.append(["Prefect task runs", str(first.task_runs), str(again.task_runs)])
+    return markdown_table([of, *names], rows)
 
 
 def run_measured(arguments: Sequence[str], *, home: Path) -> Run:

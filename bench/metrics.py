@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from about import about, markdown_table
-from measured_run import run_measured
+from about import about
+from measured_run import comparison, run_measured
 from PIL import Image
 
 from ssdnet_core.config import Config
@@ -56,12 +56,8 @@ def main() -> None:
     first, again = (run_measured(command, home=options.out / "prefect") for _ in range(2))
     tree = {**about(), "images": options.images, "first": asdict(first), "again": asdict(again)}
     (options.out / "metrics.json").write_text(json.dumps(tree, indent=1) + "\n")
-    rows = [["wall, s", f"{first.wall:.1f}", f"{again.wall:.1f}"]]
-    for what, unit in (("cpu", "CPU of {}, s"), ("peak", "peak memory of one {}, MiB")):
-        of_first, of_again = getattr(first, what), getattr(again, what)
-        rows += [[unit.format(part), f"{of_first[part]:.1f}", f"{of_again.get(part, 0):.1f}"] for part in of_first]
-    rows.append(["Prefect task runs", str(first.task_runs), str(again.task_runs)])
-    print(markdown_table([f"{options.images} maps of {SIDE} x {SIDE}", "measured", "nothing changed"], rows))
+    what = f"{options.images} maps of {SIDE} x {SIDE}"
+    print(comparison(first, again, of=what, names=("measured", "nothing changed")))
 
 
 def write_images(night: Path, images: int) -> None:

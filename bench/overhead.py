@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from about import about
-from measured_run import Run, run_measured
+from measured_run import Run, comparison, run_measured
 from PIL import Image
 
 SIZE = 64
@@ -52,17 +52,10 @@ def write_night(folder: Path, images: int) -> Path:
 
 def table(images: int, first: Run, *, again: Run) -> str:
     """Return the figures as Markdown."""
-    lines = ["| | first run | finished batch again |", "| --- | ---: | ---: |"]
-    rows = {
-        "wall, s": (first.wall, again.wall),
-        f"wall / {images} images, ms": (1000 * first.wall / images, 1000 * again.wall / images),
-        **{f"CPU of {part}, s": (first.cpu[part], again.cpu.get(part, 0.0)) for part in first.cpu},
-        **{f"peak memory of {part}, MiB": (first.peak[part], again.peak.get(part, 0.0)) for part in first.peak},
-    }
-    lines += [f"| {name} | {one:.1f} | {two:.1f} |" for name, (one, two) in rows.items()]
-    lines += [f"| Prefect task runs | {first.task_runs} | {again.task_runs} |", "", "Stages of the first run, from s:"]
-    lines += [f"- {at:7.1f}  {name}" for name, at in first.stages]
-    return "\n".join(lines)
+    compared = comparison(first, again, of=f"{images} images", names=("first run", "finished batch again"))
+    stages = "\n".join(f"- {at:7.1f}  {name}" for name, at in first.stages)
+    an_image = f"{1000 * first.wall / images:.1f} ms an image in all"
+    return f"{compared}\n\n{an_image}. Stages of the first run, from s:\n{stages}"
 
 
 if __name__ == "__main__":

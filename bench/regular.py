@@ -9,7 +9,6 @@ middle. OUT gets the images in MVTec-AD layout, which the other benchmarks take 
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -17,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from about import about, markdown_table
+from about import about, markdown_table, mistakes_told
+from compared import chosen, names, whole_number
 from dask.system import CPU_COUNT
 from labelled import Change, Finding, Photograph, findings
 from PIL import Image
 from scipy import ndimage
 
 from flows.settings import settings_from
-from ssdnet_core.errors import SsdnetError
 from tasks.cluster import Cluster
 from tasks.storage import Storage
 
@@ -132,17 +131,14 @@ def main() -> None:
     """Make the textures and inspect them; a mistake of the caller's ends it with a message."""
     parser = argparse.ArgumentParser(description="Count the good regular textures that alarm.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the images and the results")
-    parser.add_argument("--seeds", type=int, default=1, help="textures of each kind, period and displacement")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(MASKS), help="masks, by comma")
+    parser.add_argument("--seeds", type=whole_number, default=1, help="textures of each kind, period and displacement")
+    parser.add_argument("--only", type=names, default=tuple(MASKS), help="masks, by comma")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a single setting; repeatable")
-    parser.add_argument("--workers", type=int, default=CPU_COUNT, help="processes; by default one a core")
+    parser.add_argument("--workers", type=whole_number, default=CPU_COUNT, help="processes; by default one a core")
     options = parser.parse_args()
-    if unknown := set(options.only) - set(MASKS):
-        parser.error(f"no mask {', '.join(sorted(unknown))}: choose of {', '.join(MASKS)}")
-    try:
+    options.only = chosen(options.only, MASKS, parser=parser)
+    with mistakes_told():
         _run(options)
-    except SsdnetError as error:
-        sys.exit(f"regular.py: {error}")
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -11,14 +11,13 @@ table.
 
 import argparse
 import io
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from about import markdown_table
+from about import markdown_table, mistakes_told
 from compared import Run, cells, chosen, findings_of, image_options, made_or_kept, names
 from labelled import Change, Photograph, contents, findings, listed, photograph, stamp
 from matplotlib.figure import Figure
@@ -26,7 +25,6 @@ from PIL import Image
 from scipy import ndimage
 
 from flows.settings import settings_from
-from ssdnet_core.errors import SsdnetError
 from tasks.cluster import Cluster
 from tasks.storage import Storage
 
@@ -148,10 +146,8 @@ CONDITIONS: dict[str, Change | None] = {
 def main() -> None:
     """Run the conditions; a mistake of the caller's ends it with a message."""
     options = _options()
-    try:
+    with mistakes_told():
         _run(options)
-    except SsdnetError as error:
-        sys.exit(f"stress.py: {error}")
 
 
 def _options() -> argparse.Namespace:

@@ -14,10 +14,10 @@ from ssdnet_core.pixel_counts import (
     Mask,
     PixelCounts,
     ScoreMap,
+    check_masks,
     counts_by_sorting,
     cut_counts,
     region_shares,
-    scores_and_labels,
 )
 
 FPR_LIMIT = 0.3
@@ -137,9 +137,10 @@ def intersection_over_union(found: Mask, truth: Mask, *, valid: Mask | None = No
     Parameters and errors are those of :func:`evaluate_map`, with the pixels called defective as its scores,
     (H, W) bool.
     """
-    called, labels = scores_and_labels(found.astype(np.float32), truth, valid=valid)
-    union = np.count_nonzero((called > 0) | labels)
-    return np.count_nonzero(called[labels]) / union if union else float("nan")
+    check_masks(found.shape, truth=truth, valid=valid)
+    found, truth = (mask if valid is None else mask & valid for mask in (found, truth))
+    union = np.count_nonzero(found | truth)
+    return np.count_nonzero(found & truth) / union if union else float("nan")
 
 
 def without_border(shape: tuple[int, int], fraction: float) -> Mask:

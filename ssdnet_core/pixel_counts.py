@@ -107,29 +107,35 @@ def region_shares(scores: ScoreMap, truth: Mask, *, valid: Mask | None) -> tuple
     Parameters and errors are those of :func:`ssdnet_core.metrics.evaluate_map`. Regions are formed of
     the pixels that count only, as if the rest had been cropped.
     """
-    counted, _ = scores_and_labels(scores, truth, valid=valid)
+    counted = _counted(scores, truth, valid=valid)
     regions, _ = ndimage.label(truth if valid is None else truth & valid, structure=EIGHT_CONNECTED)
     flat = regions.ravel() if valid is None else regions[valid]
     return counted, np.where(flat > 0, 1.0 / np.bincount(flat)[flat], 0.0)
 
 
-def scores_and_labels(scores: ScoreMap, truth: Mask, *, valid: Mask | None) -> tuple[ScoreMap, Mask]:
-    """Return scores and labels of the pixels that count, flat and checked."""
-    chosen = np.ones(scores.shape, dtype=bool) if valid is None else valid
-    for name, mask in (("truth", truth), ("valid", chosen)):
-        if scores.ndim != 2 or mask.shape != scores.shape:
+def check_masks(shape: tuple[int, ...], *, truth: Mask, valid: Mask | None) -> None:
+    """Refuse masks that are not boolean, or of another shape than the scores (H, W)."""
+    for name, mask in (("truth", truth), ("valid", valid)):
+        if mask is None:
+            continue
+        if len(shape) != 2 or mask.shape != shape:
             raise InvalidImageError(
-                f"scores have shape {scores.shape} and {name} {mask.shape}; resize one so that both are the same (H, W)"
+                f"scores have shape {shape} and {name} {mask.shape}; resize one so that both are the same (H, W)"
             )
         if mask.dtype != np.bool_:
             raise InvalidImageError(f"{name} has dtype {mask.dtype}; pass a boolean mask, such as {name} > 0")
-    counted = scores[chosen]
+
+
+def _counted(scores: ScoreMap, truth: Mask, *, valid: Mask | None) -> ScoreMap:
+    """Return the scores of the pixels that count, flat and checked."""
+    check_masks(scores.shape, truth=truth, valid=valid)
+    counted = scores.ravel() if valid is None else scores[valid]
     # float32 holds few enough values to sort fast; others are rare, and float64 holds them all.
     counted = counted if counted.dtype == np.float32 else counted.astype(np.float64)
     if not np.isfinite(counted).all():
         bad = np.count_nonzero(~np.isfinite(counted))
         raise InvalidImageError(f"{bad} scores are NaN or infinite; exclude those pixels with valid")
-    return counted, truth[chosen]
+    return counted
 
 
 def _counts(

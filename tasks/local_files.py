@@ -1,4 +1,4 @@
-r"""What object stores promise and folders do not: complete listings, and objects that are whole or not there."""
+"""What object stores promise and folders do not: complete listings, and objects that are whole or not there."""
 
 import errno
 import os
