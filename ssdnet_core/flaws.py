@@ -89,6 +89,8 @@ def check_photograph(photograph: NDArray[np.uint8]) -> None:
     height, width = photograph.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
         raise InvalidImageError(f"the photograph is {width} x {height}: each side must be {SMALLEST_SIDE} or more")
+    if not photograph.any():
+        raise InvalidImageError("the photograph is black all over: no defect can show on it")
 
 
 def check(defect: DefectKind, size: Size, *, seed: int) -> None:

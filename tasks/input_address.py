@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from tasks.decoding import SUFFIXES
 from tasks.keys import suffix_of
 from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 
 def split_input(url: str) -> tuple[Storage, str]:
@@ -17,13 +18,16 @@ def split_input(url: str) -> tuple[Storage, str]:
     Raises
     ------
     StorageError
-        If it cannot be looked at.
+        If it cannot be looked at, or is neither a file nor a folder.
     """
     storage = Storage(url)
     root = PurePosixPath(storage.root)
     # Asked first whether it exists, since that tells in words what cannot be looked at.
-    if storage.is_local and storage.exists() and Path(root).is_file():
-        return Storage(str(root.parent)), glob.escape(root.name)
+    if storage.is_local and storage.exists():
+        if Path(root).is_file():
+            return Storage(str(root.parent)), glob.escape(root.name)
+        if not Path(root).is_dir():
+            raise StorageError(f"cannot read {root}: it is neither a file nor a folder")
     patterns = [
         part
         for part in (root, *root.parents)

@@ -1,3 +1,5 @@
+import os
+
 import fsspec
 import pytest
 
@@ -59,6 +61,12 @@ def test_a_single_image_of_a_bucket_is_an_input_and_a_folder_of_its_name_another
     assert keys(*found["folder.png"]) == ["1.jpg"]
     with pytest.raises(StorageError, match=r"cannot list .*/001\.png: there is no such"):
         keys(*found["001.png"])
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_no_input(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match=rf"cannot read {tmp_path}/pipe: it is neither a file nor a folder"):
+        split_input(str(tmp_path / "pipe"))
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + "/*.png", "[" + "x" * 300 + "]/a.png", "around"])
