@@ -33,7 +33,7 @@ from ssdnet_core.fitting import fit
 from ssdnet_core.localization import judged
 from ssdnet_core.preparation import WorkingImage, prepare
 from ssdnet_core.reconstruction import BlindNetwork
-from ssdnet_core.scoring import anomaly_map
+from ssdnet_core.scoring import Predicted, anomaly_map
 from ssdnet_core.synthetic import sample
 
 COUNTED_STEPS = 2
@@ -156,6 +156,7 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
     step_flop = counter.get_total_flops() / COUNTED_STEPS
     networks = fit(pixels[:1], valid[:1], config=config, dtype=dtype)
     background = prediction = scores = pixels
+    predicted = Predicted(alike, prediction)
 
     def fitted() -> None:
         nonlocal networks
@@ -167,12 +168,13 @@ def _timed(side: int, group: int, *, config: Config, repeats: int) -> Timing:
         background, prediction = evidence.blindly_predicted(blind, pixels, valid=valid, config=config.reconstruction)
 
     def scored() -> None:
-        nonlocal scores
-        scores = anomaly_map(alike, prediction, config=config.score)
+        nonlocal predicted, scores
+        predicted = Predicted(alike, prediction)
+        scores = anomaly_map(predicted, config=config.score)
 
     def found() -> None:
         shown = evidence.in_original_units(background, working)
-        evidence.findings(alike, prediction, scores=scores, background=shown, config=config).apart()
+        evidence.findings(predicted, scores=scores, background=shown, config=config).apart()
 
     matmul = _matmul_rate(device, dtype)
     fit_s, blind_s, score_s, find_s = (

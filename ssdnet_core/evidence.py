@@ -6,7 +6,7 @@ next group's fit.
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,14 +22,7 @@ from ssdnet_core.likeness import likeness_to_defect
 from ssdnet_core.preparation import Preparation, WorkingImage
 from ssdnet_core.reconstruction import BlindNetwork
 from ssdnet_core.restlessness import restlessness
-from ssdnet_core.scoring import (
-    AlikeImages,
-    anomaly_map,
-    evenly_lit_residual,
-    fill_missing,
-    settled_map,
-    verdict_map,
-)
+from ssdnet_core.scoring import AlikeImages, Predicted, anomaly_map, settled_map, verdict_map
 from ssdnet_core.tiles import reconstruct_in_tiles
 
 
@@ -123,11 +116,10 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
     background, prediction = _predictions(pixels, valid, config=config, dtype=dtype)
     found: dict[int, Findings] = {}
     for part in parts:
-        predicted = part.of_group(prediction)
+        predicted = Predicted(part.images, part.of_group(prediction))
         together = findings(
-            part.images,
             predicted,
-            scores=anomaly_map(part.images, predicted, config=config.score),
+            scores=anomaly_map(predicted, config=config.score),
             background=in_original_units(part.of_group(background), part.working),
             config=config,
         )
@@ -135,25 +127,19 @@ def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Fi
     return [found[index] for index in range(len(group))]
 
 
-def findings(
-    images: AlikeImages, prediction: Tensor, *, scores: Tensor, background: Tensor, config: Config
-) -> Findings:
+def findings(predicted: Predicted, *, scores: Tensor, background: Tensor, config: Config) -> Findings:
     """Smooth and sharpen the scores (..., h, w) of images, and return what was found.
 
-    ``prediction`` is what they were scored by, and ``background`` that of :class:`Findings`.
+    ``background`` is that of :class:`Findings`.
     """
-    valid = images.valid
-    shown = fill_missing(images.pixels, prediction, valid=valid)
+    valid = predicted.images.valid
     settled = settled_map(scores, valid)
     levels = verdict_map(settled, valid)
     peak, restless = levels.amax((-2, -1)), restlessness(levels, valid)
     if config.score.likeness > 0:
-        likeness = likeness_to_defect(
-            _shown_and_unexplained(images, shown, prediction=prediction, config=config),
-            levels,
-            valid=valid,
-            restless=restless,
-        )
+        # Without a network nothing is explained, and the residual is the image once more.
+        sources = (predicted.shown, predicted.residual) if config.fit.steps else (predicted.shown,)
+        likeness = likeness_to_defect(sources, levels, valid=valid, restless=restless)
         settled = settled_map(scores, valid, likeness=config.score.likeness * likeness)
         levels = verdict_map(settled, valid)
     return Findings(
@@ -162,17 +148,8 @@ def findings(
         peak=peak,
         background=background,
         restless=restless,
-        unlikeness=unlikeness_of_parts(shown, valid),
+        unlikeness=unlikeness_of_parts(predicted.shown, valid),
     )
-
-
-def _shown_and_unexplained(
-    images: AlikeImages, shown: Tensor, *, prediction: Tensor, config: Config
-) -> Iterator[Tensor]:
-    """Yield what likeness to a defect is seen in, one after the other: most images have none, and are not looked at."""
-    yield shown
-    if config.fit.steps:
-        yield evenly_lit_residual(shown, prediction, valid=images.valid, contrast=images.contrast)
 
 
 @dataclass(frozen=True, eq=False)

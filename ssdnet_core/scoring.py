@@ -9,6 +9,7 @@ alone: a graphics processor is far from busy with one.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -73,19 +74,40 @@ class AlikeImages:
     contrast: Tensor | float = 1.0
 
 
-def anomaly_map(images: AlikeImages, prediction: Tensor, *, config: ScoreConfig) -> Tensor:
-    """Score every pixel: (..., H, W), at least 0, in robust standard deviations (the root of a sum of squares).
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Images and their predictions, and what follows of both: computed once, though looked at for score and likeness.
 
-    Parameters
+    Attributes
     ----------
+    images
+        Images that count the same pixels.
     prediction
         (..., C, H, W), standardised as the images are, and blind.
-    config
-        Weights of the components.
     """
+
+    images: AlikeImages
+    prediction: Tensor
+
+    @cached_property
+    def shown(self) -> Tensor:
+        """The images with what is missing filled in: (..., C, H, W)."""
+        return fill_missing(self.images.pixels, self.prediction, valid=self.images.valid)
+
+    @cached_property
+    def residual(self) -> Tensor:
+        """What the prediction does not explain, as in even light: (..., C, H, W)."""
+        images = self.images
+        return evenly_lit_residual(self.shown, self.prediction, valid=images.valid, contrast=images.contrast)
+
+
+def anomaly_map(predicted: Predicted, *, config: ScoreConfig) -> Tensor:
+    """Score every pixel: (..., H, W), at least 0, in robust standard deviations (the root of a sum of squares).
+
+    ``config`` has the weights of the components.
+    """
+    images, image, residual = predicted.images, predicted.shown, predicted.residual
     valid = images.valid
-    image = fill_missing(images.pixels, prediction, valid=valid)
-    residual = evenly_lit_residual(image, prediction, valid=valid, contrast=images.contrast)
     share = share_of(valid, GRID)
     wide, total = zeros_for(image, like=share), zeros_for(image, like=valid)
     if config.local_energy > 0:
@@ -97,7 +119,9 @@ def anomaly_map(images: AlikeImages, prediction: Tensor, *, config: ScoreConfig)
         colour = _over_median_in_window(colour, share, window=COLOUR_WINDOW)
         wide += config.local_colour * (colour + weighted_smooth(colour, share, sigma=COLOUR_SPREAD / GRID))
     if config.inner_product > 0:
-        unlike = _over_median_in_window(inner_product(image, prediction, valid=valid), share, window=SIMILARITY_WINDOW)
+        unlike = _over_median_in_window(
+            inner_product(image, predicted.prediction, valid=valid), share, window=SIMILARITY_WINDOW
+        )
         wide += config.inner_product * weighted_smooth(unlike, share, sigma=SIMILARITY_SPREAD / GRID)
     if config.residual_pattern > 0:
         pattern = over_median(residual_pattern(residual, valid, grey_level=images.grey_level), valid)

@@ -51,9 +51,9 @@ def test_the_step_of_an_images_own_values_and_what_is_left_of_it_in_means_reach_
     seen = []
     plain = evidence.anomaly_map
 
-    def noted(images, *arguments, **options):
-        seen.append((float(images.grey_level), float(images.averaged_level)))
-        return plain(images, *arguments, **options)
+    def noted(predicted, **options):
+        seen.append((float(predicted.images.grey_level), float(predicted.images.averaged_level)))
+        return plain(predicted, **options)
 
     monkeypatch.setattr(evidence, "anomaly_map", noted)
     shrunk = LIGHT.updated({"working_size": 64})

@@ -14,6 +14,7 @@ from ssdnet_core.residual_pattern import residual_pattern
 from ssdnet_core.scoring import (
     VERDICT_WINDOW,
     AlikeImages,
+    Predicted,
     anomaly_map,
     fill_missing,
     settled_map,
@@ -45,7 +46,8 @@ def alone(component, weight=1.0):
 
 
 def scored(image, prediction, valid=None, config=ALL):
-    return anomaly_map(AlikeImages(image, everything(image) if valid is None else valid), prediction, config=config)
+    images = AlikeImages(image, everything(image) if valid is None else valid)
+    return anomaly_map(Predicted(images, prediction), config=config)
 
 
 @pytest.mark.parametrize("defect", ["flat", "finer", "spot"])
@@ -410,7 +412,7 @@ def test_residuals_that_grow_with_the_light_are_seen_alike_in_bright_and_dark():
     apart = []
     for contrast in (light, 1.0):
         images = AlikeImages(light * image, everything(image), contrast=contrast)
-        found = anomaly_map(images, light * blind(image), config=config)
+        found = anomaly_map(Predicted(images, light * blind(image)), config=config)
         apart.append(float((found - even).abs().mean() / even.mean()))
     assert apart[0] < 0.05
     assert apart[1] > 4 * apart[0]

@@ -165,9 +165,7 @@ def test_a_kind_of_defect_that_shows_nowhere_is_another_one_and_the_same_command
 def test_a_photograph_that_is_black_all_over_is_named_before_anything_is_written(photographs, tmp_path):
     Image.fromarray(np.zeros((96, 96), dtype=np.uint8)).save(photographs / "weave" / "black.png")
     folder = Storage(str(tmp_path / "night"))
-    with pytest.raises(
-        InvalidImageError, match=r"nothing was written.*\n.*black\.png: .* black all over"
-    ):
+    with pytest.raises(InvalidImageError, match=r"nothing was written.*\n.*black\.png: .* black all over"):
         write_planted_night(folder, str(photographs))
     assert not folder.exists()
 
