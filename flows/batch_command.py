@@ -70,7 +70,8 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
         from flows.progress import observed_by
         from flows.progress_bar import ProgressBar
         from tasks.batch import check_batch_name
-        from tasks.cluster import check_device, scheduler_to_use
+        from tasks.cluster import check_device
+        from tasks.scheduler_address import scheduler_to_use
         from tasks.storage import Storage
         from tasks.worker_template import start_worker_template
 

@@ -4,13 +4,11 @@ A worker that owns or shares a GPU declares the resource ``GPU=1`` and has one t
 """
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import Event
-from urllib.parse import urlsplit
 
 import dask
 from distributed import Client
@@ -20,14 +18,9 @@ from tasks.certificates import RENEW, CertificateError, check_certificates, has_
 from tasks.first_worker import worker_joins
 from tasks.local_workers import DASK_SETTINGS, GPU, WITHOUT_MONITORING, LocalWorker, local_cluster, local_workers
 from tasks.lost_connections import is_no_lost_connection
+from tasks.scheduler_address import scheduler_to_use
 from tasks.words import counted
 from tasks.worker_template import start_method
-
-PROTOCOLS = ("tcp", "tls", "ucx", "ws", "wss")
-"""Of a scheduler's address."""
-
-SCHEDULER_VARIABLE = "SSDNET_SCHEDULER"
-"""Environment variable with the address of the scheduler to use where none is given."""
 
 GPU_GROUP = 128
 """Images that a GPU fits together where nothing else is asked for."""
@@ -194,48 +187,6 @@ def _no_traces_of_lost_connections() -> Iterator[None]:
         yield
     finally:
         log.removeFilter(is_no_lost_connection)
-
-
-def scheduler_to_use(scheduler: str | None, *, workers: int | None = None) -> str | None:
-    """Return the scheduler's address: the one given, or that of the environment; None for a cluster on this machine.
-
-    Parameters
-    ----------
-    workers
-        Number asked for on this machine, which a scheduler's own workers leave no use for.
-
-    Raises
-    ------
-    InvalidConfigError
-        If it is no address of a scheduler, or a number of workers is given besides.
-    """
-    address = scheduler or os.environ.get(SCHEDULER_VARIABLE) or None
-    if address is None:
-        return None
-    if workers is not None:
-        source = "which was given" if scheduler else f"which {SCHEDULER_VARIABLE} names"
-        raise InvalidConfigError(
-            f"workers = {workers} are started on this machine, but the scheduler {address!r}, {source}, has its own: "
-            "leave out one of the two"
-        )
-    if wrong := _wrong_with(address):
-        source = "" if scheduler else f", which {SCHEDULER_VARIABLE} names"
-        raise InvalidConfigError(f"scheduler {address!r}{source}: {wrong}: give tcp://host:8786 or tls://host:8786")
-    return address
-
-
-def _wrong_with(address: str) -> str:
-    """Return why there can be no scheduler at an address, for which Dask would wait a minute; empty if there can be."""
-    try:
-        parts = urlsplit(address if "://" in address else f"tcp://{address}")
-        if parts.scheme not in PROTOCOLS:
-            return f"{parts.scheme}:// is no protocol of Dask's"
-        if not parts.hostname:
-            return "it names no host"
-        port = parts.port
-    except ValueError as error:
-        return str(error)
-    return "it names no port" if port is None else "" if port else "0 is no port to connect to"
 
 
 def check_device(device: str) -> None:

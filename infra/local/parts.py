@@ -16,9 +16,9 @@ from infra.local.errors import LocalStackError
 from infra.local.processes import Part, python
 from infra.local.registration import Project, ask
 from infra.local.trial_storage import ENVIRONMENT as TRIAL_CREDENTIALS
-from tasks.cluster import SCHEDULER_VARIABLE
 from tasks.local_workers import DASK_SETTINGS, PRELOAD, WORKER_ENVIRONMENT, LocalWorker, dask_environment, local_workers
 from tasks.proxies import reached_directly
+from tasks.scheduler_address import SCHEDULER_VARIABLE
 from tasks.storage import Storage
 
 PROJECT = Path(__file__).parent.parent.parent

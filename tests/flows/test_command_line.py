@@ -158,7 +158,7 @@ def sealed(tmp_path):
     size = {"height": entry.height, "width": entry.width, "working_height": 8, "working_width": 8}
     digest = write_map(folder, entry.index, anomaly_map=np.zeros((8, 8), dtype=np.float32))
     known = {"index": entry.index, "key": entry.key, "etag": entry.etag, "fingerprint": "f"}
-    record = ImageRecord(**known, status="inspected", map_digest=digest, **size)
+    record = ImageRecord(**known, status="inspected", map_digest=digest, regions_from=7.1, **size)
     folder.write("manifest.json", manifest.to_json())
     write_record(folder, record)
     set_seal(folder, make_seal(BatchResults(manifest, {entry.index: record})))

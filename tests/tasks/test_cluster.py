@@ -10,7 +10,6 @@ import tasks.fit_workers
 from ssdnet_core.errors import InvalidConfigError
 from tasks.cluster import (
     GPU_GROUP,
-    SCHEDULER_VARIABLE,
     Cluster,
     ClusterError,
     able_workers,
@@ -190,40 +189,7 @@ def test_a_scheduler_that_went_away_is_named_whenever_its_workers_are_asked_for(
                         ask()
 
 
-@pytest.mark.parametrize(
-    ("address", "wrong"),
-    [
-        ("bogus", "it names no port"),
-        ("http://x:1", "http:// is no protocol of Dask's"),
-        ("tcp://x", "it names no port"),
-        ("tcp://x:", "it names no port"),
-        ("tcp://x:port", "Port could not be cast"),
-        ("tcp://x:0", "0 is no port"),
-        ("tcp://:8786", "it names no host"),
-        (":1", "it names no host"),
-    ],
-)
-def test_what_is_no_address_of_a_scheduler_is_refused_before_a_run(address, wrong):
-    with pytest.raises(InvalidConfigError, match=rf"'{address}': {wrong}.*: give tcp://host:8786 or tls://host:8786"):
-        Cluster(address)
-
-
-def test_an_address_that_the_environment_names_is_refused_with_the_variable(monkeypatch):
-    monkeypatch.setenv(SCHEDULER_VARIABLE, "plant")
-    with pytest.raises(InvalidConfigError, match=f"'plant', which {SCHEDULER_VARIABLE} names: it names no port"):
-        Cluster()
-
-
 def test_a_scheduler_named_by_the_environment_is_used_where_none_is_given(monkeypatch):
     monkeypatch.setenv("SSDNET_SCHEDULER", "tcp://127.0.0.1:1")
     with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:1"), dask_client(timeout=1):
         pass
-
-
-def test_a_number_of_workers_besides_a_scheduler_is_refused_with_where_it_comes_from(monkeypatch):
-    with pytest.raises(InvalidConfigError, match=r"workers = 8 .*'tcp://127\.0\.0\.1:1', which was given, .*leave out"):
-        Cluster("tcp://127.0.0.1:1", workers=8)
-    monkeypatch.setenv(SCHEDULER_VARIABLE, "tcp://127.0.0.1:2")
-    with pytest.raises(InvalidConfigError, match=rf"'tcp://127\.0\.0\.1:2', which {SCHEDULER_VARIABLE} names"):
-        Cluster(workers=8)
-    Cluster()

@@ -61,6 +61,7 @@ def inspected(folder, entry):
         score=7.0 if evil else -0.5,
         defective=evil,
         regions=(region,) if evil else (),
+        regions_from=7.1,
         height=64,
         width=96,
         working_height=64,

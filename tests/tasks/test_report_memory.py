@@ -41,7 +41,7 @@ def large_night(tmp_path):
             index=entry.index, key=entry.key, etag=entry.etag, fingerprint="f", status="inspected", map_digest=digest
         )
         records[entry.index] = replace(
-            record, height=entry.height, width=entry.width, working_height=40, working_width=60
+            record, height=entry.height, width=entry.width, working_height=40, working_width=60, regions_from=7.1
         )
     return folder, manifest, records
 
