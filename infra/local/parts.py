@@ -105,10 +105,19 @@ def foreign_environment(settings: StackSettings) -> dict[str, str]:
 
 
 def write_shell_environment(path: Path, environment: Mapping[str, str]) -> None:
-    """Write a file for a shell to source, so that its commands are this environment's and use this stack."""
+    """Write a file for a shell to source, so that its commands are this environment's and use this stack.
+
+    Raises
+    ------
+    LocalStackError
+        If it cannot be written.
+    """
     commands = f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n'
     settings = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
-    path.write_text(commands + settings)
+    try:
+        path.write_text(commands + settings)
+    except OSError as error:
+        raise LocalStackError(f"cannot write {path}, the settings of this stack's shells: {error.strerror}") from error
 
 
 def parts(settings: StackSettings, project: Project) -> Stack:

@@ -82,15 +82,25 @@ class Supervisor:
         self._environment = {**environment, MARK: str(home)}
         self._tell = tell
         self._running: dict[Part, subprocess.Popen[bytes]] = {}
-        self._deaths: list[float] = []
+        self._deaths: dict[Part, list[float]] = {}
 
     def start(self, part: Part) -> None:
-        """Start a part; returns at once."""
+        """Start a part; returns at once.
+
+        Raises
+        ------
+        LocalStackError
+            If its log cannot be written.
+        """
         log = self.log(part)
-        log.parent.mkdir(exist_ok=True)
-        if log.exists() and part not in self._running:
-            log.replace(log.with_suffix(".log.1"))
-        with log.open("ab") as output:
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            if log.exists() and part not in self._running:
+                log.replace(log.with_suffix(".log.1"))
+            opened = log.open("ab")
+        except OSError as error:
+            raise LocalStackError(f"cannot write {log}, the log of the {part.name}: {error.strerror}") from error
+        with opened as output:
             self._running[part] = subprocess.Popen(
                 part.command,
                 cwd=self._folder,
@@ -140,7 +150,7 @@ class Supervisor:
         Raises
         ------
         LocalStackError
-            If a part died that must not be started again, or more than three died within ten minutes.
+            If a part died that must not be started again, or one more than three times within ten minutes.
         """
         while True:
             time.sleep(0.5)
@@ -172,8 +182,10 @@ class Supervisor:
 
     def _revive(self, part: Part, process: "subprocess.Popen[bytes]") -> None:
         now = time.monotonic()
-        self._deaths = [death for death in self._deaths if now - death < DEATHS_COUNT_FOR] + [now]
-        if part.state_in_memory or len(self._deaths) > MOST_DEATHS:
+        # Counted for each part: with Dask's scheduler its workers end as well.
+        deaths = [death for death in self._deaths.get(part, ()) if now - death < DEATHS_COUNT_FOR] + [now]
+        self._deaths[part] = deaths
+        if part.state_in_memory or len(deaths) > MOST_DEATHS:
             raise LocalStackError(self._death(part, process))
         self._tell(f"{self._death(part, process)}\nstarting the {part.name} again")
         self.start(part)
@@ -183,15 +195,18 @@ class Supervisor:
 
     def _log_tail(self, part: Part) -> str:
         log = self.log(part)
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
+        try:
+            with log.open("rb") as file:
+                file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+                lines = file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
+        except OSError as error:
+            # Somebody may have deleted it: no log is worth the stack.
+            return f"{log} cannot be read ({error.strerror})"
         return f"{log} ends:\n" + "\n".join(f"    {line}" for line in lines)
 
 
 def cut(log: Path) -> None:
     """Begin a log anew if it has grown long, and keep what it has beside it, in place of what was kept before."""
-    # Somebody may have deleted it: no log is worth the stack.
     with suppress(OSError):
         if log.stat().st_size <= LONGEST_LOG:
             return

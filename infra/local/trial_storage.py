@@ -3,6 +3,7 @@
 The server keeps its objects in memory. A clean stop writes them to one archive, and the next start puts them back.
 """
 
+import os
 import zipfile
 from collections.abc import Iterable
 from datetime import date
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import fsspec
 
+from infra.local.errors import LocalStackError
 from tasks.sample_night import write_line_night
 from tasks.storage import Storage
+from tasks.storage_answers import StorageError
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "ssdnet",
@@ -35,29 +38,59 @@ def create_buckets(addresses: Iterable[str]) -> None:
 
 
 def save_buckets(archive: Path) -> None:
-    """Write all buckets to an archive, which replaces an earlier one."""
+    """Write all buckets to an archive, which replaces an earlier one.
+
+    Raises
+    ------
+    LocalStackError
+        If it cannot be written; the earlier one is kept.
+    """
     filesystem = _filesystem()
     partial = archive.with_suffix(".partial")
-    with zipfile.ZipFile(partial, "w") as target:
-        for bucket in filesystem.ls("", detail=False):
-            storage = Storage(f"s3://{bucket}")
-            target.mkdir(bucket)
-            for stored in storage.list():
-                target.writestr(f"{bucket}/{stored.key}", storage.read(stored.key))
-    partial.replace(archive)
+    try:
+        with partial.open("wb") as file:
+            with zipfile.ZipFile(file, "w") as target:
+                for bucket in filesystem.ls("", detail=False):
+                    storage = Storage(f"s3://{bucket}")
+                    target.mkdir(bucket)
+                    for stored in storage.list():
+                        target.writestr(f"{bucket}/{stored.key}", storage.read(stored.key))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(archive)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise LocalStackError(
+            f"the buckets are lost, since {archive} cannot be written ({error.strerror}): the next start has those of "
+            "the stop before, if there are any"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def restore_buckets(archive: Path) -> None:
-    """Put the buckets of an archive back; without one, nothing happens."""
+    """Put the buckets of an archive back; without one, nothing happens.
+
+    Raises
+    ------
+    LocalStackError
+        If it is damaged.
+    """
     if not archive.exists():
         return
-    with zipfile.ZipFile(archive) as source:
-        names = source.namelist()
-        create_buckets(f"s3://{name}" for name in names if name.endswith("/") and name.count("/") == 1)
-        for name in names:
-            bucket, key = name.split("/", 1)
-            if key:
-                Storage(f"s3://{bucket}").write(key, source.read(name))
+    try:
+        with zipfile.ZipFile(archive) as source:
+            names = source.namelist()
+            create_buckets(f"s3://{name}" for name in names if name.endswith("/") and name.count("/") == 1)
+            for name in names:
+                bucket, key = name.split("/", 1)
+                if key:
+                    Storage(f"s3://{bucket}").write(key, source.read(name))
+    except zipfile.BadZipFile as error:
+        raise LocalStackError(
+            f"{archive}, the buckets as the last stop left them, is damaged ({error}): delete it to start with new ones"
+        ) from error
 
 
 def provide_nights(images: str, lines: Iterable[str], *, day: date) -> None:

@@ -5,7 +5,7 @@ import pytest
 import tasks.local_workers
 from infra.local.endpoints import Endpoints
 from infra.local.errors import LocalStackError
-from infra.local.parts import StackSettings, foreign_environment, parts, stack_environment
+from infra.local.parts import StackSettings, foreign_environment, parts, stack_environment, write_shell_environment
 from infra.local.registration import Project
 
 PROJECT = Project(pools=("inspection", "backfills"), nights=("line-1",), lines=("line-1",), timezone="UTC")
@@ -17,6 +17,11 @@ def settings(tmp_path):
     return StackSettings(
         home=tmp_path, endpoints=endpoints, images="s3://images", results=str(tmp_path / "results"), trial_storage=False
     )
+
+
+def test_settings_for_shells_that_cannot_be_written_are_told(tmp_path):
+    with pytest.raises(LocalStackError, match=r"cannot write .*, the settings of this stack's shells: Is a directory"):
+        write_shell_environment(tmp_path, {})
 
 
 def test_each_worker_of_a_gpu_is_a_part_with_a_log_of_its_own_that_declares_it(settings, monkeypatch):

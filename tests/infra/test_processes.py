@@ -98,6 +98,48 @@ def test_a_part_that_died_is_started_again_and_said(supervisor, told, tmp_path):
     assert len(told) == infra.local.processes.MOST_DEATHS
 
 
+def test_a_part_is_started_again_though_its_log_was_deleted(supervisor, told, tmp_path):
+    part = program("restless", SLEEPS, state_in_memory=False)
+    supervisor.start(part)
+    [first] = marked(tmp_path)
+    supervisor.log(part).unlink()
+    supervisor.log(part).parent.rmdir()
+    watcher = threading.Thread(target=ends_with_an_error, args=(supervisor, part.name), daemon=True)
+    watcher.start()
+    first.kill()
+    wait_for(lambda: told and marked(tmp_path), what="its restart")
+    assert f"{supervisor.log(part)} cannot be read (No such file or directory)" in told[0]
+    for _ in range(infra.local.processes.MOST_DEATHS):
+        [current] = wait_for_one(tmp_path)
+        current.kill()
+        current.wait()
+    watcher.join(timeout=30)
+    assert not watcher.is_alive()
+
+
+def test_parts_that_die_together_again_and_again_are_counted_one_by_one(supervisor, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(infra.local.processes, "MOST_DEATHS", 1)
+    both = [program("scheduler", SLEEPS), program("workers", SLEEPS)]
+    for part in both:
+        supervisor.start(part)
+    watcher = threading.Thread(target=ends_with_an_error, args=(supervisor, "(scheduler|workers)"), daemon=True)
+    watcher.start()
+    for deaths in (2, 3):
+        wait_for(lambda: len(marked(tmp_path)) == 2, what="both")
+        for process in marked(tmp_path):
+            process.kill()
+            process.wait()
+        wait_for(lambda deaths=deaths: len(told) == deaths or not watcher.is_alive(), what="what came of it")
+        assert watcher.is_alive() == (deaths == 2)
+    assert not watcher.is_alive()
+
+
+def test_a_log_that_cannot_be_written_is_told_with_its_part(supervisor, tmp_path):
+    (tmp_path / "logs").write_text("no folder")
+    with pytest.raises(LocalStackError, match=r"cannot write .*/logs/part\.log, the log of the part: "):
+        supervisor.start(program("part", SLEEPS))
+
+
 def test_deaths_of_long_ago_do_not_end_the_watch(supervisor, told, tmp_path, monkeypatch):
     monkeypatch.setattr(infra.local.processes, "MOST_DEATHS", 1)
     monkeypatch.setattr(infra.local.processes, "DEATHS_COUNT_FOR", 0.0)

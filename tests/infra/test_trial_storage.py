@@ -1,10 +1,13 @@
 """The buckets for trying things, over a stop of their server."""
 
+import resource
+import zipfile
 from datetime import date
 
 import fsspec
 import pytest
 
+from infra.local.errors import LocalStackError
 from infra.local.trial_storage import SAMPLE_IMAGES, create_buckets, provide_nights, restore_buckets, save_buckets
 from tasks.storage import Storage
 
@@ -44,6 +47,36 @@ def test_saved_buckets_come_back_as_they_were(empty, tmp_path):
 def test_without_an_archive_nothing_is_restored(empty, tmp_path):
     restore_buckets(tmp_path / "none.zip")
     assert fsspec.filesystem("s3", use_listings_cache=False).ls("", detail=False) == []
+
+
+@pytest.mark.slow
+def test_an_archive_that_cannot_be_written_is_told_and_that_of_before_is_kept(empty, tmp_path, monkeypatch):
+    archive = tmp_path / "buckets.zip"
+    create_buckets(["s3://one"])
+    save_buckets(archive)
+    before = archive.read_bytes()
+    Storage("s3://one").write("large", bytes(1_000_000))
+    earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, earlier[1]))
+    try:
+        with pytest.raises(
+            LocalStackError, match=r"the buckets are lost, since .*/buckets\.zip cannot be written \(File"
+        ):
+            save_buckets(archive)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
+    assert [path.name for path in tmp_path.iterdir()] == [archive.name]
+    assert archive.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-30], lambda content: b"", lambda content: b"no archive"])
+def test_a_damaged_archive_is_told_with_what_to_do(tmp_path, damage):
+    archive = tmp_path / "buckets.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("one/", "")
+    archive.write_bytes(damage(archive.read_bytes()))
+    with pytest.raises(LocalStackError, match=r"buckets\.zip, .* is damaged \(.*\): delete it to start with new ones"):
+        restore_buckets(archive)
 
 
 @pytest.mark.slow
