@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.backfill_days import Days
 from flows.embedded import set_up_environment
+from flows.interruption import raise_when_interrupted
 from flows.prefect_settings import check_prefect_settings
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def backfill_nights(
     from flows.progress_bar import ProgressBar
     from flows.unreported_end import result_of
 
+    raise_when_interrupted()
     check_api(purpose="for the deployments that a backfill runs through")
     if dry_run:
         print_plan(plan_backfill(days, **asked), as_json=as_json)

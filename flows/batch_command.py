@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from flows.embedded import start_prefect_server, wait_until_ready
-from flows.interruption import interrupted_at_the_latest_here
+from flows.interruption import raise_when_interrupted
 from flows.prefect_settings import check_prefect_settings
 
 if TYPE_CHECKING:
@@ -65,46 +65,43 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
         If there is none at the address that the user gave, or it refuses this user.
     """
     named = bool(os.environ.get("PREFECT_API_URL"))
-    with interrupted_at_the_latest_here():
-        start_prefect_server()
-        from flows.progress import observed_by
-        from flows.progress_bar import ProgressBar
-        from tasks.batch import check_batch_name
-        from tasks.cluster import check_device
-        from tasks.scheduler_address import scheduler_to_use
-        from tasks.storage import Storage
-        from tasks.worker_template import start_worker_template
+    start_prefect_server()
+    from flows.progress import observed_by
+    from flows.progress_bar import ProgressBar
+    from tasks.batch import check_batch_name
+    from tasks.cluster import check_device
+    from tasks.scheduler_address import scheduler_to_use
+    from tasks.storage import Storage
+    from tasks.worker_template import start_worker_template
 
-        for address in (parameters["input"], parameters["results"], parameters["masks"]):
-            if address is not None:
-                Storage(address)
-        _check_folder("--results", parameters["results"], advice="give a folder, which need not be there yet")
-        if parameters["masks"] is not None:
-            advice = (
-                "give the folder in which each mask has the name of its image, and a copy for each where one fits all"
-            )
-            _check_folder("--masks", parameters["masks"], advice=advice)
-        if parameters["batch"] is not None:
-            check_batch_name(parameters["batch"])
-        check_device(parameters["config"].device)
-        scheduler = scheduler_to_use(parameters["scheduler"], workers=parameters["workers"])
+    for address in (parameters["input"], parameters["results"], parameters["masks"]):
+        if address is not None:
+            Storage(address)
+    _check_folder("--results", parameters["results"], advice="give a folder, which need not be there yet")
+    if parameters["masks"] is not None:
+        advice = "give the folder in which each mask has the name of its image, and a copy for each where one fits all"
+        _check_folder("--masks", parameters["masks"], advice=advice)
+    if parameters["batch"] is not None:
+        check_batch_name(parameters["batch"])
+    check_device(parameters["config"].device)
+    scheduler = scheduler_to_use(parameters["scheduler"], workers=parameters["workers"])
     with ProgressBar(shown=not as_json) as bar, observed_by(bar):
         bar.stage("starting")
-        with interrupted_at_the_latest_here():
-            if not scheduler:
-                start_worker_template()
-            check_prefect_settings()
-            module, _, function = flow.partition(":")
-            body = getattr(import_module(module), function)
-            from flows.prefect_api import check_proxies, wait_for_api
+        if not scheduler:
+            start_worker_template()
+        check_prefect_settings()
+        module, _, function = flow.partition(":")
+        body = getattr(import_module(module), function)
+        from flows.prefect_api import check_proxies, wait_for_api
 
-            if named:
-                wait_for_api(purpose="for the run")
-            else:
-                check_proxies()
-                wait_until_ready()
-            from flows.unreported_end import result_of
+        if named:
+            wait_for_api(purpose="for the run")
+        else:
+            check_proxies()
+            wait_until_ready()
+        from flows.unreported_end import result_of
 
+        raise_when_interrupted()
         return result_of(lambda: body(**parameters), done="the batch is sealed")
 
 

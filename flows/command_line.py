@@ -12,6 +12,7 @@ import typer
 
 from flows import options
 from flows.exit_status import ExitCode, exit_on_error
+from flows.interruption import raise_when_interrupted
 from flows.one_input import OneInputCommand
 from flows.output import ended_by_lost_output, watch_output
 
@@ -169,6 +170,7 @@ def report(batch_folder: options.BatchFolder, most_pictures: options.MostPicture
     def draw() -> str:
         from tasks.report import draw_again
 
+        raise_when_interrupted()
         return draw_again(batch_folder, most_pictures=most_pictures)
 
     typer.echo(exit_on_error(draw))
@@ -182,6 +184,7 @@ def trends(results: options.Batches, lines: options.DrawnLines = None, anew: opt
         from tasks.storage import Storage
         from tasks.trend_page import write_all_trends
 
+        raise_when_interrupted()
         return [trends.page for trends in write_all_trends(Storage(results), lines or [], anew=anew)]
 
     for page in exit_on_error(draw):
@@ -201,6 +204,7 @@ def sample(
         from flows.sample_command import make_images
         from tasks.storage import Storage
 
+        raise_when_interrupted()
         return make_images(Storage(folder), photographs, images=images, seed=seed)
 
     written, defective = exit_on_error(write)
@@ -265,6 +269,7 @@ def down(home: options.Home = Path("ssdnet-home")) -> None:
     def stop() -> bool:
         from infra.local.home import stop as stop_stack
 
+        raise_when_interrupted()
         return stop_stack(home.resolve())
 
     typer.echo("stopped" if exit_on_error(stop) else f"nothing was up in {home}")

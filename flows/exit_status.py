@@ -8,7 +8,6 @@ from typing import NoReturn, TypeVar
 import typer
 
 from flows.current_folder import has_current_folder
-from flows.interruption import raise_when_interrupted
 from ssdnet_core.errors import SsdnetError, UsageError
 
 Result = TypeVar("Result")
@@ -25,7 +24,6 @@ class ExitCode(IntEnum):
 
 def exit_on_error(work: Callable[[], Result]) -> Result:
     """Return the result of a command's work; on an error print its message and exit with its status."""
-    raise_when_interrupted()
     try:
         return work()
     except UsageError as error:

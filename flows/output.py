@@ -72,8 +72,7 @@ def ended_by_lost_output() -> Iterator[None]:
         try:
             yield
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
     except BrokenPipeError:
         sys.exit(1)
     except OutputError as error:

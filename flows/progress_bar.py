@@ -27,7 +27,7 @@ class ProgressBar(Observer):
         console = Console(file=sys.stderr)
         self._shown = shown
         # Where colours are forced there need be no terminal, and a dumb one cannot draw.
-        drawn = sys.stderr is not None and sys.stderr.isatty() and not console.is_dumb_terminal
+        drawn = sys.stderr.isatty() and not console.is_dumb_terminal
         self._lines = shown and not drawn
         self._progress = Progress(
             SpinnerColumn(),
@@ -99,7 +99,7 @@ class ProgressBar(Observer):
         return f"{rate:.2f}/s, {_clock(left)} left, {counts}{' in this run' if self._settled else ''}"
 
     def _line(self, text: str) -> None:
-        if self._lines and sys.stderr is not None:
+        if self._lines:
             try:
                 sys.stderr.write(f"ssdnet: {text}\n")
             except OSError:

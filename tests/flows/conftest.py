@@ -1,5 +1,8 @@
+import signal
+
 import pytest
 
+from flows.interruption import end_at_once_when_interrupted
 from flows.outcome import Outcome
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest
@@ -8,6 +11,16 @@ from tasks.discovery import Listing
 from tasks.records import ImageRecord, failed_record
 from tasks.seal import make_seal
 from tasks.storage import Storage
+
+
+@pytest.fixture
+def handled_as_a_command_starts():
+    """Signals to end have the handlers that they have in a command until its work begins."""
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    end_at_once_when_interrupted()
+    yield
+    for number, handler in earlier.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

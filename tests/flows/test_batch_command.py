@@ -1,5 +1,4 @@
 import signal
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 
 import httpx
@@ -80,20 +79,20 @@ def test_a_single_mask_is_refused_with_what_to_give(monkeypatch, tmp_path):
         run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "masks": f"{tmp_path}/mask.png"}, as_json=True)
 
 
-def test_a_ctrl_c_that_an_import_swallowed_stops_the_command_before_its_run(monkeypatch):
-    def swallow():
-        with suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+def test_a_signal_to_end_is_an_exception_only_once_the_flow_begins(monkeypatch, handled_as_a_command_starts):
+    handlers = []
 
-    monkeypatch.setattr(batch_command, "start_prefect_server", lambda: None)
-    monkeypatch.setattr(batch_command, "wait_until_ready", swallow)
+    def note(**parameters):
+        handlers.append(signal.getsignal(signal.SIGINT))
+
+    monkeypatch.setattr(batch_command, "start_prefect_server", note)
+    monkeypatch.setattr(batch_command, "wait_until_ready", note)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    begun = []
-    monkeypatch.setattr(flows.inspection, "inspect", lambda **parameters: begun.append(parameters))
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(flows.inspection, "inspect", note)
+    at_once = signal.getsignal(signal.SIGINT)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         run_batch_flow("flows.inspection:inspect", {**PARAMETERS, "scheduler": "tcp://host:8786"}, as_json=True)
-    assert begun == []
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert handlers == [at_once, at_once, signal.default_int_handler]
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -48,15 +49,41 @@ def test_a_pattern_that_the_shell_has_expanded_is_asked_for_in_quotes(command):
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_to_end_while_the_command_line_is_imported_ends_it_with_status_1_and_no_traceback(tmp_path, name):
-    (tmp_path / "typer.py").write_text(f"import signal\nsignal.raise_signal(signal.{name})\n")
+@pytest.mark.parametrize("imported", ["typer", "yaml", "fsspec", "prefect", "zarr"])
+def test_a_signal_to_end_during_an_import_ends_the_command_even_if_the_import_would_swallow_it(
+    tmp_path, name, imported
+):
+    (tmp_path / f"{imported}.py").write_text(
+        f"import signal\ntry: signal.raise_signal(signal.{name})\nexcept KeyboardInterrupt: pass\n"
+    )
     finished = subprocess.run(
-        [sys.executable, "-m", "flows", "--version"],
+        [sys.executable, "-m", "flows", "inspect", tmp_path, "--results", tmp_path / "results", "--json"],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
         capture_output=True,
         text=True,
     )
     assert (finished.returncode, finished.stderr) == (1, "ssdnet: stopped before anything was begun\n")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("work", "arguments"),
+    [
+        ("tasks.report.draw_again", ["report", "batch"]),
+        ("tasks.trend_page.write_all_trends", ["trends", "results"]),
+        ("flows.sample_command.make_images", ["sample", "folder"]),
+        ("infra.local.home.stop", ["down"]),
+    ],
+)
+def test_while_a_command_works_a_signal_to_end_is_an_exception_that_it_can_clean_up_after(
+    monkeypatch, handled_as_a_command_starts, work, arguments
+):
+    monkeypatch.setattr(work, lambda *arguments, **options: signal.raise_signal(signal.SIGTERM))
+    stopped = CliRunner().invoke(app, arguments)
+    assert (stopped.exit_code, stopped.stderr) == (
+        1,
+        "ssdnet: stopped. What is done is kept: run the same command again to go on.\n",
+    )
 
 
 def test_the_version_is_that_of_the_program_and_of_the_method(ssdnet):
