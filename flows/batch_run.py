@@ -4,7 +4,7 @@ discover, open the batch, inspect chunk by chunk (:mod:`flows.batch_fits`), aggr
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -89,6 +89,7 @@ def run_batch(
             cluster.start(images=len(listing.images))
         discovered = discover_images(source, quoted(listing), stored=quoted(stored))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
+        _tell_of_unreadable(manifest, discovered)
         known, mapped = read_records(folder, manifest.entries), written_maps(folder)
         if seal is not None and not refit and all(entry.index in known for entry in stored.present):
             check_records(folder, BatchResults(stored, known), seal=seal)
@@ -184,6 +185,15 @@ def _tell_of_listing(listing: Listing, masks: Storage | None) -> None:
         get_run_logger().info("%d of %d images have a mask in %s", masked, images, masks.address)
     if listing.masks.others:
         get_run_logger().info("masks of no image: %s", count_and_name(listing.masks.others))
+
+
+def _tell_of_unreadable(manifest: Manifest, discovered: Sequence[ImageEntry]) -> None:
+    unreadable = {entry.key for entry in discovered if not entry.readable}
+    if kept := [entry.key for entry in manifest.entries if entry.readable and entry.key in unreadable]:
+        observer().hint(
+            f"{counted(len(kept), 'image')} cannot be read any more, as {kept[0]}, which leads nowhere: what was found "
+            "before is kept"
+        )
 
 
 def _is_complete(folder: Storage) -> bool:

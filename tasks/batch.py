@@ -17,7 +17,7 @@ from ssdnet_core.working_size import working_shape
 from tasks.address import AddressError
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError
-from tasks.stored_json import StoredJsonError, from_json, to_json
+from tasks.stored_json import NoJsonError, StoredJsonError, from_json, to_json
 
 MANIFEST = "manifest.json"
 MAPS = "maps.zarr"
@@ -150,12 +150,20 @@ class Manifest:
         return cls(**{**vars(stored), "config": parse_config(stored.config)})
 
     def merged(self, discovered: "tuple[ImageEntry, ...]") -> "Manifest":
-        """Return the manifest with a new listing: known images keep their index, new ones follow in key order."""
+        """Return the manifest with a new listing: known images keep their index, new ones follow in key order.
+
+        One that could be read stays as it was while it cannot: what it is behind may come back, as a mounted folder.
+        """
         listed = {entry.key: entry for entry in discovered}
-        known = [
-            replace(listed.pop(entry.key), index=entry.index) if entry.key in listed else replace(entry, present=False)
-            for entry in self.entries
-        ]
+
+        def now(entry: ImageEntry) -> ImageEntry:
+            found = listed.pop(entry.key, None)
+            if found is None:
+                return replace(entry, present=False)
+            kept = entry.readable and not found.readable
+            return replace(entry, present=True) if kept else replace(found, index=entry.index)
+
+        known = [now(entry) for entry in self.entries]
         added = [replace(entry, index=len(known) + offset) for offset, entry in enumerate(listed.values())]
         return replace(self, entries=(*known, *added))
 
@@ -236,6 +244,11 @@ def read_manifest(folder: Storage) -> Manifest:
 def _understood(folder: Storage) -> Iterator[None]:
     try:
         yield
+    except NoJsonError as error:
+        raise DamagedBatchError(
+            f"{folder.address}/{MANIFEST} is damaged: {error}. Delete that file alone, and inspect again: it is made "
+            "anew, and results are kept"
+        ) from error
     except (StoredJsonError, InvalidConfigError) as error:
         raise DamagedBatchError(
             f"{folder.address}/{MANIFEST} is damaged, or of another version: {error}. Move {folder.address} away, "

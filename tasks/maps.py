@@ -21,7 +21,7 @@ from tasks.batch import MAPS, Manifest
 from tasks.records import ImageRecord, record_key
 from tasks.storage import Storage
 from tasks.storage_answers import FAILURES, MissingObjectError, StorageError, reason_of
-from tasks.zarr_store import METADATA, open_store, understood, writing
+from tasks.zarr_store import MAPS_METADATA, METADATA, open_store, understood, writing
 
 ANOMALY_MAP = "anomaly_map"
 CHUNK = r"c/(\d+)/\d+/\d+"
@@ -64,6 +64,9 @@ def prepare_maps(folder: Storage, manifest: Manifest) -> None:
     shape = (len(manifest.entries), *canvas)
     chunks = (1, *(max(side, _least_side(manifest)) for side in canvas))
     with writing(folder, "the array of maps"):
+        for metadata in (MAPS_METADATA, f"{MAPS}/{ANOMALY_MAP}/{METADATA}"):
+            if not folder.holds_all([metadata]):
+                folder.delete(metadata)  # A power cut may have emptied it.
         group = open_store(folder, "a")
         try:
             array = open_maps(folder, "r+")
@@ -129,6 +132,8 @@ def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = Fals
         If it is not there, is another one than the record's, or cannot be understood.
     DamagedBatchError
         If the metadata of all maps cannot be understood.
+    StorageError
+        If the store does not give it, though it has it.
     """
     try:
         array = open_maps(folder, "r")
@@ -136,6 +141,9 @@ def read_map(folder: Storage, record: ImageRecord, *, original_size: bool = Fals
     # An array shorter than its records, as a partial copy leaves it, raises an IndexError.
     except (RuntimeError, ValueError, IndexError, FileNotFoundError) as error:
         raise LostMapError(_lost(folder, record, reason=f"cannot be read: {error}")) from error
+    except FAILURES as error:
+        told = f"cannot read the map of {record.key} in {folder.address}/{MAPS}: {reason_of(error)}"
+        raise StorageError(told) from error
     if np.isnan(stored).any():
         raise LostMapError(_lost(folder, record, reason="is gone"))
     if _digest(stored) != record.map_digest:
@@ -168,10 +176,7 @@ def damaged_maps(folder: Storage, records: Iterable[ImageRecord]) -> set[int]:
 
     inspected = [record for record in records if record.inspected]
     with ThreadPoolExecutor(READERS) as readers:
-        try:
-            lost = list(readers.map(is_damaged, inspected))
-        except FAILURES as error:
-            raise StorageError(f"cannot read the maps in {folder.address}/{MAPS}: {reason_of(error)}") from error
+        lost = list(readers.map(is_damaged, inspected))
     return {record.index for record, is_lost in zip(inspected, lost, strict=True) if is_lost}
 
 
@@ -188,17 +193,16 @@ def _lost(folder: Storage, record: ImageRecord, *, reason: str) -> str:
 
 
 def written_maps(folder: Storage) -> set[int]:
-    """Return the indices of the images whose map is there: a chunk that a power cut emptied is none.
+    """Return the indices of the images whose map is there: what a power cut emptied is not.
 
     None is there without the array's metadata, with which :func:`prepare_maps` begins anew.
     """
     try:
-        listed = folder.below(f"{MAPS}/{ANOMALY_MAP}").list()
+        listed = {stored.key for stored in folder.below(f"{MAPS}/{ANOMALY_MAP}").list() if stored.size}
     except MissingObjectError:
         return set()
-    named = ((re.fullmatch(CHUNK, stored.key), stored.size) for stored in listed)
-    chunks = {int(name[1]) for name, size in named if name and size}
-    return chunks if any(stored.key == METADATA for stored in listed) else set()
+    chunks = {int(name[1]) for name in (re.fullmatch(CHUNK, key) for key in listed) if name}
+    return chunks if METADATA in listed else set()
 
 
 def open_maps(folder: Storage, mode: Literal["r", "r+"]) -> "zarr.Array[Any]":

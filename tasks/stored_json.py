@@ -24,6 +24,9 @@ BEGINNING = 60
 
 PAGE_BEGINNINGS = (b"<!doctype html", b"<html")
 
+NO_JSON = "json_invalid"
+"""As pydantic calls it."""
+
 PLAINLY = {
     "missing": "is missing",
     "unexpected_keyword_argument": "is no field that this version knows",
@@ -35,6 +38,10 @@ _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 class StoredJsonError(SsdnetError, ValueError):
     """What is stored is no JSON, or not what it should hold."""
+
+
+class NoJsonError(StoredJsonError):
+    """What is stored is no JSON at all: it was cut off, or emptied."""
 
 
 class PageError(SsdnetError):
@@ -60,7 +67,8 @@ def from_json(kind: type[Value], content: bytes, *, others: bool = False) -> Val
     Raises
     ------
     StoredJsonError
-        Naming the fields that are missing, unknown or of another type; nothing is converted.
+        Naming the fields that are missing, unknown or of another type; nothing is converted. A NoJsonError if there
+        are no fields.
     PageError
         If it is a web page.
     """
@@ -74,7 +82,8 @@ def from_json(kind: type[Value], content: bytes, *, others: bool = False) -> Val
     try:
         value: Value = _adapter(kind).validate_json(content, strict=True, extra="ignore" if others else "forbid")
     except ValidationError as error:
-        raise StoredJsonError("; ".join(_problems(error))) from error
+        no_json = any(problem["type"] == NO_JSON for problem in error.errors())
+        raise (NoJsonError if no_json else StoredJsonError)("; ".join(_problems(error))) from error
     return value
 
 
@@ -100,7 +109,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
     problems: list[Any] = list(error.errors(include_url=False))
     for problem in problems[:MOST_PROBLEMS_TOLD]:
         path = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "json_invalid":
+        if problem["type"] == NO_JSON:
             yield problem["msg"]
         elif problem["type"] in PLAINLY:
             yield f"{path} {PLAINLY[problem['type']]}"

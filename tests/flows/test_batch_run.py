@@ -120,6 +120,39 @@ def test_an_image_that_was_removed_is_in_no_count_of_a_sealed_batch_nor_in_its_g
     assert "0.png" not in page
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_what_was_found_of_images_behind_links_is_kept_while_these_lead_nowhere(run, tmp_path, more):
+    (tmp_path / "mounted").mkdir()
+    first = run(more=2)
+    for name in ("0.png", "1.png"):
+        (tmp_path / "night" / name).rename(tmp_path / "mounted" / name)
+        (tmp_path / "night" / name).symlink_to(tmp_path / "mounted" / name)
+    assert run(more=0).seal == first.seal
+    (tmp_path / "mounted").rename(tmp_path / "unmounted")
+    heard = Heard()
+    with observed_by(heard):
+        outcome = run(more=more)
+    assert (outcome.fitted, outcome.seal.inspected, outcome.seal.failed) == (more, 2 + more, 0)
+    assert [outcome.results.records[index] for index in (0, 1)] == list(first.results.records.values())
+    told = "2 images cannot be read any more, as 0.png, which leads nowhere: what was found before is kept"
+    assert told in heard.told
+    (tmp_path / "unmounted").rename(tmp_path / "mounted")
+    assert run(more=0).seal == outcome.seal
+
+
+@pytest.mark.parametrize("metadata", ["maps.zarr/zarr.json", "maps.zarr/anomaly_map/zarr.json"])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_batch_with_metadata_that_a_power_cut_emptied_is_gone_on_with(run, metadata, sealed):
+    first = run(more=2)
+    folder = first.folder
+    if not sealed:
+        folder.delete(SEAL)
+    folder.write(metadata, b"")
+    again = run(more=0)
+    assert again.seal == first.seal
+    assert (read_map(folder, again.results.records[1]) == read_map(folder, first.results.records[1])).all()
+
+
 @pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("lost", ["emptied", "deleted"])
 def test_an_image_whose_map_was_lost_is_inspected_again(run, lost, sealed):

@@ -52,6 +52,19 @@ def test_a_replaced_image_keeps_its_index_and_takes_the_new_etag():
     assert not merged.entries[0].present
 
 
+def test_an_image_that_cannot_be_read_any_more_stays_as_it_was_and_is_replaced_by_another_one():
+    before = manifest("a", "b")
+    unreadable = tuple(replace(entry, etag="", problem="there is no such file") for entry in before.entries)
+    assert before.merged(unreadable) == before
+    absent = before.merged(())
+    assert absent.merged(unreadable) == before
+    never = before.merged(unreadable[:1]).merged(unreadable)
+    assert never == before
+    founded = replace(before, entries=unreadable)
+    assert founded.merged(unreadable) == founded
+    assert founded.merged(before.entries) == before
+
+
 @pytest.mark.parametrize(
     ("address", "pattern", "name"),
     [
@@ -174,9 +187,16 @@ def test_another_pattern_of_the_same_name_is_refused_with_both_patterns(tmp_path
         open_batch(results, replace(manifest(), pattern="*.jpg"))
 
 
-@pytest.mark.parametrize("content", [b"", b'{"batch": "n", ', b"{}", b"\xff", b"[]"])
-def test_a_damaged_manifest_is_named_with_what_to_do(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        *((cut_off, r"is damaged: .* Delete that file alone") for cut_off in (b"", b'{"batch": "n", ', b"\xff")),
+        *((another, r"is damaged, or of another version: .* Move .*/n away") for another in (b"{}", b"[]")),
+    ],
+)
+def test_a_damaged_manifest_is_named_with_what_to_do(tmp_path, content, advice):
     folder = open_batch(Storage(str(tmp_path)), manifest())
     folder.write("manifest.json", content)
-    with pytest.raises(DamagedBatchError, match=r"n/manifest\.json is damaged.*[Mm]ove .*/n away"):
-        open_batch(Storage(str(tmp_path)), manifest())
+    for read in (lambda: open_batch(Storage(str(tmp_path)), manifest()), lambda: read_manifest(folder)):
+        with pytest.raises(DamagedBatchError, match=rf"n/manifest\.json {advice}"):
+            read()
