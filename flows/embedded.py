@@ -25,6 +25,8 @@ _servers: list[tuple["subprocess.Popen[bytes]", IO[bytes]]] = []
 HEARTBEAT = 30
 """Seconds; what `infra/automations.py` expects of a run that is alive."""
 
+DATABASE = "prefect.db"
+
 COMMAND_SETTINGS = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
     # The run's log goes to the server alone: on the terminal there is the bar, and the command tells what failed.
@@ -47,6 +49,9 @@ OWN_SERVER_SETTINGS = {
 
 UNWRITABLE = ("disk is full", "readonly database", "No space left", "quota exceeded", "disk I/O error")
 """What SQLite and the system say of a place for a database that does not take it."""
+
+UNUSABLE = ("file is not a database", "malformed", "Can't locate revision")
+"""What SQLite and Prefect say of a database that is damaged, or of a later version of Prefect."""
 
 RETRIES = ("PREFECT_CLIENT_MAX_RETRIES", "3")
 """With a server of the user's, which may go away: Prefect's five take a minute, each time that a run's end is told."""
@@ -180,11 +185,11 @@ def _check_servers() -> None:
             complaint.seek(0)
             said = complaint.read().decode(errors="replace").strip().splitlines() or ["nothing"]
             reason = next((line for line in reversed(said) if "Error: " in line), said[-1])
-            advice = (
-                f"its folder {os.environ['PREFECT_HOME']} takes no more: free room, or set PREFECT_HOME to another one."
-                if any(sign in reason for sign in UNWRITABLE)
-                else "is Prefect installed as constraints.txt has it?"
-            )
+            home, advice = os.environ["PREFECT_HOME"], "is Prefect installed as constraints.txt has it?"
+            if any(sign in reason for sign in UNWRITABLE):
+                advice = f"its folder {home} takes no more: free room, or set PREFECT_HOME to another one."
+            elif any(sign in reason for sign in UNUSABLE):
+                advice = f"move its database {home}/{DATABASE} away, and a new one is made."
             raise EmbeddedServerError(
                 f"the command's own Prefect server ended with status {status}: {advice} It said: {reason}"
             )
@@ -208,5 +213,5 @@ def _leave_others_alone() -> None:
         "PREFECT_HOME": str(home),
         "PREFECT_PROFILES_PATH": str(home / "no-profiles.toml"),
         # By name, since a prefect.toml or .env in the working folder may hold another.
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / DATABASE}",
     }

@@ -145,7 +145,7 @@ def _made_here(workers: tuple[LocalWorker, ...]) -> Iterator[Client]:
         try:
             client = stack.enter_context(Client(stack.enter_context(local_cluster(workers))))
         # From a setting of the user's that Dask cannot use it raises any of these.
-        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        except (ImportError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ClusterError(
                 f"Dask's workers on this machine did not start: {error}. If that names a setting, correct it in the "
                 "environment (DASK_...) or in Dask's configuration files"
@@ -180,13 +180,15 @@ def _connected(scheduler: str, *, timeout: float, unwanted: Event) -> Iterator[C
 
 @contextmanager
 def _no_traces_of_lost_connections() -> Iterator[None]:
-    # The error of the run says that the connection broke; tornado would also print Dask's traceback.
-    log = logging.getLogger("tornado.application")
-    log.addFilter(is_no_lost_connection)
+    # The error of the run says that the connection broke; Dask's client and tornado would also print tracebacks.
+    logs = [logging.getLogger(name) for name in ("tornado.application", "distributed.client")]
+    for log in logs:
+        log.addFilter(is_no_lost_connection)
     try:
         yield
     finally:
-        log.removeFilter(is_no_lost_connection)
+        for log in logs:
+            log.removeFilter(is_no_lost_connection)
 
 
 def check_device(device: str) -> None:

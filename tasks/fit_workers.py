@@ -124,6 +124,8 @@ class FitWorkers:
         return able_workers(self.client, self.resources, left=left)
 
     def _deserted(self, left: int) -> str:
+        if self.client.cluster is not None:
+            return f"with {tasks_left(left)}, this machine's own workers are gone for good: run again to go on"
         on_gpu = GPU in self.resources
         kind, option = ("running worker with a GPU", " --resources GPU=1") if on_gpu else ("running worker", "")
         return (

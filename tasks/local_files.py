@@ -6,6 +6,7 @@ import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 WITHOUT_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems without hard links answer, as vfat and exFAT, which memory cards have."""
@@ -64,6 +65,21 @@ def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield key, status if key == name_on_disk else None
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a file to be read, if it is one: a device could be read for ever, and a pipe waits for its writer.
+
+    Raises
+    ------
+    OSError
+        If there is none, or it cannot be opened.
+    """
+    file = open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError("it is no file, but a device or a pipe")
 
 
 def write_beside(path: str, content: bytes) -> Path:

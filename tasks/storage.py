@@ -17,7 +17,7 @@ import fsspec
 from fsspec.utils import glob_translate
 
 from tasks.address import check_address, is_local, path_of
-from tasks.local_files import create_file, file_etag, walk_files, write_beside
+from tasks.local_files import create_file, file_etag, open_regular, walk_files, write_beside
 from tasks.s3_listing import is_there, listed_objects
 from tasks.storage_answers import (
     BEYOND_THE_END,
@@ -196,7 +196,7 @@ class Storage:
         with self._as_storage_error("read", key):
             if not self.is_local:
                 return read_object(self.filesystem, self.path(key))
-            with Path(self.path(key)).open("rb") as file:
+            with open_regular(self.path(key)) as file:
                 content = file.read()
                 # If the file was written to meanwhile, this is not the ETag that was listed.
                 return content, file_etag(os.fstat(file.fileno()))

@@ -44,6 +44,9 @@ OF_THE_SYSTEM = {
     errno.ELOOP: "a link in it leads back to itself: remove it",
     errno.EROFS: "it is mounted to be read only: give a folder that can be written to",
     errno.ENOSPC: "the disk is full: make room, and run again",
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE), "too many files are open: raise the limit (ulimit -n), and run again"
+    ),
     errno.EDQUOT: "the quota on this disk is used up: make room, and run again",
 }
 """What the system's error numbers mean of a file, and what to do about it."""
@@ -72,7 +75,8 @@ def storage_error(what: str, error: Exception) -> StorageError:
     elif isinstance(error, UNANSWERED):
         kind = NoAnswerError
     # What failed may lie below, as a folder of those that are listed.
-    path = getattr(error, "filename", None)
+    # Of a file that cannot be put in its place, that is the second.
+    path = getattr(error, "filename2", None) or getattr(error, "filename", None)
     below = f"{path}: " if isinstance(path, str) and path not in what and kind is not MissingObjectError else ""
     return kind(f"{what}: {below}{reason_of(error)}")
 

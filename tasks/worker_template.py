@@ -13,6 +13,9 @@ from tasks.local_workers import WORKER_ENVIRONMENT, may_have_gpus
 
 MODULES = ("distributed", "ssdnet_core.groups", "tasks.inspection")
 
+NOT_OF_LEAKS = "ignore::UserWarning:multiprocessing.resource_tracker"
+"""Python would warn of the semaphores of a worker that was killed, on the terminal and long after it was dealt with."""
+
 _started = False
 
 
@@ -26,10 +29,12 @@ def start_worker_template() -> None:
     if sys.platform != "linux" or may_have_gpus():
         return
     forkserver.set_forkserver_preload(list(MODULES))
+    before = dict(os.environ)
+    warnings = ",".join(filter(None, (before.get("PYTHONWARNINGS"), NOT_OF_LEAKS)))
+    settings = {**WORKER_ENVIRONMENT, "PYTHONWARNINGS": warnings}
+    os.environ.update(settings)
     # First: the template would start it otherwise, and its start unblocks Ctrl-C again.
     resource_tracker.ensure_running()
-    before = dict(os.environ)
-    os.environ.update(WORKER_ENVIRONMENT)
     # Ctrl-C is for the command, which takes its workers down itself; a process that still imports would end with a
     # traceback. A blocked signal stays blocked in what is started and forked.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -37,7 +42,7 @@ def start_worker_template() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name in WORKER_ENVIRONMENT.keys() - before.keys():
+        for name in settings.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
     _started = True

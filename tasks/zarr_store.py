@@ -13,6 +13,9 @@ from tasks.storage_answers import FAILURES, StorageError, reason_of
 METADATA = "zarr.json"
 MAPS_METADATA = f"{MAPS}/{METADATA}"
 
+MOST_TOLD = 200
+"""Characters of zarr's error, which may have all that is stored in it."""
+
 DAMAGE = (ValueError, TypeError, AttributeError, LookupError)
 """What zarr raises at metadata that are no JSON, or none of its own."""
 
@@ -48,4 +51,4 @@ def understood(store: Storage, *, advice: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except DAMAGE as error:
-        raise DamagedBatchError(f"{store.address}/{METADATA} is damaged: {error!r}: {advice}") from error
+        raise DamagedBatchError(f"{store.address}/{METADATA} is damaged: {error!r:.{MOST_TOLD}}: {advice}") from error

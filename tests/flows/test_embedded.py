@@ -1,7 +1,9 @@
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -86,6 +88,19 @@ def test_a_disk_without_room_for_the_database_is_told_with_the_way_out(tmp_path)
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n{WAIT}"
     finished = alone(limited, PREFECT_HOME=str(tmp_path))
     assert f"its folder {tmp_path} takes no more: free room, or set PREFECT_HOME" in finished.stdout
+
+
+@pytest.mark.slow
+def test_a_database_that_is_damaged_or_of_a_later_prefect_is_told_with_what_to_do(tmp_path):
+    database = tmp_path / "prefect.db"
+    database.write_bytes(b"no database" * 1000)
+    advice = f"move its database {database} away, and a new one is made. It said: "
+    assert advice in alone(WAIT, PREFECT_HOME=str(tmp_path)).stdout
+    database.unlink()
+    assert alone(WAIT, PREFECT_HOME=str(tmp_path)).stdout == ""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'later'")
+    assert advice in alone(WAIT, PREFECT_HOME=str(tmp_path)).stdout
 
 
 def test_a_folder_that_takes_no_file_is_told_before_a_server_is_started(tmp_path, ssdnet, monkeypatch):

@@ -1,5 +1,8 @@
 """Which workers fit: real schedulers and worker processes, with GPUs that are declared only."""
 
+import logging
+import logging.handlers
+import time
 from dataclasses import replace
 
 import dask
@@ -102,9 +105,12 @@ def test_workers_of_this_machine_need_no_certificates_though_those_of_a_cluster_
         assert client.submit(sum, [1, 2]).result() == 3
 
 
-def test_a_setting_that_dask_cannot_use_is_told_with_where_to_correct_it():
+@pytest.mark.parametrize(
+    "setting", [{"distributed.comm.timeouts.connect": "soon"}, {"distributed.nanny.preload": ["soon"]}], ids=str
+)
+def test_a_setting_that_dask_cannot_use_is_told_with_where_to_correct_it(setting):
     with (
-        dask.config.set({"distributed.comm.timeouts.connect": "soon"}),
+        dask.config.set(setting),
         pytest.raises(ClusterError, match=r"did not start: .*soon.*\(DASK_\.\.\.\)"),
         dask_client(workers=1),
     ):
@@ -149,6 +155,17 @@ def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, m
 
 
 @pytest.mark.slow
+def test_workers_of_this_machine_that_are_gone_for_good_are_not_asked_to_be_started(monkeypatch):
+    monkeypatch.setattr(tasks.fit_workers, "WORKERLESS_SECONDS", 0.2)
+    monkeypatch.setattr(tasks.fit_workers, "LOOKED_AFTER", 0.1)
+    with dask_client(workers=1) as client:
+        future = client.submit(time.sleep, 60, pure=False)
+        monkeypatch.setattr(tasks.fit_workers, "able_workers", lambda *arguments, **options: frozenset())
+        with pytest.raises(ClusterError, match=r"1 task left, this machine's own workers are gone .*: run again"):
+            list(FitWorkers(client).outcomes([future]))
+
+
+@pytest.mark.slow
 def test_gpu_workers_that_come_back_in_time_finish_the_chunk(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks.fit_workers, "LOOKED_AFTER", 0.2)
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(20)))
@@ -163,15 +180,18 @@ def test_gpu_workers_that_come_back_in_time_finish_the_chunk(tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_goes_away_ends_the_run_and_blames_no_image(tmp_path):
+def test_a_scheduler_that_goes_away_ends_the_run_with_a_word_and_no_trace_and_blames_no_image(tmp_path, monkeypatch):
+    told, log = logging.handlers.BufferingHandler(capacity=1000), logging.getLogger("distributed.client")
+    monkeypatch.setattr(log, "handlers", [told])
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(40)))
     with dask_processes(tmp_path / "dask") as cluster:
         cluster.add_worker("core")
-        with Client(cluster.address) as client:
+        with dask_client(cluster.address) as client:
             submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
             cluster.kill(cluster.scheduler)
             with pytest.raises(ClusterError, match=f"{cluster.address} went away.*run again"):
                 submitted.collected(announce=lambda record: None)
+    assert [record for record in told.buffer if record.exc_info] == []
 
 
 @pytest.mark.slow

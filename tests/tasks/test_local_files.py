@@ -58,6 +58,14 @@ def test_a_link_that_leads_to_no_file_is_listed_as_one_that_cannot_be_read(tmp_p
         night.read("link.png")
 
 
+def test_what_became_a_pipe_or_a_device_after_it_was_listed_is_told_and_neither_waited_for_nor_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    for key in ("pipe.png", "endless.png"):
+        with pytest.raises(StorageError, match=rf"cannot read .*/{key}: it is no file, but a device or a pipe"):
+            Storage(str(tmp_path)).read_with_etag(key)
+
+
 def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

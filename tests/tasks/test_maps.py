@@ -253,6 +253,14 @@ def test_damaged_metadata_are_named_with_what_to_do(folder):
         shutil.rmtree(folder.path("maps.zarr"))
 
 
+def test_of_metadata_that_cannot_be_understood_only_the_beginning_of_the_error_is_told(folder):
+    prepare_maps(folder, manifest_of(SHAPES))
+    folder.write("maps.zarr/zarr.json", json.dumps({"zarr_format": "x" * 10_000}).encode())
+    with pytest.raises(DamagedBatchError, match=r"zarr\.json is damaged: .*x: delete that object") as damaged:
+        prepare_maps(folder, manifest_of(SHAPES))
+    assert len(str(damaged.value)) < 600
+
+
 def test_an_array_of_maps_that_cannot_be_made_is_an_error_that_names_where(folder, tmp_path):
     (tmp_path / "maps.zarr").write_bytes(b"in the way")
     with pytest.raises(StorageError, match=r"cannot write the array of maps to .*maps\.zarr: "):

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from tasks.storage_answers import CONFLICT_PAUSES, OF_THE_SYSTEM, storage_error
+from tasks.storage import Storage
+from tasks.storage_answers import CONFLICT_PAUSES, OF_THE_SYSTEM, StorageError, storage_error
 from tests.tasks.answering_s3 import CREDENTIALS, done_at, s3_that_answers, s3_that_refuses
 
 TRIES = len(CONFLICT_PAUSES) + 1
@@ -85,6 +86,12 @@ def test_what_the_system_refuses_is_told_in_words_without_its_number_and_once(nu
 def test_a_number_of_the_systems_without_words_of_ours_has_the_systems():
     told = str(storage_error("cannot read /night/a", OSError(errno.EIO, os.strerror(errno.EIO), "/night/a")))
     assert told == "cannot read /night/a: Input/output error"
+
+
+def test_a_file_that_cannot_be_put_in_its_place_is_told_with_that_place_and_not_with_its_partial_name(tmp_path):
+    (tmp_path / "n" / "seal.json").mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"cannot write .*/n/seal\.json: it is a folder, where a file is needed$"):
+        Storage(str(tmp_path)).write("n/seal.json", b"")
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])

@@ -47,6 +47,7 @@ def test_workers_are_forked_with_the_method_loaded_and_end_with_the_command(tmp_
     environment = {name: value for name, value in os.environ.items() if name not in WORKER_ENVIRONMENT}
     done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert "leaked" not in done.stderr
     said = json.loads(done.stdout)
     [template] = {parent for parent, *_ in said["workers"]}
     assert template != said["self"]
@@ -66,9 +67,11 @@ def test_what_the_template_is_started_with_does_not_stay_in_the_commands_own_env
     monkeypatch.setattr(worker_template, "may_have_gpus", lambda: False)
     monkeypatch.setattr(worker_template.forkserver, "set_forkserver_preload", lambda modules: None)
     monkeypatch.setattr(worker_template.forkserver, "ensure_running", lambda: seen.update(os.environ))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
     before = dict(os.environ)
     start_worker_template()
     assert WORKER_ENVIRONMENT.items() <= seen.items()
+    assert seen["PYTHONWARNINGS"].startswith("error,ignore")
     assert dict(os.environ) == before
 
 
