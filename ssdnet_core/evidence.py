@@ -233,12 +233,8 @@ def blindly_predicted(
 
 def in_original_units(backgrounds: Tensor, group: Sequence[WorkingImage]) -> Tensor:
     """Return standardised backgrounds (G, C, h, w) of a group in its images' own units: (G, h, w, C)."""
-    mean, falloff = (
-        torch.stack(values).to(backgrounds)
-        for values in zip(*((working.mean, working.falloff) for working in group), strict=True)
-    )
-    std, white = (
-        torch.tensor([float(value) for value in values], dtype=torch.float32)[:, None, None, None].to(backgrounds)
-        for values in zip(*((working.std, working.full_range) for working in group), strict=True)
-    )
-    return ((backgrounds * std + mean) * falloff * white).permute(0, 2, 3, 1).contiguous()
+    shown = []
+    for background, working in zip(backgrounds, group, strict=True):
+        std, mean, falloff = (values.to(background) for values in (working.std, working.mean, working.falloff))
+        shown.append(((background * std + mean) * falloff * working.full_range).permute(1, 2, 0))
+    return torch.stack(shown)

@@ -36,6 +36,9 @@ MIN_COUNTED = 256
 STD_FLOOR = 1e-3
 """Keeps the sensor noise of an almost constant image from being blown up to a texture."""
 
+ROUNDING = 1e-5
+"""Differences, in units of the range, up to which values differ by rounding and have no structure."""
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -112,7 +115,8 @@ class WorkingImage:
         thousandth of the range.
     falloff, contrast
         (1, h, w) float32, :func:`ssdnet_core.light.contrast_in_light` of the image in light that falls off, and of what
-        is left in any light; 1 where zero is not black.
+        is left in any light; 1 where zero is not black. ``falloff`` is (C, h, w) if a channel has a single value, which
+        is 1 there.
     full_range
         The value of white: 255, 65535, or for floating point the spread of the image's values; of constant ones the
         largest magnitude, at least 1.
@@ -164,11 +168,16 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     standardised, mean, std = _standardise(colour, valid)
     falloff = contrast = torch.ones_like(valid)
     if surface.dark_is_zero:
-        brightness = colour.mean(0, keepdim=True)
-        falloff = contrast_in_light(standardised, brightness, valid=valid, degree=FALLOFF_DEGREE, radial=FALLOFF_RADIAL)
+        # A channel of one value, as one that is clipped everywhere, shows no light: nor is it divided by any.
+        lit = (standardised * std).abs().amax((-2, -1), keepdim=True) > ROUNDING
+        falloff = contrast_in_light(
+            standardised, _brightness(colour, lit), valid=valid, degree=FALLOFF_DEGREE, radial=FALLOFF_RADIAL
+        )
+        if not lit.all():
+            falloff = torch.where(lit, falloff, 1.0)
         colour = colour / falloff
         standardised, mean, std = _standardise(colour, valid)
-        contrast = contrast_in_light(standardised, colour.mean(0, keepdim=True), valid=valid)
+        contrast = contrast_in_light(standardised, _brightness(colour, lit), valid=valid)
     noise = 0.0
     if config.weaken_noise:
         weaker, noise = with_weaker_noise(standardised, valid)
@@ -246,6 +255,11 @@ def _without_strips(surface: Surface) -> npt.NDArray[np.bool_]:
     return without_frame(torch.from_numpy(surface.counted)[None], (top, bottom, left, right))[0].numpy()
 
 
+def _brightness(colour: Tensor, lit: Tensor) -> Tensor:
+    """Return the mean (1, h, w) of the channels that show light, or of all in a constant image."""
+    return (colour[lit.flatten()] if lit.any() else colour).mean(0, keepdim=True)
+
+
 def _standardise(colour: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return what :class:`WorkingImage` calls pixels, mean and std."""
     if int(valid.sum()) < MIN_COUNTED:
@@ -257,6 +271,5 @@ def _standardise(colour: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]
     mean = (colour * valid).sum((-2, -1), keepdim=True) / count
     centred = (colour - mean) * valid
     std = (centred.square().sum() / (count * colour.shape[0])).sqrt()
-    # Less than a hundred-thousandth of the range is rounding, no structure.
-    pixels = centred / (std + STD_FLOOR) if float(std) > 1e-5 else torch.zeros_like(centred)
+    pixels = centred / (std + STD_FLOOR) if float(std) > ROUNDING else torch.zeros_like(centred)
     return pixels, mean, std + STD_FLOOR

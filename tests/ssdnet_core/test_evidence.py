@@ -47,6 +47,15 @@ def test_the_defects_looks_are_taken_of_the_image_and_if_there_is_a_fit_of_its_r
         assert float((residual - (prediction - image)).abs().max()) > 0.01
 
 
+def test_backgrounds_of_images_with_and_without_a_channel_of_one_value_are_in_their_own_units():
+    image = sample("weave", "hole", size=(64, 64), seed=1).pixels
+    clipped = image.copy()
+    clipped[..., 2] = 255
+    group = [prepare(each, None, config=LIGHT) for each in (image, clipped)]
+    given_back = evidence.in_original_units(torch.stack([working.pixels for working in group]), group)
+    torch.testing.assert_close(given_back, torch.from_numpy(np.stack([image, clipped])).float(), rtol=0, atol=0.1)
+
+
 def test_the_step_of_an_images_own_values_and_what_is_left_of_it_in_means_reach_its_score(monkeypatch):
     seen = []
     plain = evidence.anomaly_map

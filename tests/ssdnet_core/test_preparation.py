@@ -264,6 +264,22 @@ def test_in_light_that_falls_off_an_image_is_what_it_is_in_even_light(seed, chan
     assert float(apart) < 0.25 * float(even.pixels.std())
 
 
+@few_examples
+@given(seeds, st.integers(0, 65535), st.permutations(range(3)))
+def test_a_channel_of_one_value_shows_no_light_and_the_others_are_what_they_are_beside_any(seed, value, order):
+    light = np.linspace(1, 0.6, 144)[:, None]
+    image = np.rint(65535 * light * texture((128, 144, 3), np.float64, seed)).astype(np.uint16)
+    black, clipped = image.copy(), image.copy()
+    black[..., 0], clipped[..., 0] = 0, value
+    other, working = (prepared_with(each[..., order], None, working_size=BIG) for each in (black, clipped))
+    alone, lit = order.index(0), [place for place, channel in enumerate(order) if channel]
+    assert float(working.falloff[lit].max() / working.falloff[lit].min()) > 1.2
+    assert bool((working.falloff[alone] == 1).all())
+    assert float(working.pixels[alone].abs().max()) < 1e-4
+    np.testing.assert_allclose(working.pixels.numpy(), other.pixels.numpy(), atol=1e-4)
+    np.testing.assert_allclose(working.contrast.numpy(), other.contrast.numpy(), atol=1e-4)
+
+
 @pytest.mark.parametrize("value", [-9999.0, 50.0])
 def test_blank_ground_that_is_left_out_has_no_part_in_the_range(value):
     image = texture((64, 96), np.float32)
