@@ -40,7 +40,7 @@ def check_address(url: str) -> None:
     if protocol != "file" and url.split("://", 1)[1][:1] in ("", "/"):
         # The batch would become a bucket, perhaps one that is there.
         raise AddressError(f"{url!r} names no bucket: give s3://bucket/prefix (is a variable in it empty?)")
-    if url.encode(errors="ignore").decode() != url:
+    if not is_utf8(url):
         raise AddressError(f"{url!r} is no UTF-8, and cannot be stored: rename the folder, or link to it")
     try:
         path_of(url)
@@ -49,6 +49,11 @@ def check_address(url: str) -> None:
             f"{url!r}: there is no home of such an account here: correct its name, or give the whole path of a folder "
             "whose name begins with ~"
         ) from error
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be stored: that of a file may hold bytes that are no text."""
+    return name.encode(errors="ignore").decode() == name
 
 
 def is_local(url: str) -> bool:

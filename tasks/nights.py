@@ -51,8 +51,7 @@ class Night:
 
 def night_of(batch: str) -> Night | None:
     """Return the night that a batch holds, ``LINE-YYYY-MM-DD`` perhaps with ``~FINGERPRINT``; None if none."""
-    # Of characters that a batch's name may have: what else lies among the results is none.
-    parts = re.fullmatch(r"(?P<line>[A-Za-z0-9._=~-]+)-(?P<day>\d{4}-\d{2}-\d{2})(~[0-9a-f]+)?", batch)
+    parts = re.fullmatch(r"(?P<line>.+)-(?P<day>\d{4}-\d{2}-\d{2})(~[0-9a-f]+)?", batch)
     if parts is None:
         return None
     try:

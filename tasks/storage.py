@@ -16,7 +16,7 @@ from typing import Any
 import fsspec
 from fsspec.utils import glob_translate
 
-from tasks.address import check_address, is_local, path_of
+from tasks.address import check_address, is_local, is_utf8, path_of
 from tasks.local_files import create_file, file_etag, open_regular, walk_files, write_beside
 from tasks.s3_listing import is_there, listed_objects
 from tasks.storage_answers import (
@@ -131,6 +131,8 @@ class Storage:
     def folders(self) -> tuple[str, ...]:
         """Return the names of the folders directly below the root, sorted; what lies in them is not listed.
 
+        A name that is not UTF-8 is left out: there is no address of it.
+
         Raises
         ------
         StorageError
@@ -139,7 +141,8 @@ class Storage:
         with self._as_storage_error("list"):
             if self.is_local:
                 # Not by fsspec, to which a link to a folder is none.
-                return tuple(sorted(path.name for path in Path(self.root).iterdir() if path.is_dir()))
+                found_here = (path.name for path in Path(self.root).iterdir() if path.is_dir())
+                return tuple(sorted(filter(is_utf8, found_here)))
             found: list[dict[str, Any]] = self.filesystem.ls(self.root, detail=True)
         return tuple(
             sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")

@@ -64,9 +64,7 @@ def test_a_batch_tells_its_night_under_all_settings(line, day):
     assert [night_of(name) for name in folder_names(night.batch, "0123456789ab")] == [night, night]
 
 
-@pytest.mark.parametrize(
-    "name", ["carpet", "2026-11-22", "-2026-11-22", "line-1-2026-13-40", "line-1-2026-11-22-b", "l\udcfcn-2026-11-22"]
-)
+@pytest.mark.parametrize("name", ["carpet", "2026-11-22", "-2026-11-22", "line-1-2026-13-40", "line-1-2026-11-22-b"])
 def test_other_batches_are_no_night(name):
     assert night_of(name) is None
 

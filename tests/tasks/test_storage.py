@@ -203,8 +203,9 @@ def test_deleting_what_is_not_there_is_no_error(tmp_path):
     Storage(str(tmp_path)).delete("nothing")
 
 
-def test_folders_are_named_without_what_lies_in_them(tmp_path):
+def test_folders_are_named_without_what_lies_in_them_and_without_those_that_no_address_can_name(tmp_path):
     storage = Storage(str(tmp_path))
+    (tmp_path / os.fsdecode("grün-2026-11-01".encode("latin-1"))).mkdir()
     for key in ("line-2/2026-11-01/a.png", "line-1/2026-11-01/a.png", "notes.txt"):
         storage.write(key, b"x")
     assert storage.folders() == ("line-1", "line-2")
