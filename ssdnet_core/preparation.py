@@ -169,7 +169,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     falloff = contrast = torch.ones_like(valid)
     if surface.dark_is_zero:
         # A channel of one value, as one that is clipped everywhere, shows no light: nor is it divided by any.
-        lit = (standardised * std).abs().amax((-2, -1), keepdim=True) > ROUNDING
+        lit = std * (standardised.amax((-2, -1), keepdim=True) - standardised.amin((-2, -1), keepdim=True)) > ROUNDING
         falloff = contrast_in_light(
             standardised, _brightness(colour, lit), valid=valid, degree=FALLOFF_DEGREE, radial=FALLOFF_RADIAL
         )
@@ -257,7 +257,9 @@ def _without_strips(surface: Surface) -> npt.NDArray[np.bool_]:
 
 def _brightness(colour: Tensor, lit: Tensor) -> Tensor:
     """Return the mean (1, h, w) of the channels that show light, or of all in a constant image."""
-    return (colour[lit.flatten()] if lit.any() else colour).mean(0, keepdim=True)
+    # Chosen channels are a copy.
+    shown = colour[lit.flatten()] if lit.any() and not lit.all() else colour
+    return shown.mean(0, keepdim=True)
 
 
 def _standardise(colour: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
