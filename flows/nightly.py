@@ -17,6 +17,7 @@ from flows.parameters import GroupSize, OptionalText, quoted
 from flows.progress import observer
 from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
+from tasks.address import AddressError
 from tasks.cluster import Cluster
 from tasks.nights import DEFAULT_ZONE, Night, count_images, day_before, days_on_storage
 from tasks.storage import Storage
@@ -71,6 +72,9 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
             not hold as many takes fewer.
         refit: Inspect every image again, those that are done as well.
     """
+    for name, address in (("images", images), ("results", results)):
+        if not address:
+            raise AddressError(f"the address of the {name} is empty: set SSDNET_{name.upper()} and deploy again")
     now = datetime.now(UTC)
     due = runtime.flow_run.scheduled_start_time or now
     night = Night(line, day or day_before(due, timezone))

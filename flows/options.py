@@ -31,7 +31,10 @@ Version = Annotated[
 Input = Annotated[
     str, typer.Argument(metavar="INPUT", help="Folder, file, quoted glob or s3://bucket/prefix of images.")
 ]
-Labelled = Annotated[str, typer.Argument(metavar="DATA", help="Folder in MVTec-AD layout: one category, or several.")]
+Labelled = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="Folder or s3://bucket/prefix in MVTec-AD layout: one category, or several."),
+]
 Results = Annotated[
     str, typer.Option("--results", "-r", help="Folder or s3://bucket/prefix; a batch gets its own below.")
 ]

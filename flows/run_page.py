@@ -1,7 +1,7 @@
 """What stands on a run's page in the Prefect UI when a batch is finished: figures, worst images, failures, pictures.
 
 Where ``SSDNET_GALLERY_URL`` tells under which address a browser reaches the results (``ssdnet up`` serves them), the
-page links to the gallery and shows pictures; without it, it names the addresses.
+page links to the gallery and shows pictures; without it, and of results that are not served, it names the addresses.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from tasks.settings_in_words import settings_of
 from tasks.storage import Storage
 from tasks.trends import TrendRow, Trends, latest_settings, remarks, settings_names
 
-GALLERY_URL = "SSDNET_GALLERY_URL"
+GALLERY_URL, SERVED_RESULTS = "SSDNET_GALLERY_URL", "SSDNET_RESULTS"
 WORST_ON_PAGE = 20
 
 
@@ -91,9 +91,15 @@ def summary_of(outcome: Outcome) -> str:
 
 
 def url_of(folder: Storage, key: str) -> str | None:
-    """Return the address at which a browser finds an object of a folder of the results, None if nobody said."""
-    served = os.environ.get(GALLERY_URL, "").rstrip("/")
-    return f"{served}/{quote(folder.name)}/{quote(key)}" if served else None
+    """Return the address at which a browser finds an object of a folder of the results; None if it is not served.
+
+    The results that are served are those of ``SSDNET_RESULTS`` or, where it is not set, those that the folder lies in.
+    """
+    served, results = os.environ.get(GALLERY_URL, "").rstrip("/"), os.environ.get(SERVED_RESULTS, "")
+    root = f"{Storage(results).address.rstrip('/')}/" if results else folder.address.removesuffix(folder.name)
+    if not served or not folder.address.startswith(root):
+        return None
+    return f"{served}/{quote(folder.address.removeprefix(root))}/{quote(key)}"
 
 
 def artifact_key(name: str) -> str:

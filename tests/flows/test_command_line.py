@@ -48,8 +48,10 @@ def test_a_pattern_that_the_shell_has_expanded_is_asked_for_in_quotes(command):
     assert "'night/*.png'" in refused.stderr
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("imported", ["typer", "yaml", "fsspec", "prefect", "zarr"])
+@pytest.mark.parametrize(
+    ("name", "imported"),
+    [("SIGINT", "typer"), ("SIGTERM", "yaml"), ("SIGHUP", "fsspec"), ("SIGINT", "prefect"), ("SIGTERM", "zarr")],
+)
 def test_a_signal_to_end_during_an_import_ends_the_command_even_if_the_import_would_swallow_it(
     tmp_path, name, imported
 ):

@@ -8,6 +8,7 @@ import pytest
 from flows import nightly as flow
 from flows.nightly import is_last_night, measure_night
 from ssdnet_core.errors import SsdnetError
+from tasks.address import AddressError
 from tasks.cluster import ClusterError
 from tasks.nights import Night
 from tasks.storage import Storage
@@ -64,6 +65,13 @@ def test_a_night_that_nobody_has_looked_at_is_not_measured_and_the_log_says_so(m
 def test_truth_that_is_nowhere_fails_the_run_and_does_not_look_like_a_night_nobody_has_looked_at(measured, tmp_path):
     with pytest.raises(NoTruthError, match=f"no truth at {tmp_path}/truth: "):
         measured()
+
+
+@pytest.mark.parametrize("lacking", ["images", "results"])
+def test_a_night_whose_deployment_was_made_without_an_address_says_what_to_set(lacking):
+    addresses = {"images": "/images", "results": "/results", lacking: ""}
+    with pytest.raises(AddressError, match=rf"the address of the {lacking} is empty: set SSDNET_{lacking.upper()} and"):
+        flow.nightly.fn("line-1", **addresses)
 
 
 @pytest.fixture

@@ -39,12 +39,25 @@ def test_artifact_keys_have_only_what_prefect_allows(name):
     assert all(character in "abcdefghijklmnopqrstuvwxyz0123456789-" for character in key)
 
 
-def test_addresses_become_urls_where_the_gallery_is_served(monkeypatch):
-    folder = Storage("s3://results/line-1-2026-11-22~0a1b")
+@pytest.mark.parametrize(
+    ("results", "address", "url"),
+    [
+        ("", "s3://results/line-1-2026-11-22~0a1b", "http://host:8088/line-1-2026-11-22~0a1b/report/a%20b.html"),
+        ("s3://results/", "s3://results/line-1-2026-11-22", "http://host:8088/line-1-2026-11-22/report/a%20b.html"),
+        ("s3://results", "s3://results/lab/trial", "http://host:8088/lab/trial/report/a%20b.html"),
+        ("/served/results", "/served/results/trial", "http://host:8088/trial/report/a%20b.html"),
+        ("/", "/served/trial", "http://host:8088/served/trial/report/a%20b.html"),
+        ("s3://results/lab", "s3://results/line-1-2026-11-22", None),
+        ("/served/results", "/served/results-of-old/trial", None),
+        ("s3://results", "/elsewhere/trial", None),
+    ],
+)
+def test_addresses_become_urls_where_they_are_served(monkeypatch, results, address, url):
+    monkeypatch.setenv("SSDNET_RESULTS", results)
     monkeypatch.delenv("SSDNET_GALLERY_URL", raising=False)
-    assert url_of(folder, "report/index.html") is None
+    assert url_of(Storage(address), "report/a b.html") is None
     monkeypatch.setenv("SSDNET_GALLERY_URL", "http://host:8088/")
-    assert url_of(folder, "report/a b.html") == "http://host:8088/line-1-2026-11-22~0a1b/report/a%20b.html"
+    assert url_of(Storage(address), "report/a b.html") == url
 
 
 @pytest.mark.parametrize("name", ["a|b.png", "[x](http://evil)", "<script>", "a\nb", "*b*", "`c`", "&lt;"])

@@ -183,6 +183,7 @@ def test_the_pages_of_the_runs_link_to_the_gallery_as_a_browser_on_this_machine_
     assert command[command.index("infra.gallery_server") + 1] == deployed["SSDNET_RESULTS"]
     for name in ("prefect-worker", "prefect-worker-backfills"):
         assert services[name]["environment"]["SSDNET_GALLERY_URL"] == f"http://{address}"
+        assert services[name]["environment"]["SSDNET_RESULTS"] == deployed["SSDNET_RESULTS"]
 
 
 def test_the_gallery_answers_only_to_the_names_by_which_this_machine_reaches_it(services):
