@@ -27,7 +27,8 @@ def read_names_as_utf8() -> None:
 
     A file's name would not be the key that an object store, a record or another worker has for the same image.
     """
-    if sys.getfilesystemencoding() == "utf-8":
+    # Set and without effect, the mode was switched off where Python was called: it would be for ever.
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
         return
     os.environ["PYTHONUTF8"] = "1"
     # The terminal's stays.
