@@ -287,7 +287,3 @@ def test_a_night_whose_line_has_no_folder_is_given_up_with_the_reason_unless_it_
     assert plan(replace(lost, seal=seal(2))).state is NightState.SEALED
     running = run(RunState.RUNNING)
     assert plan(lost, running).run == running.id
-
-
-def ended(run):
-    return run.state in {RunState.COMPLETED, RunState.FAILED}

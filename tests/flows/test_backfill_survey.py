@@ -139,11 +139,39 @@ def test_a_night_that_runs_is_waited_for_though_its_storage_is_away(lines, tmp_p
     assert planned([run])["line-2", DAYS.end].run == run.id
 
 
-def test_storage_that_is_away_ends_a_backfill_of_that_line(lines, tmp_path):
+@pytest.mark.parametrize(
+    "asked",
+    [{"lines": ["line-2"]}, {"lines": ["line-1", "line-2"]}, {"deployments": ["nightly/line-1", "nightly/line-2"]}],
+    ids=str,
+)
+def test_storage_that_is_away_ends_a_backfill_of_that_line(lines, tmp_path, asked):
     away(tmp_path / "images" / "line-2")
     with pytest.raises(StorageError, match="cannot list"):
-        planned(lines=["line-2"])
+        planned(**asked)
     assert states(planned(lines=["line-1"]), "line-1") == [NightState.SEALED, NightState.TO_DO]
+
+
+def test_storage_that_is_away_ends_a_backfill_of_the_only_line(lines, tmp_path):
+    del lines["line-1"]
+    away(tmp_path / "images" / "line-2")
+    with pytest.raises(StorageError, match="cannot list"):
+        planned()
+
+
+def test_a_deployment_that_may_start_no_run_has_its_nights_given_up_and_keeps_what_is_sealed(lines):
+    lines["line-2"] = replace(lines["line-2"], limit=0)
+    nights = planned()
+    assert states(nights, "line-1") == [NightState.SEALED, NightState.TO_DO]
+    assert states(nights, "line-2") == [NightState.SEALED, NightState.FAILED]
+    assert "nightly/line-2 has a concurrency limit of 0" in nights["line-2", DAYS.end].reason
+
+
+def test_two_deployments_that_would_take_a_batch_from_each_other_are_refused_unless_their_settings_differ(lines):
+    lines["line-2"] = replace(lines["line-1"], deployment="nightly/again", id=uuid4())
+    with pytest.raises(BackfillError, match=r"line 'line-1' has several .*, nightly/line-1, nightly/again: name one"):
+        planned()
+    lines["line-2"] = replace(lines["line-2"], config=LINE.config.updated({"seed": 1}))
+    assert planned()
 
 
 @pytest.fixture

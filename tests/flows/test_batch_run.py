@@ -99,6 +99,39 @@ def test_a_run_that_is_taken_over_during_a_step_changes_nothing_after_it(run, mo
     assert outcome.seal.inspected == 3
 
 
+def test_a_run_that_is_taken_over_while_it_writes_the_manifest_changes_no_maps(run, monkeypatch):
+    folder, write, stored = run().folder, Storage.write, {}
+
+    def taken_over(storage, key, content):
+        write(storage, key, content)
+        if key == MANIFEST:
+            take_over(folder, 3)
+            stored.update(contents(folder))
+
+    monkeypatch.setattr(Storage, "write", taken_over)
+    with pytest.raises(LeaseLostError):
+        run()
+    assert contents(folder) == stored
+
+
+@pytest.mark.parametrize("step", ["inspect_all", "clear_maps"])
+def test_a_run_that_is_taken_over_beside_a_failed_image_changes_nothing_after_it(run, monkeypatch, tmp_path, step):
+    folder, broken = run(more=2).folder, tmp_path / "night" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    stored, done = {}, getattr(flow, step)
+
+    def taken_over(*arguments, **options):
+        outcome = done(*arguments, **options)
+        take_over(folder, 3)
+        stored.update(contents(folder))
+        return outcome
+
+    monkeypatch.setattr(flow, step, taken_over)
+    with pytest.raises(LeaseLostError):
+        run(more=0)
+    assert contents(folder) == stored
+
+
 def test_a_sealed_batch_without_news_is_left_as_it_is(run):
     first = run(more=2)
     stored = contents(first.folder)

@@ -1,12 +1,16 @@
+import re
 from dataclasses import replace
+from html import unescape
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flows import run_page
-from flows.run_page import artifact_key, plain, show_metrics, show_trends, url_of
+from flows.run_page import artifact_key, plain, show_batch, show_metrics, show_trends, url_of
+from tasks.batch_results import BatchResults
 from tasks.category_metrics import Evaluation
+from tasks.report import overlay_key
 from tasks.storage import Storage
 from tasks.trends import Trends, compare_nights
 from tests.flows.made_metrics import row
@@ -63,6 +67,7 @@ def test_addresses_become_urls_where_they_are_served(monkeypatch, results, addre
 @pytest.mark.parametrize("name", ["a|b.png", "[x](http://evil)", "<script>", "a\nb", "*b*", "`c`", "&lt;"])
 def test_a_file_name_cannot_become_markup(name):
     shown = plain(name)
+    assert unescape(re.sub(r"\\(.)", r"\1", shown)) == " ".join(name.split())
     assert "\n" not in shown
     assert "<" not in shown
     for position, character in enumerate(shown):
@@ -93,6 +98,46 @@ def test_the_mean_of_the_categories_and_what_counts_all_images_are_rows_of_their
     assert list(shown) == [*categories, *(["category mean", "all images"] if len(categories) > 1 else [])]
     assert len({tuple(line) for line in shown.values()}) == 1
     empty = {name: {column for column, value in line.items() if value is None} for name, line in shown.items()}
+    counts = shown["all images" if len(categories) > 1 else "carpet"]
+    assert [counts[name] for name in ("defective", "good", "unmeasured", "hits")] == [1234, 12, 1, 1.0]
     if len(categories) > 1:
         assert empty["category mean"] == {"defective", "good", "unmeasured", "hits", "false alarms"}
         assert empty["all images"] == {"AUROC", "AUPRC", "AUPRO"}
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The artifacts that are written, by their keys."""
+    written = {}
+    for kind in ("markdown", "table", "image"):
+        monkeypatch.setattr(
+            run_page, f"create_{kind}_artifact", lambda key, **artifact: written.update({key: artifact})
+        )
+    return written
+
+
+@pytest.mark.parametrize(("defective", "verdict"), [(False, "good"), (True, "defective")])
+def test_the_page_of_a_batch_has_its_figures_its_worst_images_and_those_not_inspected(
+    written, outcome, defective, verdict
+):
+    records = {**outcome.results.records, 2: replace(outcome.results.records[2], defective=defective)}
+    show_batch(replace(outcome, results=BatchResults(outcome.results.manifest, records)))
+    assert list(written) == ["night-summary", "night-worst", "night-failures"]
+    [worst] = written["night-worst"]["table"]
+    assert (worst["image"], worst["verdict"]) == ("good.png", verdict)
+    assert written["night-failures"]["table"] == [{"image": "unread.png", "reason": "no picture in unread.png"}]
+
+
+def test_pictures_of_the_worst_images_are_on_the_page_where_they_are_drawn_and_served(
+    written, outcome, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SSDNET_GALLERY_URL", "http://host:8088")
+    monkeypatch.delenv("SSDNET_RESULTS", raising=False)
+    bad = replace(outcome.results.records[2], defective=True)
+    results = BatchResults(outcome.results.manifest, {**outcome.results.records, 2: bad})
+    served = replace(outcome, results=results, folder=Storage(str(tmp_path / "night")))
+    show_batch(served)
+    assert "night-worst-1" not in written
+    served.folder.write(overlay_key(bad), b"")
+    show_batch(served)
+    assert written["night-worst-1"]["image_url"] == f"http://host:8088/night/{overlay_key(bad)}"

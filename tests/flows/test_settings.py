@@ -1,6 +1,7 @@
 import pytest
 
-from flows.settings import changes_from, settings_from
+from flows.settings import changes_from, settings_as_yaml, settings_from
+from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError
 
 
@@ -32,3 +33,17 @@ def test_what_is_a_number_to_yaml_alone_is_none(text):
 @pytest.mark.parametrize(("text", "border"), [("0.1", 0.1), (".1", 0.1), ("1e-1", 0.1), ("1.0e-1", 0.1), ("0", 0.0)])
 def test_a_share_may_be_written_in_any_common_way(text, border):
     assert settings_from(None, None, changes=[f"border={text}"]).border == border
+
+
+@pytest.mark.parametrize("content", [None, b"\xff", b"fit: [", b"seed: 2026-13-45"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
+    file = tmp_path / "settings.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidConfigError, match=f"cannot read the settings in {file}: "):
+        settings_from(None, file, changes=[])
+
+
+def test_every_setting_is_printed_below_its_meaning():
+    printed = [line.lstrip() for line in settings_as_yaml(Config()).splitlines()]
+    assert [line.startswith("# ") for line in printed] == [True, False] * (len(printed) // 2)

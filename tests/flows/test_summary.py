@@ -108,6 +108,20 @@ def test_json_has_the_means_the_categories_and_what_was_not_measured(evaluation,
     assert "images" not in tree["evaluation"]
 
 
+def test_a_measured_batch_is_printed_with_its_images_and_its_metrics(outcome, evaluation, capsys):
+    print_measured(SimpleNamespace(outcome=outcome, evaluation=evaluation), as_json=False)
+    said = capsys.readouterr().out
+    assert said.index("Highest scores") < said.index("Not measured: 1") < said.index("Full frame")
+
+
+@pytest.mark.parametrize(("defective", "verdict"), [(False, "good"), (True, "defective")])
+def test_each_image_is_printed_with_its_verdict(outcome, capsys, defective, verdict):
+    records = {**outcome.results.records, 2: replace(outcome.results.records[2], defective=defective)}
+    print_outcome(replace(outcome, results=BatchResults(outcome.results.manifest, records)), as_json=False)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ good.png")]
+    assert line.split("│")[3].strip() == verdict
+
+
 def test_files_that_are_no_images_are_counted_by_suffix(outcome, capsys):
     mixed = replace(outcome, listing=Listing([], {".heic": 3, "": 1}))
     assert outcome_tree(mixed)["others"] == {".heic": 3, "": 1}

@@ -80,6 +80,16 @@ def test_a_line_is_idle_after_the_hours_that_were_asked_for():
     assert triggers(idle_hours=200)["idle line"].within == timedelta(hours=200)
 
 
+def test_a_run_of_any_command_is_watched_for_its_death_and_only_a_night_alarms_by_being_late_or_failing():
+    flows = {name: trigger.match_related.root for name, trigger in triggers().items() if trigger.match_related.root}
+    assert {related["prefect.resource.role"] for related in flows.values()} == {"flow"}
+    assert {name: related["prefect.resource.name"] for name, related in flows.items()} == {
+        "crashed run": ["inspect", "evaluate", "nightly", "backfill"],
+        "late night": ["nightly"],
+        "failed night": ["nightly"],
+    }
+
+
 @dataclass
 class AutomationsApi:
     """A server's automations, the one that was changed last first, and what was done to them."""

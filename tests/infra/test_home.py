@@ -8,6 +8,7 @@ import pytest
 
 from infra.local.errors import LocalStackError
 from infra.local.home import PROBE_SECONDS, held, stop
+from infra.local.processes import MARK, marked
 from tests.conftest import wait_for
 
 HOLD = """
@@ -44,6 +45,18 @@ def test_a_killed_holder_loses_its_home_at_once(holder, tmp_path):
 def test_stopping_asks_the_holder_and_waits_until_it_is_gone(holder, tmp_path):
     assert stop(tmp_path)
     assert holder.wait(timeout=10) != 0
+    assert not stop(tmp_path)
+
+
+def test_stopping_ends_what_a_killed_holder_left_behind(tmp_path):
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with subprocess.Popen(command, env={**os.environ, MARK: str(tmp_path)}) as left:
+        try:
+            wait_for(lambda: marked(tmp_path), what="what is left")
+            assert stop(tmp_path)
+            assert left.wait(timeout=10) != 0
+        finally:
+            left.kill()
     assert not stop(tmp_path)
 
 

@@ -14,6 +14,9 @@ from infra.local.errors import LocalStackError
 from infra.local.processes import Part, Supervisor, cut, end_all, marked
 from tests.conftest import wait_for
 
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+"""Else what a watcher's thread expects in vain would be a warning."""
+
 SLEEPS = "import time; time.sleep(600)"
 HAS_CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPS!r}], start_new_session=True)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); {SLEEPS}"

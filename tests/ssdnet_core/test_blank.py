@@ -184,11 +184,12 @@ def test_a_selvage_is_a_share_of_the_short_side_and_cannot_be_all():
         prepared_with(corners[..., 0], None, working_size=256, leave_out_frame=True, selvage=0.5)
 
 
-def test_a_side_of_which_little_counts_tells_nothing():
+@pytest.mark.parametrize(("rows", "told"), [(20, False), (30, False), (34, True)])
+def test_a_side_of_which_less_than_half_counts_tells_nothing(rows, told):
     pixels, counted = surface(), np.ones(SHAPE, dtype=bool)
-    pixels[:20, :CORNER] = 0
-    counted[20:, :CORNER] = False
-    assert ground_of(pixels, counted) is None
+    pixels[:rows, :CORNER] = 0
+    counted[rows:, :CORNER] = False
+    assert (ground_of(pixels, counted) is not None) == told
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])

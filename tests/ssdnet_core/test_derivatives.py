@@ -57,6 +57,14 @@ def test_the_derivatives_are_proportional_to_scipys(number, order):
     np.testing.assert_allclose(np.abs(found / expected), np.abs(found / expected)[0, 0], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("number", "order"), [(2, (0, 2)), (4, (2, 0))])
+def test_the_second_derivatives_are_scipys_but_for_what_a_constant_has_of_its_cut_off_kernel(number, order):
+    image = drawn(1, 60, 80)
+    found = gaussian_derivatives(image)[number].numpy()
+    expected = ndimage.gaussian_filter(image[0].numpy(), 1.0, order=order, mode="nearest", radius=3)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.999
+
+
 def test_white_noise_has_the_same_strength_in_all_derivatives():
     derivatives = gaussian_derivatives(drawn(1, 200, 200))[INTERIOR]
     np.testing.assert_allclose(derivatives.std((-2, -1)).numpy(), 1.0, atol=0.03)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.flaws import DEFECT_KINDS, SMALLEST_SIDE, InvisibleDefectError, plant
@@ -83,6 +84,23 @@ def test_lines_are_wider_on_larger_photographs(defect):
         truths = [plant(np.full((side, side), 128, np.uint8), defect, seed=seed)[1] for seed in range(4)]
         widths.append(np.mean([truth.sum() for truth in truths]) / side)
     assert widths[1] > 2 * widths[0]
+
+
+@pytest.mark.parametrize("defect", ["scratch", "cut", "thread"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_line_is_long_and_in_one_piece(defect, seed):
+    _, truth = plant(np.full((256, 256), 128, np.uint8), defect, seed=seed)
+    _, pieces = ndimage.label(ndimage.binary_dilation(truth, iterations=2))
+    rows, columns = np.nonzero(truth)
+    assert pieces == 1
+    assert np.hypot(np.ptp(rows), np.ptp(columns)) > 0.25 * 256
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_patch_is_as_bright_as_what_it_covers_where_the_light_falls_off(seed):
+    good = np.rint(np.linspace(0.3, 1, 192)[:, None] * photograph((192, 192), seed)).astype(np.uint8)
+    pixels, truth = plant(good, "patch", seed=seed)
+    assert pixels[truth].mean() == pytest.approx(good[truth].mean(), rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,13 @@ def test_a_strip_is_found_behind_lines_of_which_nothing_counts(masked):
     assert frame_of(surface(), valid) == (0, 0, 0, 0)
 
 
+def test_a_frame_is_found_where_every_other_pixel_is_masked():
+    # Of each line exactly half of the pixels count.
+    rows, columns = np.indices(SHAPE)
+    valid = torch.from_numpy((rows + columns) % 2 == 0).float()[None]
+    assert frame_of(framed(surface(), (5, 0, 0, 4), 0.0), valid) == (5 + FRAME_MARGIN, 0, 0, 4 + FRAME_MARGIN)
+
+
 @pytest.mark.parametrize("period", [4, 16])
 def test_regular_stripes_are_a_texture_and_no_frame(period):
     columns = torch.arange(SHAPE[1])

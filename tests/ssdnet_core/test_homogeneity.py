@@ -39,6 +39,13 @@ def test_two_textures_side_by_side_are_several(share, axis):
     assert unlikeness(image * valid, valid) < SEVERAL_TEXTURES
 
 
+@pytest.mark.parametrize(("side", "told"), [(128, True), (124, False)])
+def test_the_smallest_parts_of_which_something_is_said_are_eight_averages_long(side, told):
+    image = noise(side, side, smooth=0.8)
+    image[:, :, side // 2 :] = noise(side, side, smooth=3.0, seed=1)[:, :, side // 2 :]
+    assert (unlikeness(image) > SEVERAL_TEXTURES) == told
+
+
 def test_light_that_falls_off_makes_no_second_texture():
     image = noise(256, 256, smooth=1.0)
     light = torch.linspace(0.75, 1.25, 256)

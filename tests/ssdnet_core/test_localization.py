@@ -312,8 +312,12 @@ def test_a_masked_defect_raises_no_alarm_and_no_region_lies_in_the_mask():
     mask = ndimage.binary_dilation(image.truth, iterations=6)
     seen, hidden = (localize(image.pixels, each, config=Config().updated(QUICK)) for each in (None, mask))
     assert seen.score > hidden.score + 2
-    for region in hidden.regions:
-        assert not mask[round(region.centroid[0]), round(region.centroid[1])]
+    assert not hidden.defective
+    # Only where false alarms may be many are there regions.
+    config = Config().updated({**QUICK, "verdict.expected_false_alarms": 10.0})
+    asked = localize(image.pixels, mask, config=config)
+    assert asked.regions
+    assert not asked.labels[mask].any()
 
 
 @pytest.mark.parametrize("kind", ["other rows", "checkerboard"])
@@ -373,7 +377,9 @@ def test_a_dark_frame_is_left_out_and_said_so():
     assert any("frame" in warning and "left" in warning for warning in left_out.warnings)
     assert taken_in.warnings == ()
     assert left_out.score < taken_in.score
-    assert all(region.right > 5 for region in left_out.regions)
+    # Only where false alarms may be many has the surface regions.
+    asked = light(image, verdict__expected_false_alarms=10.0)
+    assert min(region.left for region in asked.regions) >= 5
     assert any(region.left < 5 for region in light(image, leave_out_frame=False, verdict__min_area=20).regions)
 
 

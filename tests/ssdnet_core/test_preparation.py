@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ssdnet_core import InvalidImageError
-from ssdnet_core.preparation import STD_FLOOR
+from ssdnet_core.preparation import MIN_COUNTED, STD_FLOOR
 from ssdnet_core.surface import KEPT_ABOVE
 from ssdnet_core.synthetic import sample
 from tests.ssdnet_core.prepared_with import prepared_with
@@ -493,6 +493,15 @@ def test_a_mask_that_leaves_nothing_at_the_working_size_is_refused():
     mask[100, 200] = False
     with pytest.raises(InvalidImageError, match="at the working size"):
         prepared_with(texture((512, 512)), mask, working_size=32)
+
+
+def test_as_many_pixels_as_a_median_needs_are_enough_and_one_fewer_is_refused():
+    image, mask = texture((64, 64)), np.ones((64, 64), dtype=bool)
+    mask[20:36, 20:36] = False
+    assert prepared_with(image, mask, working_size=BIG).valid.sum() == MIN_COUNTED == 256
+    mask[20, 20] = True
+    with pytest.raises(InvalidImageError, match="255 pixels count"):
+        prepared_with(image, mask, working_size=BIG)
 
 
 def test_a_mask_that_is_no_array_is_refused_like_an_image_that_is_none():

@@ -110,16 +110,17 @@ def border_depth(height, width):
 
 
 @few_examples
-@given(st.integers(26, 45), st.integers(26, 45), seeds)
-def test_rings_are_lowered_by_what_their_median_exceeds_the_images(height, width, seed):
+@given(st.integers(26, 45), st.integers(26, 45), st.sampled_from([(1, 2, 12), (2, 1, 6), (4, 1, 3)]), seeds)
+def test_rings_are_lowered_by_what_their_median_exceeds_the_images(height, width, rings, seed):
+    grid, ring_width, reach = rings
     depth = border_depth(height, width)
     values = drawn(2, height, width, seed=seed) + torch.from_numpy(np.maximum(0, 6 - depth)).float()
-    found = without_ring_excess(values, torch.ones(1, height, width)).numpy()
+    found = without_ring_excess(values, torch.ones(1, height, width), grid=grid).numpy()
     middle = {"q": 0.5, "method": "lower"}
     for channel, before in enumerate(values.numpy()):
         expected = before.copy()
-        for start in range(0, 12, 2):
-            ring = (depth >= start) & (depth < start + 2)
+        for start in range(0, reach, ring_width):
+            ring = (depth >= start) & (depth < start + ring_width)
             expected[ring] -= max(0.0, np.quantile(before[ring], **middle) - np.quantile(before, **middle))
         np.testing.assert_allclose(found[channel], expected, atol=1e-5)
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy import fft
 
 from ssdnet_core import bands, sensor_noise
+from ssdnet_core.filters import shrink
 from ssdnet_core.sensor_noise import (
     CALM_NOISE,
     FINE,
@@ -130,6 +131,23 @@ def test_a_place_without_grain_is_as_plain_as_before():
     inside, around = (values[:, 108:132, 108:132].square().mean() for values in (grain, weaker))
     assert float(around / weaker[:, :80].square().mean()) < 1.5 * float(inside / grain[:, :80].square().mean())
     assert 0.9 * LEAST_KEPT < float(weaker[:, :80].std()) < 2 * LEAST_KEPT
+
+
+def test_the_mean_of_a_patch_is_no_noise():
+    pixels = white((1, 256, 256))
+    weaker, _ = with_weaker_noise(pixels, everywhere(pixels))
+    assert float(weaker.std()) < 0.5
+    before, after = (shrink(values, 2 * PATCH).flatten() for values in (pixels, weaker))
+    assert float(before @ after / (before @ before)) > 0.8
+
+
+@pytest.mark.parametrize("contrast", [0.1, 10.0])
+def test_noise_is_weakened_alike_whatever_the_contrast(contrast):
+    noisy = standardised("leather") + white((3, 256, 256), sigma=0.7)
+    weaker, share = with_weaker_noise(noisy, everywhere(noisy))
+    other, same_share = with_weaker_noise(contrast * noisy, everywhere(noisy))
+    assert same_share == pytest.approx(share, rel=1e-3)
+    torch.testing.assert_close(other / contrast, weaker, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(4))

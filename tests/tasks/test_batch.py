@@ -36,6 +36,13 @@ def test_a_manifest_survives_its_json(keys):
     assert Manifest.from_json(original.to_json()) == original
 
 
+def test_a_manifest_with_fields_of_a_later_version_is_read_without_them():
+    original = manifest("a.png")
+    tree = json.loads(original.to_json())
+    later = {**tree, "camera": "left", "entries": [{**entry, "taken": 1.5} for entry in tree["entries"]]}
+    assert Manifest.from_json(json.dumps(later).encode()) == original
+
+
 @given(KEYS, KEYS)
 def test_known_images_keep_their_index_and_new_ones_follow(before, after):
     old = manifest(*before)

@@ -89,7 +89,9 @@ def test_unmeasured_images_are_counted_and_listed_and_nothing_else():
         UnmeasuredImage(key="b/x", category="b", reason="no mask"),
         UnmeasuredImage(key="d/y", category="d", reason="no mask"),
     ]
-    evaluation = summarise_metrics(gathered([*night(), *missed]))
+    evaluation = summarise_metrics(gathered([*missed[::-1], *night()[::-1]]))
+    assert evaluation.unmeasured == tuple(missed)
+    assert [image.key for image in evaluation.images] == [one.metrics.key for one in night()]
     assert evaluation.mean.auroc == summarise_metrics(gathered(night())).mean.auroc
     assert [(row.category, row.unmeasured) for row in evaluation.categories] == [
         ("a", 0),

@@ -1,11 +1,23 @@
+from dataclasses import replace
+
 import pytest
 
+import tasks.finished_batch
 from ssdnet_core.config import Config
 from tasks.batch import ImageEntry, Manifest, open_batch
 from tasks.batch_results import BatchResults
-from tasks.finished_batch import LostRecordError, NotSealedError, find_seal, read_sealed
-from tasks.records import failed_record, record_key, write_record
-from tasks.seal import make_seal, set_seal
+from tasks.finished_batch import (
+    ChangedBatchError,
+    ChangedRecordsError,
+    LostRecordError,
+    NotSealedError,
+    find_seal,
+    read_sealed,
+)
+from tasks.image_figures import write_figures
+from tasks.maps import prepare_maps
+from tasks.records import ImageRecord, failed_record, record_key, write_record
+from tasks.seal import break_seal, make_seal, set_seal
 from tasks.storage import Storage
 
 FIRST, SECOND = Config(), Config().updated({"seed": 1})
@@ -73,4 +85,59 @@ def test_a_record_that_cannot_be_read_is_named_with_its_image_if_that_is_still_t
     if content is not None:
         folder.write(record_key(1), content)
     with pytest.raises(LostRecordError, match=r"records/0000001\.json, the record of 1\.png,.*`ssdnet inspect` again"):
+        read_sealed(folder.address)
+
+
+@pytest.fixture
+def finished(results):
+    """The folder of a sealed batch of three images with its figures, and its records."""
+    entries = tuple(
+        ImageEntry(index=index, key=f"{index}.png", etag="", size=1, height=32, width=32) for index in range(3)
+    )
+    manifest = replace(batch(FIRST), entries=entries)
+    folder, sizes = open_batch(results, manifest), {"height": 32, "width": 32, "working_height": 32}
+    records = {
+        entry.index: ImageRecord(
+            index=entry.index, key=entry.key, etag="", fingerprint="f", status="inspected", score=0.1, **sizes
+        )
+        for entry in entries
+    }
+    for record in records.values():
+        write_record(folder, record)
+    prepare_maps(folder, manifest)
+    write_figures(folder, BatchResults(manifest, records))
+    set_seal(folder, make_seal(BatchResults(manifest, records)))
+    assert read_sealed(folder.address)[1].records == records
+    return folder, records
+
+
+@pytest.mark.parametrize("change", [{"score": 0.2}, {"defective": True}, {"status": "failed"}], ids=str)
+def test_a_record_that_is_not_as_it_was_sealed_is_named_alone_whatever_was_changed(finished, change):
+    folder, records = finished
+    write_record(folder, replace(records[1], **change))
+    with pytest.raises(ChangedRecordsError, match=r"changed since, records/0000001\.json \(1\.png\)\. Put them back"):
+        read_sealed(folder.address)
+
+
+@pytest.mark.parametrize("change", [{"map_digest": "another"}, {"score": 0.2}], ids=str)
+def test_where_the_figures_do_not_tell_which_record_was_changed_it_is_said_of_all_of_them(finished, change):
+    folder, records = finished
+    write_record(folder, replace(records[1], **change))
+    if "score" in change:
+        folder.delete("maps.zarr/score/c/0")
+    with pytest.raises(ChangedRecordsError, match=r"changed since, some in records\. Put them back"):
+        read_sealed(folder.address)
+
+
+def test_a_batch_that_a_run_inspects_anew_while_it_is_read_is_not_called_changed_by_somebody(finished, monkeypatch):
+    folder, records = finished
+    read = tasks.finished_batch.read_manifest
+
+    def read_beside_a_run(folder):
+        break_seal(folder)
+        write_record(folder, replace(records[1], score=0.2))
+        return read(folder)
+
+    monkeypatch.setattr(tasks.finished_batch, "read_manifest", read_beside_a_run)
+    with pytest.raises(ChangedBatchError, match="inspected anew meanwhile"):
         read_sealed(folder.address)

@@ -163,6 +163,13 @@ def test_the_border_is_a_tenth_of_each_side(tmp_path):
     assert [c.good.sum() + c.bad.sum() for c in counts] == [128 * 96, (128 - 26) * (96 - 20)]
 
 
+def test_an_image_in_colour_is_measured_as_one_in_grey(tmp_path):
+    record, inspection, _ = scene(tmp_path)
+    grey = measured(record, inspection)
+    Image.new("RGB", SHAPE[::-1]).save(tmp_path / "in/test/hole/a.png")
+    assert measured(record, inspection).metrics == grey.metrics
+
+
 def test_pixels_that_alpha_leaves_out_count_nowhere(tmp_path):
     alpha = np.full(SHAPE, 255, dtype=np.uint8)
     alpha[90:, :] = 0

@@ -460,6 +460,16 @@ def test_an_image_that_the_memory_does_not_hold_fails_and_its_group_does_not(nig
     assert max(fitted) > 1
 
 
+def test_a_lack_of_memory_that_says_nothing_of_itself_is_told_with_what_to_do(night, monkeypatch):
+    def exhausted(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(tasks.inspection, "fetch", exhausted)
+    record = night.inspect()
+    assert record.passing
+    assert record.error.startswith("not enough memory: give the workers more")
+
+
 def test_an_image_whose_fit_diverges_may_be_tried_again_and_its_group_is_inspected(night, monkeypatch):
     for seed, key in enumerate(("b.png", "c.png")):
         night.add(key, seed=seed)

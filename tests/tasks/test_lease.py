@@ -119,6 +119,24 @@ def test_a_process_that_the_system_hides_from_this_account_is_not_taken_for_one_
     assert holder.gone is None
 
 
+def test_a_process_of_before_a_restart_or_of_another_container_is_not_known_by_its_id(monkeypatch):
+    holder = mine(started=5.0)
+    assert holder.gone is True
+    for name, other in (("read_text", "another-boot\n"), ("readlink", Path("pid:[1]"))):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, name, lambda *_, other=other: other)
+            assert holder.gone is None
+
+
+def test_what_a_mac_leaves_among_the_leases_is_none_of_them(folder):
+    put(folder, 1, elsewhere(released=True))
+    for name in ("._000001.json", "notes.json", ".DS_Store"):
+        folder.write(f"leases/{name}", b"Mac OS X")
+    with hold_batch(folder) as lease:
+        lease.check()
+        assert folder.exists("leases/000002.json")
+
+
 def test_a_store_that_does_not_know_conditional_writes_holds_no_batch_and_is_named(folder, monkeypatch):
     def write(self, key, content):
         self.write(key, content)

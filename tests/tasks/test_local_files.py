@@ -58,6 +58,27 @@ def test_a_link_that_leads_to_no_file_is_listed_as_one_that_cannot_be_read(tmp_p
         night.read("link.png")
 
 
+@pytest.mark.parametrize(("number", "said"), [(errno.EIO, "cannot list .*a.png"), (errno.ENOENT, "")])
+def test_a_file_whose_status_cannot_be_read_is_an_error_and_one_that_is_gone_is_not(
+    tmp_path, monkeypatch, number, said
+):
+    night, stat = Storage(str(tmp_path)), Path.stat
+    for key in ("a.png", "b.png"):
+        night.write(key, b"content")
+
+    def failing(path, *, follow_symlinks=True):
+        if path.name == "a.png" and follow_symlinks:
+            raise OSError(number, os.strerror(number), str(path))
+        return stat(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", failing)
+    if said:
+        with pytest.raises(StorageError, match=said):
+            night.list()
+    else:
+        assert [entry.key for entry in night.list()] == ["b.png"]
+
+
 def test_what_became_a_pipe_or_a_device_after_it_was_listed_is_told_and_neither_waited_for_nor_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "endless.png").symlink_to("/dev/zero")

@@ -90,6 +90,7 @@ def test_a_start_at_three_in_the_morning_always_gives_the_day_before(day, zone):
     assert day_before(start, zone) == day - timedelta(days=1)
 
 
-def test_an_unknown_time_zone_is_named():
-    with pytest.raises(InvalidConfigError, match="Europe/Atlantis"):
-        day_before(datetime.now(UTC), "Europe/Atlantis")
+@pytest.mark.parametrize("zone", ["Europe/Atlantis", "Europe", "../Madrid", "/etc/localtime"])
+def test_an_unknown_time_zone_is_named(zone):
+    with pytest.raises(InvalidConfigError, match=f"no time zone '{zone}'"):
+        day_before(datetime.now(UTC), zone)

@@ -25,9 +25,10 @@ def test_records_are_found_again_and_a_damaged_one_counts_as_absent(tmp_path):
     folder = Storage(str(tmp_path))
     assert read_records(folder, [ENTRY]) == {}
     write_record(folder, DONE)
-    other = replace(ENTRY, index=4, key="b.png")
-    folder.write("records/0000004.json", b'{"index": 4')
-    assert read_records(folder, [ENTRY, other]) == {3: DONE}
+    before, after = replace(ENTRY, index=2, key="0.png"), replace(ENTRY, index=4, key="b.png")
+    for key in ("records/0000002.json", "records/0000004.json"):
+        folder.write(key, b'{"index": 4')
+    assert read_records(folder, [before, ENTRY, after]) == {3: DONE}
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html>\n<title>Log in</title>", b"\n <html><body>Log in</body></html>"])

@@ -2,7 +2,7 @@ import re
 from dataclasses import replace
 
 from tasks.departure import MOST_NIGHTS_COMPARED
-from tasks.trends import compare_nights, remarks
+from tasks.trends import compare_nights, remarks, settings_names
 from tests.tasks.made_nights import figures, nights
 
 
@@ -20,6 +20,14 @@ def test_a_jump_says_what_was_to_be_expected():
     assert lowest < 2.9 < highest < 20
 
 
+def test_a_drift_says_of_each_quantile_what_was_to_be_expected():
+    said = remarks(compare_nights([*nights(10), figures(10, median=4.0)])[-1])
+    assert [remark.partition(" % quantile of the scores ")[0] for remark in said] == ["25", "50", "75"]
+    assert said[1].startswith("50 % quantile of the scores 4.00 (expected ")
+    lowest, highest = map(float, re.findall(r"-?\d+\.\d+", said[1])[1:])
+    assert lowest < -0.3 < highest < 4
+
+
 def test_a_fall_is_as_remarkable_as_a_rise():
     before = [replace(night, defective=200 + night.defective) for night in nights(10)]
     assert compare_nights([*before, figures(10, defective=0)])[-1].jump
@@ -35,6 +43,16 @@ def test_a_night_of_few_images_is_granted_what_chance_does_to_its_scores():
     few, many = (figures(10, defective=0, inspected=count, median=0.1) for count in (4, 420))
     assert not compare_nights([*nights(10), few])[-1].drift
     assert compare_nights([*nights(10), many])[-1].drift
+
+
+def test_one_night_of_widely_scattered_scores_lets_no_later_drift_pass():
+    scattered = replace(figures(9), score_q75=40.0)
+    assert compare_nights([*nights(9), scattered, figures(10, median=0.6)])[-1].scores["score_q50"].flagged
+
+
+def test_settings_are_named_in_words_as_long_as_one_night_has_them():
+    rows = compare_nights([replace(figures(0), settings="preset fast"), figures(1)])
+    assert settings_names(rows) == {"f": "preset fast (f)"}
 
 
 def test_changed_settings_begin_anew():
