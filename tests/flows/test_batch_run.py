@@ -75,13 +75,10 @@ def contents(folder: Storage) -> dict[str, bytes]:
     return {entry.key: folder.read(entry.key) for entry in folder.list() if not entry.key.startswith("leases/")}
 
 
-@pytest.mark.parametrize(
-    "step",
-    ["discover_images", "break_seal", "prepare_maps", "inspect_all", "write_figures_and_tables", "draw_report"],
-)
-def test_a_run_that_is_taken_over_during_a_step_changes_nothing_after_it(run, monkeypatch, step):
-    folder = run().folder
-    stored, done = {}, getattr(flow, step)
+def taken_over_after(step: str, folder: Storage, *, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Have another run take the batch over after a step of the flow, and return what is stored then."""
+    stored: dict[str, bytes] = {}
+    done = getattr(flow, step)
 
     def taken_over(*arguments, **options):
         outcome = done(*arguments, **options)
@@ -90,6 +87,16 @@ def test_a_run_that_is_taken_over_during_a_step_changes_nothing_after_it(run, mo
         return outcome
 
     monkeypatch.setattr(flow, step, taken_over)
+    return stored
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["discover_images", "break_seal", "prepare_maps", "inspect_all", "write_figures_and_tables", "draw_report"],
+)
+def test_a_run_that_is_taken_over_during_a_step_changes_nothing_after_it(run, monkeypatch, step):
+    folder, done = run().folder, getattr(flow, step)
+    stored = taken_over_after(step, folder, monkeypatch=monkeypatch)
     with pytest.raises(LeaseLostError):
         run()
     assert contents(folder) == stored
@@ -118,15 +125,7 @@ def test_a_run_that_is_taken_over_while_it_writes_the_manifest_changes_no_maps(r
 def test_a_run_that_is_taken_over_beside_a_failed_image_changes_nothing_after_it(run, monkeypatch, tmp_path, step):
     folder, broken = run(more=2).folder, tmp_path / "night" / "1.png"
     broken.write_bytes(broken.read_bytes()[:200])
-    stored, done = {}, getattr(flow, step)
-
-    def taken_over(*arguments, **options):
-        outcome = done(*arguments, **options)
-        take_over(folder, 3)
-        stored.update(contents(folder))
-        return outcome
-
-    monkeypatch.setattr(flow, step, taken_over)
+    stored = taken_over_after(step, folder, monkeypatch=monkeypatch)
     with pytest.raises(LeaseLostError):
         run(more=0)
     assert contents(folder) == stored
