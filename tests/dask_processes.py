@@ -36,6 +36,10 @@ class DaskProcesses:
         """Return the addresses of the workers by their names."""
         return {worker["name"]: address for address, worker in client.scheduler_info()["workers"].items()}
 
+    def hang(self, process: subprocess.Popen[bytes]) -> None:
+        """Stop a process and its children where they are: what is given to them is not done before they are killed."""
+        os.killpg(process.pid, signal.SIGSTOP)
+
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill a process and its children at once, as a power cut does."""
         os.killpg(process.pid, signal.SIGKILL)

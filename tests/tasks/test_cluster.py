@@ -148,7 +148,9 @@ def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, m
         cluster.add_worker("core")
         owner = cluster.add_worker("gpu", *OWNS_A_GPU)
         with Client(cluster.address) as client:
-            submitted = submit_chunk(Dispatch(FitWorkers(client, fit_resources(client, "auto")), inspection), entries)
+            workers = FitWorkers(client, fit_resources(client, "auto"))
+            cluster.hang(owner)
+            submitted = submit_chunk(Dispatch(workers, inspection), entries)
             cluster.kill(owner)
             with pytest.raises(ClusterError, match=r"tasks left.*no running worker with a GPU.*run again"):
                 submitted.collected(announce=lambda record: None)
@@ -172,7 +174,9 @@ def test_gpu_workers_that_come_back_in_time_finish_the_chunk(tmp_path, monkeypat
     with dask_processes(tmp_path / "dask") as cluster:
         owner = cluster.add_worker("gpu", *OWNS_A_GPU)
         with Client(cluster.address) as client:
-            submitted = submit_chunk(Dispatch(FitWorkers(client, fit_resources(client, "auto")), inspection), entries)
+            workers = FitWorkers(client, fit_resources(client, "auto"))
+            cluster.hang(owner)
+            submitted = submit_chunk(Dispatch(workers, inspection), entries)
             cluster.kill(owner)
             cluster.add_worker("another", *OWNS_A_GPU)
             records = submitted.collected(announce=lambda record: None).records
@@ -185,8 +189,9 @@ def test_a_scheduler_that_goes_away_ends_the_run_with_a_word_and_no_trace_and_bl
     monkeypatch.setattr(log, "handlers", [told])
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(40)))
     with dask_processes(tmp_path / "dask") as cluster:
-        cluster.add_worker("core")
+        worker = cluster.add_worker("core")
         with dask_client(cluster.address) as client:
+            cluster.hang(worker)
             submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
             cluster.kill(cluster.scheduler)
             with pytest.raises(ClusterError, match=f"{cluster.address} went away.*run again"):

@@ -1,6 +1,7 @@
 """Chunks, and what becomes of images that kill their workers, on real Dask worker processes."""
 
 import os
+import signal
 import time
 from dataclasses import dataclass, replace
 
@@ -299,9 +300,10 @@ def test_futures_of_workers_that_are_gone_are_left_to_others(tmp_path, monkeypat
 def test_a_worker_killed_from_outside_costs_no_image(tmp_path):
     inspection, entries = prepared(tmp_path, *(f"{i}.png" for i in range(8)))
     with dask_client(workers=2) as client:
-        submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
         [victim, *_] = client.run(os.getpid).values()
-        os.kill(victim, 9)
+        os.kill(victim, signal.SIGSTOP)  # Or it may have done its share before it is killed.
+        submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
+        os.kill(victim, signal.SIGKILL)
         records = submitted.collected(announce=lambda record: None).records
     assert [record.status for record in records] == ["inspected"] * 8
 
