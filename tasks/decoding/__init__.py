@@ -12,11 +12,11 @@ import numpy.typing as npt
 from PIL.BmpImagePlugin import BmpImageFile
 
 from tasks.decoding.header import DecodeError, ImageHeader, IncompleteHeaderError
+from tasks.decoding.jpeg_warnings import jpeg_warnings
 from tasks.decoding.pillow_formats import (
     bmp_header,
     jpeg_header,
     jpeg_samples,
-    jpeg_warnings,
     pillow_samples,
     png_header,
     png_samples,

@@ -21,10 +21,6 @@ from tasks.decoding.header import DecodeError, ExactReader, ImageHeader, orienta
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _JPEG_END = b"\xd9"
 
-COARSE = 110.0
-"""Mean step of a JPEG's luminance coefficients above which its blocks may alarm: libjpeg's quality 26 and below. Of 34
-good photographs 3 alarmed at quality 30 (95.7), 5 at 25 (115.2) and 11 at 20 (141.5), with preset preview."""
-
 
 def png_header(data: bytes) -> tuple[ImageHeader, int]:
     """Return the header as stored, and the orientation it is stored in."""
@@ -79,20 +75,6 @@ def jpeg_samples(data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
     # Of a file whose last part is zeros, Pillow makes grey rows.
     _require_jpeg_end(data)
     return pillow_samples(data, header, plugin=JpegImageFile)
-
-
-def jpeg_warnings(data: bytes) -> tuple[str, ...]:
-    """Return what the reader of the result should know of a JPEG: that it is compressed too strongly, if it is."""
-    tables = JpegImageFile(io.BytesIO(data)).quantization
-    # The first table is that of luminance; a file may define none, and leave its decoder to assume one.
-    steps = tables[min(tables)] if tables else [0]
-    step = sum(steps) / len(steps)
-    if step <= COARSE:
-        return ()
-    return (
-        f"JPEG is strongly compressed: its luminance is quantised in steps of {step:.0f} on average, and above "
-        f"{COARSE:.0f} its blocks of 8 x 8 pixels may alarm; store images at a higher quality",
-    )
 
 
 def _require_jpeg_end(data: bytes) -> None:

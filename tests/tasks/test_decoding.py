@@ -545,6 +545,47 @@ def test_a_jpeg_is_judged_by_its_luminance_alone():
     assert len(decode(pillow(RGB, "JPEG", qtables=[coarse, fine])).warnings) == 1
 
 
+def damaged(decoded):
+    return [warning for warning in decoded.warnings if "JPEG seems to be damaged" in warning]
+
+
+@settings(max_examples=200)
+@given(jpegs(), st.binary(max_size=20))
+def test_no_jpeg_that_pillow_writes_seems_damaged(data, trailing):
+    assert damaged(decode(data + trailing)) == []
+
+
+def zeroed(data, place):
+    return data[:place] + bytes(512) + data[place + 512 :]
+
+
+def lost(data, place):
+    return data[:place] + data[place + 512 :]
+
+
+@pytest.mark.parametrize("harm", [zeroed, lost])
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("L", {}),
+        ("RGB", {}),
+        ("RGB", {"progressive": True}),
+        ("RGB", {"restart_marker_rows": 1}),
+        ("RGB", {"subsampling": 0}),
+        ("CMYK", {}),
+    ],
+    ids=str,
+)
+def test_a_jpeg_that_lost_data_in_its_middle_is_decoded_and_told(harm, mode, options):
+    whole = pillow(Image.fromarray(LARGE).convert(mode), "JPEG", quality=90, **options)
+    assert damaged(decode(whole)) == []
+    harmed = decode(harm(whole, len(whole) // 2))
+    assert (harmed.pixels != decode(whole).pixels).any()
+    [warning] = damaged(harmed)
+    assert "Corrupt JPEG data: " in warning
+    assert "write the file again" in warning
+
+
 @pytest.mark.parametrize("name", ["PNG", "BMP", "TIFF", "WEBP"])
 def test_what_is_no_jpeg_has_no_warning_of_its_compression(name):
     assert decode(pillow(RGB, name)).warnings == ()
