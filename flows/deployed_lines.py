@@ -10,6 +10,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from flows.backfill_plan import BackfillError
 from flows.line import Line
 from flows.nightly import nightly
+from flows.parameters import require_address
 from flows.prefect_api import PAGE_SIZE, paged, server
 from ssdnet_core.config import Config, parse_config
 from ssdnet_core.errors import InvalidConfigError
@@ -85,14 +86,10 @@ def _config(name: str, parameters: Mapping[str, Any]) -> Config:
     """Return the settings of a deployment through which a night can run."""
     if not parameters.get("line"):
         raise BackfillError(f"deployment {name} names no line: set its parameter line")
-    for address in ("images", "results"):
-        if not parameters.get(address):
-            raise BackfillError(
-                f"deployment {name} has no address of its {address}: set SSDNET_{address.upper()} and deploy again"
-            )
     try:
         site_zone(parameters.get("timezone"))
         for address in ("images", "results"):
+            require_address(address, parameters.get(address))
             Storage(parameters[address])
         return parse_config(parameters.get("config") or {})
     except (InvalidConfigError, AddressError) as error:

@@ -13,11 +13,10 @@ from flows.evaluation import measure
 from flows.events import NO_IMAGES
 from flows.monitoring import tell_of_night, tell_of_standstill
 from flows.outcome import Outcome
-from flows.parameters import GroupSize, OptionalText, quoted
+from flows.parameters import GroupSize, OptionalText, quoted, require_address
 from flows.progress import observer
 from ssdnet_core.config import Config
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
-from tasks.address import AddressError
 from tasks.cluster import Cluster
 from tasks.nights import DEFAULT_ZONE, Night, count_images, day_before, days_on_storage
 from tasks.storage import Storage
@@ -72,9 +71,8 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
             not hold as many takes fewer.
         refit: Inspect every image again, those that are done as well.
     """
-    for name, address in (("images", images), ("results", results)):
-        if not address:
-            raise AddressError(f"the address of the {name} is empty: set SSDNET_{name.upper()} and deploy again")
+    require_address("images", images)
+    require_address("results", results)
     now = datetime.now(UTC)
     due = runtime.flow_run.scheduled_start_time or now
     night = Night(line, day or day_before(due, timezone))
