@@ -78,8 +78,15 @@ class ImageEntry:
 
     @property
     def readable(self) -> bool:
-        """Whether an object could be read under this key: what cannot is listed without an ETag of its own."""
-        return bool(self.etag.partition("+")[0])
+        """Whether objects could be read under its keys: what cannot is listed without an ETag of its own."""
+        image, _, mask = self.etag.partition("+")
+        return bool(image) and bool(mask or not self.mask)
+
+    def is_lost_in(self, found: "ImageEntry") -> bool:
+        """Whether it was readable, and in a later listing it or its mask is not, nothing else having changed."""
+        image, _, mask = found.etag.partition("+")
+        same = self.etag.startswith(f"{image}+") and found.mask == self.mask
+        return self.readable and (not image or (same and not mask))
 
     def working_shape(self, working_size: int) -> tuple[int, int]:
         """Return (h, w) of its anomaly map."""
@@ -160,8 +167,7 @@ class Manifest:
             found = listed.pop(entry.key, None)
             if found is None:
                 return replace(entry, present=False)
-            kept = entry.readable and not found.readable
-            return replace(entry, present=True) if kept else replace(found, index=entry.index)
+            return replace(entry, present=True) if entry.is_lost_in(found) else replace(found, index=entry.index)
 
         known = [now(entry) for entry in self.entries]
         added = [replace(entry, index=len(known) + offset) for offset, entry in enumerate(listed.values())]

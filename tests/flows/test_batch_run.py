@@ -1,3 +1,4 @@
+import logging
 import os
 import shutil
 from concurrent.futures import Future
@@ -39,12 +40,19 @@ def run(tmp_path, monkeypatch):
 
     def inspect_here(source, folder, manifest, todo, lease, **_):
         lease.check()
-        inspection = Inspection(source=source, folder=folder, config=manifest.config, fingerprint=manifest.fingerprint)
+        inspection = Inspection(
+            source=source,
+            folder=folder,
+            config=manifest.config,
+            fingerprint=manifest.fingerprint,
+            masks=Storage(manifest.masks) if manifest.masks else None,
+        )
         return {record.index: record for record in inspect_images(todo, inspection)}
 
     for name in TASKS:
         monkeypatch.setattr(flow, name, without_prefect(getattr(flow, name)))
     monkeypatch.setattr(flow, "inspect_all", inspect_here)
+    monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
     monkeypatch.setattr(flow, "watched", lambda batch: nullcontext())
     monkeypatch.setattr(flow, "tell_of_batch", lambda outcome, sealed: None)
     monkeypatch.setattr(leases, "RENEWED_EVERY", 0.05)
@@ -52,7 +60,7 @@ def run(tmp_path, monkeypatch):
     night.mkdir()
     here.set_result(None)
 
-    def inspect(more=1, *, retry_failed=False, refit=False, workers=None):
+    def inspect(more=1, *, retry_failed=False, refit=False, workers=None, masks=None):
         for _ in range(more):
             seed = len(list(night.iterdir()))
             Image.fromarray(sample("leather", "hole", size=(64, 64), seed=seed).pixels).save(night / f"{seed}.png")
@@ -65,6 +73,7 @@ def run(tmp_path, monkeypatch):
             cluster=SimpleNamespace(start=lambda **_: workers or here),
             retry_failed=retry_failed,
             refit=refit,
+            masks=Storage(str(masks)) if masks else None,
         )
 
     return inspect
@@ -170,6 +179,23 @@ def test_what_was_found_of_images_behind_links_is_kept_while_these_lead_nowhere(
     assert told in heard.told
     (tmp_path / "unmounted").rename(tmp_path / "mounted")
     assert run(more=0).seal == outcome.seal
+
+
+def test_what_was_found_of_an_image_is_kept_while_its_mask_leads_nowhere(run, tmp_path):
+    mask, mounted = tmp_path / "masks" / "1.png", tmp_path / "mounted.png"
+    mask.parent.mkdir()
+    Image.new("L", (64, 64), 255).save(mounted)
+    Image.new("L", (64, 64), 255).save(mask.with_name("0.png"))
+    mask.symlink_to(mounted)
+    first = run(more=2, masks=mask.parent)
+    mounted.rename(tmp_path / "unmounted.png")
+    heard = Heard()
+    with observed_by(heard):
+        assert run(more=0, masks=mask.parent).seal == first.seal
+    told = "1 image cannot be read any more, as 1.png, whose mask leads nowhere: what was found before is kept"
+    assert told in heard.told
+    Image.new("L", (64, 64), 255).save(mounted)
+    assert run(more=0, masks=mask.parent).fitted == 1
 
 
 @pytest.mark.parametrize("metadata", ["maps.zarr/zarr.json", "maps.zarr/anomaly_map/zarr.json"])

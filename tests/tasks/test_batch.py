@@ -73,6 +73,32 @@ def test_an_image_that_cannot_be_read_any_more_stays_as_it_was_and_is_replaced_b
 
 
 @pytest.mark.parametrize(
+    ("etag", "mask", "kept"),
+    [
+        ("1+", "a.png", True),
+        ("+2", "a.png", True),
+        ("+", "a.png", True),
+        ("", "", True),
+        ("9+", "a.png", False),  # The image was replaced as well.
+        ("1+", "a.tif", False),  # It has another mask.
+        ("1", "", False),  # It has none any more.
+        ("1+9", "a.png", False),
+    ],
+)
+def test_an_image_whose_mask_cannot_be_read_any_more_stays_as_it_was_unless_more_has_changed(etag, mask, kept):
+    [entry] = manifest("a").entries
+    before = replace(manifest("a"), entries=(replace(entry, etag="1+2", mask="a.png"),))
+    found = replace(entry, etag=etag, mask=mask)
+    assert before.merged((found,)).entries == (before.entries if kept else (found,))
+
+
+def test_an_image_that_had_no_mask_is_not_kept_without_the_one_that_it_has_now():
+    [entry] = manifest("a").entries
+    found = replace(entry, etag=f"{entry.etag}+", mask="a.png")
+    assert manifest("a").merged((found,)).entries == (found,)
+
+
+@pytest.mark.parametrize(
     ("address", "pattern", "name"),
     [
         ("/data/carpet/test/defect", "", "carpet-test-defect"),
