@@ -1,9 +1,9 @@
-"""What a border costs a prediction, told by borders made inside the image. Not from the paper.
+"""What a border costs a prediction, measured at borders made inside the image. Not from the paper.
 
-Where the context ends the network predicts worse, and the corners of a regular texture, which show a part of a period,
-many times worse. So a piece from the middle is predicted as if it were the whole image: what its squared residuals gain
-beside those of the same pixels in the whole is what a border costs. A defect adds to both alike. The context ends at
-the image's border and where a mask leaves out a whole block.
+Where the context ends the network predicts worse, and the corners of a regular texture, which show only part of a
+period, many times worse. So a piece from the middle is predicted as if it were the whole image: the factor by which its
+squared residuals exceed those of the same pixels in the whole is the cost. A defect adds to both alike. The context
+ends at the image's border and where a mask leaves out a whole block.
 """
 
 import torch
@@ -21,7 +21,7 @@ DEPTH = 4
 """Number of squares that a border reaches into the image: 16 pixels, a masked block of the blind reconstruction."""
 
 SHORTEST, LONGEST = 64, 256
-"""Least and greatest side in pixels of the piece; between them it is half of the image's."""
+"""Least and greatest side in pixels of the piece, else half of the image's; it is lengthened to fit the block grid."""
 
 ENERGY_FLOOR = 1e-3
 """Added to squared residuals before their logarithm, in variances of the image."""
@@ -76,7 +76,7 @@ def in_whole_context(prediction: Tensor, image: Tensor, *, valid: Tensor, cost: 
 
 
 def _middle(side: int, *, step: int) -> slice | None:
-    # Multiples of the step from either end, so that the masked blocks lie to the piece's borders as to the image's.
+    # A multiple of the step is cut off at either end: the block grid then meets the piece's borders as the image's.
     kept = min(max(side // 2, SHORTEST), LONGEST)
     margin = (side - kept) // (2 * step) * step
     return slice(margin, side - margin) if margin > 0 else None
@@ -104,9 +104,9 @@ def _by_distance(values: Tensor) -> Tensor:
 
 
 def _outside(valid: Tensor) -> Tensor:
-    """Return whether a pixel of (G, 1, H, W) lies in a square of :data:`DEPTH` squares' side of which nothing counts.
+    """Return which pixels of (G, 1, H, W) lie in an area of DEPTH x DEPTH squares in which nothing counts.
 
-    Beyond the image nothing does. Where less is missing, as single pixels are, the context goes on behind it.
+    Beyond the image nothing does. Behind smaller gaps, such as single missing pixels, the context goes on.
     """
     if complete(valid):
         return torch.zeros_like(valid, dtype=torch.bool)

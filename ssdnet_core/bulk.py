@@ -56,7 +56,7 @@ def fit_bulk(points: Tensor, *, ridge: float = RIDGE, least_variance: Tensor | f
 def distance_over_median(
     features: Tensor, counted: Tensor, *, ridge: float = RIDGE, least_variance: Tensor | float = 0.0
 ) -> Tensor:
-    """Return the distance of features (..., D, H, W) from their bulk, over its median: (..., 1, H, W).
+    """Return the squared distance of features (..., D, H, W) from their bulk, over its median: (..., 1, H, W).
 
     ``counted`` is (1, H, W), 1.0 where a pixel counts: the bulk (:func:`fit_bulk`) and the median are of those pixels.
     """

@@ -182,8 +182,8 @@ class Config(_Settings):
     Raises
     ------
     InvalidConfigError
-        Naming each wrong setting, its value and what is allowed, as :func:`parse_config` does; of each group as well.
-        What pydantic itself calls, such as ``model_validate``, raises pydantic's ``ValidationError``.
+        Naming each wrong setting, its value and what is allowed; a group of settings made by itself raises it, too.
+        pydantic's own constructors, such as ``model_validate``, raise pydantic's ``ValidationError``.
     """
 
     working_size: int = Field(

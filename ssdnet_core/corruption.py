@@ -22,7 +22,7 @@ class Corrupted:
     pixels
         (N, H, W, ...) like the crops: what the network sees.
     hidden
-        Like ``valid``: 1.0 where the original content was taken away, else 0.0. The mask channel.
+        The mask channel, of the shape of ``valid``: 1.0 where the original content was taken away, else 0.0.
     """
 
     pixels: Tensor

@@ -188,7 +188,7 @@ def _parts(group: Sequence[WorkingImage], pixels: Tensor) -> list[_Part]:
 
 
 def images_together(group: Sequence[WorkingImage], pixels: Tensor) -> AlikeImages:
-    """Return working images that count the same pixels as they are scored; ``pixels`` (G, C, h, w) are theirs."""
+    """Return working images in which the same pixels count, ready to be scored; ``pixels`` (G, C, h, w) are theirs."""
     device = pixels.device
     grey_level, averaged_level = (
         torch.tensor(levels, dtype=torch.float32)[:, None, None].to(device)
@@ -221,7 +221,7 @@ def _predictions(pixels: Tensor, valid: Tensor, *, config: Config, dtype: torch.
 def blindly_predicted(
     network: BlindNetwork, pixels: Tensor, *, valid: Tensor, config: ReconstructionConfig
 ) -> tuple[Tensor, Tensor]:
-    """Return the blind predictions of images (G, C, H, W), and as they are scored: in a whole context at the border."""
+    """Return blind predictions of images (G, C, H, W): as they are, and, for scoring, corrected for borders."""
     prediction = reconstruct_in_tiles(network, pixels, valid=valid, config=config)
     cost = None
     if config.border_cost:

@@ -1,6 +1,6 @@
-"""Frames: dark or bright strips along an image's border that are no part of the surface, but not of one value.
+"""Frames: dark or bright strips along an image's border that are no part of the surface, though not of a single value.
 
-Beside such a strip all of the surface is alike, so that it would be the defect. Not from the paper.
+Beside such a strip all of the surface looks alike, and the strip would be found as the defect. Not from the paper.
 """
 
 import math

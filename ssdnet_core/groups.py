@@ -57,8 +57,8 @@ def localize_group(
         If one of the images or masks cannot be inspected, or there are not as many masks as images; before anything is
         fitted.
     InvalidConfigError
-        If ``size`` is no whole number of at least 1, the settings are no :class:`Config`, or a masked block would fill
-        an image.
+        If ``size`` is no whole number of at least 1, the settings are no :class:`Config`, or a masked block would leave
+        no context.
     DeviceUnavailableError
         If ``config.device`` does not exist.
     DivergedError

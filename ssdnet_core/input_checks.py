@@ -8,7 +8,7 @@ from ssdnet_core.errors import InvalidConfigError, InvalidImageError
 from ssdnet_core.working_size import MIN_SIDE
 
 LARGEST_MAGNITUDE = 1e30
-"""Largest magnitude of a value: squares of larger ones, or of values all below its inverse, leave float32's range."""
+"""Largest magnitude of a value; its inverse is the least that an image's largest may have: well inside float32."""
 
 
 def check_config(config: Config) -> None:

@@ -1,13 +1,13 @@
 """How far the contrast of a surface follows the light on it, told from the image itself. Not from the paper.
 
-Light multiplies what a surface shows, its contrast too, and with it the residuals: where a lamp is reflected all are
-larger. The noise of a sensor is the same in the dark, and a stain need not change the contrast. So the contrast goes as
-a power of the light between 0 and 1.
+Light multiplies what a surface shows, and so its contrast and the residuals: all are larger where a lamp is reflected.
+But the noise of a sensor is the same in the dark, and a stain need not change the contrast. So the contrast follows a
+power of the light, with an exponent from 0 to 1.
 
 An image is divided by its contrast in light that falls off from one side, from the middle or in all corners
 (:data:`FALLOFF_DEGREE`, :data:`FALLOFF_RADIAL`): a network that is fitted to an image in strong light learns the light
-and little else. More of the light could be a stain, and is left to the residuals, which are divided by the contrast in
-it.
+and little else. Finer variation of the light could also be a stain: it is left in the image, and the residuals are
+divided by the contrast in it.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Score D: how unusual the mean colour of a neighbourhood is.
 
-Images (..., C, H, W) that count the same pixels are scored together, each with the result that it gets alone.
+Images (..., C, H, W) in which the same pixels count are scored together, each as it would be alone.
 """
 
 import math
@@ -31,16 +31,16 @@ WHOLE_WINDOW = 0.95
 def local_colour(image: Tensor, valid: Tensor, *, grey_level: Tensor | float = 0.0) -> Tensor:
     """Return how unusual the mean colour of a neighbourhood is: (..., 1, h, w), median 1.
 
-    Robust Mahalanobis distance over the channels, each less its trend of second degree, as light falls off towards the
-    corners. Flat stains show here, and most of all those that differ in hue only, since the channels of a surface vary
-    together. h and w are H and W over 4, rounded up.
+    Robust squared Mahalanobis distance over the channels, each less its trend of second degree, since light falls off
+    towards the corners. Flat stains show here, most of all those that differ in hue only, since the channels of a
+    surface vary together. h and w are H and W over 4, rounded up.
 
     Parameters
     ----------
     grey_level
-        (..., 1, 1) or a number: one step of the image's values, in its units. Hues that differ by a fraction of it are
-        rounding, or what compression has left: without it the few blocks of a JPEG that keep a faint hue stand out
-        from a nearly grey surface, and a single pixel from a channel that is constant otherwise.
+        (..., 1, 1) or a number: one step of the image's values, in its units. Differences of a fraction of a step come
+        from rounding or compression: at 0 the few blocks of a JPEG that keep a faint hue stand out from a nearly grey
+        surface, and a single pixel from a channel that is constant otherwise.
     """
     share = share_of(valid, GRID)
     counted = (share > 0.5).float()

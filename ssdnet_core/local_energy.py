@@ -1,6 +1,6 @@
 """Score A: how unusual the strengths of the derivatives in a neighbourhood are.
 
-Images (..., C, H, W) that count the same pixels are scored together, each with the result that it gets alone.
+Images (..., C, H, W) in which the same pixels count are scored together, each as it would be alone.
 """
 
 import math
@@ -24,9 +24,9 @@ VALUES_AT_A_TIME = 2**21
 def local_energy(values: Tensor, valid: Tensor) -> Tensor:
     """Return how unusual the strengths of the derivatives in a neighbourhood are: (..., 1, h, w).
 
-    At each scale the median is 1. The logarithms of the Gaussian-averaged squared derivatives, each less its
-    paraboloid, as a robust Mahalanobis distance over derivatives and channels, which vary together on a surface; summed
-    over four scales. h and w are H and W over 4, rounded up.
+    The sum over four scales of a robust squared Mahalanobis distance, divided at each scale by its median. Its features
+    are the logarithms of the Gaussian-averaged squared derivatives of all channels, each less its paraboloid; on a
+    surface they vary together. h and w are H and W over 4, rounded up.
     """
     share = share_of(valid, GRID)
     total = zeros_for(values, like=share)

@@ -115,7 +115,7 @@ def localize(
     InvalidImageError
         If the image or the mask cannot be inspected.
     InvalidConfigError
-        If the settings are no :class:`Config`, or a masked block would fill the image.
+        If the settings are no :class:`Config`, or a masked block would leave no context.
     DeviceUnavailableError
         If ``config.device`` does not exist.
     DivergedError

@@ -79,7 +79,7 @@ def one_cycle(step: int, config: FitConfig) -> tuple[float, float]:
     Both follow cosines, up to the peak rate and down again, with less momentum where the rate is high (Smith and Topin
     2019). The values are those of torch's ``OneCycleLR``.
     """
-    # The length of each phase is divided by: even in the shortest fits both phases have at least a step.
+    # Each phase's length is a divisor below: even in the shortest fits it is at least one step.
     total = max(config.steps + 1, 4)
     peak = min(max(config.warmup, 2 / total), 1 - 2 / total) * total - 1
     first, highest = config.learning_rate / 25, config.learning_rate

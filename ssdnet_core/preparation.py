@@ -159,7 +159,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     InvalidImageError
         If the image or its mask is none of the above, or no pixel is left.
     InvalidConfigError
-        If the settings are no :class:`Config`, or a masked block would fill the image.
+        If the settings are no :class:`Config`, or a masked block would leave no context.
     """
     started = time.thread_time()
     surface = find_surface(image, mask, config=config)

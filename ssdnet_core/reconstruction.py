@@ -17,13 +17,13 @@ PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 @dataclass(frozen=True, eq=False)
 class BlindNetwork:
-    """Networks of G images side by side, and how they take these: each pixel is predicted without its own block.
+    """The networks of G images side by side, and the layout of their input; predicts each pixel without its own block.
 
     Attributes
     ----------
     network
-        (N, G (C + 1) S, h, w) in ``dtype`` to (N, G C S, h, w), with the S = side x side pixels of a place in the
-        channels (:mod:`ssdnet_core.folding`); that of an image sees no other image.
+        Maps (N, G (C + 1) S, h, w) in ``dtype`` to (N, G C S, h, w), with the S = side x side pixels of a place in the
+        channels (:mod:`ssdnet_core.folding`); no image's network sees another image.
     side
         Of the places, in pixels.
     multiple

@@ -86,7 +86,7 @@ def label_regions(
     if not inside.any():
         return np.zeros(levels.shape, dtype=np.int32)
     labels, count = ndimage.label(inside, structure=EIGHT_CONNECTED)
-    # Only the pixels inside are counted: the whole of a large map would be copied, and sorted.
+    # Only the pixels inside: ndimage's own statistics would copy and sort the whole of a large map.
     cells = np.bincount(labels[inside], minlength=count + 1)[1:]
     # In the levels' own dtype: with another numpy converts them one by one, which takes thirty times as long.
     peaks = np.full(count + 1, -np.inf, dtype=levels.dtype)

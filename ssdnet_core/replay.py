@@ -21,9 +21,9 @@ class Replayed:
     Parameters
     ----------
     work
-        What it computes must follow from its arguments and from tensors that stay where they are, and must replace what
-        it computed before: it runs once more for the recording. It returns nothing, and neither waits for the device
-        nor brings data to it.
+        Its results must depend only on its arguments and on tensors that stay where they are in memory, and must
+        overwrite earlier results: it runs once more often than it is called. It returns nothing, and neither waits for
+        the device nor copies data to it.
     """
 
     def __init__(self, work: Callable[..., None]) -> None:
@@ -48,14 +48,14 @@ class Replayed:
             with torch.cuda.stream(stream):
                 # Libraries prepare themselves at their first call, which a recording must not contain.
                 self._work(*self._inputs)
-                # While it records torch gives no cached memory back, and would find the device full.
+                # While recording, torch cannot release cached memory, and could run out of it.
                 torch.cuda.empty_cache()
                 # Other threads read and write images meanwhile: only this one is recorded.
                 graph.capture_begin(capture_error_mode="thread_local")
                 try:
                     self._work(*self._inputs)
                 except BaseException:
-                    # A spoilt recording says so once more when it ends.
+                    # Ending a failed recording raises a second error, which would hide the first.
                     with suppress(RuntimeError):
                         graph.capture_end()
                     raise

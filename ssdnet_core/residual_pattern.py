@@ -1,7 +1,6 @@
 """Score B: how unusual the residual and its derivatives are together.
 
-Residuals (..., C, H, W) of images that count the same pixels are scored together, each with the result that it gets
-alone.
+Residuals (..., C, H, W) of images in which the same pixels count are scored together, each as it would be alone.
 """
 
 from collections.abc import Iterable
@@ -24,15 +23,15 @@ PATTERN_WINDOW = 2.0
 def residual_pattern(residual: Tensor, valid: Tensor, *, grey_level: Tensor | float = 0.0) -> Tensor:
     """Return how unusual the residual and its derivatives are together: (..., 1, H, W).
 
-    Robust Mahalanobis distance, its logarithm smoothed, as a squared robust z-score. Two-sided, since a flat defect
-    is predicted *too* well.
+    The smoothed logarithm of a robust squared Mahalanobis distance, as a squared robust z-score. Two-sided, since a
+    flat defect is predicted *too* well.
 
     Parameters
     ----------
     grey_level
-        (..., 1, 1) or a number: one step of the image's values, in units of the residual. Differences of less are
-        rounding, or what compression has left: without it the few blocks of a JPEG that keep a faint hue stand out
-        from all others, which have none.
+        (..., 1, 1) or a number: one step of the image's values, in units of the residual. Differences below a step come
+        from rounding or compression: at 0 the few blocks of a JPEG that keep a faint hue stand out from all others,
+        which have none.
     """
     total = zeros_for(residual, like=valid)
     for scale in PATTERN_SCALES:
@@ -64,7 +63,8 @@ def _distance_from_bulk(residual: Tensor, counted: Tensor, *, grey_level: Tensor
 def _sampled_together(parts: Iterable[Tensor], *, total: int) -> Tensor:
     """Return what :func:`ssdnet_core.medians.sampled` draws of the parts (..., D, N) joined: (..., D, n).
 
-    The ``total`` columns are drawn in the same order, so that the result does not depend on where a part ends.
+    ``total`` is the number of columns of all parts. Those drawn come in the order of that function, so that the result
+    does not depend on where a part ends.
     """
     places = sampled_places(total, BULK_SAMPLE)
     drawn, order, begun = [], [], 0

@@ -22,17 +22,17 @@ USUAL_PEAK = {8: 2.95, 16: 3.11, 32: 3.41, 64: 3.92, 85: 4.16}
 eight orientations (docs/EXPERIMENTS.md)."""
 
 LEAST_RESTLESS, MOST_RESTLESS = 0.85, 1.6
-"""Least and largest restlessness. 1 in 100 good images is calmer than .88, and 1 in 100 more restless than 1.28; where
-a defect reaches most blocks, the larger bound is what is left of the alarm."""
+"""Least and largest restlessness. 1 in 100 good images is calmer than .88, and 1 in 100 more restless than 1.28;
+the upper bound limits how far a defect that reaches most blocks raises the alarm level."""
 
 
 def restlessness(levels: Tensor, valid: Tensor) -> Tensor:
     """Return how restless an image's normal surface is, relative to the photographs that the law was measured on.
 
-    On leather with folds or metal in uneven light a peak means less than on a plain weave: there all places have higher
-    peaks. So the image is cut into blocks, and a low quantile of their peaks, over what it is on photographs, is by how
-    much the levels of this surface are higher than theirs. Quantiles of the pixels would tell how wide the middle of
-    their distribution is, and an alarm hangs on the tail (docs/EXPERIMENTS.md has the variants).
+    On leather with folds or metal in uneven light all places have higher peaks than on a plain weave, so that one peak
+    means less. So the image is cut into blocks, and a low quantile of the blocks' peaks is divided by its usual value
+    on those photographs. Quantiles of the pixels would tell how wide the middle of their distribution is, whereas
+    alarms depend on its tail (docs/EXPERIMENTS.md has the variants).
 
     Parameters
     ----------

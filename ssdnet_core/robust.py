@@ -28,7 +28,7 @@ TREND_REACH = 4.0
 """In robust standard deviations: a pixel farther from the trend has no part in it (Tukey's biweight)."""
 
 LEAST_SEEN = 0.25
-"""Share of the pixels that count that must be seen at a scale for it to be used (:func:`enough_seen`)."""
+"""Of the pixels that count, the share that must be seen at a scale for it to be used (:func:`enough_seen`)."""
 
 RING_WIDTH, RING_DEPTH = 2, 12
 """Width in pixels of the rings along the border that are looked at, and how far in from it they reach."""

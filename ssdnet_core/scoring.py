@@ -2,10 +2,10 @@
 
 No single score finds every defect (docs/METHOD.md has the table); each is normalised by medians of the image itself,
 so that their sum, and one threshold for it, mean the same on every image. Each grows with what is unusual, and has the
-name of its weight in the settings: that of ``inner_product`` grows with how unlike image and prediction are.
+name of its weight in the settings: ``inner_product`` grows where image and prediction are unusually unlike, or alike.
 
-Several images (..., C, H, W) that count the same pixels are scored together, each with the result that it gets
-alone: a graphics processor is far from busy with one.
+Several images (..., C, H, W) in which the same pixels count are scored together, each as it would be alone: one image
+does not keep a graphics processor busy.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from ssdnet_core.robust import over_median, without_trend
 from ssdnet_core.similarity import SIMILARITY_WINDOW, inner_product
 
 ENERGY_SPREAD, COLOUR_SPREAD, SIMILARITY_SPREAD = 8.0, 8.0, 12.0
-"""Sigmas in pixels of the windows over which scores A, D and C are smoothed, once over their medians."""
+"""Sigmas in pixels of the windows over which scores A, D and C are smoothed, after division by their medians."""
 
 SCORE_FLOOR = 1e-2
 """Added to a squared score before its logarithm."""
@@ -166,7 +166,7 @@ def fill_missing(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor:
 
 
 def _over_median_in_window(score: Tensor, share: Tensor, *, window: float) -> Tensor:
-    """Return a score seen through a window over its median.
+    """Divide a score by its median, and weight it by how much of its window counts.
 
     Near the border a window holds fewer pixels: its score is noisier, and is weighted less. Most scores are smoothed
     after this: a squared z-score passes through zero at every change of sign, and only its local mean tells what is

@@ -38,10 +38,10 @@ SPECTRUM_WINDOW = 20.0
 """Sigma in pixels of the window over which a pattern's energy is averaged: so wide that noise averages out."""
 
 SURPLUS = 1.5
-"""How many times the noise's energy is taken off: its patterns' energies vary about it."""
+"""Multiple of the noise's energy that is taken off, since the energies of its patterns vary about their mean."""
 
 LEAST_KEPT = 0.3
-"""Smallest factor of a pattern. The noise keeps its structure, so that a place without any is seen."""
+"""Smallest factor of a pattern: some noise stays, so that a place without grain still stands out."""
 
 LEAST_NOISE = 0.1
 """Share of an image's variance up to which noise is left as it is; above, what is taken off grows, up to all of it at
@@ -69,8 +69,8 @@ def with_weaker_noise(pixels: Tensor, valid: Tensor) -> tuple[Tensor, float]:
     Returns
     -------
     pixels, share
-        The image, the very same tensor if there is little noise; and the noise's share of its variance, 0 to 1: at most
-        so much where it is little.
+        The image, the very same tensor if there is little noise; and the noise's share of its variance, 0 to 1, only an
+        upper bound if there is little.
     """
     counted = _whole_patches(valid)
     variance = float(pixels.square().sum() / valid.sum())

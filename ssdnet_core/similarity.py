@@ -33,9 +33,9 @@ Without it flat places have random directions.
 
 
 def inner_product(image: Tensor, prediction: Tensor, *, valid: Tensor) -> Tensor:
-    """Return how unusually unlike image and prediction are in direction: (..., 1, h, w), at H and W over 4, rounded up.
+    """Return how unusual the unlikeness of image and prediction is: (..., 1, h, w), at H and W over 4, rounded up.
 
-    The paper's inner-product similarity as a score, over three scales.
+    The paper's inner-product similarity as a two-sided score, over three scales.
     """
     share = share_of(valid, GRID)
     total = zeros_for(image, like=share)

@@ -17,8 +17,8 @@ BLEND = 64
 
 OVERLAP = 2 * MARGIN + BLEND
 LEAST_STEPS = 2
-"""Number of steps by which a tile is at least longer than two overlaps: two shorter tiles might start at the same step,
-and one of them would be predicted for nothing."""
+"""A tile is longer than two overlaps by at least this many steps: otherwise two tiles might start at the same step, and
+one of them would be predicted for nothing."""
 
 
 @dataclass(frozen=True, eq=False)
