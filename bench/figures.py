@@ -22,7 +22,7 @@ from tasks.records import ImageRecord
 from tasks.truth import MvtecTruth
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8c564b")
-"""Okabe and Ito's, which the colour-blind can tell apart."""
+"""Okabe and Ito's, for the colour-blind, and two more."""
 DASHES = ("-", "--", ":")
 LOWEST_FPR = 1e-4
 MOST_POINTS = 2000

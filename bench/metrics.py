@@ -38,7 +38,7 @@ SIDE = 512
 DISTINCT = 12
 GOOD_EVERY = 4
 ALARM_LEVEL = 8.0
-"""Of the made maps: far above what is spread, below what is added where the defect is."""
+"""Of the made maps: above nearly all their noise, below what is added at the defect."""
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
     python bench/scaling.py --out OUT [--images 64] [--workers 1,2] [--copies 1] [--group 1]
 
-Inspects a made night with one worker and with two. Wanted on two idle cores: once they work, two workers do at least
-1.8 times what one does, and the wall time is at most 1.08 times the fits' share of each worker and 12 s. With a GPU,
+Inspects a made night with one worker and with two. Target on two idle cores: once they work, two workers do at least
+1.8 times what one does, and the wall time is at most 1.08 times each worker's share of the fits plus 12 s. With a GPU,
 ``--workers 1 --copies 16 --group 128`` keeps it busy for a while: each image lies there 16 times. OUT gets
 scaling.json.
 """

@@ -12,7 +12,7 @@ class NoPrefectApiError(SsdnetError, OSError):
 
 
 class WrongApiAddressError(NoPrefectApiError, UsageError):
-    """The address is none of a server."""
+    """The address cannot be a server's."""
 
 
 def check_named_address() -> None:

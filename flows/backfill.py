@@ -98,8 +98,8 @@ def backfill(  # noqa: PLR0917 - Prefect calls by name
     Args:
         start: The first day.
         end: The last day, which must be over.
-        last: Number of nights instead of the two, counted back from each line's last one: 3 are last night and the
-            two before it.
+        last: Number of nights, instead of start and end, counted back from each line's last one: 3 are last night
+            and the two before it.
         lines: Names of the lines (cameras); by default all that are deployed.
         deployments: Names of the deployments, as nightly/line-1, where a line has several.
         at_most: Most nights at once. A line's own limit, one night at a time, holds besides.
@@ -180,11 +180,11 @@ def planned_row(planned: PlannedNight) -> dict[str, str]:
 
 
 def _started(night: PlannedNight, *, force: bool) -> UUID | NightOutcome:
-    """Start a night's run, and return its id; if its deployment refuses it, what became of the night."""
+    """Start a night's run and return its id, or the night's outcome if its deployment refuses it."""
     try:
         run = start_run(night, refit=force)
     except RunRefusedError as error:
-        # Of this deployment: it must not keep the nights of others from running.
+        # Only this deployment is at fault: nights of others must still run.
         get_run_logger().warning("%s: %s", night.night, error)
         return NightOutcome(planned=night, state=NightState.FAILED, seal=night.seal, reason=str(error))
     get_run_logger().info("%s: attempt %d started", night.night, night.attempt)

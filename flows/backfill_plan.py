@@ -242,7 +242,7 @@ def interleaved(plans: Iterable[Sequence[PlannedNight]]) -> list[PlannedNight]:
 def attempt_key(deployment: str, day: date, *, fingerprint: str, attempt: int, refit: bool) -> str:
     """Return the idempotency key of an attempt: if two backfills start it at once, it becomes one run.
 
-    With ``refit`` the key is another: a run that keeps earlier results does not inspect every image again.
+    With ``refit`` the key differs: a run that keeps earlier results must not pass for one that refits.
     """
     return f"{KEY_PREFIX}{deployment}|{day.isoformat()}|{fingerprint}|{'refit|' if refit else ''}{attempt}"
 

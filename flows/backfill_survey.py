@@ -42,9 +42,9 @@ def plan_backfill(
 ) -> tuple[PlannedNight, ...]:
     """Look at the lines' deployments, runs and storage, and plan what to do: each night, by day, then by line.
 
-    Where all lines that are deployed were asked for, one that has no folder of images, whose storage is away, or a
-    deployment through which no night can run, has its nights given up, and one in whose time zone a night that is over
-    for others is not has that one given up: it must not keep the others from running.
+    If all deployed lines are asked for, one line must not keep the others from running. Its nights are given up if it
+    has no folder of images, its storage is away, or no night can run through its deployment; so is a night that is
+    over for others, but not yet in its own time zone.
 
     Parameters
     ----------
@@ -56,9 +56,8 @@ def plan_backfill(
     Raises
     ------
     BackfillError
-        If the days or lines make no sense, a day is not over for a line that was asked for by name, or for any, two
-        deployments would inspect one batch, or no night can run through a deployment that was asked for by name, or
-        through any.
+        If the days or lines make no sense, two deployments would inspect one batch, or a line that was asked for by
+        name, or else every line, has a day that is not over or a deployment through which no night can run.
     NoPrefectApiError
         If there is no Prefect server.
     StorageError

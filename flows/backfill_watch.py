@@ -22,7 +22,7 @@ class Watch:
     def show(
         self, active: Mapping[UUID, PlannedNight], runs: Mapping[UUID, FlowRun], *, done: int, nights: int
     ) -> None:
-        """Show the nights that run, and of the others in which state their runs are."""
+        """Show which nights are running, and in which states the others' runs are."""
         running, queued = [], []
         for run, night in active.items():
             state = runs[run].state if run in runs else None

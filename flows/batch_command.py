@@ -35,7 +35,7 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
     flow
         As Prefect names it, ``module:function``; it is imported while the server comes up, as each takes seconds.
     parameters
-        The flow's. What can be refused without a run is: a run would keep wrong addresses, and any credentials in
+        The flow's. Mistakes are refused before there is a run: it would keep wrong addresses, and any credentials in
         them. If they name no scheduler, the process that workers are forked from comes up beside the server as well.
     as_json
         Show no progress.
@@ -48,11 +48,11 @@ def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> 
     Raises
     ------
     AddressError
-        If an address is none that could be read, or a file is where the results or the masks are to have a folder.
+        If an address is malformed, or a file is where the results or the masks need a folder.
     BatchConflictError
         If the batch's name cannot be a folder's.
     InvalidConfigError
-        If the scheduler's address is none, a number of workers is given besides, or the device is a numbered GPU.
+        If the scheduler's address is malformed, workers are asked for besides, or the device is ``cuda:1`` or higher.
     EmbeddedServerError
         If the command's own server does not start.
     WrongApiAddressError

@@ -66,9 +66,9 @@ class MetricRow:
     name
         A category, or what the row is of.
     pixels
-        Whose metrics of pixels it shows, None if none.
+        What its pixel metrics are of, None if it has none.
     images
-        Whose numbers of images it shows, and what verdicts did to them, None if none.
+        What its counts of images, hits and false alarms are of, None if it has none.
     """
 
     name: str
@@ -77,7 +77,7 @@ class MetricRow:
 
 
 def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
-    """Return a row for each category, and of several the mean of the categories and what counts all images."""
+    """Return a row for each category; of several, also one for their mean, and one for all images."""
     rows = [MetricRow(row.category, pixels=row, images=row) for row in evaluation.categories]
     if len(rows) > 1:
         # Two rows: many a category has no good image, so that what verdicts did is of all images.

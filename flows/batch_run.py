@@ -74,7 +74,7 @@ def run_batch(
     folder = open_batch(results, wanted)
     with hold_batch(folder) as lease, watched(folder.name):
         stored = read_manifest(folder)
-        # A sealed batch has images: its manifest was lost, and is made anew.
+        # A sealed batch has images: without entries, its manifest was lost.
         seal = read_seal(folder) if stored.entries and _is_complete(folder) else None
         if not listing.shows(stored.present):
             # Something has gone, or another run had the batch meanwhile, and has seen more.
@@ -205,7 +205,7 @@ def _is_complete(folder: Storage) -> bool:
 def _with_damaged(
     folder: Storage, manifest: Manifest, *, records: Mapping[int, ImageRecord], todo: list[ImageEntry]
 ) -> list[ImageEntry]:
-    """Add the images whose map is not the one that their record is of: the gallery could not be drawn of it."""
+    """Add the images whose map does not match their record: the gallery could not be drawn from it."""
     wanted = {entry.index for entry in todo}
     settled = [records[entry.index] for entry in manifest.present if entry.index not in wanted]
     if settled:

@@ -1,6 +1,6 @@
 """The folder that a command is run in: what lies there is the user's, and no module of the command or its processes.
 
-It imports nothing that is not loaded already, since it could come from that folder.
+This module imports only what is loaded already: all else could come from that folder.
 """
 
 # pathlib is not loaded yet, and loads others.

@@ -25,8 +25,8 @@ def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tu
     Raises
     ------
     BackfillError
-        If there is no such line or deployment, a line has several, or no night can run through one that was named, or
-        through any.
+        If there is no such line or deployment, a line has several deployments, or no night can run through one that
+        was named, or else through any.
     """
     with server() as client:
         found = paged(

@@ -54,7 +54,7 @@ UNUSABLE = ("file is not a database", "malformed", "Can't locate revision")
 """What SQLite and Prefect say of a database that is damaged, or of a later version of Prefect."""
 
 RETRIES = ("PREFECT_CLIENT_MAX_RETRIES", "3")
-"""With a server of the user's, which may go away: Prefect's five take a minute, each time that a run's end is told."""
+"""With a server of the user's, which may go away: with Prefect's five, each report of a run's end takes a minute."""
 
 OWN_RETRIES = ("PREFECT_CLIENT_MAX_RETRIES", "1")
 """With the command's own server: on the same machine it answers, or has ended and never will."""

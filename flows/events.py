@@ -63,7 +63,7 @@ def images_failed(batch: str, *, failed: int, told: int) -> None:
 
 
 def night_compared(row: TrendRow, *, alarm: bool) -> None:
-    """Tell a night's defect rate, and whether it is out of the ordinary; raise an ``alarm`` of it and of the scores."""
+    """Tell a night's defect rate and whether it is unusual; with ``alarm``, also alarm for unusual rate or scores."""
     night = row.figures
     rate = {"defect_rate": night.defect_rate, "defective": night.defective, "inspected": night.inspected}
     if row.rate:

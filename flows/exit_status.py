@@ -38,7 +38,7 @@ def exit_on_error(work: Callable[[], Result]) -> Result:
             ExitCode.ERROR,
         )
     except (MemoryError, RuntimeError) as error:
-        # Python's only word for a limit on threads, of the account or a container.
+        # Only this message tells of a limit on threads, of the account or a container.
         if isinstance(error, RuntimeError) and str(error) != "can't start new thread":
             raise
         _fail(

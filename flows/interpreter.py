@@ -27,7 +27,7 @@ def read_names_as_utf8() -> None:
 
     A file's name would not be the key that an object store, a record or another worker has for the same image.
     """
-    # Set and without effect, the mode was switched off where Python was called: it would be for ever.
+    # Already set, but without effect: Python's own options switch the mode off, and this would not end.
     if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
         return
     os.environ["PYTHONUTF8"] = "1"

@@ -1,7 +1,7 @@
-"""Ctrl-C, and what a stopped service or a closed terminal sends.
+"""The signals of Ctrl-C, a stopped service and a closed terminal.
 
-They end a command that starts at once: in the middle of an import an exception may be swallowed, or leave half of a
-module. Once there is something to lose, they are a KeyboardInterrupt.
+While a command starts, they end it at once: an exception in the middle of an import may be swallowed, or leave half of
+a module. Once there is something to lose, they raise KeyboardInterrupt.
 """
 
 import os
@@ -16,18 +16,18 @@ _CLEAN_LINE = b"\r\x1b[K\x1b[?25h"
 
 
 def end_at_once_when_interrupted() -> None:
-    """Have them end this process with a word, until :func:`raise_when_interrupted`."""
+    """Have these signals end this process at once, until :func:`raise_when_interrupted`."""
     for number in _ASKED_TO_END:
-        # What is ignored stays so, as Ctrl-C in a shell's background.
+        # Ignored signals stay so, as Ctrl-C in a background job.
         if signal.getsignal(number) in _AS_PYTHON_STARTS:
             signal.signal(number, _end)
 
 
 def raise_when_interrupted() -> None:
-    """Have them be a KeyboardInterrupt from now on: all is imported, and the work begins."""
+    """Have these signals raise KeyboardInterrupt from now on: all is imported, and the work begins."""
     for number in _ASKED_TO_END:
         if signal.getsignal(number) is _end:
-            # This one in particular: asyncio handles Ctrl-C only in its place.
+            # Exactly this handler: asyncio replaces no other for Ctrl-C.
             signal.signal(number, signal.default_int_handler)
 
 

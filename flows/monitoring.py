@@ -43,8 +43,8 @@ def watched(batch: str) -> Iterator[None]:
 def tell_of_batch(outcome: Outcome, *, sealed: bool) -> None:
     """Put a finished batch on its run's page; if this run ``sealed`` it, tell that too.
 
-    That too many images failed alarms once for these results, also where an earlier run sealed them and died before it
-    came to this.
+    If too many images failed, an alarm is raised once for these results, even if an earlier run sealed them and died
+    before this.
     """
     logger, seal = get_run_logger(), outcome.seal
     logger.info(
@@ -59,7 +59,7 @@ def tell_of_batch(outcome: Outcome, *, sealed: bool) -> None:
         if alarm:
             events.many_failed(seal)
         show_batch(outcome)
-        # Only after the page, which fails where the server is away: an event is queued, and lost without an error.
+        # Noted only after the page, which fails if the server is away: a queued event is lost without an error.
         if alarm:
             note_raised(folder, FAILED_IMAGES, digest=seal.digest)
 
@@ -77,10 +77,10 @@ def tell_of_standstill(night: Night) -> None:
 
 
 def tell_of_night(night: Night, batch: str, *, results: Storage, trends: Trends, newest: bool) -> None:
-    """Tell what is out of the ordinary about a night, and if it is the ``newest`` that its line is up to date.
+    """Tell what is out of the ordinary about a night and, if it is the ``newest``, that its line is up to date.
 
-    Only the newest alarms, and once for its results: not again when it is run again, but also where an earlier run
-    sealed it and failed before it came to this.
+    Only the newest raises an alarm, once for its results: not again when it is run again, but even if an earlier run
+    sealed it and failed before this.
     """
     row = next((row for row in trends.rows if row.figures.batch == batch), None)
     if row is None:

@@ -36,7 +36,7 @@ class RunRefusedError(SsdnetError):
 def read_runs(line: Line, *, start: date) -> list[NightRun]:
     """Return the runs of a line's nights from a day on, oldest first."""
     now = datetime.now(UTC)
-    # The run of a night starts after it; none that a schedule plans for another day is of a night that is over.
+    # A night's run starts after the night; one scheduled beyond this span is of a night that is not over yet.
     span = FlowRunFilterExpectedStartTime(
         after_=datetime.combine(start, time(), UTC) - timedelta(days=1), before_=now + timedelta(days=2)
     )
@@ -141,7 +141,7 @@ def run_state(run: FlowRun, *, start: datetime, now: datetime) -> RunState:
     """Return how a run stands; one that is planned for much later is not under way."""
     state = run.state
     if state is None or not state.is_final():
-        # That of another backfill is due at once, whatever the clocks of two machines say.
+        # A run of another backfill is due at once, even if two machines' clocks differ.
         planned = (state is None or state.is_scheduled()) and not attempt_of(run.idempotency_key)
         waits = planned and start > now + DUE_SOON
         return RunState.SCHEDULED if waits else RunState.RUNNING

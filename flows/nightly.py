@@ -52,8 +52,8 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
     """Inspect the images that a line took in one day: `IMAGES/LINE/YYYY-MM-DD`.
 
     A day without images ends as completed, in a state named NoImages, and leaves no batch; a line without a folder
-    below the images fails. So does one that cannot be measured, as its truth is nowhere, at the very end: the night is
-    sealed, and compared with the nights before it.
+    below the images fails. A night that cannot be measured, as with a wrong address of the truth, fails only once it
+    is sealed and compared with the nights before it.
 
     Args:
         line: Name of the line (camera): the folder below images.
@@ -108,8 +108,8 @@ def nightly(  # noqa: PLR0917 - Prefect calls by name
     trends = update_trends(batches, line, anew={batch})
     tell_of_night(night, batch, results=batches, trends=trends, newest=newest)
     if unmeasured:
-        # Only now, since the night itself is sound: earlier, it would have entered no table and raised no alarm, and
-        # its line would count as idle.
+        # Only now, since the night itself is sound: otherwise it would be in no table and raise no alarm, and its line
+        # would count as idle.
         raise unmeasured
     return outcome
 

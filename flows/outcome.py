@@ -24,7 +24,7 @@ class Outcome:
     listing
         What the input holds, by this run.
     former_masks
-        Address of the masks of the batch's run before, empty if it had none; None if they are those of this run.
+        Address of the masks of the batch's previous run, empty if it had none; None if this run has the same.
     """
 
     folder: Storage

@@ -47,7 +47,7 @@ class _Messages(io.FileIO):
 
 
 def watch_output() -> None:
-    """Have a failure to write to standard output be an `OutputError`, and one to standard error none at all."""
+    """Have a failed write to standard output raise `OutputError`, and one to standard error be ignored."""
     # A file's name may have what the terminal's encoding has not.
     for name, kind in (("stdout", _Output), ("stderr", _Messages)):
         stream = getattr(sys, name)
@@ -58,7 +58,7 @@ def watch_output() -> None:
             io.BufferedWriter(raw),
             encoding=stream.encoding,
             errors="backslashreplace",
-            # With PYTHONUNBUFFERED Python has no buffer here to write through to, and no lines to wait for.
+            # PYTHONUNBUFFERED asks for no buffer; the one here is flushed after each line instead.
             line_buffering=stream.line_buffering or stream.write_through,
             write_through=stream.write_through,
         )

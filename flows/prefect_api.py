@@ -114,7 +114,7 @@ def check_api(*, purpose: str) -> None:
     NoPrefectApiError
         If there is none, or something else is at its address.
     """
-    # Of the environment first: at some that are none, Prefect's settings cannot be had.
+    # The environment's first: some wrong ones keep Prefect from reading its settings.
     check_named_address()
     address = get_current_settings().api.url
     if not address:

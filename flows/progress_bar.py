@@ -26,7 +26,7 @@ class ProgressBar(Observer):
     def __init__(self, *, shown: bool = True) -> None:
         console = Console(file=sys.stderr)
         self._shown = shown
-        # Where colours are forced there need be no terminal, and a dumb one cannot draw.
+        # Not rich's is_terminal, which forced colours make true; a dumb one cannot draw.
         drawn = sys.stderr.isatty() and not console.is_dumb_terminal
         self._lines = shown and not drawn
         self._progress = Progress(

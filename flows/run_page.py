@@ -105,7 +105,7 @@ def url_of(folder: Storage, key: str) -> str | None:
 def artifact_key(name: str) -> str:
     """Return the beginning of artifact keys: the line of a night, or a batch's own name, in Prefect's alphabet.
 
-    What has other characters gets a few digits of its own: ``cam_1`` and ``CAM-1`` are two lines.
+    A name with other characters gets a hash appended: ``cam_1`` and ``CAM-1`` are two lines.
     """
     night = night_of(name)
     own = night.line if night else name

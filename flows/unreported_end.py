@@ -18,7 +18,7 @@ def result_of(run: Callable[[], Any], *, done: str) -> Any:
     Parameters
     ----------
     done
-        What there is where the flow told its result and its server did not hear of it, as "the batch is sealed".
+        What is done if the flow told its result but its server did not hear of it, as "the batch is sealed".
 
     Raises
     ------

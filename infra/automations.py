@@ -2,10 +2,10 @@
 
     python -m infra.automations --line line-1 --line line-2 --notify slack-webhook/plant
 
-Registering again changes what is there and adds nothing; with ``--keep`` it adds what is not there and changes nothing,
-as each start of the system does. An alarm without ``--notify`` stands in the server's event
-feed and on the automation's page; with it, it goes through a block that you made in the UI: a Webhook, or any
-notification block (Slack, e-mail, Teams, ...).
+Registering again updates automations instead of doubling them; with ``--keep``, as at each start of the system, it adds
+those that are missing and leaves the others alone. An alarm stands in the server's event feed and on the automation's
+page; with ``--notify`` it also goes through a block that you made in the UI: a Webhook, or any notification block
+(Slack, e-mail, Teams, ...).
 
 A run is taken for dead on the assumption that it sends a heartbeat every 30 seconds, Prefect's shortest interval. The
 deployments in `prefect.yaml` and the command line see to it; Prefect's default is 180.
@@ -58,9 +58,9 @@ def automations(*, hours: float, idle_hours: float, alarm: Sequence[ActionTypes]
     Parameters
     ----------
     hours
-        After a line's last night was sealed or found without images; by then the next one must be.
+        Within these, after a line's night is sealed or found without images, the next must be.
     idle_hours
-        After a line's last night was sealed; by then another one must be, whatever stood still meanwhile.
+        Within these, after a line's night is sealed, another must be, even if it stood still meanwhile.
     alarm
         What an alarm does, beside standing in the event feed.
     """

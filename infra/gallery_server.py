@@ -96,7 +96,7 @@ class Contents:
 
 
 def contents(folder: Storage) -> Contents:
-    """Return the trends and galleries of a folder, the last by name first, and the folders that are no batches."""
+    """Return a folder's trends, and its galleries and folders that are no batches, the last by name first."""
     drawn = folder.below(TRENDS)
     trends = [f"{TRENDS}/{page.key}" for page in drawn.list("*.html")] if drawn.exists() else []
     names = [name for name in reversed(folder.folders()) if folder_key(f"/{quote(name)}/")] if folder.exists() else []
@@ -110,7 +110,7 @@ def contents(folder: Storage) -> Contents:
 
 
 def _kind(folder: Storage, name: str) -> str:
-    """Return what tells a folder of results from a folder of such folders; empty if nothing does."""
+    """Return what marks a folder as that of trends or of a batch; empty if nothing does."""
     if name == TRENDS:
         return TRENDS
     return next((key for key in (GALLERY, MANIFEST) if folder.exists(f"{name}/{key}")), "")

@@ -134,7 +134,7 @@ def parts(settings: StackSettings, project: Project) -> Stack:
             answers=partial(_answers, f"{api}/health"),
             environment={
                 "PREFECT_SERVER_UI_API_URL": api,
-                # In memory they would be lost with a server that dies, and runs whose deployment has a limit end then.
+                # Leases in memory are lost with a server that dies, which ends runs whose deployment has a limit.
                 "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
                 # Who switches a schedule on looks for its next run; by default it stands there up to a minute later.
                 "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",

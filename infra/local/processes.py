@@ -46,9 +46,9 @@ class Part:
     environment
         What it finds in its environment beside what all parts do.
     state_in_memory
-        It must not be started again after it died: what the others rely on went with it.
+        Whether it must not be started again: when it dies, what the others rely on is lost.
     ends_children
-        Its children are ended before it: asked themselves they end properly, and it would kill them.
+        Whether its children are ended first: they end properly when asked, but it would kill them.
     """
 
     name: str
@@ -206,11 +206,11 @@ class Supervisor:
 
 
 def cut(log: Path) -> None:
-    """Begin a log anew if it has grown long, and keep what it has beside it, in place of what was kept before."""
+    """Empty a log that has grown long, and keep its content beside it, in place of what was kept before."""
     with suppress(OSError):
         if log.stat().st_size <= LONGEST_LOG:
             return
-        # Its part holds the file open, to append: it goes on at the new end. What it writes between the two is lost.
+        # Its part has it open to append, and goes on at the new end; what it writes in between is lost.
         with suppress(OSError):
             shutil.copyfile(log, log.with_suffix(".log.1"))
         # Even if it could not be kept: the disk may be full.

@@ -1,7 +1,7 @@
 """What a Prefect server must know before it can run anything: the work pools and the deployments of ``prefect.yaml``.
 
-Registered again, a deployment is as the file has it: parameters, job variables, limits and times that were edited in
-the UI are lost, and so are schedules that were added there, all of which is told. What stays is whether a schedule is
+Registering again makes a deployment what the file says: parameters, job variables, limits and times that were edited
+in the UI are lost, as are schedules added there, and each loss is reported. What stays is whether a schedule is
 switched on.
 """
 

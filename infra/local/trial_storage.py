@@ -21,7 +21,7 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "ssdnet-trial",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-"""The server takes any credentials; these keep others out of its log, and out of its way."""
+"""The server takes any credentials; with these, it gets and logs none of the user's own."""
 
 SAMPLE_IMAGES = 16
 SEEDS_A_LINE = 10_000_000
@@ -29,7 +29,7 @@ SEEDS_A_LINE = 10_000_000
 
 
 def create_buckets(addresses: Iterable[str]) -> None:
-    """Create the buckets of addresses, where they are buckets' and not there."""
+    """Create the buckets of those addresses that name one, unless they exist."""
     filesystem = _filesystem()
     for storage in map(Storage, addresses):
         bucket = storage.root.split("/", 1)[0]
