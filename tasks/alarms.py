@@ -24,12 +24,12 @@ def was_raised(folder: Storage, alarm: str, *, digest: str) -> bool:
 
 
 def note_raised(folder: Storage, alarm: str, *, digest: str) -> None:
-    """Remember that an alarm of these results was raised, beside those that were.
+    """Remember that an alarm of these results was raised; earlier ones stay noted.
 
     Raises
     ------
     StorageError
-        If those that were cannot be read, and would be forgotten, or this one not be written.
+        If earlier ones cannot be read, and so would be lost, or this one cannot be written.
     """
     folder.write(ALARM, (json.dumps({**_raised(folder), alarm: digest}) + "\n").encode())
 

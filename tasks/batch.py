@@ -37,7 +37,7 @@ MAX_NAME = 246
 
 
 class BatchConflictError(UsageError):
-    """A batch of this name exists and is another one."""
+    """A batch's name is invalid, or another batch's."""
 
 
 class DamagedBatchError(SsdnetError):
@@ -78,12 +78,12 @@ class ImageEntry:
 
     @property
     def readable(self) -> bool:
-        """Whether objects could be read under its keys: what cannot is listed without an ETag of its own."""
+        """Whether it and its mask, if any, could be read: what cannot is listed with an empty ETag."""
         image, _, mask = self.etag.partition("+")
         return bool(image) and bool(mask or not self.mask)
 
     def is_lost_in(self, found: "ImageEntry") -> bool:
-        """Whether it was readable, and in a later listing it or its mask is not, nothing else having changed."""
+        """Whether it was readable and, in a later listing, is not, or only its mask has become unreadable."""
         image, _, mask = found.etag.partition("+")
         same = self.etag.startswith(f"{image}+") and found.mask == self.mask
         return self.readable and (not image or (same and not mask))
@@ -159,7 +159,7 @@ class Manifest:
     def merged(self, discovered: "tuple[ImageEntry, ...]") -> "Manifest":
         """Return the manifest with a new listing: known images keep their index, new ones follow in key order.
 
-        One that could be read stays as it was while it cannot: what it is behind may come back, as a mounted folder.
+        An entry that has become unreadable stays as it was: what it lies on may come back, such as a mounted folder.
         """
         listed = {entry.key: entry for entry in discovered}
 
@@ -176,9 +176,9 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class _StoredOrigin:
-    """Of a stored manifest, what tells whose it is; the settings of another version may be unknown to this one.
+    """What identifies a stored manifest's batch; without its settings, which this version may not know.
 
-    The fingerprint is not that of the settings now: a later version of the method would take the batch for its own.
+    The fingerprint is the stored one: made anew, it would let a later version of the method take over the batch.
     """
 
     input: str
@@ -282,7 +282,7 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
     for name in folder_names(manifest.batch, manifest.fingerprint):
         folder = results.below(name)
         try:
-            # First: a store that does not know conditional writes would replace the one that is there.
+            # Read first: a store that does not know conditional writes would replace what is there.
             content = folder.read(MANIFEST)
         except MissingObjectError:
             if folder.create(MANIFEST, replace(manifest, batch=name).to_json()):

@@ -61,12 +61,12 @@ class BatchResults:
 
     @cached_property
     def failed(self) -> tuple[ImageRecord, ...]:
-        """Of these, those of the images that could not be inspected."""
+        """Records of present images that failed."""
         return tuple(record for record in self.present if record.failed)
 
     @cached_property
     def warned(self) -> tuple[ImageRecord, ...]:
-        """Of these, those with a warning."""
+        """Records of present images with warnings."""
         return tuple(record for record in self.present if record.warnings)
 
     @cached_property

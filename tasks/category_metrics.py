@@ -78,7 +78,7 @@ class CategoryMetrics(PixelMetrics, PooledMetrics, VerdictCounts):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The metrics of a batch; in the mean, what verdicts did is of all images: many a category has no good ones."""
+    """The metrics of a batch; ``mean`` has verdicts on all images, since many categories have no good ones."""
 
     images: tuple[ImageMetrics, ...]
     unmeasured: tuple[UnmeasuredImage, ...]

@@ -45,7 +45,7 @@ class Cluster:
     Raises
     ------
     InvalidConfigError
-        If the scheduler's address is none, a number of workers is given besides, or the device is a numbered GPU.
+        If the scheduler's address is invalid, workers are given too, or the device is ``cuda:1`` or higher.
     """
 
     def __init__(
@@ -115,16 +115,16 @@ def dask_client(
     timeout
         Seconds to wait for the scheduler, and as many again for its first worker.
     unwanted
-        Once it is set, waiting for a scheduler that is there already ends; workers of this machine are made to the end.
+        Once set, it ends the wait for a scheduler and its worker; making workers on this machine goes on.
 
     Raises
     ------
     ClusterError
-        If the scheduler does not answer, no worker joins it, or both are unwanted before one has.
+        If the scheduler does not answer or gets no worker, ``unwanted`` is set first, or no worker starts here.
     CertificateError
         If the scheduler's address and Dask's settings for encryption do not fit each other, or a certificate expired.
     InvalidConfigError
-        If the scheduler's address is none, or a number of workers is given besides.
+        If the scheduler's address is invalid, or a number of workers is given too.
     DeviceUnavailableError
         If the workers are to be made on this machine, which has no such device.
     """

@@ -44,7 +44,7 @@ class Listing:
     masks: FoundMasks = field(default_factory=FoundMasks)
 
     def shows(self, entries: Iterable[ImageEntry]) -> bool:
-        """Whether all of these images and their masks are listed, as they are."""
+        """Whether all these images are listed, they and their masks unchanged."""
         listed = {(entry.key, entry.etag) for entry in _entries(self.images, self.masks.of_images)}
         return all((entry.key, entry.etag) in listed for entry in entries)
 
@@ -218,7 +218,7 @@ def _batch_folders(objects: Iterable[StoredObject]) -> set[str]:
 
 
 def _folder_around(name: str, key: str) -> str | None:
-    """Return the folder in which a file or folder of this name leads to the key; None if there is none."""
+    """Return the path above the last part of a key that has this name; None if no part has it."""
     folder, found, _ = f"/{key}/".rpartition(f"/{name}/")
     return folder if found else None
 

@@ -1,13 +1,12 @@
 """Handing the images of a batch to the Dask workers, and collecting their records.
 
-One plain Dask future an image, or where images are fitted together one for a few groups: the flow learns exactly which
-image failed, and how. An image that kills its worker (out of memory, a crash in native code) takes down whatever else
-that worker held or had been given to do next. So all suspect futures are tried again at the end, when nothing else is
-on its way, one by one and by halves down to the culprit: that is set aside, its neighbours are inspected. After an
-unexpected error, each image of its future is tried in a future of its own. An image that failed for a reason that may
-pass is tried once more, on other workers: one without credentials fails in milliseconds, and so is always free and
-takes most of the batch. Workers may come and go; only when none has been there for minutes that could take what is left
-does the run end, with what to do about it.
+Each image is one plain Dask future; where images are fitted together, a few groups are one. So the flow learns exactly
+which image failed, and how. An image that kills its worker (out of memory, a crash in native code) takes down whatever
+else that worker held or was to do next. So all suspect futures are tried again at the end, one by one with nothing else
+running, and halved until the culprit is alone: it fails, its neighbours are inspected. After an unexpected error, each
+image of the future is tried in one of its own. An image that failed for a reason that may pass is tried once more, on
+other workers: a worker without credentials fails in milliseconds, so it is always free and takes most of the batch.
+Workers may come and go; the run ends, saying what to do, only after minutes without any that could take the rest.
 """
 
 from collections import defaultdict

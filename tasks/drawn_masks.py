@@ -8,8 +8,8 @@ import numpy.typing as npt
 from tasks.decoding import DecodeError, decode
 
 GREYS, MOST_GREY = (0.125, 0.875), 0.5
-"""Between which shares of a mask's brightest value its pixels are neither black nor white, and the largest share of
-them that may be: soft edges are far less, photographs mostly more."""
+"""Shares of a mask's brightest value between which a pixel is grey, and the largest share of grey pixels accepted: soft
+edges are far less, photographs mostly more."""
 
 
 def white_pixels(content: bytes, *, shape: tuple[int, ...], labels: bool) -> npt.NDArray[np.bool_]:
@@ -22,7 +22,7 @@ def white_pixels(content: bytes, *, shape: tuple[int, ...], labels: bool) -> npt
     shape
         (H, W) of the image.
     labels
-        Whether 0 and 1 are black and white, and floating point is taken.
+        Whether masks of 0 and 1, and of floating point, are accepted.
 
     Raises
     ------

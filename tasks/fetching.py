@@ -52,7 +52,7 @@ def fetch(entry: ImageEntry, source: Storage, *, masks: Storage | None, config: 
 def decode_as_listed(
     key: str, source: Storage, *, mask: str, masks: Storage | None, etag: str
 ) -> tuple[DecodedImage, npt.NDArray[np.bool_] | None]:
-    """Return an image, and where its pixels do not count: transparent ones, and those that its mask leaves black.
+    """Return an image, and where its pixels do not count: transparent, not finite, or black in its mask.
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def decode_as_listed(
     DecodeError
         If the image cannot be decoded.
     MaskError
-        If the mask is none that :func:`~tasks.drawn_masks.white_pixels` could read, labels included.
+        If :func:`~tasks.drawn_masks.white_pixels` cannot read the mask, with labels accepted.
     StorageError
-        If they cannot be read, or have another ETag by now: their result would stand for what was listed.
+        If they cannot be read, or were replaced: their result would be taken for that of what was listed.
     """
     (content, found), drawn = source.read_with_etag(key), None
     if mask and masks is not None:

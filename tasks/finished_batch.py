@@ -88,14 +88,14 @@ def check_seal(folder: Storage, seal: Seal | None) -> None:
 
 
 def check_records(folder: Storage, results: BatchResults, *, seal: Seal) -> None:
-    """Make sure that the records of a finished batch are those that its seal is of.
+    """Make sure that a finished batch still has the records that were sealed.
 
     Raises
     ------
     ChangedRecordsError
-        If they are others: somebody has changed one since, or put back a part of an earlier batch.
+        If they differ: somebody has changed one since, or put back a part of an earlier batch.
     ChangedBatchError
-        If they are others since a run inspects the batch anew.
+        If they differ because a run inspects the batch anew.
     """
     if make_seal(results).digest == seal.digest:
         return
@@ -111,7 +111,7 @@ def check_records(folder: Storage, results: BatchResults, *, seal: Seal) -> None
 
 
 def _unlike_figures(folder: Storage, results: BatchResults) -> list[ImageRecord]:
-    """Return the records that say something else than the figures beside the maps, which the seal is of as well."""
+    """Return the records that disagree with the figures beside the maps, which were made from the sealed ones."""
     if not has_figures(folder):
         return []
     figures = read_figures(folder)

@@ -1,7 +1,6 @@
 """Waiting for a Dask scheduler and its first worker, in a way that can be broken off.
 
-Dask's client cannot be: it waits until its time is over, and without end for what takes the connection and says
-nothing.
+Dask's client cannot be interrupted: it waits out its timeout, and for ever for a peer that connects and says nothing.
 """
 
 import asyncio

@@ -74,8 +74,7 @@ class FitWorkers:
         Parameters
         ----------
         workers
-            Addresses of those that alone may take the futures, if not all may: when these are gone, the rest is not
-            given.
+            Addresses of the only workers to take the futures, by default all; once they are gone, no more is given.
 
         Raises
         ------

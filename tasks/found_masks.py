@@ -56,7 +56,7 @@ def find_masks(images: Sequence[StoredObject], masks: Storage, *, source: Storag
     listed = {
         entry.key: entry for entry in masks.list() if suffix_of(entry.key) in SUFFIXES and not is_hidden(entry.key)
     }
-    # Files of one size may have one time as well, as those of an archive: the first of them is looked into.
+    # Other files may have the same size and time, as from an archive: the first pair's bytes are compared.
     same = next((image.key for image in images if listed.get(image.key) == image), None)
     if same is not None and masks.read(same) == source.read(same):
         raise MasksError(f"the masks in {masks.address} are the images themselves: give the folder of their masks")

@@ -81,8 +81,8 @@ def evaluate_image(
 ) -> MeasuredImage | UnmeasuredImage:
     """Compare one image's stored map and verdict with its truth, or tell why not; runs on a worker.
 
-    The verdict's pixels are found again in the stored map (float16) with the inspection's settings. Pixels that the
-    image's alpha channel or its mask (``mask`` is its key) leaves out count nowhere.
+    The verdict's pixels are found again in the stored map (float16) with the inspection's settings. No metric counts
+    pixels that the image itself or its mask (``mask`` is its key) leaves out.
     """
     category = truth.category(record.key)
     if record.failed:

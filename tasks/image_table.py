@@ -14,7 +14,7 @@ COLUMNS = ("key", "score", "defective", "regions", "warnings", "error")
 def write_image_table(folder: Storage, records: Iterable[ImageRecord]) -> None:
     """Write what became of each image of a batch, in the order of its records; UTF-8, with the names of the columns."""
     text = io.StringIO()
-    # Lines end as RFC 4180 has it: of a name, csv quotes only what could end one.
+    # Lines end in CR LF (RFC 4180), so that csv quotes names that hold either.
     rows = csv.writer(text)
     rows.writerow(COLUMNS)
     for record in records:

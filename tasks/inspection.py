@@ -150,7 +150,7 @@ def _fetched(entry: ImageEntry, inspection: Inspection) -> "WorkingImage | Probl
 def _fitted(
     images: "Sequence[WorkingImage | Problem]", inspection: Inspection, *, side_work: SideWork
 ) -> "list[Evidence | Problem]":
-    """Fit and score what could be fetched; the seconds of each are its share of its group's."""
+    """Fit and score what could be fetched; its seconds leave out the side work meanwhile."""
     ready = [image for image in images if not isinstance(image, PROBLEMS)]
     started, beside = time.process_time(), side_work.seconds
     found = iter(_evidence(ready, inspection))

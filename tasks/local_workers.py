@@ -115,8 +115,8 @@ def local_workers(
     Parameters
     ----------
     count
-        Of workers, which own the GPUs in turn; None makes three for each GPU if there are four cores and 4 GiB to
-        each of them, or as many as there are cores.
+        Of workers, which get the GPUs in turn. None makes up to three a GPU, each with four cores and 4 GiB,
+        but at least one; without a GPU, one a core.
     device
         The settings' device.
     images

@@ -1,7 +1,7 @@
 """The batch's anomaly maps: one array of its Zarr store.
 
-``anomaly_map (image, y, x)`` is float16 with one chunk an image, which the worker that fitted the image writes, and the
-flow clears if it has come to fail. No chunk ever has two writers at once: same-chunk writers lose data silently.
+``anomaly_map (image, y, x)`` is float16 with one chunk an image. The worker that fitted the image writes it; the flow
+clears it if the image has failed since. No chunk ever has two writers at once: they would lose data silently.
 """
 
 import hashlib
@@ -49,9 +49,9 @@ class LostMapError(SsdnetError):
 def prepare_maps(folder: Storage, manifest: Manifest) -> None:
     """Create the store's map array, or enlarge it to the manifest's images; maps already written stay.
 
-    The canvas is as large as the largest map. So is a chunk, but at least `LEAST_CHUNK`: a first tiny image must not
-    set its size for ever. A canvas that grew once there are maps keeps its chunks: a larger image then has several, and
-    each chunk still belongs to one image.
+    The canvas is as large as the largest map. So is a chunk, but at least `LEAST_CHUNK`: a tiny first image must not
+    set its size for ever. If the canvas grows once there are maps, the chunk size stays: a larger image then has
+    several chunks, each still of one image.
 
     Raises
     ------
@@ -193,9 +193,9 @@ def _lost(folder: Storage, record: ImageRecord, *, reason: str) -> str:
 
 
 def written_maps(folder: Storage) -> set[int]:
-    """Return the indices of the images whose map is there: what a power cut emptied is not.
+    """Return the indices of the images that have a map; one that a power cut emptied is none.
 
-    None is there without the array's metadata, with which :func:`prepare_maps` begins anew.
+    Without the array's metadata none counts, since :func:`prepare_maps` begins anew then.
     """
     try:
         listed = {stored.key for stored in folder.below(f"{MAPS}/{ANOMALY_MAP}").list() if stored.size}

@@ -37,7 +37,7 @@ class NightFigures:
     day, batch, fingerprint, digest
         Which night it is, under which settings; the digest is that of its seal.
     settings
-        Its settings in words (:mod:`tasks.settings_in_words`); empty where an earlier version wrote it down.
+        Its settings in words (:mod:`tasks.settings_in_words`); empty where this version cannot tell them.
     images, inspected, failed, defective
         Counts, as in the seal.
     defect_rate
@@ -115,8 +115,8 @@ def read_nights(
     """Return the figures of all sealed nights of a line, in their order.
 
     Figures that are missing, or of another seal than the batch now has, are made from the batch's store and kept there.
-    A night whose seal the store does not give, as of a batch that was archived, stays as it is known, with a warning;
-    so does one whose maps are gone when its figures are to be made again.
+    A night whose seal the store does not give, as of an archived batch, stays as it was known, with a warning; so does
+    one whose maps are gone, or with its seal's counts alone.
 
     Parameters
     ----------

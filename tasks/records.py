@@ -125,9 +125,9 @@ def write_record(folder: Storage, record: ImageRecord) -> None:
 
 
 def withdraw_records(folder: Storage, entries: Iterable[ImageEntry], *, fingerprint: str) -> None:
-    """Replace the records of images that are about to be inspected anew by those of a failure.
+    """Overwrite the records of images that are about to be inspected anew with failures.
 
-    Otherwise, if the inspection were interrupted between map and record, and the image of before put back, its earlier
+    Otherwise, if the inspection is interrupted between map and record, and the former image is then put back, the old
     record would vouch for the map of the other image.
     """
     reason = "its inspection was interrupted"

@@ -33,7 +33,7 @@ MOST_OVERLAYS = 5
 DRAWING_THREADS = 4
 
 STRIPED = "-striped.jpg"
-"""How the names of photographs end in which something was left out; the page tells of stripes where one does."""
+"""Ending of names of photographs in which something was left out; the page explains stripes if it has any."""
 
 COLOURS_FROM, COLOURS_TO = 0.5, 2.0
 """Ends of the colour scale, in alarm levels of the image that is shown."""
@@ -86,8 +86,8 @@ def write_report(
     most_pictures
         The gallery shows so many images, those of the highest scores; the failures are all listed.
     check
-        Called before what a later gallery of the batch has as well is replaced or deleted; it raises if there is one by
-        now.
+        Called before files that a newer gallery of the batch would have too are replaced or deleted; raises if there
+        is one.
     """
     inspected = worst_first(results.present)
     draw = partial(_draw, folder=folder, manifest=results.manifest)
@@ -103,7 +103,7 @@ def write_report(
     check()
     folder.write(GALLERY, page.encode())
     check()
-    # Of what another number of pictures shows all is kept: the images themselves may be gone by then.
+    # Even those beyond `most_pictures` stay: a later gallery may show more, with the images gone.
     kept = {f"{REPORT}/{name}" for record in inspected for name in _picture_names(record)}
     _delete_pictures(folder, f"{REPORT}/{IMAGES}", but=kept)
     return report_address(folder)

@@ -1,4 +1,4 @@
-"""What there is in a bucket, also for those who may list only a part of it: S3 refuses them what is missing.
+"""What a bucket holds, also for those who may list only part: S3 denies them access to what is missing.
 
 Paths are as s3fs takes them, ``bucket/key``.
 """

@@ -26,10 +26,10 @@ GOOD_SHARE = 3
 """One image in so many has no defect."""
 
 OF_EACH_PHOTOGRAPH = 4
-"""As it is, and with three defects."""
+"""One as it is, 3 with a defect."""
 
 LEAST_OF_EACH_PHOTOGRAPH = 2
-"""As it is, and with a defect: of fewer images, fewer photographs are taken."""
+"""One as it is, 1 with a defect: for fewer images, fewer photographs are used."""
 
 PLACES_TRIED, SEED_STEP = 8, 2**20
 """How many places are tried for a defect to show, and what is added to the seed for each."""
@@ -246,7 +246,7 @@ def _without_folders_of_good(path: PurePosixPath) -> PurePosixPath:
 
 
 def _refuse_others(folder: Storage, labelled: Sequence[LabelledImage]) -> None:
-    # Of a defect that does not show, another kind has the place.
+    # Where a defect would not show, another kind is planted.
     known = {replace(image, defect=kind).key for image in labelled for kind in _may_become(image.defect)}
     try:
         present = list_images(folder, IMAGES_PATTERN) if folder.exists() else []

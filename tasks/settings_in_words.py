@@ -10,9 +10,9 @@ DEFAULT = "default settings"
 
 
 def settings_in_words(config: Config) -> str:
-    """Return what differs from the default settings, or that nothing does; the device, which is none of the method.
+    """Return what differs from the default settings, or that nothing does; the device is left out.
 
-    A preset is named if all that it changes is as it has it; what else differs follows.
+    A preset is named if all its changes are in effect; what else differs follows.
 
     >>> settings_in_words(Config.preset("fast").updated({"verdict.expected_false_alarms": 0.01}))
     'preset fast, verdict.expected_false_alarms=0.01'

@@ -42,7 +42,7 @@ class SideWork:
     def start(
         self, job: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
     ) -> "Future[Result]":
-        """Begin a job; what it raises is raised by the future's ``result()``, without threads here."""
+        """Begin a job; its error is raised by the future's ``result()``, or here without threads."""
 
         def timed() -> Result:
             started = time.thread_time()

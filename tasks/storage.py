@@ -69,7 +69,7 @@ class Storage:
         check_address(self.url)
 
     def __getstate__(self) -> dict[str, str]:
-        # Not as it was given: a relative path is another one in another process's folder.
+        # Not as given: a relative path means another folder in another process.
         return {"url": self.address}
 
     @cached_property

@@ -74,8 +74,8 @@ def storage_error(what: str, error: Exception) -> StorageError:
         kind = MissingObjectError
     elif isinstance(error, UNANSWERED):
         kind = NoAnswerError
-    # What failed may lie below, as a folder of those that are listed.
-    # Of a file that cannot be put in its place, that is the second.
+    # The path that failed may lie below, as in a listing. When a file
+    # cannot be moved into place, `filename2` is that place.
     path = getattr(error, "filename2", None) or getattr(error, "filename", None)
     below = f"{path}: " if isinstance(path, str) and path not in what and kind is not MissingObjectError else ""
     return kind(f"{what}: {below}{reason_of(error)}")

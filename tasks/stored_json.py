@@ -67,8 +67,8 @@ def from_json(kind: type[Value], content: bytes, *, others: bool = False) -> Val
     Raises
     ------
     StoredJsonError
-        Naming the fields that are missing, unknown or of another type; nothing is converted. A NoJsonError if there
-        are no fields.
+        Naming the fields that are missing, unknown or of another type; nothing is converted. A NoJsonError if it is
+        no JSON.
     PageError
         If it is a web page.
     """

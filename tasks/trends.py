@@ -146,9 +146,9 @@ def write_table(results: Storage, line: str, *, rows: Iterable[TrendRow]) -> Non
 
 
 def read_table(results: Storage, line: str) -> list[NightFigures]:
-    """Return the nights of a line's table; none if there is no table, or a damaged one, or one that is no such table.
+    """Return the nights of a line's table; none if it is missing, damaged, or another kind of table.
 
-    Of a table that another version wrote before there was some figure, that figure is None.
+    Figures that an earlier version did not write yet are None.
 
     Raises
     ------

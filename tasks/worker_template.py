@@ -33,7 +33,7 @@ def start_worker_template() -> None:
     warnings = ",".join(filter(None, (before.get("PYTHONWARNINGS"), NOT_OF_LEAKS)))
     settings = {**WORKER_ENVIRONMENT, "PYTHONWARNINGS": warnings}
     os.environ.update(settings)
-    # First: the template would start it otherwise, and its start unblocks Ctrl-C again.
+    # Before Ctrl-C is blocked: `forkserver` starts it otherwise, which unblocks Ctrl-C.
     resource_tracker.ensure_running()
     # Ctrl-C is for the command, which takes its workers down itself; a process that still imports would end with a
     # traceback. A blocked signal stays blocked in what is started and forked.

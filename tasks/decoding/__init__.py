@@ -192,7 +192,7 @@ def _decoded_image(samples: npt.NDArray[Any], header: ImageHeader, *, orientatio
         full = 1.0 if floating else np.iinfo(pixels.dtype).max
         mask |= ~(samples[:, :, -1] >= full / 2)
     if floating:
-        # Double precision is kept, for small differences between large values; what only it can hold marks no value.
+        # Double precision is kept, for small differences between large values; those beyond single mean no data.
         finite = (np.abs(pixels) <= _LARGEST).all(axis=2)
         pixels = np.where(finite[:, :, None], pixels, pixels.dtype.type(0))
         not_finite = float((~finite & ~mask).mean())

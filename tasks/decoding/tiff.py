@@ -97,7 +97,7 @@ def _last_extra_sample(page: tifffile.TiffPage) -> str:
 
 
 def _require_all_or_nothing(alpha: npt.NDArray[Any]) -> None:
-    """Colours that were multiplied by an alpha are the surface's own only where it is full."""
+    """Refuse partial alpha: colours multiplied by it are no longer the surface's own."""
     full = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
     between = np.count_nonzero((alpha > 0) & (alpha < full))
     if between:
@@ -137,7 +137,7 @@ def tiff_samples(data: bytes, header: ImageHeader) -> npt.NDArray[Any]:
 
 
 def _require_all_segments(page: tifffile.TiffPage) -> None:
-    """Tifffile fills missing strips and tiles with zeros, and allocates a tile of any size."""
+    """Refuse missing segments, which tifffile fills with zeros, and tiles of excess size."""
     expected = math.prod(page.chunked)
     segments = zip(page.dataoffsets, page.databytecounts, strict=False)
     present = sum(offset > 0 and count > 0 for offset, count in segments)
