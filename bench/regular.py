@@ -99,7 +99,7 @@ def _unit(field: Field) -> Field:
 def masked(
     shown: Photograph, _: np.random.Generator, *, left_out: Callable[[Field], npt.NDArray[np.bool_]]
 ) -> Photograph:
-    """Leave out what a mask says of each pixel's distance from the middle: (2, H, W), down and across."""
+    """Leave out the pixels that a mask tells by their offsets from the middle: (2, H, W), down and across."""
     down, across = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
     return replace(shown, missing=left_out(np.stack([down, across])))
 

@@ -29,7 +29,7 @@ from tasks.cluster import Cluster
 from tasks.storage import Storage
 
 REFERENCE = 256
-"""Widths of borders, blurs and holes are given for an image of this short side."""
+"""Widths of borders and holes are given for an image of this short side."""
 
 PANELS_A_ROW = 5
 

@@ -92,11 +92,11 @@ def commonest_share(channels: Sequence[Histogram]) -> float:
 def grey_level(channels: Sequence[Histogram], *, full_range: float) -> float:
     """Return the step between the values of an image, in units of its range: 0 to 1.
 
-    The step of a channel is the median difference between neighbouring values that occur in it, so that eight bits have
-    the same steps in whatever type they are stored, a few stray values aside; it is next to 0 where values are
+    The step of a channel is the median difference between neighbouring values that occur in it, so that eight bits
+    have the same steps in whatever type they are stored, a few stray values aside; it is next to 0 where values are
     continuous, or have rounding noise of their own. The smallest step of any channel is returned; channels are not
-    pooled, since those scaled separately have values between one another's. A channel with fewer than half of the
-    values that another has, as in an image of one hue, is ignored.
+    pooled while one has enough values, since those scaled separately have values between one another's. A channel
+    with fewer than half of the values that another has, as in an image of one hue, is ignored.
     """
     enough = max(FEW_VALUES, max(len(channel.values) for channel in channels) / 2)
     told = [channel.values for channel in channels if len(channel.values) >= enough]

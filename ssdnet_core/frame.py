@@ -12,7 +12,7 @@ from ssdnet_core.filters import complete
 from ssdnet_core.medians import row_medians
 
 FRAME_CONTRAST = 0.25
-"""Share of the brightness by which a frame differs at least from what lies inside."""
+"""Share of the brighter one's brightness by which frame and inside differ at least."""
 
 FRAME_MARGIN = 3
 """Number of lines that the blurred edge of a frame may take."""
@@ -32,7 +32,8 @@ def find_frame(colour: Tensor, valid: Tensor) -> tuple[int, int, int, int]:
     are a strip if
 
     1. they take up at most an eighth of the short side;
-    2. all of them differ from the surroundings of the last one by a quarter of the brightness (``FRAME_CONTRAST``);
+    2. all of them differ from the surroundings of the last one by a quarter of the brighter of both
+       (``FRAME_CONTRAST``);
     3. all of them differ by more than any line of the inside does from its own surroundings;
     4. at least one of them differs by more than twice that.
 

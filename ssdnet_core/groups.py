@@ -1,7 +1,7 @@
 """Many images fitted side by side: a graphics processor is far from busy with one.
 
-Images of one working shape share each step of the fit, their networks stacked in the channels (:mod:`network`). The
-result of an image does not depend on its group.
+Images of one working shape share each step of the fit, their networks stacked in the channels
+(:mod:`ssdnet_core.network`). The result of an image does not depend on its group.
 """
 
 import gc

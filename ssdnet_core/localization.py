@@ -32,7 +32,7 @@ class Localization:
     ----------
     working_map
         (h, w) float32, the anomaly map at working size: at least 0, in robust standard deviations of the image itself;
-        0 beyond the box around what counts, if that is less than half of the image.
+        0 beyond the box around what counts, if that is at most half of the image.
     working_background
         (h, w, C) float32, what the image's own structure explains, in the image's units; beyond that box its mean.
     score

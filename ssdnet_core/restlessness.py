@@ -10,7 +10,7 @@ from torch.nn import functional
 from ssdnet_core.medians import row_quantiles
 
 BLOCK = 64
-"""Side of the blocks in pixels, smaller where fewer than :data:`FEWEST_BLOCKS` would lie side by side."""
+"""Side of the blocks in pixels, about: a whole number of them, at least :data:`FEWEST_BLOCKS`, lie side by side."""
 
 FEWEST_BLOCKS = 4
 

@@ -120,7 +120,7 @@ def merged(parts: Sequence[Measurements]) -> Measurements:
 
 
 def summarise_metrics(measured: Measurements) -> Evaluation:
-    """Average the metrics of the images over categories, and of the categories overall; images in the order of keys."""
+    """Average the images' metrics by category, and these overall; verdicts are counted. Images are in order of keys."""
     images = tuple(sorted(measured.images, key=lambda image: image.key))
     unmeasured = tuple(sorted(measured.unmeasured, key=lambda image: image.key))
     rows = []

@@ -24,7 +24,7 @@ FILES = ("distributed.comm.tls.ca-file", CERTIFICATE, "distributed.comm.tls.clie
 
 
 class CertificateError(SsdnetError, OSError):
-    """Dask's settings for encrypted connections do not fit the scheduler's address."""
+    """Dask's settings for encrypted connections do not fit the address, or a certificate cannot be used."""
 
 
 def check_certificates(scheduler: str) -> None:
