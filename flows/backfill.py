@@ -58,9 +58,9 @@ class NightOutcome:
     state
         How it stands at the end.
     seal
-        Of its batch, if it is sealed.
+        Its batch's seal, if there is one.
     run
-        That was waited for, if any.
+        The run that was waited for, if any.
     reason
         Why it failed, else empty.
     """

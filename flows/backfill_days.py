@@ -23,7 +23,7 @@ class Days:
     Raises
     ------
     BackfillError
-        If neither or both of these are given, or the end is before the start.
+        If anything but start and end, or last alone, is given, or the end is before the start.
     """
 
     start: date | None = None

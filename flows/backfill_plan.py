@@ -53,13 +53,13 @@ class NightRun:
     Attributes
     ----------
     id
-        Of the flow run.
+        Id of the flow run.
     day, fingerprint
-        Of the night, and of the configuration that the run was given.
+        Day of the night, and fingerprint of the configuration that the run was given.
     state
         How it stands.
     attempt
-        Its number among the attempts of backfills, 0 for a run that another started.
+        Its number among the attempts of backfills, 0 for a run that no backfill started.
     elsewhere
         Whether it had another line, other images or other results than its deployment has now: it leaves no seal here,
         but the number of its attempt is taken.
@@ -85,7 +85,7 @@ class StoredNight:
     images
         Number of images it has now.
     seal
-        Of the configuration asked for; None if there is none.
+        Seal of the configuration asked for; None if there is none.
     problem
         Why its images cannot be inspected, else empty; its run will say so, too.
     hopeless
@@ -105,9 +105,9 @@ class PlannedNight:
     Attributes
     ----------
     line
-        Through whose deployment it is inspected.
+        The line through whose deployment it is inspected.
     config
-        That it is inspected with: the line's own, or what was asked for instead.
+        Settings that it is inspected with: the line's own, or what was asked for instead.
     images
         Number of images it has.
     state
@@ -117,7 +117,7 @@ class PlannedNight:
     run
         The run to wait for, if one is under way.
     seal
-        Of its batch, if it was sealed with these settings before.
+        Its batch's seal, if it was sealed with these settings before.
     reason
         Why it is given up, else empty.
     """
@@ -139,7 +139,7 @@ class PlannedNight:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of its configuration; empty where its line has none that is valid."""
+        """Fingerprint of its configuration; empty if no night can run through its line."""
         return "" if self.line.problem else self.config.fingerprint()
 
     @property
@@ -178,9 +178,9 @@ def plan_nights(
     stored
         Every night asked for.
     config
-        That the nights are inspected with.
+        Settings that the nights are inspected with.
     runs
-        That the line had before, oldest first; those of other days and other configurations are passed over.
+        The line's runs so far, oldest first; those of other days and other configurations are passed over.
     force
         Inspect what is sealed as well.
     """

@@ -66,9 +66,9 @@ class MetricRow:
     name
         A category, or what the row is of.
     pixels
-        What its pixel metrics are of, None if it has none.
+        Where its pixel metrics are taken from, None if it has none.
     images
-        What its counts of images, hits and false alarms are of, None if it has none.
+        Where its counts of images, hits and false alarms are taken from, None if it has none.
     """
 
     name: str

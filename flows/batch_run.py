@@ -85,7 +85,7 @@ def run_batch(
             get_run_logger().warning("other masks: %s", masks_changed(former_masks, wanted.masks))
         finished = partial(Outcome, folder=folder, listing=listing, former_masks=former_masks)
         if seal is None:
-            # There is work for them: they come up while headers and records are read.
+            # There is work for the workers: they come up while headers and records are read.
             cluster.start(images=len(listing.images))
         discovered = discover_images(source, quoted(listing), stored=quoted(stored))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
@@ -135,7 +135,7 @@ def _conclude(folder: Storage, results: BatchResults, *, lease: Lease) -> Seal:
     """Do what comes after the last image: figures, tables, gallery, seal."""
     failed = {index for index, record in results.records.items() if record.failed}
     if failed:
-        # They are of an earlier inspection, or of one whose record could not be written.
+        # Their maps are of an earlier inspection, or of one whose record could not be written.
         clear_maps(folder, sorted(failed & written_maps(folder)))
     observer().stage("drawing the report")
     lease.check()

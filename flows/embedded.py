@@ -1,4 +1,4 @@
-"""The embedded default: a command that needs no server to be started.
+"""A command's own Prefect server, so that the user need not start one.
 
 `set_up_environment` and `start_prefect_server` must be called before ``prefect`` is imported, which reads its settings
 from the environment once.

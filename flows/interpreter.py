@@ -25,12 +25,12 @@ def open_closed_streams() -> None:
 def read_names_as_utf8() -> None:
     """Start this program again with Python's UTF-8 mode where the locale has another encoding.
 
-    A file's name would not be the key that an object store, a record or another worker has for the same image.
+    Otherwise a file's name would not be the key that a store, a record or another worker has for the same image.
     """
     # Already set, but without effect: Python's own options switch the mode off, and this would not end.
     if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
         return
     os.environ["PYTHONUTF8"] = "1"
-    # The terminal's stays.
+    # The terminal keeps its encoding.
     os.environ.setdefault("PYTHONIOENCODING", f"{sys.stdout.encoding}:{sys.stdout.errors}")
     os.execv(sys.executable, sys.orig_argv)

@@ -15,11 +15,11 @@ class Line:
     deployment, id
         Name as ``nightly/line-1``, and id.
     name
-        Of the line.
+        Name of the line.
     images, results
-        Addresses.
+        Addresses of all lines' images, and of the results.
     timezone
-        The site's.
+        Name of the site's time zone.
     config
         Settings of the method.
     pool

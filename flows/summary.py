@@ -87,7 +87,7 @@ def _print_json(tree: dict[str, Any]) -> None:
 def _worst(outcome: Outcome, *, width: int) -> Table:
     table = Table(title="Highest scores")
     table.add_column("image", overflow="fold")
-    # Of a narrow terminal the names take what the places of regions would.
+    # On a narrow terminal, the names take the room of the regions' places.
     columns = ("score", "verdict", "regions", "largest at (x, y)")[
         : 4 if width >= WIDE else 3 if width >= NARROW else 2
     ]

@@ -55,7 +55,7 @@ class ImageEntry:
     key
         Path below the batch's input.
     etag, size
-        Of the object when it was discovered; the ETag of its mask, if it has one, is appended.
+        Those of the object when it was listed; the ETag of its mask, if it has one, is appended.
     height, width
         In pixels, after orientation; 0 if the header could not be read.
     mask
@@ -117,7 +117,7 @@ class Manifest:
     masks
         Address of the folder or prefix of the masks, empty if there are none.
     fingerprint
-        Of the settings, by the version of the method that founded the batch; by default that of ``config`` now.
+        The settings' fingerprint by the version of the method that founded the batch; by default ``config``'s now.
     """
 
     batch: str
@@ -230,7 +230,7 @@ def check_batch_name(name: str) -> str:
 
 
 def folder_names(batch: str, fingerprint: str) -> tuple[str, str]:
-    """Return where a batch of these settings may lie: the plain name if it was the first, else beside it."""
+    """Return the names a batch's folder may have: the plain one if its settings came first, else one beside it."""
     return batch, f"{batch}~{fingerprint[:8]}"
 
 

@@ -30,7 +30,7 @@ class Summary:
     regions
         Number of defect regions.
     score_quantiles
-        Of the inspected images, by probability.
+        Quantiles of the inspected images' scores, by probability.
     fit_seconds
         Sum of the localizations' CPU seconds.
     """

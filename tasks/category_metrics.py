@@ -21,9 +21,9 @@ class Measurements:
     Attributes
     ----------
     images, unmeasured
-        Of each image, in no order.
+        Metrics of each image, or why it has none; in no order.
     pools
-        By category, the pixels of its defective images.
+        Pixel counts of the defective images, by category.
     """
 
     images: tuple[ImageMetrics, ...] = ()
@@ -67,8 +67,8 @@ class VerdictCounts:
 class CategoryMetrics(PixelMetrics, PooledMetrics, VerdictCounts):
     """Metrics of a category, NaN where undefined: :data:`tasks.evaluation_file.MEANINGS` has each of them.
 
-    Those of pixels, ``iou`` and ``border_ignored`` are means over the defective images. One whose defect lies in the
-    border has no metrics without it.
+    Pixel metrics, ``iou`` and ``border_ignored`` are means over the defective images. An image whose defect lies wholly
+    in the border does not count in ``border_ignored``.
     """
 
     category: str

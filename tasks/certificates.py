@@ -1,7 +1,7 @@
 """Dask's settings for encrypted connections, checked before a connection is tried.
 
-Dask finds out late, and without naming the setting: a certificate's file that is missing is tried for until the time is
-over, one that was never set is a TypeError, and one that has expired "does not match".
+Dask finds faults late, and does not name the setting: it tries a missing file again until its timeout, raises a
+TypeError at one that was never set, and says of an expired certificate that it "does not match".
 """
 
 import ssl
@@ -38,8 +38,8 @@ def check_certificates(scheduler: str) -> None:
     Raises
     ------
     CertificateError
-        If a ``tls://`` scheduler lacks a certificate, the client's own has expired, or another scheduler is given where
-        encryption is required.
+        If a file that ``tls://`` needs is not set or not there, the client's certificate cannot be read or has expired,
+        or encryption is required and the scheduler's address is not ``tls://``.
     """
     if not scheduler.startswith("tls://"):
         if dask.config.get(REQUIRED, default=False):

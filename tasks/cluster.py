@@ -231,7 +231,7 @@ def fit_resources(client: Client, device: str) -> dict[str, float]:
 
 
 def fit_group(resources: Mapping[str, float], asked: int | None = None) -> int:
-    """Return how many images a fit that asks for these Dask resources takes together: as asked, else by what it is on.
+    """Return how many images a fit takes together: ``asked``, or else `GPU_GROUP` if it asks for a GPU, and 1 if not.
 
     One image keeps a processor busy, and is far from keeping a GPU busy.
     """
@@ -264,7 +264,7 @@ def able_workers(client: Client, resources: Mapping[str, float], *, left: int = 
 
 
 def scheduler_lost(client: Client, *, left: int = 0) -> ClusterError:
-    """Return what a run ends with whose scheduler went away, with so many tasks left."""
+    """Return the error that ends a run whose scheduler went away, with so many tasks ``left``."""
     undone = f" with {tasks_left(left)}" if left else ""
     return ClusterError(
         f"the Dask scheduler at {scheduler_address(client)} went away{undone}: start it, and run again to go on"

@@ -56,7 +56,7 @@ def departure(value: float, trailing: Sequence[float], *, least_scale: float) ->
     Parameters
     ----------
     least_scale
-        Standard deviation that the value has for known reasons alone, as counting; same unit.
+        Standard deviation that known causes alone, such as counting, would give the value; in its unit.
     """
     values = np.asarray(trailing, dtype=np.float64)
     # A few nights know their own spread less well than many; the 4 is by simulation.
@@ -73,8 +73,8 @@ def departure(value: float, trailing: Sequence[float], *, least_scale: float) ->
 def rate_departure(night: tuple[int, int], trailing: Sequence[tuple[int, int]]) -> Departure:
     """Compare a defect rate, given as counts (defective, inspected), with those of the trailing nights.
 
-    Compared are Anscombe's arcsines of the rates, whose scatter by counting alone is known; the result's bounds are
-    rates again.
+    The comparison is of Anscombe's arcsines of the rates, whose scatter by counting alone is known; the result's bounds
+    are rates again.
     """
     turned = departure(
         _arcsine(night), [_arcsine(earlier) for earlier in trailing], least_scale=1 / math.sqrt(night[1] + 0.5)
@@ -89,7 +89,7 @@ def quantile_departure(value: float, trailing: Sequence[float], *, images: int, 
     Parameters
     ----------
     images
-        Of the night.
+        Number of images inspected in the night.
     width
         Usual distance of the scores' quartiles: quartiles and median have a sampling error of at most about 1.25 times
         this over the root of the number of images.

@@ -34,9 +34,9 @@ class Listing:
     images
         Sorted by key.
     others
-        How many other files there are, by suffix: what is no image for us may be one for its owner, as ``.heic``.
+        Numbers of other files, by suffix: some, as ``.heic``, may be images to their owner.
     masks
-        Of the images.
+        Masks of these images, and those of none.
     """
 
     images: list[StoredObject]
@@ -59,8 +59,8 @@ def list_input(
 ) -> Listing:
     """List the images of an input by suffix with their masks, and count what else the glob matches, if there is one.
 
-    Hidden files and truth masks are neither. An image that a linked folder shows once more is listed under its own
-    name only, if that is listed as well.
+    Hidden files and truth masks are neither listed nor counted. An image that a linked folder shows once more is listed
+    under its own name only, if that is listed as well.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def list_input(
     pattern
         Glob for the keys: ``*`` stays within one folder, ``**`` does not.
     outside
-        Addresses of folders to leave out: results that lie below the input are no input, nor are masks. The galleries
-        of other batches are left out wherever they lie.
+        Addresses of folders to leave out, such as results below the input. ``masks`` and the galleries of other batches
+        are left out in any case.
     masks
         Folder or prefix of the masks.
 
@@ -111,9 +111,9 @@ def discover(
     Parameters
     ----------
     masks
-        Of images, as :class:`FoundMasks` has them.
+        By the keys of their images, as in :class:`FoundMasks`.
     known
-        Of an earlier listing: the header of an image that has not changed since is not read again.
+        Entries of an earlier listing: the header of an image that has not changed since is not read again.
     """
     entries = _entries(images, masks)
     earlier = {(entry.key, entry.etag): entry for entry in known if not entry.problem}
@@ -163,9 +163,9 @@ def _why_nothing(
     Parameters
     ----------
     everything
-        That the pattern matches.
+        All objects that the pattern matches.
     objects
-        Of these, what could be an input.
+        Those of them that are left when :func:`list_input` has set files aside.
     """
     if objects:
         by_suffix = count_by_suffix(suffixes_of(entry.key for entry in objects))

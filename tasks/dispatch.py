@@ -40,9 +40,9 @@ class Dispatch:
     Attributes
     ----------
     workers
-        That take them.
+        The workers that take the images.
     inspection
-        What they are told beside the images.
+        What the workers are told beside the images.
     """
 
     workers: FitWorkers
@@ -54,7 +54,7 @@ class Dispatch:
         return self.workers.submitted(_attempt, entries, self.inspection, workers=workers)
 
     def settled(self, entry: ImageEntry, outcome: "Attempt | BaseException") -> ImageRecord:
-        """Return the record of an image that had a future of its own; of a failure it is written here."""
+        """Return the record of an image that had a future of its own; if that failed, write the record first."""
         if isinstance(outcome, Attempt):
             [record] = outcome.records
             return record
@@ -103,14 +103,14 @@ def future_size(images: int, *, group: int, workers: int) -> int:
 
 
 def chunks(images: Sequence[Value], *, images_a_future: int = 1, workers: int = 1) -> Iterator[tuple[Value, ...]]:
-    """Cut a batch into the chunks of images that one Prefect task run stands for: a future's for each worker at least.
+    """Cut a batch into chunks, each for one Prefect task run, with at least one future for each worker.
 
     Parameters
     ----------
     images_a_future
         As :func:`future_size` says.
     workers
-        That take them.
+        Number of workers that take them.
     """
     least = max(MIN_CHUNK, -(-len(images) // MAX_CHUNKS), workers * images_a_future)
     size = -(-least // images_a_future) * images_a_future
@@ -139,12 +139,12 @@ def submit_chunk(dispatch: Dispatch, entries: Iterable[ImageEntry], *, images_a_
 def try_suspects(
     dispatch: Dispatch, suspects: Iterable[tuple[ImageEntry, ...]], *, announce: Announce
 ) -> list[ImageRecord]:
-    """Inspect the images whose workers died, once nothing else is on its way: one by one, and of several by halves.
+    """Inspect the images whose workers died, once nothing else is running: one future at a time, halved if it fails.
 
     Returns
     -------
     list of ImageRecord
-        Of all of them, in the order of the manifest; what kills its worker once more has failed.
+        Records of all these images, in the order of the manifest; one that kills its worker even alone has failed.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def _attempt(entries: Sequence[ImageEntry], inspection: Inspection) -> Attempt:
 def _tried_elsewhere(
     dispatch: Dispatch, again: Mapping[str, Sequence[tuple[ImageEntry, ...]]]
 ) -> Iterator[tuple[tuple[ImageEntry, ...], Attempt | BaseException]]:
-    """Try images, by the worker they failed on, once more: where few failed, or anywhere if all workers fail."""
+    """Try images, given by the worker they failed on, once more: where few failed or, failing that, anywhere."""
     if not again:
         return
     waiting = [entries for failed in again.values() for entries in failed]

@@ -57,7 +57,7 @@ def decode_as_listed(
     Parameters
     ----------
     key, source
-        Of the image.
+        The image's key, and where it lies.
     mask, masks
         Key of its mask, and where the masks lie; empty and None if it has none.
     etag

@@ -26,10 +26,10 @@ class FoundMasks:
     Attributes
     ----------
     of_images
-        By the keys of their images; an image without one counts whole.
+        Masks by the keys of their images; an image without one counts whole.
     others
-        Keys of those that are of no image, sorted: misnamed, of images that were not listed, or passed over for one of
-        the image's very name. Hidden files are none.
+        Sorted keys of the masks of no image: misnamed, of images that were not listed, or passed over for a mask with
+        the image's very name. Hidden files are not masks.
     """
 
     of_images: Mapping[str, StoredObject] = field(default_factory=dict)

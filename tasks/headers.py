@@ -1,4 +1,4 @@
-"""The sizes of images from their headers: of thousands side by side, and no more of each than it takes."""
+"""The sizes of images from their headers: many are read side by side, each no further than needed."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace

@@ -31,7 +31,7 @@ class VerdictMetrics:
     Attributes
     ----------
     iou
-        Of the verdict's regions and the truth, 0 to 1; NaN on a good image.
+        Intersection over union of the verdict's regions and the truth, 0 to 1; NaN on a good image.
     regions, touching
         Numbers of the verdict's regions, and of those that touch a defect.
     """
@@ -60,7 +60,7 @@ class ImageMetrics(PixelMetrics, VerdictMetrics):
 
 @dataclass(frozen=True, eq=False)
 class MeasuredImage:
-    """An image's metrics, and its pixels for pooling; None of a good one, of which no pool is made."""
+    """An image's metrics, and its pixel counts for pooling; None for a good image, which is in no pool."""
 
     metrics: ImageMetrics
     counts: FrameCounts | None

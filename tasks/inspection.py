@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from ssdnet_core.preparation import WorkingImage
 
 THREADS = 4
-"""That read, judge and write beside the fit of a group. Twice as many take the interpreter from the fit on a GPU."""
+"""Threads that read, judge and write beside a group's fit. Twice as many take the interpreter from a fit on a GPU."""
 
 REMOTE_THREADS = 8
 """With an object store they mostly wait."""
 
 PIXELS_TOGETHER = 2**24
-"""Working pixels of a group at most, 256 images of 256 x 256: a worker holds a gigabyte of the groups that are read,
-fitted and written at a time."""
+"""Most working pixels of a group, 256 images of 256 x 256: the groups that a worker reads, fits and writes at a time
+take a gigabyte."""
 
 Problem = SsdnetError | MemoryError
 PROBLEMS = (SsdnetError, MemoryError)

@@ -1,7 +1,7 @@
 """One run of a batch at a time: a lease that a second run sees, and that a killed run loses.
 
-Leases are numbered objects, each created by a conditional write; the highest number holds. Taking over a stale lease
-is creating the next number, which of many takers only one can do. The holder renews its own object; who finds a
+Leases are numbered objects, each created by a conditional write; the highest number holds. To take over a stale lease
+is to create the next number, which only one of many takers can do. The holder renews its own object; one that finds a
 higher number has lost the batch and stops.
 """
 
@@ -31,7 +31,7 @@ RELEASED_WITHIN = 10.0
 STALE_AFTER = 60.0
 UNRELEASED = "the lease of this batch could not be released, and is free once this process has ended: %s"
 ENDED = (b"Z", b"X", psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-"""States of a process that only its parent has not taken note of."""
+"""States of a process that has ended, but whose parent has not taken note yet."""
 
 
 class BatchBusyError(SsdnetError):
@@ -166,7 +166,7 @@ def _take(folder: Storage) -> Lease:
     if not leases.create(mine, to_json(me)):
         raise BatchBusyError(_busy(folder, None))
     if _writes_over(leases, mine, holder=me):
-        # The rights of a run (infra/s3/policy.json) may not have it.
+        # A run may have no right to delete a lease (infra/s3/policy.json).
         with suppress(StorageError):
             leases.delete(mine)
         raise StorageError(

@@ -28,7 +28,7 @@ def walk_files(root: str, *, depth: int | None = None) -> Iterator[tuple[str, os
     Parameters
     ----------
     depth
-        Folders are entered so deep, 1 for the root alone; None for all of them.
+        How many levels of folders are listed: 1 for the root alone, None for all.
 
     Raises
     ------

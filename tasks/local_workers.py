@@ -62,13 +62,13 @@ WITHOUT_MONITORING: dict[str, Any] = {
 LOOPBACK_ONLY = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
 
 WORKERS_A_GPU = 3
-"""That share it by default: one alone leaves it idle while Python reads, judges and writes (docs/PERFORMANCE.md)."""
+"""Workers that share a GPU by default: it idles while a single one reads, judges and writes (docs/PERFORMANCE.md)."""
 
 CORES_A_GPU_WORKER, MEMORY_A_GPU_WORKER = 4, 4 * 2**30
-"""At least, or fewer workers share a GPU. A worker's peak with groups of 128 was 2.6 GiB."""
+"""Least for each worker; with less, fewer share a GPU. A worker's peak with groups of 128 was 2.6 GiB."""
 
 MEMORY_SHARE = 0.8
-"""Of the memory that this machine, or its container, has for all workers together."""
+"""Share of the memory of this machine, or its container, that all workers together may take."""
 
 
 def dask_variable(setting: str) -> str:
@@ -115,7 +115,7 @@ def local_workers(
     Parameters
     ----------
     count
-        Of workers, which get the GPUs in turn. None makes up to three a GPU, each with four cores and 4 GiB,
+        Number of workers, which get the GPUs in turn. None makes up to three a GPU, each with four cores and 4 GiB,
         but at least one; without a GPU, one a core.
     device
         The settings' device.

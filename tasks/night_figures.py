@@ -116,19 +116,20 @@ def read_nights(
 
     Figures that are missing, or of another seal than the batch now has, are made from the batch's store and kept there.
     A night whose seal the store does not give, as of an archived batch, stays as it was known, with a warning; so does
-    one whose maps are gone, or with its seal's counts alone.
+    one whose maps are gone, unless it kept no figures: then it has its seal's counts alone.
 
     Parameters
     ----------
     anew
-        Batches whose figures are made again, or all: their metrics came after their seal.
+        Batches whose figures are made again, or ``all``: metrics may have come after the seal.
     known
         Nights as an earlier call returned them.
 
     Raises
     ------
     StorageError
-        If the results cannot be listed, or the seal of a batch that ``anew`` names is there and cannot be read.
+        If the results cannot be listed, figures cannot be written, or a batch that ``anew`` names has a seal that
+        cannot be read.
     """
     nights = {name: night for name in results.folders() if (night := night_of(name)) and night.line == line}
     seals = results.read_many(f"{name}/{SEAL}" for name in nights)

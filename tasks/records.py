@@ -28,9 +28,9 @@ class ImageRecord:
     Attributes
     ----------
     index, key, etag
-        Of the manifest's entry.
+        As in the manifest's entry.
     fingerprint
-        Of the configuration.
+        Fingerprint of the configuration.
     status
         ``inspected``, or ``failed`` with the reason in ``error``.
     lasting
@@ -38,11 +38,11 @@ class ImageRecord:
     score, defective, regions, regions_from
         As in :class:`ssdnet_core.Localization`.
     height, width
-        Of the image as decoded; ``working_height`` and ``working_width`` of its map.
+        Size of the image, upright; ``working_height`` and ``working_width`` are its map's.
     seconds
         CPU seconds of the localization; in a group its share.
     device
-        That computed it.
+        The device that computed it.
     map_digest
         SHA-256 of the stored map's bytes.
     warnings

@@ -42,7 +42,7 @@ BYTES_DRAWN_AT_ONCE = 2**30
 """Bytes that images take that are drawn side by side, unless a single one takes more."""
 
 BYTES_A_PIXEL = 20
-"""What drawing takes at most: 17 were measured of maps, and of photographs of 8 and 16 bits beside twice their file."""
+"""Most bytes drawing takes: 17 were measured for maps, and for 8- or 16-bit photographs beside twice their file."""
 
 
 class PictureNames(NamedTuple):
@@ -57,8 +57,8 @@ class PictureNames(NamedTuple):
 class Picture:
     """An image of the gallery: its record, and its files below the report; no photograph if it is gone.
 
-    ``alarm_level`` is the map's value at which the image alarms, its own: that of a restless surface, or of a large
-    one, is higher than that of a calm one. Colours are reckoned from it.
+    ``alarm_level`` is the map's value at which this image alarms: it is higher for a restless surface, or a large one,
+    than for a calm one. Colours are reckoned from it.
     """
 
     record: ImageRecord
@@ -86,8 +86,8 @@ def write_report(
     most_pictures
         The gallery shows so many images, those of the highest scores; the failures are all listed.
     check
-        Called before files that a newer gallery of the batch would have too are replaced or deleted; raises if there
-        is one.
+        Called before overlays and page are replaced, and pictures deleted, that a newer gallery of the batch would have
+        too; raises if there may be one.
     """
     inspected = worst_first(results.present)
     draw = partial(_draw, folder=folder, manifest=results.manifest)

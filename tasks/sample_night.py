@@ -136,8 +136,8 @@ def write_planted_night(
         highest value of all photographs has, since cameras of 10 or 12 bits save theirs in 16.
     images
         How many to write: first each photograph as it is, then each with one defect, with another, and so on; by
-        default four of each. Of fewer than two of each, only half as many photographs are taken as there are images, so
-        that half of them have a defect; a single image is a photograph as it is.
+        default four of each. If that is less than two of each, only half as many photographs are used as there are
+        images, so that half of these have a defect; a single image is a photograph as it is.
     seed
         The same seed plants the same defects.
     track

@@ -32,7 +32,7 @@ class Seal:
     digest
         SHA-256 over every image's key, outcome and map: equal for equal results, whenever and wherever made.
     passing
-        Of the failed, how many may do better when tried again: the reason lay outside of the image.
+        Number of failed images that may do better when tried again: the reason lay outside of the image.
     """
 
     batch: str
@@ -50,7 +50,7 @@ class Seal:
 
 
 def make_seal(results: BatchResults) -> Seal:
-    """Count and sum up the records of a batch of which every present image has one."""
+    """Return the seal of a batch, every present image of which must have a record."""
     summary = results.summary
     digest = hashlib.sha256()
     for record in sorted(results.present, key=lambda record: record.key):

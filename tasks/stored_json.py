@@ -1,7 +1,7 @@
 """What is stored as JSON: dataclasses, whose types are checked when they are read.
 
-Another version, or a hand, may have written what is read: of a file that is not as its dataclass says, the error names
-each field and what is wrong with it.
+Another version, or a hand, may have written what is read: if a file does not fit its dataclass, the error names the
+first fields that are wrong, and what is wrong with them.
 """
 
 import json

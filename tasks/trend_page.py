@@ -30,7 +30,7 @@ NIGHTS_PLOTTED = 366
 
 NIGHTS_LISTED = 28
 ROUNDS = 5
-"""How often the nights are looked at, at most: a run that seals another night meanwhile does the same."""
+"""How often the trends are written, at most: a run that seals another night meanwhile writes them, too."""
 
 
 class NoNightsError(SsdnetError, ValueError):

@@ -23,7 +23,7 @@ from tasks.trends import TrendRow, latest_settings
 
 INK, FAINT, GRID, BAND, FLAG = "#1c2126", "#66707a", "#e6eaed", "#dfe5ea", "#b3261e"
 COLOURS = ("#2f5d8a", "#c77d1f", "#009e73", "#b3609a", "#6b7075")
-"""Of the settings, in the order in which they came into use; apart also for those who cannot tell red from green."""
+"""Colours of settings, in the order they came into use, and of metrics; distinct also for red-green blindness."""
 
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -41,12 +41,12 @@ MARGIN = 0.7
 """Days on both sides of the nights."""
 HALF_A_DAY = 0.5
 MOST_MARKED = 60
-"""Of more nights, only those have a mark that no line leads to."""
+"""Most nights that all have marks; of more, only those have one that no line leads to."""
 LEAST_DAYS = 14
 WIDE, HALF = (12.0, 2.7), (5.9, 2.3)
 
 MARKS = ("o", "s", "^", "v", "P")
-"""Of the metrics: whoever cannot tell their colours can tell these."""
+"""Marks of the metrics: whoever cannot tell their colours can tell these."""
 FLAG_MARK = "D"
 
 Panel = Callable[[Axes, Sequence[TrendRow]], None]

@@ -30,11 +30,11 @@ class TrendRow:
     Attributes
     ----------
     figures
-        Of the night.
+        The night's figures.
     rate
-        Its defect rate beside those of the trailing nights; None in the first week, and if no image was inspected.
+        Its defect rate beside those of the trailing nights; None if these are too few, or no image was inspected.
     scores
-        Its quantiles likewise, by name: those in `COMPARED`, or none of them.
+        Its quantiles likewise, by name: all those in `COMPARED`, or none.
     """
 
     figures: NightFigures

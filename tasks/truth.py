@@ -86,13 +86,13 @@ class MvtecTruth:
 class NightTruth:
     """Truth masks of one line, named as their images: ``003.png`` for ``003.jpg``.
 
-    There are masks for as many images as somebody has looked at: a black one says that the image is good, and an image
-    without one is not measured.
+    Images that somebody has looked at have a mask: a black one says that the image is good, and an image without one is
+    not measured.
 
     Attributes
     ----------
     folder
-        Of the masks of one night.
+        Folder of the masks of one night.
     line
         The category of all its images.
     """
@@ -163,7 +163,7 @@ def _read(folder: Storage, where: str, *, valid: npt.NDArray[np.bool_]) -> npt.N
         # Labels would leave it open which of them are defects.
         return white_pixels(folder.read(where), shape=valid.shape, labels=False) & valid
     except StorageError as error:
-        # What is missing, S3 refuses to those who may not list all of the bucket.
+        # S3 denies access to a missing object to those who may not list the whole bucket.
         if not isinstance(error, MissingObjectError) and folder.exists(where):
             raise
         raise TruthError(f"there is no truth {where} in {folder.address}") from error

@@ -30,7 +30,7 @@ class ImageHeader:
     format
         "PNG", "JPEG", "TIFF", "BMP" or "WebP".
     height, width
-        In pixels, with the EXIF orientation applied.
+        In pixels; :func:`read_header` applies the EXIF orientation, the readers of a format do not.
     channels
         1 (grey) or 3 (RGB); alpha does not count.
     bit_depth

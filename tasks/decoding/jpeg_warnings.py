@@ -10,12 +10,12 @@ COARSE = 110.0
 """Mean step of a JPEG's luminance coefficients above which its blocks may alarm: libjpeg's quality 26 and below. Of 33
 good photographs 3 alarmed at quality 30 (95.7), 4 at 25 (115.2) and 11 at 20 (141.5)."""
 
-# How libjpeg words that it goes on behind what it cannot make sense of; its other words are of harmless headers.
+# How libjpeg says that it goes on after data that it cannot read; its other warnings are of harmless headers.
 _DAMAGE = re.compile(r"Corrupt JPEG data|Inconsistent progression")
 
 
 def jpeg_warnings(data: bytes) -> tuple[str, ...]:
-    """Return what there is to know of a JPEG that can be decoded: nothing, of most."""
+    """Return the warnings of a JPEG that can be decoded; most have none."""
     return (*_compression(data), *_damage(data))
 
 

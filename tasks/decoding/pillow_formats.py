@@ -1,4 +1,4 @@
-"""PNG, JPEG and BMP, by Pillow; by imagecodecs 16-bit PNG, since Pillow cuts it to 8 bits, and transparent grey.
+"""PNG, JPEG and BMP, by Pillow; 16-bit PNG, which Pillow cuts to 8 bits, and transparent grey by imagecodecs.
 
 Pillow's plug-ins are called directly: ``Image.open`` adds a pixel limit of its own, which is global.
 """
@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from tasks.decoding.header import DecodeError, ExactReader, ImageHeader, orientation_in
 
-# No stuffed byte of the pixels' data, no restart in them, no fill byte.
+# A marker, not a stuffed byte or a restart in the pixels' data, nor a fill byte.
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _JPEG_END = b"\xd9"
 
@@ -91,7 +91,7 @@ def _require_jpeg_end(data: bytes) -> None:
 def bmp_header(data: bytes) -> tuple[ImageHeader, int]:
     """Return the header and orientation 1: a BMP has none."""
     image = BmpImageFile(ExactReader(data))
-    # What is missing of a run-length encoded one, Pillow fills with zeros.
+    # Pillow fills what is missing of a run-length encoded BMP with zeros.
     if image.info["compression"] in (BmpImageFile.COMPRESSIONS["RLE8"], BmpImageFile.COMPRESSIONS["RLE4"]):
         raise DecodeError("BMP is run-length encoded, which is not supported: save it uncompressed, or as PNG")
     return pillow_header(image), 1
