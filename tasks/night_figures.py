@@ -116,7 +116,7 @@ def read_nights(
 
     Figures that are missing, or of another seal than the batch now has, are made from the batch's store and kept there.
     A night whose seal the store does not give, as of an archived batch, stays as it was known, with a warning; so does
-    one whose maps are gone, unless it kept no figures: then it has its seal's counts alone.
+    one whose maps are gone, unless nobody knows its figures: then it has its seal's counts alone.
 
     Parameters
     ----------
@@ -148,12 +148,17 @@ def read_nights(
         seal = parse_seal(content, folder)
         if seal is None:
             continue
-        stored = _parsed(kept[f"{name}/{TREND}"])
-        if stored and stored.digest != seal.digest:
-            stored = None
-        again = anew == "all" or name in anew
-        figures.append(stored if stored and not again else _made(folder, night, seal=seal, stored=stored))
+        stored = _of_seal(seal, _parsed(kept[f"{name}/{TREND}"]))
+        if stored and not (anew == "all" or name in anew):
+            figures.append(stored)
+        else:
+            before = stored or _of_seal(seal, known_by_batch.get(name))
+            figures.append(_made(folder, night, seal=seal, before=before))
     return sorted(figures, key=lambda night: (night.day, night.batch))
+
+
+def _of_seal(seal: Seal, figures: NightFigures | None) -> NightFigures | None:
+    return figures if figures and figures.digest == seal.digest else None
 
 
 def _as_known(folder: Storage, known: NightFigures | None, *, error: StorageError) -> list[NightFigures]:
@@ -162,16 +167,16 @@ def _as_known(folder: Storage, known: NightFigures | None, *, error: StorageErro
     return [known] if known else []
 
 
-def _made(folder: Storage, night: Night, *, seal: Seal, stored: NightFigures | None) -> NightFigures:
+def _made(folder: Storage, night: Night, *, seal: Seal, before: NightFigures | None) -> NightFigures:
     counts = NightFigures.of_seal(night.day, seal)
     try:
         figures = replace(counts, settings=_settings(folder), **_measured_by_image(folder), **_measured(folder, seal))
     # From what is damaged, zarr and its codecs raise anything.
     except (SsdnetError, *FAILURES, LookupError, TypeError, RuntimeError) as error:
         # The seal still has the counts. Not kept: the store may come back.
-        stays = STAYS if stored else "is in the trends with the counts of its seal alone"
+        stays = STAYS if before else "is in the trends with the counts of its seal alone"
         _log.warning("%s %s: %s", folder.address, stays, reason_of(error))
-        return stored or counts
+        return before or counts
     folder.write(TREND, figures.to_json())
     return figures
 

@@ -145,6 +145,16 @@ def test_a_night_whose_maps_were_deleted_stays_as_it_was_known_when_all_is_read_
     assert "counts of its seal alone" not in caplog.text
 
 
+def test_a_night_without_maps_and_without_its_own_figures_stays_as_the_table_has_it_unless_its_seal_is_another(results):
+    folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
+    before = [row.figures for row in write_trends(results, "line-1").rows]
+    folder.delete("trend.json")
+    shutil.rmtree(folder.path("maps.zarr"))
+    assert [row.figures for row in write_trends(results, "line-1").rows] == before
+    [other] = read_nights(results, "line-1", known=[replace(before[0], digest="of an earlier seal")])
+    assert (other.defect_rate, other.score_q50) == (0.5, None)
+
+
 def test_figures_of_another_seal_are_not_what_a_night_without_maps_is_known_as(results):
     folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
     [before] = read_nights(results, "line-1")
