@@ -34,10 +34,8 @@ def watched(batch: str) -> Iterator[None]:
             "a heartbeat every %s s: infra/automations.py would take this run for dead, set %s=%d",
             *(heartbeat, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT),
         )
-    log = RunLog(batch, logger)
-    with ProgressArtifact(batch) as bar, observed_by(bar), observed_by(log):
+    with RunLog(batch, logger) as log, ProgressArtifact(batch) as bar, observed_by(bar), observed_by(log):
         yield
-    log.end()
 
 
 def tell_of_batch(outcome: Outcome, *, sealed: bool) -> None:

@@ -20,6 +20,8 @@ PARTS, LEAST_STEP = 10, 25
 class RunLog(Observer):
     """An observer that writes to a run's log, and tells failed images as events.
 
+    At the end of its block, whether the run succeeds or fails, it tells how many failed, if not each was told.
+
     Parameters
     ----------
     batch
@@ -34,6 +36,13 @@ class RunLog(Observer):
         self._name = f"line {night.line}, batch {batch}" if night else f"batch {batch}"
         self._logger = logger
         self._todo = self._done = self._defective = self._failed = self._warned = 0
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._failed > MOST_FAILURE_EVENTS:
+            events.images_failed(self._batch, failed=self._failed, told=MOST_FAILURE_EVENTS)
 
     def stage(self, name: str) -> None:
         """Write down that another stage begins."""
@@ -66,11 +75,6 @@ class RunLog(Observer):
                 "%s: %d of %d inspected, %d defective, %d failed",
                 *(self._name, self._done, self._todo, self._defective, self._failed),
             )
-
-    def end(self) -> None:
-        """Tell how many failed, if not each was told."""
-        if self._failed > MOST_FAILURE_EVENTS:
-            events.images_failed(self._batch, failed=self._failed, told=MOST_FAILURE_EVENTS)
 
     def _write_failure(self, record: ImageRecord) -> None:
         text = f"not inspected: {record.error}"

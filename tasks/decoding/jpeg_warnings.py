@@ -11,6 +11,7 @@ COARSE = 110.0
 good photographs 3 alarmed at quality 30 (95.7), 4 at 25 (115.2) and 11 at 20 (141.5)."""
 
 # How libjpeg says that it goes on after data that it cannot read; its other warnings are of harmless headers.
+# Of 3705 whole JPEGs from programs and games none says it.
 _DAMAGE = re.compile(r"Corrupt JPEG data|Inconsistent progression")
 
 

@@ -6,6 +6,7 @@ import pytest
 from flows import events, run_log
 from flows.run_log import MOST_FAILURE_EVENTS, MOST_FAILURES_LOGGED, RunLog
 from tasks.records import ImageRecord
+from tasks.storage_answers import StorageError
 
 GOOD = ImageRecord(index=0, key="0.png", etag="e", fingerprint="f", status="inspected")
 
@@ -24,11 +25,11 @@ def log(caplog):
     return RunLog("line-1-2026-11-22", logging.getLogger("run"))
 
 
-def inspect(log, records):
-    log.begin(images=len(records), settled=0)
-    for record in records:
-        log.inspected(record)
-    log.end()
+def inspect(log, records, *, images=None):
+    with log:
+        log.begin(images=images or len(records), settled=0)
+        for record in records:
+            log.inspected(record)
 
 
 def test_two_thousand_images_make_a_dozen_lines(log, caplog, told):
@@ -66,3 +67,14 @@ def test_a_night_of_nothing_but_failures_stays_readable(log, caplog, told):
     assert [event for event, _ in told] == ["ssdnet.image.failed"] * MOST_FAILURE_EVENTS + ["ssdnet.images.failed"]
     assert told[-1][1]["payload"] == {"failed": 2000, "told": MOST_FAILURE_EVENTS}
     assert all(len(str(parts)) < 2000 for _, parts in told)
+
+
+def test_a_run_that_fails_tells_how_many_images_had_failed(log, told):
+    def records():
+        yield from [replace(GOOD, status="failed", error="no image")] * 30
+        raise StorageError("the disk is full")
+
+    with pytest.raises(StorageError):
+        inspect(log, records(), images=100)
+    assert told[-1][0] == "ssdnet.images.failed"
+    assert told[-1][1]["payload"] == {"failed": 30, "told": MOST_FAILURE_EVENTS}
