@@ -86,8 +86,8 @@ def write_report(
     most_pictures
         The gallery shows so many images, those of the highest scores; the failures are all listed.
     check
-        Called before overlays and page are replaced, and pictures deleted, that a newer gallery of the batch would have
-        too; raises if there may be one.
+        Called before what a newer gallery of the batch would have too is replaced or deleted; raises if there may be
+        one.
     """
     inspected = worst_first(results.present)
     draw = partial(_draw, folder=folder, manifest=results.manifest)
@@ -200,9 +200,10 @@ def _draw_photograph(folder: Storage, manifest: Manifest, *, record: ImageRecord
 
 
 def _picture_names(record: ImageRecord) -> PictureNames:
-    # Named after the ETag of image and mask as well: one that was drawn is right for ever, whatever becomes of them.
-    photograph = f"{IMAGES}/{record.index:07d}-{hashlib.sha256(record.etag.encode()).hexdigest()[:8]}"
-    return PictureNames(f"{IMAGES}/{record.index:07d}-map.png", f"{photograph}.jpg", f"{photograph}{STRIPED}")
+    # Named after the map, or the ETag of image and mask: one that was drawn is right, whatever becomes of them.
+    image = f"{IMAGES}/{record.index:07d}"
+    photograph = f"{image}-{hashlib.sha256(record.etag.encode()).hexdigest()[:8]}"
+    return PictureNames(f"{image}-{record.map_digest[:8]}-map.png", f"{photograph}.jpg", f"{photograph}{STRIPED}")
 
 
 def _draw_overlay(folder: Storage, picture: Picture) -> None:

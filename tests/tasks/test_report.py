@@ -171,6 +171,18 @@ def test_no_other_threshold_is_offered_where_a_verdict_asks_for_an_area(night):
     assert "as inspected" not in page_of(folder)
 
 
+def test_another_map_has_a_picture_of_another_name_and_the_former_one_is_deleted(night):
+    folder, manifest, records = night
+    write_report(folder, BatchResults(manifest, records))
+    [former] = [record for record in records.values() if record.key == "a.png"]
+    digest = write_map(folder, former.index, anomaly_map=np.full((64, 96), 3.0, dtype=np.float32))
+    assert digest[:8] != former.map_digest[:8]
+    write_report(folder, BatchResults(manifest, records | {former.index: replace(former, map_digest=digest)}))
+    maps = [entry.key for entry in folder.below("report/images").list(f"{former.index:07d}-*-map.png")]
+    assert maps == [f"{former.index:07d}-{digest[:8]}-map.png"]
+    assert maps[0] in page_of(folder)
+
+
 @pytest.mark.parametrize("level", [7.7, 15.4])
 def test_a_colour_means_the_same_beside_each_images_own_alarm_level(night, level):
     folder, manifest, records = night
@@ -179,7 +191,7 @@ def test_a_colour_means_the_same_beside_each_images_own_alarm_level(night, level
     digest = write_map(folder, index, anomaly_map=values)
     records[index] = replace(records[index], regions_from=level, map_digest=digest)
     write_report(folder, BatchResults(manifest, records))
-    with Image.open(io.BytesIO(folder.read(f"report/images/{index:07d}-map.png"))) as layer:
+    with Image.open(io.BytesIO(folder.read(f"report/images/{index:07d}-{digest[:8]}-map.png"))) as layer:
         below, at, twice = np.asarray(layer)[32, 16::32].astype(int)
     scale = [re.findall(r"[\d.]+", colour) for colour in colour_bar()]
     a_third_of_the_way = np.mean([[int(value) for value in colour[:3]] for colour in scale[2:4]], axis=0)
