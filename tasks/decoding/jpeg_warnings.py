@@ -40,7 +40,7 @@ def _damage(data: bytes) -> tuple[str, ...]:
     except ValueError as error:
         if _DAMAGE.match(str(error)):
             return (
-                f"JPEG seems to be damaged: its decoder went on behind data that it could not read ({error}), and what "
-                "alarms may be that; transfer or write the file again",
+                f"JPEG seems to be damaged: its decoder met data that it could not read ({error}), and alarms may come "
+                "from that; transfer or write the file again",
             )
     return ()
