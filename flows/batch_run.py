@@ -190,7 +190,7 @@ def _tell_of_listing(listing: Listing, masks: Storage | None) -> None:
 def _tell_of_unreadable(manifest: Manifest, discovered: Sequence[ImageEntry]) -> None:
     unreadable = {entry.key: entry for entry in discovered if not entry.readable}
     if kept := [entry.key for entry in manifest.entries if entry.readable and entry.key in unreadable]:
-        first, lost = kept[0], "whose mask" if unreadable[kept[0]].etag.partition("+")[0] else "which"
+        first, lost = kept[0], "whose mask" if unreadable[kept[0]].image_etag else "which"
         observer().hint(
             f"{counted(len(kept), 'image')} cannot be read any more, as {first}, {lost} leads nowhere: what was found "
             "before is kept"

@@ -77,16 +77,19 @@ class ImageEntry:
     present: bool = True
 
     @property
+    def image_etag(self) -> str:
+        """ETag of the image alone; empty if it could not be read when it was listed."""
+        return self.etag.partition("+")[0]
+
+    @property
     def readable(self) -> bool:
         """Whether it and its mask, if any, could be read: what cannot is listed with an empty ETag."""
-        image, _, mask = self.etag.partition("+")
-        return bool(image) and bool(mask or not self.mask)
+        return bool(self.image_etag) and not (self.mask and self.etag.endswith("+"))
 
     def is_lost_in(self, found: "ImageEntry") -> bool:
         """Whether it was readable and, in a later listing, is not, or only its mask has become unreadable."""
-        image, _, mask = found.etag.partition("+")
-        same = self.etag.startswith(f"{image}+") and found.mask == self.mask
-        return self.readable and (not image or (same and not mask))
+        without_mask = found.mask == self.mask and found.etag == joint_etag(self.image_etag, "")
+        return self.readable and (not found.image_etag or without_mask)
 
     def working_shape(self, working_size: int) -> tuple[int, int]:
         """Return (h, w) of its anomaly map."""
