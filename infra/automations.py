@@ -33,7 +33,7 @@ STATES = [f"prefect.flow-run.{state}" for state in ("Completed", events.NO_IMAGE
 """In which a run sends no heartbeat because it has ended."""
 
 SILENCE = timedelta(seconds=45)
-"""After a heartbeat; with one every 30 s and a look every 5 s, a run is marked 20 to 55 s after its death."""
+"""After a heartbeat; with one every 30 s and a look every 5 s, a run is marked 15 to 50 s after its death."""
 
 SHORTEST_HOURS = 0.003
 """Hours to wait for a night at least: Prefect does so for no less than ten seconds."""
