@@ -28,6 +28,9 @@ LOWEST_FPR = 1e-4
 MOST_POINTS = 2000
 COLOUR_MAP = "inferno"
 TRUTH_COLOUR = "#00e5ff"
+MOST_LETTERS = 44
+"""Of an image's name above its picture."""
+
 LONGEST = 3.0
 """Ratio of sides above which only the surroundings of the defect are shown."""
 
@@ -133,7 +136,9 @@ def _chosen(images: Sequence[ImageMetrics]) -> list[tuple[str, ImageMetrics]]:
 
 
 def _title(image: ImageMetrics) -> str:
-    return f"{image.category}/{PurePosixPath(image.key).stem}"
+    name = f"{image.category}/{PurePosixPath(image.key).stem}"
+    # The middle goes: a category tells one row from another, and the end of a name one image from another.
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS // 2]}\u2026{name[-MOST_LETTERS // 2 + 1 :]}"
 
 
 def _picture(record: ImageRecord, inspection: Inspection) -> _Picture:
