@@ -18,7 +18,7 @@ from ssdnet_core.filters import enlarge
 from ssdnet_core.homogeneity import SEVERAL_TEXTURES
 from ssdnet_core.preparation import Preparation, prepare
 from ssdnet_core.regions import Region, enlarge_labels, find_regions, label_regions
-from ssdnet_core.sensor_noise import LEAST_NOISE
+from ssdnet_core.sensor_noise import LEAST_NOISE, MUCH_GRAIN
 from ssdnet_core.significance import alarm_level, significance
 
 SIDES = ("top", "bottom", "left", "right")
@@ -240,11 +240,17 @@ def _of_what_is_clipped(preparation: Preparation) -> Iterator[str]:
 
 
 def _of_what_is_noise(preparation: Preparation) -> Iterator[str]:
-    if preparation.noise > LEAST_NOISE:
-        yield (
-            f"white noise is {preparation.noise:.0%} of what varies, and was weakened: faint defects may be missed; "
-            "give more light, or expose for longer"
-        )
+    noise = preparation.noise
+    if noise.of_sensor > LEAST_NOISE:
+        what, if_noise = "white noise", ""
+    elif noise.share > MUCH_GRAIN:
+        what, if_noise = "white noise, or grain of the surface that looks like it,", "if it is noise, "
+    else:
+        return
+    yield (
+        f"{what} is {noise.share:.0%} of what varies, and was weakened: faint defects may be missed; "
+        f"{if_noise}give more light, or expose for longer"
+    )
 
 
 def _of_what_was_left_out(preparation: Preparation) -> Iterator[str]:

@@ -25,7 +25,7 @@ from ssdnet_core.filters import GRID, share_of
 from ssdnet_core.frame import NO_FRAME, without_frame
 from ssdnet_core.light import FALLOFF_DEGREE, FALLOFF_RADIAL, contrast_in_light
 from ssdnet_core.robust import enough_seen
-from ssdnet_core.sensor_noise import with_weaker_noise
+from ssdnet_core.sensor_noise import NO_NOISE, WhiteNoise, with_weaker_noise
 from ssdnet_core.small_region import Box, box_of_what_counts
 from ssdnet_core.surface import Surface, find_surface
 from ssdnet_core.working_size import MIN_SIDE
@@ -76,8 +76,7 @@ class Preparation:
         Whether the valid pixels differ by no more than rounding (a standard deviation of a hundred-thousandth of the
         range at most), so that there is no structure to fit.
     noise
-        The share of the working image's variance that was found to be white noise, 0 to 1; above
-        :data:`~ssdnet_core.sensor_noise.LEAST_NOISE` it was weakened.
+        White noise in the working image.
     seconds
         CPU seconds of the calling thread that the preparation took.
     """
@@ -94,7 +93,7 @@ class Preparation:
     range_over_channel: float = 0.0
     scattered: bool = False
     constant: bool = False
-    noise: float = 0.0
+    noise: WhiteNoise = NO_NOISE
     seconds: float = 0.0
 
 
@@ -178,7 +177,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         colour = colour / falloff
         standardised, mean, std = _standardise(colour, valid)
         contrast = contrast_in_light(standardised, _brightness(colour, lit), valid=valid)
-    noise = 0.0
+    noise = NO_NOISE
     if config.weaken_noise:
         weaker, noise = with_weaker_noise(standardised, valid)
         if weaker is not standardised:

@@ -353,6 +353,17 @@ def test_an_image_with_structure_has_no_warning():
     assert light(textile().pixels).warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("channels", "sigma", "warned"),
+    [(3, 8, "white noise is 13%"), (1, 8, None), (1, 16, "white noise, or grain"), (3, 16, "white noise is")],
+)
+def test_a_sensors_noise_is_warned_of_and_what_may_be_grain_only_where_it_is_much(channels, sigma, warned):
+    pixels = sample("weave", "none").pixels
+    noise = sigma * np.random.default_rng(0).standard_normal((*pixels.shape[:2], channels))
+    warnings = light(np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8)).warnings
+    assert [warning.startswith(warned or "") for warning in warnings] == ([True] if warned else [])
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_constant_image_is_not_defective_whatever_the_verdicts_settings(masked):
     mask = np.ones((32, 32), dtype=bool)

@@ -7,6 +7,7 @@ from PIL import Image
 
 from ssdnet_core import InvalidImageError
 from ssdnet_core.preparation import MIN_COUNTED, STD_FLOOR
+from ssdnet_core.sensor_noise import NO_NOISE
 from ssdnet_core.surface import KEPT_ABOVE
 from ssdnet_core.synthetic import sample
 from tests.ssdnet_core.prepared_with import prepared_with
@@ -402,8 +403,8 @@ def test_weaker_noise_leaves_the_contrast_as_it_was_and_the_image_nearer_to_what
     noise = 25 * np.random.default_rng(0).standard_normal(clean.shape)
     noisy = np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
     as_it_is, weaker = (prepared_with(noisy, None, weaken_noise=weaken) for weaken in (False, True))
-    assert weaker.preparation.noise > 0.2
-    assert as_it_is.preparation.noise == 0
+    assert weaker.preparation.noise.share > 0.2
+    assert as_it_is.preparation.noise == NO_NOISE
     assert float(weaker.pixels.std()) == pytest.approx(float(as_it_is.pixels.std()), rel=1e-3)
     shown = torch.from_numpy(clean).permute(2, 0, 1) / 255
     before, after = ((given_back(working) - shown).square().mean() for working in (as_it_is, weaker))

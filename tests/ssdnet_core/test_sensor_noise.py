@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from ssdnet_core.sensor_noise import (
     FINE,
     LEAST_KEPT,
     LEAST_NOISE,
+    NO_NOISE,
     PATCH,
     STEP,
     _calm_energy,
@@ -77,10 +80,11 @@ def test_what_is_told_in_bands_is_what_is_told_of_the_whole(monkeypatch):
 
 def test_patterns_that_are_worked_on_one_by_one_give_the_same_image(monkeypatch):
     noisy = white((3, 96, 128), sigma=0.7) + standardised("leather")[:, :96, :128]
-    together, share = with_weaker_noise(noisy, everywhere(noisy))
+    together, noise = with_weaker_noise(noisy, everywhere(noisy))
     monkeypatch.setattr(sensor_noise, "VALUES_AT_A_TIME", 1)
-    apart, same_share = with_weaker_noise(noisy, everywhere(noisy))
-    assert share == same_share > LEAST_NOISE
+    apart, same_noise = with_weaker_noise(noisy, everywhere(noisy))
+    assert noise == same_noise
+    assert noise.share > LEAST_NOISE
     torch.testing.assert_close(apart, together, atol=1e-5, rtol=0)
 
 
@@ -88,7 +92,7 @@ def test_cloth_whose_threads_are_two_pixels_apart_is_not_taken_for_noise():
     down, right = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
     wave = torch.sin(0.98 * torch.pi * down) + torch.sin(0.97 * torch.pi * right)
     cloth = (wave + white((128, 128), sigma=0.1))[None]
-    assert with_weaker_noise(cloth - cloth.mean(), everywhere(cloth))[1] <= LEAST_NOISE
+    assert with_weaker_noise(cloth - cloth.mean(), everywhere(cloth))[1].share <= LEAST_NOISE
 
 
 @pytest.mark.parametrize("kind", TEXTURE_KINDS)
@@ -96,18 +100,38 @@ def test_cloth_whose_threads_are_two_pixels_apart_is_not_taken_for_noise():
 def test_noise_on_a_surface_is_told_and_weakened(kind, sigma):
     clean = standardised(kind)
     noisy = clean + white(clean.shape, sigma=sigma)
-    weaker, share = with_weaker_noise(noisy, everywhere(noisy))
-    assert share == pytest.approx(sigma**2 / (1 + sigma**2), rel=0.25)
+    weaker, noise = with_weaker_noise(noisy, everywhere(noisy))
+    assert noise.share == pytest.approx(sigma**2 / (1 + sigma**2), rel=0.25)
     before, after = ((pixels - clean).square().mean() for pixels in (noisy, weaker))
     assert after < 0.6 * before
 
 
 @pytest.mark.parametrize("kind", TEXTURE_KINDS)
+@pytest.mark.parametrize("sigma", [0.7, 1.2])
+def test_noise_of_each_channel_is_told_from_grain_that_the_channels_share(kind, sigma):
+    clean = standardised(kind)
+    of_sensor, grain = (
+        with_weaker_noise(clean + white((channels, 256, 256), sigma=sigma), everywhere(clean))[1] for channels in (3, 1)
+    )
+    assert of_sensor.of_sensor == pytest.approx(of_sensor.share, rel=0.2)
+    assert grain.share > LEAST_NOISE
+    assert grain.of_sensor < 0.2 * grain.share
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_in_grey_nothing_tells_noise_from_grain(channels):
+    pixels = white((1, 128, 128)).repeat(channels, 1, 1)
+    noise = with_weaker_noise(pixels, everywhere(pixels))[1]
+    assert noise.share > 0.9
+    assert noise.of_sensor == 0
+
+
+@pytest.mark.parametrize("kind", TEXTURE_KINDS)
 def test_a_surface_with_little_noise_stays_as_it_is(kind):
     clean = standardised(kind)
-    weaker, share = with_weaker_noise(clean, everywhere(clean))
+    weaker, noise = with_weaker_noise(clean, everywhere(clean))
     assert weaker is clean
-    assert share <= LEAST_NOISE
+    assert noise.share <= LEAST_NOISE
 
 
 def test_what_is_taken_off_grows_with_the_noise_without_a_step():
@@ -116,8 +140,8 @@ def test_what_is_taken_off_grows_with_the_noise_without_a_step():
     changes = []
     for sigma in np.linspace(0.2, 0.5, 13):
         noisy = clean + sigma * noise
-        weaker, share = with_weaker_noise(noisy, everywhere(noisy))
-        changes.append((share, float((weaker - noisy).square().mean())))
+        weaker, found = with_weaker_noise(noisy, everywhere(noisy))
+        changes.append((found.share, float((weaker - noisy).square().mean())))
     shares, taken = np.array(changes).T
     assert (taken[shares <= LEAST_NOISE] == 0).all()
     assert (np.diff(taken) >= 0).all()
@@ -144,9 +168,9 @@ def test_the_mean_of_a_patch_is_no_noise():
 @pytest.mark.parametrize("contrast", [0.1, 10.0])
 def test_noise_is_weakened_alike_whatever_the_contrast(contrast):
     noisy = standardised("leather") + white((3, 256, 256), sigma=0.7)
-    weaker, share = with_weaker_noise(noisy, everywhere(noisy))
-    other, same_share = with_weaker_noise(contrast * noisy, everywhere(noisy))
-    assert same_share == pytest.approx(share, rel=1e-3)
+    weaker, noise = with_weaker_noise(noisy, everywhere(noisy))
+    other, same = with_weaker_noise(contrast * noisy, everywhere(noisy))
+    assert astuple(same) == pytest.approx(astuple(noise), rel=1e-3)
     torch.testing.assert_close(other / contrast, weaker, atol=1e-3, rtol=0)
 
 
@@ -155,9 +179,9 @@ def test_what_is_masked_is_not_taken_for_calm_ground_and_changes_little_around_i
     pixels = standardised("leather") + white((3, 256, 256), seed)
     valid = everywhere(pixels)
     valid[:, 50:90, :200] = 0
-    whole, share = with_weaker_noise(pixels, everywhere(pixels))
+    whole, noise = with_weaker_noise(pixels, everywhere(pixels))
     masked, told = with_weaker_noise(pixels * valid, valid)
-    assert told == pytest.approx(share, rel=0.03)
+    assert astuple(told) == pytest.approx(astuple(noise), rel=0.03)
     apart = (masked - whole) * valid
     assert float(apart.square().mean().sqrt()) < 0.03
     assert float(apart[:, 130:].square().mean().sqrt()) < 0.005
@@ -167,19 +191,19 @@ def test_what_is_masked_is_not_taken_for_calm_ground_and_changes_little_around_i
 def test_an_image_of_which_hardly_a_patch_is_whole_stays_as_it_is():
     pixels = white((1, 128, 128))
     valid = (white((1, 128, 128), seed=1) > -0.5).float()
-    weaker, share = with_weaker_noise(pixels * valid, valid)
-    assert share == 0
+    weaker, noise = with_weaker_noise(pixels * valid, valid)
+    assert noise == NO_NOISE
     assert torch.equal(weaker, pixels * valid)
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 33, 200), (1, 255, 64)])
 def test_small_and_odd_sizes_are_taken(shape):
     pixels = white(shape)
-    weaker, share = with_weaker_noise(pixels, everywhere(pixels))
+    weaker, noise = with_weaker_noise(pixels, everywhere(pixels))
     assert weaker.shape == pixels.shape
-    assert share > 0.5
+    assert noise.share > 0.5
 
 
 def test_a_constant_image_has_no_noise():
     pixels = torch.zeros(3, 64, 64)
-    assert with_weaker_noise(pixels, everywhere(pixels)) == (pixels, 0.0)
+    assert with_weaker_noise(pixels, everywhere(pixels)) == (pixels, NO_NOISE)
