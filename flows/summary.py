@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -24,7 +25,7 @@ WORST_PRINTED = 10
 MOST_WARNINGS_PRINTED = 5
 
 WIDE, NARROW = 72, 50
-"""Columns of a terminal from which the table of images has all of its columns, and all but the regions' places."""
+"""Columns of a terminal from which the table of images may have all of its columns, and all but the regions' places."""
 
 
 def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
@@ -33,7 +34,7 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
         _print_json(outcome_tree(outcome))
         return
     console = Console()
-    console.print(_worst(outcome, width=console.width))
+    console.print(_worst(outcome, console))
     if outcome.results.summary.failed:
         console.print(_failures(outcome))
     if outcome.results.summary.warned:
@@ -84,19 +85,24 @@ def _print_json(tree: dict[str, Any]) -> None:
     print(json.dumps(null_for_nan(tree), indent=1))
 
 
-def _worst(outcome: Outcome, *, width: int) -> Table:
+def _worst(outcome: Outcome, console: Console) -> Table:
+    most = 4 if console.width >= WIDE else 3 if console.width >= NARROW else 2
+    tables = [_of_highest_scores(outcome, columns=columns) for columns in range(most, 1, -1)]
+    # Names that would be broken take the room of the regions and their places, if that is enough.
+    endless = console.options.update_width(sys.maxsize)
+    widths = (console.measure(table, options=endless).maximum for table in tables)
+    return next((table for table, width in zip(tables, widths, strict=True) if width <= console.width), tables[0])
+
+
+def _of_highest_scores(outcome: Outcome, *, columns: int) -> Table:
     table = Table(title="Highest scores")
     table.add_column("image", overflow="fold")
-    # On a narrow terminal, the names take the room of the regions' places.
-    columns = ("score", "verdict", "regions", "largest at (x, y)")[
-        : 4 if width >= WIDE else 3 if width >= NARROW else 2
-    ]
-    for name in columns:
+    for name in ("score", "verdict", "regions", "largest at (x, y)")[:columns]:
         table.add_column(name, no_wrap=True)
     for record in worst_first(outcome.results.present)[:WORST_PRINTED]:
         verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
         cells = (f"{record.score:.2f}", verdict, str(len(record.regions)), largest_at(record))
-        table.add_row(_shown(record.key), *cells[: len(columns)])
+        table.add_row(_shown(record.key), *cells[:columns])
     return table
 
 

@@ -224,6 +224,19 @@ def test_long_names_are_folded_and_not_cut(outcome, capsys, monkeypatch):
     assert "17.png" in said
 
 
+@pytest.mark.parametrize(("letters", "whole"), [(28, True), (40, True), (50, True), (60, False)])
+def test_a_name_takes_the_room_of_the_regions_places_if_that_keeps_it_in_one_piece(
+    outcome, capsys, monkeypatch, letters, whole
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "0" * (letters - 4) + ".png"
+    records = {index: replace(record, key=name) for index, record in outcome.results.records.items()}
+    print_outcome(replace(outcome, results=BatchResults(outcome.results.manifest, records)), as_json=False)
+    said, _ = capsys.readouterr().out.split("Not inspected")
+    assert (f" {name} " in said) == whole
+    assert ("largest at" in said) == (letters == 28 or not whole)
+
+
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [
