@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.wrong_settings import no_such_setting, wrong_values
 
-METHOD_VERSION = 18
-"""Raised whenever the same configuration gives other maps; part of every fingerprint."""
+METHOD_VERSION = 19
+"""Raised whenever the same configuration gives other maps or regions; part of every fingerprint."""
 
 MAX_GROUP = 256
 """Most images fitted together, far more than keep a GPU busy. Not a setting: results do not depend on the group."""
@@ -164,6 +164,12 @@ class VerdictConfig(_Settings):
 
     expected_false_alarms: float = Field(
         0.1, ge=1e-100, le=100.0, description="Expected number of false alarms in an image without defects."
+    )
+    share_of_peak: float = Field(
+        0.35,
+        ge=0.0,
+        le=1.0,
+        description="A region reaches down to this share of its highest level, but no further than the alarm level.",
     )
     min_area: int = Field(1, ge=1, description="Smallest region in pixels of the original image.")
     min_further_area: int = Field(

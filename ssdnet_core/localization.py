@@ -46,8 +46,8 @@ class Localization:
     working_labels
         (h, w) int32, which of the regions each pixel is in at working size: 1 for the first of them, 0 for none.
     regions_from
-        The level at or above which a pixel of :func:`~ssdnet_core.scoring.verdict_map` belongs to a defect, if there is
-        an alarm at all.
+        The level of :func:`~ssdnet_core.scoring.verdict_map` that regions reach down to at most, if there is an alarm
+        at all; those with a high peak end at ``verdict.share_of_peak`` of it.
     original_shape
         (H, W) of the image.
     seconds
@@ -158,6 +158,7 @@ def judged(evidence: Evidence, config: Config) -> Localization:
             levels,
             regions_from,
             original_shape=preparation.original_shape,
+            share_of_peak=config.verdict.share_of_peak,
             min_area=config.verdict.min_area,
             min_further_area=config.verdict.min_further_area,
         )

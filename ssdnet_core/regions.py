@@ -62,12 +62,14 @@ def label_regions(
     threshold: float,
     *,
     original_shape: tuple[int, int],
+    share_of_peak: float = 0.0,
     min_area: int = 1,
     min_further_area: int = 1,
 ) -> npt.NDArray[np.int32]:
     """Return the number of the region that each pixel of a map is in: (h, w).
 
-    A region is connected and at or above the threshold. 1 is the one with the highest peak, 0 none.
+    A region is connected, at or above the threshold, and not far below the highest level around it: the windows of the
+    scores make a strong defect's surroundings exceed the threshold, too. 1 is the region with the highest peak, 0 none.
 
     Parameters
     ----------
@@ -77,6 +79,8 @@ def label_regions(
         In the map's units.
     original_shape
         (H, W) of the image.
+    share_of_peak
+        Of the highest level of each connected part at or above the threshold: what is lower is in no region.
     min_area
         Smaller regions are left out, in pixels of the original image.
     min_further_area
@@ -85,18 +89,30 @@ def label_regions(
     inside = levels >= threshold
     if not inside.any():
         return np.zeros(levels.shape, dtype=np.int32)
-    labels, count = ndimage.label(inside, structure=EIGHT_CONNECTED)
-    # Only the pixels inside: ndimage's own statistics would copy and sort the whole of a large map.
+    labels, peaks = _labelled(levels, inside)
+    # In place, and of the pixels inside alone: a map may be large.
+    inside[inside] = levels[inside] >= share_of_peak * peaks[labels[inside]]
+    labels, peaks = _labelled(levels, inside)
+    count = len(peaks) - 1
+    # Of the pixels inside alone: ndimage's own statistics would copy and sort the whole map.
     cells = np.bincount(labels[inside], minlength=count + 1)[1:]
-    # In the levels' own dtype: with another numpy converts them one by one, which takes thirty times as long.
-    peaks = np.full(count + 1, -np.inf, dtype=levels.dtype)
-    np.maximum.at(peaks, labels[inside], levels[inside])
     scale = _scale(levels, original_shape)
     large = [region for region in np.argsort(-peaks[1:], kind="stable") if _area(cells[region], scale) >= min_area]
     kept = large[:1] + [region for region in large[1:] if cells[region] >= min_further_area]
     numbers = np.zeros(count + 1, dtype=np.int32)
     numbers[np.array(kept, dtype=np.intp) + 1] = np.arange(1, len(kept) + 1)
     return numbers[labels]
+
+
+def _labelled(
+    levels: npt.NDArray[np.float32], inside: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Return the number of the connected part that each pixel is in, 0 if in none, and by number their peaks."""
+    labels, count = ndimage.label(inside, structure=EIGHT_CONNECTED)
+    # In the levels' own dtype: with another numpy converts them one by one, which takes thirty times as long.
+    peaks = np.full(count + 1, -np.inf, dtype=levels.dtype)
+    np.maximum.at(peaks, labels[inside], levels[inside])
+    return labels, peaks
 
 
 def enlarge_labels(labels: npt.NDArray[np.int32], original_shape: tuple[int, int]) -> npt.NDArray[np.int32]:

@@ -152,6 +152,7 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
         # The map is stored in half precision, which may have lowered its peak.
         min(record.regions_from, float(levels.max())),
         original_shape=(record.height, record.width),
+        share_of_peak=config.verdict.share_of_peak,
         min_area=config.verdict.min_area,
         min_further_area=config.verdict.min_further_area,
     )

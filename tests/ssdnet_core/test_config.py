@@ -45,6 +45,7 @@ OTHER_VALUES = {
     "score.inner_product": 0.0,
     "score.likeness": 0.5,
     "verdict.expected_false_alarms": 0.01,
+    "verdict.share_of_peak": 0.5,
     "verdict.min_area": 20,
     "verdict.min_further_area": 5,
 }

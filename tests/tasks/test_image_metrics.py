@@ -72,12 +72,12 @@ def measured(record, inspection, *, mask=""):
     return evaluate_image(record, inspection, truth=MvtecTruth(inspection.source), mask=mask)
 
 
-def verdict_pixels(scores, level):
-    """Slowly: which pixels of the original image are called defective."""
+def verdict_pixels(scores, level, *, share_of_peak):
+    """Slowly: which pixels of the original image are called defective, if all bumps of the map are equally high."""
     levels = verdict_map(torch.from_numpy(scores), torch.ones(1, *scores.shape)).numpy()
     found = np.zeros(SHAPE, dtype=bool)
     for y, x in np.ndindex(SHAPE):
-        found[y, x] = levels[y // 2, x // 2] >= level
+        found[y, x] = levels[y // 2, x // 2] >= max(level, share_of_peak * levels.max())
     return found
 
 
@@ -93,11 +93,13 @@ def test_a_perfect_map_measures_as_one(tmp_path):
     assert (metrics.truly_defective, metrics.category, metrics.seconds) == (True, "in", 2.5)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.35, 0.7])
 @pytest.mark.parametrize("expected_false_alarms", [0.001, 0.1, 10.0])
-def test_iou_is_that_of_the_pixels_above_the_products_own_threshold(tmp_path, expected_false_alarms):
-    config = Config().updated({"working_size": 48, "verdict.expected_false_alarms": expected_false_alarms})
+def test_iou_is_that_of_the_pixels_of_the_products_own_regions(tmp_path, expected_false_alarms, share):
+    verdict = {"verdict.expected_false_alarms": expected_false_alarms, "verdict.share_of_peak": share}
+    config = Config().updated({"working_size": 48, **verdict})
     record, inspection, scores = scene(tmp_path, bumps=[(10, 30), (50, 5)], config=config)
-    found = verdict_pixels(scores, alarm_level(expected_false_alarms, area=64 * 48))
+    found = verdict_pixels(scores, alarm_level(expected_false_alarms, area=64 * 48), share_of_peak=share)
     truth = np.zeros(SHAPE, dtype=bool)
     truth[20:40, 60:80] = True
     expected = (found & truth).sum() / (found | truth).sum()
@@ -108,7 +110,7 @@ def test_iou_is_that_of_the_pixels_above_the_products_own_threshold(tmp_path, ex
 def test_regions_count_as_touching_only_where_their_own_pixels_do(tmp_path):
     # Three regions; the second lies wide of the truth, and so would its box.
     record, inspection, _ = scene(
-        tmp_path, bumps=[(10, 30), (50, 5), (50, 36)], truth=[(20, 32, 60, 72), (96, 98, 84, 86)]
+        tmp_path, bumps=[(10, 30), (50, 5), (50, 36)], truth=[(20, 32, 60, 72), (100, 102, 82, 84)]
     )
     metrics = measured(record, inspection).metrics
     assert (metrics.regions, metrics.touching) == (3, 2)
