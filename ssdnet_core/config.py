@@ -166,10 +166,10 @@ class VerdictConfig(_Settings):
         0.1, ge=1e-100, le=100.0, description="Expected number of false alarms in an image without defects."
     )
     share_of_peak: float = Field(
-        0.35,
+        0.4,
         ge=0.0,
         le=1.0,
-        description="A region reaches down to this share of its highest level, but no further than the alarm level.",
+        description="A region ends at this share of the anomaly map's highest value in it, or at the alarm level.",
     )
     min_area: int = Field(1, ge=1, description="Smallest region in pixels of the original image.")
     min_further_area: int = Field(

@@ -47,7 +47,7 @@ class Localization:
         (h, w) int32, which of the regions each pixel is in at working size: 1 for the first of them, 0 for none.
     regions_from
         The level of :func:`~ssdnet_core.scoring.verdict_map` that regions reach down to at most, if there is an alarm
-        at all; those with a high peak end at ``verdict.share_of_peak`` of it.
+        at all; where the map is high they end at ``verdict.share_of_peak`` of its highest value.
     original_shape
         (H, W) of the image.
     seconds
@@ -146,7 +146,8 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     found, preparation = evidence.findings, evidence.preparation
     _check_numbers(found)
     box, background = preparation.box, found.background.numpy()
-    levels = box.paste(found.levels.numpy(), beyond=0.0)
+    # Copies: a view would keep the whole group's results alive, in memory that cannot be swapped out.
+    scores, levels = (box.paste(values.numpy(), beyond=0.0) for values in (found.scores, found.levels))
     peak, restless = float(found.peak), float(found.restless)
     alarm = alarm_level(config.verdict.expected_false_alarms, area=evidence.area, restless=restless)
     alarmed = peak >= alarm
@@ -158,14 +159,14 @@ def judged(evidence: Evidence, config: Config) -> Localization:
             levels,
             regions_from,
             original_shape=preparation.original_shape,
+            anomaly_map=scores,
             share_of_peak=config.verdict.share_of_peak,
             min_area=config.verdict.min_area,
             min_further_area=config.verdict.min_further_area,
         )
     regions = find_regions(levels, labels, original_shape=preparation.original_shape)
     return Localization(
-        # Copies: a view would keep the whole group's results alive, in memory that cannot be swapped out.
-        working_map=box.paste(found.scores.numpy(), beyond=0.0),
+        working_map=scores,
         working_background=box.paste(background, beyond=background.mean((0, 1))),
         score=significance(peak, area=evidence.area, restless=restless),
         defective=bool(regions),

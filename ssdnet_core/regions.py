@@ -62,25 +62,30 @@ def label_regions(
     threshold: float,
     *,
     original_shape: tuple[int, int],
+    anomaly_map: npt.NDArray[np.float32] | None = None,
     share_of_peak: float = 0.0,
     min_area: int = 1,
     min_further_area: int = 1,
 ) -> npt.NDArray[np.int32]:
     """Return the number of the region that each pixel of a map is in: (h, w).
 
-    A region is connected, at or above the threshold, and not far below the highest level around it: the windows of the
-    scores make a strong defect's surroundings exceed the threshold, too. 1 is the region with the highest peak, 0 none.
+    A region is connected, at or above the threshold, and in the anomaly map not far below the highest value around it:
+    the windows of the scores make a strong defect's surroundings exceed the threshold, too. 1 is the region with the
+    highest peak, 0 none.
 
     Parameters
     ----------
     levels
-        (h, w) float32, the map at working size.
+        (h, w) float32, the map at working size that the verdict reads.
     threshold
         In the map's units.
     original_shape
         (H, W) of the image.
+    anomaly_map
+        (h, w) float32, the map before it was smoothed for the verdict; ``levels`` if left out.
     share_of_peak
-        Of the highest level of each connected part at or above the threshold: what is lower is in no region.
+        Of the anomaly map's highest value in each connected part at or above the threshold: what is lower there is in
+        no region.
     min_area
         Smaller regions are left out, in pixels of the original image.
     min_further_area
@@ -89,9 +94,10 @@ def label_regions(
     inside = levels >= threshold
     if not inside.any():
         return np.zeros(levels.shape, dtype=np.int32)
-    labels, peaks = _labelled(levels, inside)
+    outlined = levels if anomaly_map is None else anomaly_map
+    labels, highest = _labelled(outlined, inside)
     # In place, and of the pixels inside alone: a map may be large.
-    inside[inside] = levels[inside] >= share_of_peak * peaks[labels[inside]]
+    inside[inside] = outlined[inside] >= share_of_peak * highest[labels[inside]]
     labels, peaks = _labelled(levels, inside)
     count = len(peaks) - 1
     # Of the pixels inside alone: ndimage's own statistics would copy and sort the whole map.

@@ -146,12 +146,14 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
 
     config = inspection.config
     valid = find_surface(image.pixels, image.mask, config=config).valid
-    levels = verdict_map(torch.from_numpy(read_map(inspection.folder, record)), valid).numpy()
+    anomaly_map = read_map(inspection.folder, record)
+    levels = verdict_map(torch.from_numpy(anomaly_map), valid).numpy()
     labels = label_regions(
         levels,
         # The map is stored in half precision, which may have lowered its peak.
         min(record.regions_from, float(levels.max())),
         original_shape=(record.height, record.width),
+        anomaly_map=anomaly_map,
         share_of_peak=config.verdict.share_of_peak,
         min_area=config.verdict.min_area,
         min_further_area=config.verdict.min_further_area,

@@ -68,16 +68,22 @@ def regions_of(levels, threshold, *, original_shape, **smallest):
     return find_regions(levels, labels, original_shape=original_shape)
 
 
-@given(maps, thresholds, st.sampled_from([0.0, 0.5, 0.75, 1.0]))
-def test_the_regions_are_those_of_flood_fills_from_the_threshold_and_from_a_share_of_each_peak(
-    levels, threshold, share
-):
-    found = regions_of(levels, threshold, original_shape=levels.shape, share_of_peak=share)
+@given(maps, thresholds)
+def test_the_regions_are_those_of_a_flood_fill(levels, threshold):
+    found = regions_of(levels, threshold, original_shape=levels.shape)
+    expected = [described(levels, part) for part in flooded(levels, threshold)]
+    assert_same(map(numbers, found), expected)
+
+
+@given(maps, thresholds, st.sampled_from([0.25, 0.5, 0.75, 1.0]), st.randoms(use_true_random=False))
+def test_within_each_of_them_a_second_flood_fill_ends_at_a_share_of_the_highest_value(levels, threshold, share, random):
+    anomaly_map = np.array(random.sample(levels.ravel().tolist(), levels.size), np.float32).reshape(levels.shape)
+    found = regions_of(levels, threshold, original_shape=levels.shape, anomaly_map=anomaly_map, share_of_peak=share)
     expected = []
     for part in flooded(levels, threshold):
         alone = np.full_like(levels, -1)
-        alone[tuple(np.transpose(part))] = levels[tuple(np.transpose(part))]
-        expected += [described(levels, core) for core in flooded(alone, max(threshold, share * alone.max()))]
+        alone[tuple(np.transpose(part))] = anomaly_map[tuple(np.transpose(part))]
+        expected += [described(levels, core) for core in flooded(alone, max(0, share * alone.max()))]
     assert_same(map(numbers, found), expected)
 
 
@@ -85,7 +91,7 @@ def test_what_surrounds_a_strong_defect_is_no_part_of_it_and_a_weak_one_keeps_it
     levels = np.ones((40, 60), np.float32)
     levels[10:30, 10:30], levels[15:25, 15:25] = 8, 40
     levels[10:30, 40:50] = 9
-    strong, weak = regions_of(levels, 7, original_shape=levels.shape, share_of_peak=0.35)
+    strong, weak = regions_of(levels, 7, original_shape=levels.shape, share_of_peak=0.4)
     assert (strong.top, strong.left, strong.bottom, strong.right) == (15, 15, 25, 25)
     assert (weak.top, weak.left, weak.bottom, weak.right) == (10, 40, 30, 50)
 

@@ -77,7 +77,7 @@ def verdict_pixels(scores, level, *, share_of_peak):
     levels = verdict_map(torch.from_numpy(scores), torch.ones(1, *scores.shape)).numpy()
     found = np.zeros(SHAPE, dtype=bool)
     for y, x in np.ndindex(SHAPE):
-        found[y, x] = levels[y // 2, x // 2] >= max(level, share_of_peak * levels.max())
+        found[y, x] = levels[y // 2, x // 2] >= level and scores[y // 2, x // 2] >= share_of_peak * scores.max()
     return found
 
 
@@ -93,7 +93,7 @@ def test_a_perfect_map_measures_as_one(tmp_path):
     assert (metrics.truly_defective, metrics.category, metrics.seconds) == (True, "in", 2.5)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.35, 0.7])
+@pytest.mark.parametrize("share", [0.0, 0.4])
 @pytest.mark.parametrize("expected_false_alarms", [0.001, 0.1, 10.0])
 def test_iou_is_that_of_the_pixels_of_the_products_own_regions(tmp_path, expected_false_alarms, share):
     verdict = {"verdict.expected_false_alarms": expected_false_alarms, "verdict.share_of_peak": share}
