@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ssdnet_core.config import Config
 from tasks import evaluation_file
 from tasks.batch import ImageEntry
 from tasks.category_metrics import Evaluation, gathered, summarise_metrics
@@ -58,8 +59,9 @@ def test_another_version_of_the_metrics_is_another_basis(monkeypatch):
 
 
 def on_ground(tmp_path, name, *, score, **drawn):
-    """Measure an image whose map has bumps on a ground of many values."""
-    record, inspection, bumps = scene(tmp_path / name, name=name, **drawn)
+    """Measure an image whose map has bumps on a ground of many values, with regions down to the alarm level."""
+    config = Config().updated({"working_size": 48, "verdict.share_of_peak": 0.0})
+    record, inspection, bumps = scene(tmp_path / name, name=name, config=config, **drawn)
     y, x = np.indices(bumps.shape)
     record = with_map(record, inspection, bumps + ((7 * y * y + 13 * x) % 37 / 4).astype(np.float32))
     return measured(replace(record, score=score), inspection)
