@@ -61,7 +61,6 @@ so many."""
 LEAST_PATCHES = 128
 """Number of patches without a missing pixel below which nothing is told, and the image left as it is."""
 
-
 LEAST_VARIED = 1e-6
 """Share of an image's variance below which a colour is none: of a grey image that is stored with three channels."""
 
