@@ -44,7 +44,11 @@ def held(home: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            # Whoever looks before the next holder has said who it is must not take this process for it.
+            file.truncate(0)
 
 
 def stop(home: Path) -> bool:

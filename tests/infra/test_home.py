@@ -83,6 +83,12 @@ def test_a_home_that_cannot_be_made_is_named_with_its_option(tmp_path, below):
         pass
 
 
+def test_a_home_that_was_left_names_nobody(tmp_path):
+    with pytest.raises(RuntimeError, match="stopped"), held(tmp_path):
+        raise RuntimeError("stopped")
+    assert not (tmp_path / "up.pid").read_text()
+
+
 def test_a_home_whose_holder_has_not_said_yet_who_it_is_has_nothing_to_stop(holder, tmp_path):
     os.truncate(tmp_path / "up.pid", 0)
     assert not stop(tmp_path)
