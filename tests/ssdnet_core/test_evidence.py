@@ -6,8 +6,10 @@ import torch
 
 from ssdnet_core import Config, evidence
 from ssdnet_core.evidence import gather_evidence
+from ssdnet_core.fitting import fit
 from ssdnet_core.homogeneity import unlikeness_of_parts
 from ssdnet_core.preparation import prepare
+from ssdnet_core.reconstruction import BlindNetwork
 from ssdnet_core.restlessness import restlessness
 from ssdnet_core.scoring import evenly_lit_residual, fill_missing
 from ssdnet_core.synthetic import sample
@@ -92,3 +94,17 @@ def test_the_parts_are_compared_with_their_holes_filled():
     found = float(found_in(working, PREVIEW).unlikeness)
     assert found == pytest.approx(float(unlikeness_of_parts(filled, working.valid)), rel=1e-5)
     assert found < 0.9 * float(unlikeness_of_parts(working.pixels, working.valid))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_predictions_are_corrected_for_borders_if_that_is_asked(asked):
+    config = LIGHT.updated({"reconstruction.border_cost": asked})
+    working = prepare(sample("tile", "none", size=(128, 128)).pixels, None, config=config)
+    network = fit(working.pixels[None], working.valid[None], config=config, dtype=torch.float32)
+    prediction, corrected = evidence.blindly_predicted(
+        BlindNetwork.of(network, config.network),
+        working.pixels[None],
+        valid=working.valid[None],
+        config=config.reconstruction,
+    )
+    assert torch.equal(prediction, corrected) != asked
