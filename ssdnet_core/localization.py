@@ -160,9 +160,7 @@ def judged(evidence: Evidence, config: Config) -> Localization:
             regions_from,
             original_shape=preparation.original_shape,
             anomaly_map=scores,
-            share_of_peak=config.verdict.share_of_peak,
-            min_area=config.verdict.min_area,
-            min_further_area=config.verdict.min_further_area,
+            config=config.verdict,
         )
     regions = find_regions(levels, labels, original_shape=preparation.original_shape)
     return Localization(

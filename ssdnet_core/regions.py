@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from ssdnet_core.config import VerdictConfig
+
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
@@ -62,10 +64,8 @@ def label_regions(
     threshold: float,
     *,
     original_shape: tuple[int, int],
-    anomaly_map: npt.NDArray[np.float32] | None = None,
-    share_of_peak: float = 0.0,
-    min_area: int = 1,
-    min_further_area: int = 1,
+    anomaly_map: npt.NDArray[np.float32],
+    config: VerdictConfig,
 ) -> npt.NDArray[np.int32]:
     """Return the number of the region that each pixel of a map is in: (h, w).
 
@@ -82,29 +82,28 @@ def label_regions(
     original_shape
         (H, W) of the image.
     anomaly_map
-        (h, w) float32, the map before it was smoothed for the verdict; ``levels`` if left out.
-    share_of_peak
-        Of the anomaly map's highest value in each connected part at or above the threshold: what is lower there is in
-        no region.
-    min_area
-        Smaller regions are left out, in pixels of the original image.
-    min_further_area
-        The same for all regions but the one with the highest peak, in pixels of the map.
+        (h, w) float32, the map before it was smoothed for the verdict.
+    config
+        In each connected part at or above the threshold, what is lower than ``share_of_peak`` of the anomaly map's
+        highest value there is in no region. Regions smaller than ``min_area``, in pixels of the original image, are
+        left out, and so are those smaller than ``min_further_area``, in pixels of the map, but for the one with the
+        highest peak.
     """
     inside = levels >= threshold
     if not inside.any():
         return np.zeros(levels.shape, dtype=np.int32)
-    outlined = levels if anomaly_map is None else anomaly_map
-    labels, highest = _labelled(outlined, inside)
+    labels, highest = _labelled(anomaly_map, inside)
     # In place, and of the pixels inside alone: a map may be large.
-    inside[inside] = outlined[inside] >= share_of_peak * highest[labels[inside]]
+    inside[inside] = anomaly_map[inside] >= config.share_of_peak * highest[labels[inside]]
     labels, peaks = _labelled(levels, inside)
     count = len(peaks) - 1
     # Of the pixels inside alone: ndimage's own statistics would copy and sort the whole map.
     cells = np.bincount(labels[inside], minlength=count + 1)[1:]
     scale = _scale(levels, original_shape)
-    large = [region for region in np.argsort(-peaks[1:], kind="stable") if _area(cells[region], scale) >= min_area]
-    kept = large[:1] + [region for region in large[1:] if cells[region] >= min_further_area]
+    large = [
+        region for region in np.argsort(-peaks[1:], kind="stable") if _area(cells[region], scale) >= config.min_area
+    ]
+    kept = large[:1] + [region for region in large[1:] if cells[region] >= config.min_further_area]
     numbers = np.zeros(count + 1, dtype=np.int32)
     numbers[np.array(kept, dtype=np.intp) + 1] = np.arange(1, len(kept) + 1)
     return numbers[labels]

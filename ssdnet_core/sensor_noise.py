@@ -67,15 +67,16 @@ LEAST_VARIED = 1e-6
 
 @dataclass(frozen=True)
 class WhiteNoise:
-    """The white noise in an image, and how much of it is a sensor's; upper bounds if there is little.
+    """The white noise in an image, and how much of it is a sensor's.
 
     Attributes
     ----------
     share
-        Of the image's variance, 0 to 1: above :data:`LEAST_NOISE` it is weakened.
+        Of the image's variance, 0 to 1: above :data:`LEAST_NOISE` it is weakened, up to that it is an upper bound.
     of_sensor
-        The same of what all colours have alike, as no grain has; 0 in grey, where nothing tells noise from grain.
-        JPEG may average the colours of neighbouring pixels, and so hide a sensor's noise in them.
+        The same of what all colours have alike, as no grain has; 0 if the noise is not weakened, and in grey, where
+        nothing tells noise from grain. JPEG may average the colours of neighbouring pixels, and so hide a sensor's
+        noise in them.
     """
 
     share: float = 0.0
@@ -107,21 +108,23 @@ def with_weaker_noise(pixels: Tensor, valid: Tensor) -> tuple[Tensor, WhiteNoise
     shown = filled(pixels, valid)
     axes = _principal_axes(pixels)
     colours = _padded(torch.einsum("cd,chw->dhw", axes, shown))
-    energy = colours.new_full((len(colours),), torch.inf)
+    noise = colours.new_full((len(colours),), torch.inf)
     for frequencies in FINE:
-        energy = torch.minimum(energy, _calm_energy(colours, counted, frequencies=frequencies) / CALM_NOISE)
-        noise = _white_noise(energy, of_colours=colours.square().mean((-2, -1)), variance=variance)
-        if noise.share <= LEAST_NOISE:
-            return pixels, noise
-    energy = SURPLUS * min(1.0, noise.share / LEAST_NOISE - 1.0) * energy
-    weaker = torch.einsum("cd,dhw->chw", axes, _filtered(colours, counted, noise=energy))
-    return weaker[:, : valid.shape[-2], : valid.shape[-1]] * valid, noise
+        noise = torch.minimum(noise, _calm_energy(colours, counted, frequencies=frequencies) / CALM_NOISE)
+        share = min(1.0, float(noise.sum()) / variance)
+        if share <= LEAST_NOISE:
+            return pixels, WhiteNoise(share)
+    of_sensor = min(1.0, _alike_in_all(colours, noise) / variance)
+    taken = SURPLUS * min(1.0, share / LEAST_NOISE - 1.0) * noise
+    weaker = torch.einsum("cd,dhw->chw", axes, _filtered(colours, counted, noise=taken))
+    return weaker[:, : valid.shape[-2], : valid.shape[-1]] * valid, WhiteNoise(share, of_sensor)
 
 
-def _white_noise(energy: Tensor, *, of_colours: Tensor, variance: float) -> WhiteNoise:
-    varied = energy[of_colours > LEAST_VARIED * of_colours.sum()]
-    alike = len(varied) * float(varied.min()) if len(varied) > 1 else 0.0
-    return WhiteNoise(min(1.0, float(energy.sum()) / variance), of_sensor=min(1.0, alike / variance))
+def _alike_in_all(colours: Tensor, noise: Tensor) -> float:
+    """Return the energy of the noise that all colours have alike, of (C,); 0 if only one of them varies."""
+    energy = colours.square().mean((-2, -1))
+    varied = noise[energy > LEAST_VARIED * energy.sum()]
+    return len(varied) * float(varied.min()) if len(varied) > 1 else 0.0
 
 
 def _filtered(colours: Tensor, counted: Tensor, *, noise: Tensor) -> Tensor:

@@ -154,8 +154,6 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
         min(record.regions_from, float(levels.max())),
         original_shape=(record.height, record.width),
         anomaly_map=anomaly_map,
-        share_of_peak=config.verdict.share_of_peak,
-        min_area=config.verdict.min_area,
-        min_further_area=config.verdict.min_further_area,
+        config=config.verdict,
     )
     return enlarge_labels(labels, (record.height, record.width))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional
 
+from ssdnet_core.config import VerdictConfig
 from ssdnet_core.regions import enlarge_labels, find_regions, label_regions
 
 # Few distinct values, all exact: neighbours of equal height are the rule.
@@ -63,8 +64,19 @@ def assert_same(rows, expected):
         np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-6)
 
 
-def regions_of(levels, threshold, *, original_shape, **smallest):
-    labels = label_regions(levels, threshold, original_shape=original_shape, **smallest)
+def labels_of(levels, threshold, *, original_shape, anomaly_map=None, **settings):
+    """Label the regions of a map, by default down to the threshold and however small."""
+    return label_regions(
+        levels,
+        threshold,
+        original_shape=original_shape,
+        anomaly_map=levels if anomaly_map is None else anomaly_map,
+        config=VerdictConfig(**{"share_of_peak": 0.0, "min_further_area": 1} | settings),
+    )
+
+
+def regions_of(levels, threshold, *, original_shape, **settings):
+    labels = labels_of(levels, threshold, original_shape=original_shape, **settings)
     return find_regions(levels, labels, original_shape=original_shape)
 
 
@@ -122,7 +134,7 @@ def test_small_regions_beside_the_highest_are_left_out_whatever_the_original_siz
 def test_labels_number_the_pixels_of_the_regions(levels, threshold, min_area, further):
     smallest = {"min_area": min_area, "min_further_area": further}
     regions = regions_of(levels, threshold, original_shape=levels.shape, **smallest)
-    labels = label_regions(levels, threshold, original_shape=levels.shape, **smallest)
+    labels = labels_of(levels, threshold, original_shape=levels.shape, **smallest)
     assert labels.max(initial=0) == len(regions)
     for number, region in enumerate(regions, start=1):
         assert (labels == number).sum() == region.area
