@@ -12,6 +12,56 @@ WITHOUT_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems without hard links answer, as vfat and exFAT, which memory cards have."""
 
 
+class LocalFiles:
+    """What a storage asks of a folder's files, by their paths; it gets the system's errors."""
+
+    def listed(self, root: str, *, depth: int | None) -> Iterator[tuple[str, int, str]]:
+        """Give key, size and ETag of each file below a folder, as :func:`walk_files`."""
+        for key, status in walk_files(root, depth=depth):
+            # What cannot be read is listed as well, so that it can be reported.
+            yield (key, status.st_size, file_etag(status)) if status else (key, 0, "")
+
+    def folders(self, root: str) -> Iterator[str]:
+        """Give the names of the folders directly below a folder."""
+        # Not by fsspec, to which a link to a folder is none.
+        return (path.name for path in Path(root).iterdir() if path.is_dir())
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file or folder."""
+        # Not by fsspec, to which what it may not look at is not there.
+        try:
+            Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def read_with_etag(self, path: str) -> tuple[bytes, str]:
+        """Return a file's content and its ETag."""
+        with open_regular(path) as file:
+            content = file.read()
+            # If the file was written to meanwhile, this is not the ETag that was listed.
+            return content, file_etag(os.fstat(file.fileno()))
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file, whole or not at all."""
+        write_beside(path, content).replace(path)
+
+    def create(self, path: str, content: bytes) -> None:
+        """Write a file, whole, or raise a FileExistsError if there is one."""
+        written = write_beside(path, content)
+        try:
+            os.link(written, path)
+        except OSError as error:
+            if error.errno in WITHOUT_LINKS:
+                raise OSError(
+                    "its file system has no hard links, without which two runs could hold one batch: keep results "
+                    "elsewhere"
+                ) from error
+            raise
+        finally:
+            written.unlink()
+
+
 def file_etag(status: os.stat_result) -> str:
     """Return what stands for a file's ETag: it changes when the file is written, by modification time and size."""
     return f"{status.st_mtime:.6f}-{status.st_size}"
@@ -98,27 +148,6 @@ def write_beside(path: str, content: bytes) -> Path:
         written.unlink(missing_ok=True)
         raise
     return written
-
-
-def create_file(path: str, content: bytes) -> None:
-    """Write a file, whole, where there is none.
-
-    Raises
-    ------
-    OSError
-        A FileExistsError if there is one.
-    """
-    written = write_beside(path, content)
-    try:
-        os.link(written, path)
-    except OSError as error:
-        if error.errno in WITHOUT_LINKS:
-            raise OSError(
-                "its file system has no hard links, without which two runs could hold one batch: keep results elsewhere"
-            ) from error
-        raise
-    finally:
-        written.unlink()
 
 
 def _raise_unless_gone(error: OSError) -> None:

@@ -4,32 +4,21 @@ Everything is addressed by fsspec URLs; ``s3://`` takes its endpoint and credent
 tools do (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_ACCESS_KEY_ID``, ...).
 """
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
 from fsspec.utils import glob_translate
 
 from tasks.address import check_address, is_local, is_utf8, path_of
-from tasks.local_files import create_file, file_etag, open_regular, walk_files, write_beside
-from tasks.s3_listing import is_there, listed_objects
-from tasks.storage_answers import (
-    BEYOND_THE_END,
-    EXISTS,
-    FAILURES,
-    MissingObjectError,
-    StorageError,
-    despite_conflicts,
-    error_code,
-    storage_error,
-)
-from tasks.whole_objects import read_object
+from tasks.local_files import LocalFiles
+from tasks.s3_objects import S3Objects
+from tasks.storage_answers import BEYOND_THE_END, FAILURES, MissingObjectError, StorageError, error_code, storage_error
 
 
 @dataclass(frozen=True)
@@ -90,6 +79,11 @@ class Storage:
         return is_local(self.url)
 
     @cached_property
+    def _objects(self) -> LocalFiles | S3Objects:
+        # Asked where fsspec will not do; the rest it does alike for files and for a bucket's objects.
+        return LocalFiles() if self.is_local else S3Objects(self.filesystem)
+
+    @cached_property
     def root(self) -> str:
         """The URL without its protocol and trailing slash; absolute."""
         return path_of(self.url)
@@ -122,8 +116,8 @@ class Storage:
         """
         with self._as_storage_error("list"):
             wanted = re.compile(glob_translate(pattern or "**"))
-            listed = _files(self.root, depth=_depth(pattern)) if self.is_local else _objects(self.filesystem, self.root)
-            found = [entry for entry in listed if wanted.match(entry.key)]
+            listed = self._objects.listed(self.root, depth=_depth(pattern))
+            found = [StoredObject(key, size=size, etag=etag) for key, size, etag in listed if wanted.match(key)]
             if not found and not self.exists():
                 raise FileNotFoundError(self.root)
         return sorted(found, key=lambda entry: entry.key)
@@ -139,14 +133,7 @@ class Storage:
             If the folder or bucket does not exist or cannot be listed.
         """
         with self._as_storage_error("list"):
-            if self.is_local:
-                # Not by fsspec, to which a link to a folder is none.
-                found_here = (path.name for path in Path(self.root).iterdir() if path.is_dir())
-                return tuple(sorted(filter(is_utf8, found_here)))
-            found: list[dict[str, Any]] = self.filesystem.ls(self.root, detail=True)
-        return tuple(
-            sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
-        )
+            return tuple(sorted(filter(is_utf8, self._objects.folders(self.root))))
 
     def exists(self, key: str = "") -> bool:
         """Whether there is such an object, or anything below it.
@@ -157,14 +144,7 @@ class Storage:
             If the store does not answer, or will not tell.
         """
         with self._as_storage_error("look for", key):
-            if not self.is_local:
-                return is_there(self.filesystem, self.path(key))
-            # Not by fsspec, to which what it may not look at is not there.
-            try:
-                Path(self.path(key)).stat()
-            except (FileNotFoundError, NotADirectoryError):
-                return False
-            return True
+            return self._objects.exists(self.path(key))
 
     def modified(self, key: str) -> float:
         """Return when an object was last written, in seconds since the epoch.
@@ -197,12 +177,7 @@ class Storage:
             If there is no such object, or it cannot be read.
         """
         with self._as_storage_error("read", key):
-            if not self.is_local:
-                return read_object(self.filesystem, self.path(key))
-            with open_regular(self.path(key)) as file:
-                content = file.read()
-                # If the file was written to meanwhile, this is not the ETag that was listed.
-                return content, file_etag(os.fstat(file.fileno()))
+            return self._objects.read_with_etag(self.path(key))
 
     def read_many(self, keys: Iterable[str], *, end: int | None = None) -> dict[str, bytes | StorageError]:
         """Read many objects, or their first ``end`` bytes, side by side; what failed comes back as its error."""
@@ -239,10 +214,7 @@ class Storage:
             If it cannot be written.
         """
         with self._as_storage_error("write", key):
-            if self.is_local:
-                write_beside(self.path(key), content).replace(self.path(key))
-            else:
-                self.filesystem.pipe_file(self.path(key), content)
+            self._objects.write(self.path(key), content)
 
     def create(self, key: str, content: bytes) -> bool:
         """Write an object only if there is none; return whether it was written.
@@ -255,18 +227,9 @@ class Storage:
         StorageError
             If it cannot be written or compared, or others who try were in the way each time.
         """
-        with self._as_storage_error("write", key):
-            try:
-                if self.is_local:
-                    create_file(self.path(key), content)
-                else:
-                    despite_conflicts(lambda: self.filesystem.pipe_file(self.path(key), content, mode="create"))
-            except OSError as error:
-                # moto's refusal reaches us as a FileExistsError, radosgw's as an OSError without a word.
-                if not isinstance(error, FileExistsError) and error_code(error) not in EXISTS:
-                    raise
-            else:
-                return True
+        with self._as_storage_error("write", key), suppress(FileExistsError):
+            self._objects.create(self.path(key), content)
+            return True
         return self.read(key) == content
 
     def delete(self, key: str) -> None:
@@ -281,18 +244,6 @@ class Storage:
             yield
         except FAILURES as error:
             raise storage_error(f"cannot {doing} {self.below(key).address if key else self.address}", error) from error
-
-
-def _files(root: str, *, depth: int | None) -> Iterator[StoredObject]:
-    for key, status in walk_files(root, depth=depth):
-        # What cannot be read is listed as well, so that it can be reported.
-        size, etag = (status.st_size, file_etag(status)) if status else (0, "")
-        yield StoredObject(key, size=size, etag=etag)
-
-
-def _objects(filesystem: Any, root: str) -> Iterator[StoredObject]:
-    for key, told in listed_objects(filesystem, root):
-        yield StoredObject(key, size=int(told["size"]), etag=str(told["ETag"]).strip('"'))
 
 
 def _depth(pattern: str) -> int | None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 import tasks.decoding
 import tasks.inspection
+import tasks.local_files
 from ssdnet_core import evidence, groups, localize
 from ssdnet_core.config import METHOD_VERSION, Config
 from ssdnet_core.synthetic import sample
@@ -226,7 +227,7 @@ def test_an_image_without_a_mask_that_was_replaced_since_it_was_listed_is_named(
 
 
 def test_any_etag_is_that_of_an_object_that_was_not_replaced(night, monkeypatch):
-    monkeypatch.setattr(tasks.storage, "file_etag", lambda status: f"CK+b{status.st_size}=")
+    monkeypatch.setattr(tasks.local_files, "file_etag", lambda status: f"CK+b{status.st_size}=")
     assert night.inspect().status == "inspected"
 
 
