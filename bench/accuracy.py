@@ -31,7 +31,7 @@ from peers import measure_peer
 from flows.settings import settings_from
 from ssdnet_core.config import Config
 from ssdnet_core.metrics import PixelMetrics
-from tasks.batch import MANIFEST, Manifest, open_batch, read_manifest
+from tasks.batch import MANIFEST, open_batch, read_manifest
 from tasks.category_metrics import CategoryMetrics, Evaluation, gathered, summarise_metrics
 from tasks.cluster import Cluster
 from tasks.discovery import discover, list_images
@@ -40,6 +40,7 @@ from tasks.evaluation_file import evaluation_tree
 from tasks.fit_workers import FitWorkers
 from tasks.image_metrics import BORDER, MeasuredImage, UnmeasuredImage, evaluate_image
 from tasks.inspection import Inspection
+from tasks.manifest import Manifest
 from tasks.maps import prepare_maps
 from tasks.records import ImageRecord, read_records, unsettled
 from tasks.storage import Storage

@@ -21,11 +21,12 @@ from PIL import Image
 
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
-from tasks.batch import MANIFEST, MAPS, Manifest, batch_name, open_batch
+from tasks.batch import MANIFEST, MAPS, batch_name, open_batch
 from tasks.batch_results import BatchResults
 from tasks.discovery import discover, list_images
 from tasks.image_figures import write_figures
 from tasks.image_table import write_image_table
+from tasks.manifest import Manifest
 from tasks.maps import ANOMALY_MAP, prepare_maps, write_map
 from tasks.records import ImageRecord, write_record
 from tasks.region_table import write_region_table

@@ -8,7 +8,6 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.parameters import quoted
 from flows.progress import observer
-from tasks.batch import ImageEntry, Manifest
 from tasks.cluster import Cluster, fit_group, fit_resources
 from tasks.dispatch import (
     CollectedChunk,
@@ -22,6 +21,7 @@ from tasks.dispatch import (
 from tasks.fit_workers import FitWorkers
 from tasks.inspection import Inspection
 from tasks.lease import Lease
+from tasks.manifest import ImageEntry, Manifest
 from tasks.records import ImageRecord, withdraw_records
 from tasks.storage import Storage
 

@@ -17,18 +17,7 @@ from flows.outcome import Outcome
 from flows.parameters import quoted
 from flows.progress import observer
 from ssdnet_core.config import Config
-from tasks.batch import (
-    GALLERY,
-    IMAGE_TABLE,
-    MANIFEST,
-    REGIONS,
-    ImageEntry,
-    Manifest,
-    batch_name,
-    check_batch_name,
-    open_batch,
-    read_manifest,
-)
+from tasks.batch import GALLERY, IMAGE_TABLE, MANIFEST, REGIONS, batch_name, check_batch_name, open_batch, read_manifest
 from tasks.batch_results import BatchResults
 from tasks.cluster import Cluster
 from tasks.discovery import Listing, discover, list_input
@@ -38,6 +27,7 @@ from tasks.image_figures import has_figures, write_figures
 from tasks.image_table import write_image_table
 from tasks.keys import count_by_suffix
 from tasks.lease import Lease, hold_batch
+from tasks.manifest import ImageEntry, Manifest
 from tasks.maps import clear_maps, damaged_maps, prepare_maps, written_maps
 from tasks.records import ImageRecord, read_records, unsettled
 from tasks.region_table import write_region_table

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tasks.batch import Manifest
+from tasks.manifest import Manifest
 from tasks.records import ImageRecord
 
 SCORE_QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99)

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 from distributed import Future, KilledWorker, get_worker
 
-from tasks.batch import ImageEntry
 from tasks.fit_workers import FitWorkers
 from tasks.inspection import Inspection, inspect_images
+from tasks.manifest import ImageEntry
 from tasks.records import ImageRecord, failed_record, write_record
 
 Announce = Callable[[ImageRecord], None]

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tasks.batch import ImageEntry
 from tasks.category_metrics import Evaluation
 from tasks.image_metrics import BORDER
+from tasks.manifest import ImageEntry
 from tasks.seal import Seal
 from tasks.storage import Storage, StoredObject
 from tasks.stored_json import StoredJsonError, from_json, nan_for_null, null_for_nan

@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import ImageEntry, joint_etag
 from tasks.decoding import DecodedImage, DecodeError, IncompleteHeaderError, decode, read_header, require_size
 from tasks.drawn_masks import white_pixels
+from tasks.manifest import ImageEntry, joint_etag
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 
@@ -61,7 +61,7 @@ def decode_as_listed(
     mask, masks
         Key of its mask, and where the masks lie; empty and None if it has none.
     etag
-        Of the image and its mask, as :class:`~tasks.batch.ImageEntry` has it.
+        Of the image and its mask, as :class:`~tasks.manifest.ImageEntry` has it.
 
     Raises
     ------

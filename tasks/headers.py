@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from tasks.batch import ImageEntry
 from tasks.decoding import DecodeError, ImageHeader, IncompleteHeaderError, read_header, require_size
+from tasks.manifest import ImageEntry
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
 

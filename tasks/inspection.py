@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from ssdnet_core.config import METHOD_VERSION, Config
 from ssdnet_core.errors import InvalidConfigError, InvalidImageError, SsdnetError
-from tasks.batch import ImageEntry, Manifest
 from tasks.decoding import DecodeError
 from tasks.fetching import MaskError, fetch
+from tasks.manifest import ImageEntry, Manifest
 from tasks.maps import write_map
 from tasks.records import ImageRecord, failed_record, write_record
 from tasks.side_work import SideWork

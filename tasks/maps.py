@@ -17,7 +17,8 @@ from zarr.codecs import BloscCodec
 
 from ssdnet_core.errors import SsdnetError
 from ssdnet_core.working_size import MIN_SIDE
-from tasks.batch import MAPS, Manifest
+from tasks.batch import MAPS
+from tasks.manifest import Manifest
 from tasks.records import ImageRecord, record_key
 from tasks.storage import Storage
 from tasks.storage_answers import FAILURES, MissingObjectError, StorageError, reason_of

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Literal
 
 from ssdnet_core.regions import Region
-from tasks.batch import RECORDS, ImageEntry
+from tasks.batch import RECORDS
+from tasks.manifest import ImageEntry
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
 from tasks.stored_json import StoredJsonError, from_json, to_json

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tasks.batch import GALLERY, IMAGE_TABLE, REPORT, Manifest
+from tasks.batch import GALLERY, IMAGE_TABLE, REPORT
 from tasks.batch_results import BatchResults
 from tasks.decoding import DecodeError
 from tasks.fetching import MaskError, decode_as_listed
 from tasks.finished_batch import check_seal, read_sealed
+from tasks.manifest import Manifest
 from tasks.maps import LostMapError, read_map
 from tasks.pictures import colour_bar, heat_layer, overlay, photograph
 from tasks.records import ImageRecord

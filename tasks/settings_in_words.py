@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ssdnet_core.config import PRESETS, Config, setting_paths
-from tasks.batch import Manifest
+from tasks.manifest import Manifest
 
 DEFAULT = "default settings"
 

@@ -5,9 +5,9 @@ import pytest
 from flows.interruption import end_at_once_when_interrupted
 from flows.outcome import Outcome
 from ssdnet_core.config import Config
-from tasks.batch import ImageEntry, Manifest
 from tasks.batch_results import BatchResults
 from tasks.discovery import Listing
+from tasks.manifest import ImageEntry, Manifest
 from tasks.records import ImageRecord, failed_record
 from tasks.seal import make_seal
 from tasks.storage import Storage

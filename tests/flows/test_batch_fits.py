@@ -7,10 +7,10 @@ from distributed import Client
 
 import tasks.local_workers
 from flows import batch_fits as fits
-from tasks.batch import ImageEntry, Manifest
 from tasks.cluster import dask_client
 from tasks.dispatch import MIN_CHUNK
 from tasks.lease import LeaseLostError, hold_batch
+from tasks.manifest import ImageEntry, Manifest
 from tasks.records import ImageRecord, read_records, write_record
 from tasks.storage import Storage
 from tests.flows.runs_here import take_over, without_prefect

@@ -10,12 +10,12 @@ from rich.console import Console
 from flows import summary
 from flows.batch_figures import MOST_FAILURES_SHOWN
 from flows.summary import outcome_tree, print_evaluation, print_measured, print_outcome
-from tasks.batch import ImageEntry
 from tasks.batch_results import BatchResults
 from tasks.category_metrics import Evaluation
 from tasks.discovery import Listing
 from tasks.found_masks import FoundMasks
 from tasks.image_metrics import UnmeasuredImage
+from tasks.manifest import ImageEntry
 from tasks.records import ImageRecord, failed_record
 from tasks.storage import Storage
 from tests.conftest import ROOT

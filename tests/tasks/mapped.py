@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from ssdnet_core.config import Config
-from tasks.batch import ImageEntry, Manifest
+from tasks.manifest import ImageEntry, Manifest
 from tasks.records import ImageRecord
 
 SHAPES = [(64, 64), (40, 90), (300, 512)]

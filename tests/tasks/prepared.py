@@ -8,9 +8,9 @@ from PIL import Image
 
 from ssdnet_core.config import Config
 from ssdnet_core.synthetic import sample
-from tasks.batch import ImageEntry, Manifest
 from tasks.discovery import discover, list_images
 from tasks.inspection import Inspection
+from tasks.manifest import ImageEntry, Manifest
 from tasks.maps import prepare_maps
 from tasks.storage import Storage
 

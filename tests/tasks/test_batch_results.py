@@ -5,8 +5,8 @@ import pytest
 
 from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
-from tasks.batch import ImageEntry, Manifest
 from tasks.batch_results import BatchResults
+from tasks.manifest import ImageEntry, Manifest
 from tasks.night_figures import SCORE_PROBABILITIES, NightFigures
 from tasks.records import ImageRecord, failed_record
 

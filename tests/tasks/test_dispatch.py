@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import tasks.dispatch
 import tasks.fit_workers
 import tasks.local_workers
-from tasks.batch import ImageEntry
 from tasks.cluster import ClusterError, able_workers, dask_client
 from tasks.dispatch import (
     GROUPS_A_FUTURE,
@@ -25,6 +24,7 @@ from tasks.dispatch import (
     try_suspects,
 )
 from tasks.fit_workers import FitWorkers
+from tasks.manifest import ImageEntry
 from tasks.maps import read_map
 from tasks.measuring import JudgedImage, Measurement, measure_batch
 from tasks.records import ImageRecord, read_records

@@ -8,10 +8,10 @@ import pytest
 
 from ssdnet_core.config import Config
 from tasks import evaluation_file
-from tasks.batch import ImageEntry
 from tasks.category_metrics import Evaluation, gathered, summarise_metrics
 from tasks.evaluation_file import EVALUATION, METRICS_VERSION, evaluation_basis, read_evaluation, write_evaluation
 from tasks.image_metrics import UnmeasuredImage
+from tasks.manifest import ImageEntry
 from tasks.seal import Seal
 from tasks.storage import Storage, StoredObject
 from tests.tasks.test_category_metrics import night

@@ -4,7 +4,7 @@ import pytest
 
 import tasks.finished_batch
 from ssdnet_core.config import Config
-from tasks.batch import ImageEntry, Manifest, open_batch
+from tasks.batch import open_batch
 from tasks.batch_results import BatchResults
 from tasks.finished_batch import (
     ChangedBatchError,
@@ -15,6 +15,7 @@ from tasks.finished_batch import (
     read_sealed,
 )
 from tasks.image_figures import write_figures
+from tasks.manifest import ImageEntry, Manifest
 from tasks.maps import prepare_maps
 from tasks.records import ImageRecord, failed_record, record_key, write_record
 from tasks.seal import break_seal, make_seal, set_seal

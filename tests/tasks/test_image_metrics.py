@@ -10,9 +10,9 @@ from PIL import Image
 from ssdnet_core.config import Config
 from ssdnet_core.scoring import verdict_map
 from ssdnet_core.significance import alarm_level
-from tasks.batch import ImageEntry, Manifest
 from tasks.image_metrics import UnmeasuredImage, evaluate_image
 from tasks.inspection import Inspection
+from tasks.manifest import ImageEntry, Manifest
 from tasks.maps import prepare_maps, write_map
 from tasks.records import ImageRecord
 from tasks.storage import Storage

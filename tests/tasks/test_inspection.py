@@ -19,9 +19,9 @@ import tasks.local_files
 from ssdnet_core import evidence, groups, localize
 from ssdnet_core.config import METHOD_VERSION, Config
 from ssdnet_core.synthetic import sample
-from tasks.batch import ImageEntry, Manifest
 from tasks.discovery import discover, list_input
 from tasks.inspection import PIXELS_TOGETHER, Inspection, fitting_groups, inspect_images
+from tasks.manifest import ImageEntry, Manifest
 from tasks.maps import prepare_maps, read_map, written_maps
 from tasks.records import ImageRecord, read_records
 from tasks.side_work import SideWork

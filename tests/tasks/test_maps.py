@@ -9,9 +9,10 @@ import xarray
 import zarr
 
 from ssdnet_core.config import Config
-from tasks.batch import DamagedBatchError, ImageEntry
+from tasks.batch import DamagedBatchError
 from tasks.batch_results import BatchResults
 from tasks.image_figures import write_figures
+from tasks.manifest import ImageEntry
 from tasks.maps import LostMapError, clear_maps, damaged_maps, prepare_maps, read_map, write_map, written_maps
 from tasks.records import failed_record
 from tasks.storage import Storage

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from ssdnet_core.config import METHOD_VERSION, Config
-from tasks.batch import ImageEntry, Manifest
 from tasks.category_metrics import gathered, summarise_metrics
 from tasks.cluster import dask_client
 from tasks.dispatch import MIN_CHUNK
 from tasks.evaluation_file import METRICS_VERSION
 from tasks.image_metrics import evaluate_image
 from tasks.inspection import Inspection
+from tasks.manifest import ImageEntry, Manifest
 from tasks.maps import prepare_maps, write_map
 from tasks.measuring import JudgedImage, Measurement, measure_batch, measure_images
 from tasks.records import ImageRecord

@@ -10,9 +10,9 @@ from pyarrow import parquet
 
 from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
-from tasks.batch import ImageEntry, Manifest
 from tasks.batch_results import BatchResults
 from tasks.image_figures import write_figures
+from tasks.manifest import ImageEntry, Manifest
 from tasks.maps import prepare_maps
 from tasks.night_figures import NightFigures, lines, read_nights
 from tasks.records import ImageRecord, failed_record

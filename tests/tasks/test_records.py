@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from ssdnet_core.regions import Region
-from tasks.batch import ImageEntry, read_manifest
+from tasks.batch import read_manifest
+from tasks.manifest import ImageEntry
 from tasks.records import ImageRecord, failed_record, read_records, write_record
 from tasks.seal import read_seal
 from tasks.storage import Storage

@@ -11,8 +11,8 @@ from PIL import Image
 from ssdnet_core.config import Config
 from ssdnet_core.regions import Region
 from ssdnet_core.synthetic import sample
-from tasks.batch import joint_etag
 from tasks.batch_results import BatchResults
+from tasks.manifest import joint_etag
 from tasks.maps import write_map
 from tasks.pictures import colour_bar, photograph
 from tasks.records import ImageRecord, failed_record

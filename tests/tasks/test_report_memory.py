@@ -14,9 +14,9 @@ from PIL import Image
 import tasks.fetching
 import tasks.report
 from ssdnet_core.config import Config
-from tasks.batch import joint_etag
 from tasks.batch_results import BatchResults
 from tasks.decoding import decode
+from tasks.manifest import joint_etag
 from tasks.maps import write_map
 from tasks.records import ImageRecord
 from tasks.report import DRAWING_THREADS, drawing_bytes, write_report

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from ssdnet_core.config import Config
-from tasks.batch import ImageEntry, Manifest
 from tasks.batch_results import BatchResults
+from tasks.manifest import ImageEntry, Manifest
 from tasks.records import ImageRecord, failed_record
 from tasks.seal import SealConflictError, break_seal, make_seal, read_seal, set_seal
 from tasks.storage import Storage

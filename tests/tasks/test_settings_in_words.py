@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from ssdnet_core.config import PRESETS, Config
-from tasks.batch import Manifest
+from tasks.manifest import Manifest
 from tasks.settings_in_words import DEFAULT, settings_in_words, settings_of
 
 

@@ -7,7 +7,7 @@ from datetime import date
 
 import pytest
 
-from tasks.batch import ImageEntry, Manifest
+from tasks.manifest import ImageEntry, Manifest
 from tasks.night_figures import NightFigures
 from tasks.records import ImageRecord
 from tasks.seal import Seal
