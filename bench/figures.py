@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from labelled import photograph
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,12 +15,10 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from ssdnet_core.metrics import FPR_LIMIT, metrics_of
 from ssdnet_core.pixel_counts import PixelCounts, merged_counts
 from ssdnet_core.significance import REFERENCE_AREA, alarm_level
-from tasks.decoding import decode
 from tasks.image_metrics import ImageMetrics, MeasuredImage
 from tasks.inspection import Inspection
 from tasks.maps import read_map
 from tasks.records import ImageRecord
-from tasks.truth import MvtecTruth
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#8c564b")
 """Okabe and Ito's, for the colour-blind, and two more."""
@@ -142,8 +141,11 @@ def _title(image: ImageMetrics) -> str:
 
 
 def _picture(record: ImageRecord, inspection: Inspection) -> _Picture:
-    pixels = decode(inspection.source.read(record.key)).pixels
-    truth = MvtecTruth(inspection.source).read(record.key, np.ones(pixels.shape[:2], dtype=bool))
+    shown = photograph(inspection.source, record.key)
+    pixels, truth = shown.pixels, shown.truth
+    if pixels.dtype != np.uint8:
+        seen = pixels if shown.missing is None else pixels[~shown.missing]
+        pixels = ((pixels.astype(float) - seen.min()) / max(float(np.ptp(seen)), 1e-9)).clip(0, 1)
     anomaly_map = read_map(inspection.folder, record, original_size=True)
     whole = max(truth.shape) <= LONGEST * min(truth.shape)
     if not whole:
@@ -152,8 +154,6 @@ def _picture(record: ImageRecord, inspection: Inspection) -> _Picture:
         top, left = (int(np.clip(c - side / 2, 0, n - side)) for c, n in zip(centre, truth.shape, strict=True))
         window = np.s_[top : top + side, left : left + side]
         pixels, truth, anomaly_map = pixels[window], truth[window], anomaly_map[window]
-    if pixels.dtype != np.uint8:
-        pixels = (pixels - pixels.min()) / max(float(np.ptp(pixels)), 1e-9)
     return _Picture(pixels, truth, anomaly_map, whole)
 
 

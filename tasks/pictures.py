@@ -35,14 +35,15 @@ Box = tuple[float, float, float, float]
 def photograph(pixels: npt.NDArray[np.generic], left_out: npt.NDArray[np.bool_] | None = None) -> bytes:
     """Return an image (H, W) or (H, W, 3) as a JPEG of at most 1024 pixels a side.
 
-    Anything but 8 bits is stretched between its 0.1 and 99.9 percent quantiles: 12 bits in a 16-bit file would
-    look black. Where pixels are ``left_out``, (H, W), it is striped: what was not looked at must not look good.
+    Anything but 8 bits is stretched between the 0.1 and 99.9 percent quantiles of what is not left out: 12 bits in a
+    16-bit file would look black. Where pixels are ``left_out``, (H, W), it is striped: what was not looked at must not
+    look good.
     """
     height, width = pixels.shape[:2]
     size = _shown_size(width, height)
     across, down = (max(1, int(side / shown / REDUCING_GAP)) for side, shown in zip((width, height), size, strict=True))
     mode = "L" if pixels.ndim == 2 else "RGB"
-    picture = _drawn(pixels, _to_eight_bits(pixels), mode=mode, reduced=(across, down))
+    picture = _drawn(pixels, _to_eight_bits(pixels, left_out), mode=mode, reduced=(across, down))
     picture = picture.resize(size, Image.Resampling.LANCZOS, box=(0, 0, width / across, height / down))
     if left_out is not None:
         _stripe(picture, left_out)
@@ -128,12 +129,18 @@ def _drawn(
     return picture
 
 
-def _to_eight_bits(pixels: npt.NDArray[np.generic]) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.uint8]]:
+def _to_eight_bits(
+    pixels: npt.NDArray[np.generic], left_out: npt.NDArray[np.bool_] | None
+) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.uint8]]:
     if pixels.dtype == np.uint8:
         return np.asarray
     stride = math.ceil(math.sqrt(pixels.size / QUANTILE_VALUES))
     exact = np.float64 if pixels.dtype == np.float64 else np.float32
-    low, high = np.quantile(pixels[::stride, ::stride].astype(exact), [0.001, 0.999])
+    seen = pixels[::stride, ::stride]
+    if left_out is not None and not (hidden := left_out[::stride, ::stride]).all():
+        # A missing value is 0 there, and the ground under a mask anything: the surface between them would look flat.
+        seen = seen[~hidden]
+    low, high = np.quantile(seen.astype(exact), [0.001, 0.999])
 
     def stretched(part: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         values: npt.NDArray[Any] = part.astype(exact)

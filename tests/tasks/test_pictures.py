@@ -80,6 +80,22 @@ def test_what_was_left_out_is_striped_and_the_rest_as_it_is(shape):
     assert found[:, : half - 8].std() > 10
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("ground", [0, 60_000])
+def test_what_was_left_out_has_no_say_in_how_bright_the_rest_is_shown(dtype, ground):
+    pixels = np.random.default_rng(0).integers(1000, 1200, (60, 80)).astype(dtype)
+    left_out = np.zeros(pixels.shape, dtype=bool)
+    left_out[:, :20] = True
+    pixels[left_out] = ground
+    found = np.asarray(Image.open(io.BytesIO(photograph(pixels, left_out))), dtype=float)
+    assert found[:, 28:].std() > 60
+
+
+def test_a_photograph_that_is_left_out_altogether_is_shown_striped():
+    pixels = np.full((20, 30), 1000, dtype=np.uint16)
+    assert np.asarray(Image.open(io.BytesIO(photograph(pixels, np.ones_like(pixels, dtype=bool))))).std() > 10
+
+
 @given(long=st.integers(1, 20_000), short=st.integers(1, 100) | st.integers(1, 2000), upright=st.booleans())
 def test_a_photograph_is_shown_at_the_size_that_pillow_shrinks_a_map_to_but_for_a_pixel(long, short, upright):
     size = (short, long) if upright else (long, short)
