@@ -90,7 +90,7 @@ def run_batch(
             fingerprint=manifest.fingerprint,
             retry_failed=retry_failed,
         )
-        news = bool(todo) or manifest.entries != stored.entries
+        news = bool(todo) or (manifest.entries, manifest.masks) != (stored.entries, stored.masks)
         if news or seal is None:
             todo = _with_damaged(folder, manifest, records=records, todo=todo)
         present = len(manifest.present)

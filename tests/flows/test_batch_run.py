@@ -15,7 +15,7 @@ from flows import batch_run as flow
 from flows.progress import observed_by
 from ssdnet_core.synthetic import sample
 from tasks import lease as leases
-from tasks.batch import GALLERY, IMAGE_TABLE, MANIFEST, REGIONS, SEAL
+from tasks.batch import GALLERY, IMAGE_TABLE, MANIFEST, REGIONS, SEAL, read_manifest
 from tasks.cluster import ClusterError
 from tasks.finished_batch import ChangedRecordsError, read_sealed
 from tasks.image_figures import STATUSES, read_figures
@@ -196,6 +196,18 @@ def test_what_was_found_of_an_image_is_kept_while_its_mask_leads_nowhere(run, tm
     assert told in heard.told
     Image.new("L", (64, 64), 255).save(mounted)
     assert run(more=0, masks=mask.parent).fitted == 1
+
+
+def test_where_masks_have_moved_to_is_remembered_though_no_image_is_inspected_anew(run, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    Image.new("L", (64, 64), 255).save(masks / "0.png")
+    assert run(more=2, masks=masks).former_masks is None
+    moved = masks.rename(tmp_path / "moved")
+    again = run(more=0, masks=moved)
+    assert (again.fitted, again.former_masks) == (0, str(masks))
+    assert read_manifest(again.folder).masks == str(moved)
+    assert run(more=0, masks=moved).former_masks is None
 
 
 @pytest.mark.parametrize("metadata", ["maps.zarr/zarr.json", "maps.zarr/anomaly_map/zarr.json"])
