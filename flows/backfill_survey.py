@@ -25,7 +25,6 @@ from tasks.finished_batch import find_seal
 from tasks.nights import Night, NoSuchLineError, count_images, day_before, days_on_storage
 from tasks.storage import Storage
 from tasks.storage_answers import NoAnswerError, StorageError
-from tasks.stored_json import PageError
 
 LISTINGS = 8
 """Nights listed side by side."""
@@ -165,7 +164,7 @@ def _look_at_storage(line: Line, days: Sequence[date], *, fingerprint: str, away
             images = 0 if no_line else count_images(line.images, night, days=there)
         except NothingToInspectError as error:
             return StoredNight(images=0, seal=seal, problem=str(error))
-        except (StorageError, PageError) as error:
+        except StorageError as error:
             if not away_ok:
                 raise
             if isinstance(error, NoAnswerError):

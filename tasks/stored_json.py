@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from ssdnet_core.errors import SsdnetError
+from tasks.storage_answers import StorageError
 
 Value = TypeVar("Value")
 
@@ -44,7 +45,7 @@ class NoJsonError(StoredJsonError):
     """What is stored is no JSON at all: it was cut off, or emptied."""
 
 
-class PageError(SsdnetError):
+class PageError(StorageError):
     """In place of what is stored came a web page, as a proxy gives it: that says nothing of what is stored."""
 
 

@@ -126,6 +126,21 @@ def test_a_storage_that_is_away_is_waited_for_as_long(clock, results, away):
             assert PATIENCE < clock.now < 1.5 * PATIENCE
 
 
+def test_a_login_page_in_place_of_the_results_is_waited_for_like_a_storage_that_is_away(clock, results):
+    run, seal = flow_run(Completed()), results / NIGHT.batch / "seal.json"
+    content = seal.read_bytes()
+    seal.write_text("<html><title>Log in</title></html>")
+
+    def logged_in():
+        if clock.now >= 0.5 * PATIENCE:
+            seal.write_bytes(content)
+
+    clock.wakes = logged_in
+    with serving(RunsApi([run])):
+        assert watched(run, results).seal == SEAL
+    assert clock.now >= 0.5 * PATIENCE
+
+
 class Shown(Observer):
     """An observer: how the nights stood at each look, and the hints by the time of the clock."""
 
