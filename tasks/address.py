@@ -28,6 +28,9 @@ def check_address(url: str) -> None:
     if re.match(r"(s3|file):/?(?!/)", url):
         # As a path it would be a folder of that name, here.
         raise AddressError(f"{url!r} lacks a slash: give s3://bucket/prefix or file:///folder, or ./{url} for a folder")
+    if re.match(r"file://[^/~]", url):
+        # Its first folder would be a machine's name by the rules, and a folder here as a path.
+        raise AddressError(f"{url!r} lacks a slash: give file:///{url[7:]}, or ./{url[7:]} for a folder here")
     protocol = url.split("://", 1)[0] if "://" in url else "file"
     if protocol != "file" and _may_hold_credentials(url.split("://", 1)[1].split("/", 1)[0]):
         # Not repeated: messages are logged.

@@ -57,6 +57,11 @@ def test_an_address_that_lacks_a_slash_is_no_folder_of_that_name(url):
     assert Storage(f"./{url}").address == str(Path.cwd() / url)
 
 
+def test_a_file_address_whose_first_folder_is_in_the_place_of_a_machine_is_no_folder_here():
+    with pytest.raises(AddressError, match=r"'file://data/night' lacks a slash: give file:///data/night, or \./data/"):
+        Storage("file://data/night")
+
+
 @pytest.mark.parametrize("url", ["~nosuchuser/x", "./~nosuchuser/x", "file://~nosuchuser/x"])
 def test_the_home_of_nobody_is_refused_and_a_folder_of_such_a_name_is_not(url):
     with pytest.raises(AddressError, match=f"'{url}': there is no home of such an account here"):
