@@ -17,6 +17,7 @@ from flows.progress import observed_by
 from flows.progress_artifact import ProgressArtifact
 from flows.run_log import RunLog
 from flows.run_page import show_batch, show_metrics, show_trends
+from ssdnet_core.errors import SsdnetError
 from tasks.alarms import FAILED_IMAGES, OUT_OF_THE_ORDINARY, note_raised, was_raised
 from tasks.category_metrics import Evaluation
 from tasks.nights import Night
@@ -103,7 +104,7 @@ def harmless() -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 - whatever ails the server, the batch is sealed
         get_run_logger().warning(
-            "the Prefect server did not take all of this run's artifacts: %s",
+            "not all of this run is shown and told: %s",
             error,
-            exc_info=not isinstance(error, httpx.TransportError),
+            exc_info=not isinstance(error, httpx.TransportError | SsdnetError),
         )

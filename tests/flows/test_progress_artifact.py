@@ -50,7 +50,7 @@ def run(monkeypatch, caplog):
 
 def test_a_server_that_takes_no_artifact_costs_no_batch(refused, run, outcome):
     tell_of_batch(outcome, sealed=False)
-    assert "did not take all of this run's artifacts" in run.text
+    assert "not all of this run is shown and told" in run.text
     assert refused == ["/api/artifacts/"]
 
 
