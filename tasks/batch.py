@@ -47,7 +47,8 @@ def batch_name(address: str, pattern: str = "") -> str:
     parts = [part for part in PurePosixPath(address.split("://", 1)[-1]).parts if part != "/"]
     words = [word.strip("._") for word in re.split(r"[^A-Za-z0-9._]+", pattern)]
     text = "-".join([*parts[-NAME_PARTS:], *filter(None, words)])
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:MAX_NAME] or "batch"
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:MAX_NAME] or "batch"
+    return f"{name}-batch" if name == TRENDS else name
 
 
 def check_batch_name(name: str) -> str:
@@ -57,7 +58,8 @@ def check_batch_name(name: str) -> str:
     ------
     BatchConflictError
         If it has other characters than letters, digits, dots, dashes, underscores, ``=`` and ``~``, or none, begins
-        with a dot, a dash or ``~``, or is longer than 246 characters.
+        with a dot, a dash or ``~``, is longer than 246 characters, or is that of the folder beside all batches in which
+        trends are drawn.
     """
     refused = re.search(r"[^A-Za-z0-9._=~-]", name)
     if not name:
@@ -68,6 +70,8 @@ def check_batch_name(name: str) -> str:
         wrong = f"begins with {name[0]!r}: begin with a letter, a digit, '_' or '='"
     elif len(name) > MAX_NAME:
         wrong = f"has {len(name)} characters: give one of at most {MAX_NAME} with --batch"
+    elif name == TRENDS:
+        wrong = "is the folder in which the trends of all nights are drawn: give another one with --batch"
     else:
         return name
     raise BatchConflictError(f"batch name {name!r} {wrong}")

@@ -33,6 +33,7 @@ from tests.tasks.made_manifest import manifest
         ("/demo/night", "**/test/*/*", "demo-night-test"),
         ("/a b/ü", "", "a-b"),
         ("/", "", "batch"),
+        ("s3://trends", "", "trends-batch"),
     ],
 )
 def test_a_batch_is_named_after_its_input(address, pattern, name):
@@ -56,6 +57,7 @@ def test_every_default_name_is_a_valid_one(address, pattern):
         ("a b", "has ' ' in it"),
         ("a\n", r"has '\\n' in it"),
         ("a" * (MAX_NAME + 1), "has 247 characters: give one of at most 246"),
+        ("trends", "is the folder in which the trends of all nights are drawn"),
     ],
 )
 def test_a_name_that_cannot_be_a_folders_is_refused_with_what_is_wrong(name, said):
