@@ -15,6 +15,8 @@ from ssdnet_core.errors import SsdnetError
 
 ROOT = Path(__file__).parent.parent
 KNOWN_TO_CORE = {"numpy", "scipy", "torch", "pydantic", "ssdnet_core"}
+NOT_IMPORTED = {"bokeh", "fastapi", "sqlalchemy", "xarray"}
+"""Dependencies for Dask's UI, at a version that Prefect works with, and for users: pyproject.toml says which."""
 FILES = {"pathlib", "io", "os", "shutil", "tempfile", "glob", "socket", "subprocess", "urllib"}
 PACKAGES = ("ssdnet_core", "tasks", "flows", "infra")
 
@@ -62,6 +64,15 @@ def test_what_is_imported_is_a_dependency():
     foreign = set().union(*map(imported, paths)) - set(sys.stdlib_module_names) - set(PACKAGES)
     brought_by = packages_distributions()
     assert {name for name in foreign if not declared & {one.lower() for one in brought_by[name]}} == set()
+
+
+def test_a_dependency_is_imported_or_its_reason_is_known():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w.-]", entry)[0].lower() for entry in project["dependencies"]}
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    brought_by = packages_distributions()
+    used = {one.lower() for name in set().union(*map(imported, paths)) for one in brought_by.get(name, ())}
+    assert declared - used == NOT_IMPORTED
 
 
 def test_every_error_that_is_raised_on_purpose_says_so():
