@@ -1,4 +1,4 @@
-"""The log of a run: what an operator reads at three in the morning, a few lines a batch and not one for each image."""
+"""A run's log, as an operator reads it at three in the morning: a few lines a batch, not one for each image."""
 
 import logging
 

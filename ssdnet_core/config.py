@@ -39,7 +39,7 @@ class _Settings(BaseModel):
         # As a number, True would be 1.
         values = value if isinstance(value, list | tuple) else [value]
         if cls.model_fields[str(info.field_name)].annotation is not bool and any(isinstance(v, bool) for v in values):
-            raise ValueError("this setting is no switch: true and false are none of its values")
+            raise ValueError("this setting is no switch: true and false are not among its values")
         return value
 
 
@@ -128,7 +128,9 @@ class ReconstructionConfig(_Settings):
         "ones of as many pixels: bounds the memory. With blocks above 32 they are larger.",
     )
     border_cost: bool = Field(
-        True, description="Divide residuals near the border by what a border costs, told by borders inside the image."
+        True,
+        description="Scale residuals near the border down by how much worse predictions are at borders made inside the "
+        "image.",
     )
 
     @model_validator(mode="after")
@@ -175,7 +177,8 @@ class VerdictConfig(_Settings):
     min_further_area: int = Field(
         25,
         ge=1,
-        description="Smallest region beside an image's highest, in working pixels: 25 is what smoothing makes of one.",
+        description="Smallest area in working pixels of any region but the one with the highest peak; smoothing "
+        "spreads a single pixel over 25.",
     )
 
 

@@ -30,8 +30,8 @@ ROUNDING = 1e-6
 """Range of a channel, in units of its largest magnitude, up to which its values differ by their rounding alone."""
 
 COARSEST_STEP, FEW_VALUES = 1 / 255, 4
-"""Largest step, in units of the range, assumed of an image of fewer than that many values: those of a drawing lie far
-apart, but are not rounded more coarsely for that."""
+"""An image of fewer than ``FEW_VALUES`` distinct values is assumed to have a step of at most ``COARSEST_STEP`` of its
+range: a drawing's few values lie far apart, but were not rounded that coarsely."""
 
 
 def looked_at(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.generic]:

@@ -40,8 +40,8 @@ def find_frame(colour: Tensor, valid: Tensor) -> tuple[int, int, int, int]:
     A line of which fewer than half of the pixels count is passed over. The widest strip is taken, and ``FRAME_MARGIN``
     (3) lines are added to it for the blurred edge.
 
-    Light that falls off is not a frame, since it does not jump; unless it falls to a sixteenth or less, where the last
-    lines differ by more than any inside. Nor are a texture's own stripes, since the inside has them too.
+    Light that falls off is not taken for a frame, since it does not jump, unless it falls to a sixteenth or less: there
+    the last lines differ by more than any inside. Nor are a texture's own stripes, since the inside has them too.
 
     Parameters
     ----------

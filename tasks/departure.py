@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 MOST_NIGHTS_COMPARED = 28
-"""Nights that a night is compared with, at most: two weeks make a change the new normal."""
+"""Most earlier nights that a night is compared with; a lasting change is the new normal once it fills half of them."""
 
 LEAST_NIGHTS = 7
 """Fewer nights say nothing: no flag in the first week."""

@@ -40,7 +40,7 @@ class FitWorkers:
     def submitted(
         self, function: Callable[..., Value], *arguments: Any, workers: Collection[str] = ()
     ) -> "Future[Value]":
-        """Have a worker call a function, once: what becomes of a failure is the caller's matter.
+        """Have a worker call a function, without Dask's retries: the caller deals with failures.
 
         Parameters
         ----------

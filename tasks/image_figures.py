@@ -52,7 +52,7 @@ FIGURES: dict[str, Figure] = {
     "working_width": Figure("int32", "width of the anomaly map", {"units": "pixels"}),
     "scale": Figure("float32", "working size over original size", {}),
     "error": Figure("str", "why the image could not be inspected", {}),
-    "warning": Figure("str", "what its result may not mean", {}),
+    "warning": Figure("str", "warnings about the result", {}),
 }
 
 

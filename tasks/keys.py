@@ -1,4 +1,4 @@
-"""What the keys of objects tell of them."""
+"""Suffixes of objects' keys, and which keys are hidden."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""A filter for what Dask logs of connections that break where one side has ended: it tells nobody anything."""
+"""A logging filter that drops Dask's tracebacks of connections which the other side closed as it ended."""
 
 import logging
 from asyncio import CancelledError

@@ -1,4 +1,4 @@
-"""What is reached directly, whatever HTTP proxy the environment names."""
+"""Environment variables that exempt hosts from the HTTP proxy which the environment names."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Opening a batch's Zarr store, and what goes wrong with it in words."""
+"""Opens a batch's Zarr store, and says in words what goes wrong with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
