@@ -31,7 +31,7 @@ def inspect_all(
     folder: Storage,
     *,
     manifest: Manifest,
-    todo: list[ImageEntry],
+    todo: Sequence[ImageEntry],
     known: Mapping[int, ImageRecord],
     cluster: Cluster,
     lease: Lease,

@@ -5,7 +5,7 @@ discover, open the batch, inspect chunk by chunk (:mod:`flows.batch_fits`), aggr
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from prefect import get_run_logger, task
@@ -73,52 +73,88 @@ def run_batch(
         former_masks = stored.masks if stored.masks != wanted.masks else None
         if former_masks is not None:
             get_run_logger().warning("other masks: %s", masks_changed(former_masks, wanted.masks))
-        finished = partial(Outcome, folder=folder, listing=listing, former_masks=former_masks)
+        outcome_of = partial(Outcome, folder=folder, listing=listing, former_masks=former_masks)
         if seal is None:
             # There is work for the workers: they come up while headers and records are read.
             cluster.start(images=len(listing.images))
         discovered = discover_images(source, quoted(listing), stored=quoted(stored))
         manifest = replace(stored.merged(discovered), config=config, masks=wanted.masks)
         _tell_of_unreadable(manifest, discovered)
-        known, mapped = read_records(folder, manifest.entries), written_maps(folder)
-        if seal is not None and not refit and all(entry.index in known for entry in stored.present):
-            check_records(folder, BatchResults(stored, known), seal=seal)
-        records = {i: record for i, record in known.items() if record.failed or i in mapped}
-        todo = unsettled(
-            manifest.present,
-            {} if refit else records,
-            fingerprint=manifest.fingerprint,
-            retry_failed=retry_failed,
-        )
-        news = bool(todo) or (manifest.entries, manifest.masks) != (stored.entries, stored.masks)
-        if news or seal is None:
-            todo = _with_damaged(folder, manifest, records=records, todo=todo)
+        plan = _planned(folder, manifest, stored=stored, seal=seal, retry_failed=retry_failed, refit=refit)
         present = len(manifest.present)
-        observer().begin(images=present, settled=present - len(todo))
-        if seal is not None and not news:
-            outcome = finished(results=BatchResults(manifest, records), seal=seal, fitted=0)
+        observer().begin(images=present, settled=present - len(plan.todo))
+        if seal is not None and not plan.news:
+            outcome = outcome_of(results=plan.results, seal=seal, fitted=0)
             tell_of_batch(outcome, sealed=False)
             return outcome
-        if todo:
-            observer().stage("waiting for workers")
-            # Before the seal is broken: without workers the batch stays as it is.
-            cluster.start().result()
-        lease.check()
-        break_seal(folder)
-        lease.check()
-        folder.write(MANIFEST, manifest.to_json())
-        lease.check()
-        prepare_maps(folder, manifest)
-        if todo:
-            records |= inspect_all(
-                source, folder, manifest=manifest, todo=todo, known=known, cluster=cluster, lease=lease
-            )
-        lease.check()
-        done = BatchResults(manifest, records)
+        done = _carried_out(plan, source, folder=folder, cluster=cluster, lease=lease)
         seal = _conclude(folder, done, lease=lease)
-        outcome = finished(results=done, seal=seal, fitted=len(todo))
+        outcome = outcome_of(results=done, seal=seal, fitted=len(plan.todo))
         tell_of_batch(outcome, sealed=True)
         return outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is left to do of a batch.
+
+    Attributes
+    ----------
+    results
+        What is there already: the records that have their map, or need none.
+    known
+        All records that are stored, by index.
+    todo
+        The images to inspect.
+    news
+        Whether an image, or the manifest, is not as it was when the batch was last sealed.
+    """
+
+    results: BatchResults
+    known: Mapping[int, ImageRecord]
+    todo: Sequence[ImageEntry]
+    news: bool
+
+
+def _planned(
+    folder: Storage, manifest: Manifest, *, stored: Manifest, seal: Seal | None, retry_failed: bool, refit: bool
+) -> _Plan:
+    """Compare the manifest with what is stored; a sealed batch whose records were changed by hand is refused."""
+    known, mapped = read_records(folder, manifest.entries), written_maps(folder)
+    if seal is not None and not refit and all(entry.index in known for entry in stored.present):
+        check_records(folder, BatchResults(stored, known), seal=seal)
+    records = {i: record for i, record in known.items() if record.failed or i in mapped}
+    todo = unsettled(
+        manifest.present,
+        {} if refit else records,
+        fingerprint=manifest.fingerprint,
+        retry_failed=retry_failed,
+    )
+    news = bool(todo) or (manifest.entries, manifest.masks) != (stored.entries, stored.masks)
+    if news or seal is None:
+        todo = _with_damaged(folder, manifest, records=records, todo=todo)
+    return _Plan(results=BatchResults(manifest, records), known=known, todo=todo, news=news)
+
+
+def _carried_out(plan: _Plan, source: Storage, *, folder: Storage, cluster: Cluster, lease: Lease) -> BatchResults:
+    """Inspect what is left to inspect, and return what there is then."""
+    manifest, records = plan.results.manifest, dict(plan.results.records)
+    if plan.todo:
+        observer().stage("waiting for workers")
+        # Before the seal is broken: without workers the batch stays as it is.
+        cluster.start().result()
+    lease.check()
+    break_seal(folder)
+    lease.check()
+    folder.write(MANIFEST, manifest.to_json())
+    lease.check()
+    prepare_maps(folder, manifest)
+    if plan.todo:
+        records |= inspect_all(
+            source, folder, manifest=manifest, todo=plan.todo, known=plan.known, cluster=cluster, lease=lease
+        )
+    lease.check()
+    return BatchResults(manifest, records)
 
 
 def _conclude(folder: Storage, results: BatchResults, *, lease: Lease) -> Seal:
