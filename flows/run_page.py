@@ -24,6 +24,7 @@ from tasks.report import MOST_OVERLAYS, overlay_key, worst_first
 from tasks.settings_in_words import settings_of
 from tasks.storage import Storage
 from tasks.trends import TrendRow, Trends, latest_settings, remarks, settings_names
+from tasks.words import shown_score
 
 GALLERY_URL, SERVED_RESULTS = "SSDNET_GALLERY_URL", "SSDNET_RESULTS"
 WORST_ON_PAGE = 20
@@ -45,7 +46,7 @@ def show_batch(outcome: Outcome) -> None:
         description = f"{batch}: {len(not_inspected)} not inspected{shown}"
         create_table_artifact(table=rows, key=f"{key}-failures", description=description)
     for rank, (record, url) in enumerate(_pictures(folder, worst), start=1):
-        description = f"{batch}: {plain(record.key)}, score {record.score:.2f}"
+        description = f"{batch}: {plain(record.key)}, score {shown_score(record.score)}"
         create_image_artifact(image_url=url, key=f"{key}-worst-{rank}", description=description)
 
 
@@ -146,7 +147,7 @@ def _worst_row(folder: Storage, record: ImageRecord) -> dict[str, Any]:
     page = url_of(folder, GALLERY)
     return {
         "image": f"[{plain(record.key)}]({page}#image-{record.index})" if page else plain(record.key),
-        "score": round(record.score, 2),
+        "score": float(shown_score(record.score)),
         "verdict": "defective" if record.defective else "good",
         "regions": len(record.regions),
         "area": record.area,

@@ -19,7 +19,7 @@ from tasks.evaluation_file import evaluation_tree
 from tasks.image_metrics import BORDER
 from tasks.report import worst_first
 from tasks.stored_json import null_for_nan
-from tasks.words import counted
+from tasks.words import counted, shown_score
 
 WORST_PRINTED = 10
 MOST_WARNINGS_PRINTED = 5
@@ -101,7 +101,7 @@ def _of_highest_scores(outcome: Outcome, *, columns: int) -> Table:
         table.add_column(name, no_wrap=True)
     for record in worst_first(outcome.results.present)[:WORST_PRINTED]:
         verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
-        cells = (f"{record.score:.2f}", verdict, str(len(record.regions)), largest_at(record))
+        cells = (shown_score(record.score), verdict, str(len(record.regions)), largest_at(record))
         table.add_row(_shown(record.key), *cells[:columns])
     return table
 

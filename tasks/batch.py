@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from ssdnet_core.errors import InvalidConfigError, SsdnetError, UsageError
 from tasks.address import AddressError
+from tasks.keys import is_hidden
 from tasks.manifest import Manifest, StoredOrigin
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError
@@ -16,6 +17,7 @@ from tasks.stored_json import NoJsonError, StoredJsonError, from_json
 MANIFEST = "manifest.json"
 MAPS = "maps.zarr"
 RECORDS = "records"
+LEASES = "leases"
 REGIONS = "regions.parquet"
 IMAGE_TABLE = "images.csv"
 SEAL = "seal.json"
@@ -113,13 +115,15 @@ def _understood(folder: Storage) -> Iterator[None]:
 def open_batch(results: Storage, manifest: Manifest) -> Storage:
     """Find or found the batch's folder.
 
-    The plain name belongs to the settings that came first. Others, and the same ones in another version of the method,
+    A folder that holds other things than a batch is left alone, and so is one with the input in it: a run writes tables
+    and deletes pictures of its own making, and would do so with files of those names. The plain name belongs to the
+    settings that came first. Others, and the same ones in another version of the method,
     get ``NAME~FINGERPRINT`` beside it, so that they never overwrite earlier results.
 
     Raises
     ------
     BatchConflictError
-        If the name is taken by a batch of another input.
+        If the name is taken by a batch of another input, or by a folder of other things.
     AddressError
         If the address of the results is none that Zarr could write to.
     DamagedBatchError, StorageError
@@ -133,6 +137,7 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
             # Read first: a store that does not know conditional writes would replace what is there.
             content = folder.read(MANIFEST)
         except MissingObjectError:
+            _require_free(folder, manifest)
             if folder.create(MANIFEST, replace(manifest, batch=name).to_json()):
                 return folder
             content = folder.read(MANIFEST)
@@ -148,4 +153,20 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
             return folder
     raise BatchConflictError(
         f"batch {manifest.batch!r} exists with other settings: give this one another name with --batch"
+    )
+
+
+def _require_free(folder: Storage, manifest: Manifest) -> None:
+    """Refuse a folder without a manifest unless it is empty, or a batch's whose manifest was lost."""
+    if f"{manifest.input}/".startswith(f"{folder.address}/"):
+        occupied = f"the images of {manifest.input} lie in {folder.address}"
+    elif folder.exists() and not any(folder.exists(part) for part in (MANIFEST, LEASES, RECORDS)):
+        there = [*(found.key for found in folder.list("*")), *folder.folders()]
+        if not (others := sorted(name for name in there if not is_hidden(name))):
+            return
+        occupied = f"{folder.address} holds other things than a batch, as {others[0]}"
+    else:
+        return
+    raise BatchConflictError(
+        f"{occupied}: results would be mixed with them. Give the batch another name with --batch, or other --results"
     )

@@ -7,12 +7,11 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from ssdnet_core.errors import UsageError
-from tasks.batch import MANIFEST, MAPS, REPORT
+from tasks.batch import LEASES, MANIFEST, MAPS, REPORT
 from tasks.decoding import SUFFIXES
 from tasks.found_masks import FoundMasks, find_masks
 from tasks.headers import read_headers
 from tasks.keys import count_by_suffix, is_hidden, suffix_of, suffixes_of
-from tasks.lease import LEASES
 from tasks.manifest import ImageEntry, joint_etag
 from tasks.storage import Storage, StoredObject
 from tasks.storage_answers import StorageError

@@ -19,13 +19,13 @@ from pathlib import Path
 import psutil
 
 from ssdnet_core.errors import SsdnetError
+from tasks.batch import LEASES
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
 from tasks.stored_json import StoredJsonError, from_json, to_json
 
 _log = logging.getLogger(__name__)
 
-LEASES = "leases"
 RENEWED_EVERY = 10.0
 RELEASED_WITHIN = 10.0
 STALE_AFTER = 60.0

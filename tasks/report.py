@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from tasks.records import ImageRecord
 from tasks.settings_in_words import settings_of
 from tasks.storage import Storage
 from tasks.storage_answers import MissingObjectError, StorageError
+from tasks.words import shown_score
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,9 @@ WORST_FOLDER = f"{REPORT}/worst"
 MOST_PICTURES = 200
 MOST_OVERLAYS = 5
 DRAWING_THREADS = 4
+
+OWN_PICTURE = re.compile(r"/[0-9]{7,}(-[0-9a-f]{8}(-map|-striped)?)?\.(jpg|png)$")
+"""Ending of the keys of pictures that a report has drawn."""
 
 STRIPED = "-striped.jpg"
 """Ending of names of photographs in which something was left out; the page explains stripes if it has any."""
@@ -226,8 +231,8 @@ def _delete_pictures(folder: Storage, below: str, *, but: Collection[str]) -> No
     try:
         for picture in folder.below(below).list():
             key = f"{below}/{picture.key}"
-            # The pictures alone: another drawing at work in a folder has its half-written files there.
-            if key.endswith((".jpg", ".png")) and key not in but:
+            # Its own alone: another drawing at work in a folder has half-written files there, and a user may have more.
+            if OWN_PICTURE.search(key) and key not in but:
                 folder.delete(key)
     except MissingObjectError:
         return  # Nothing was ever drawn.
@@ -246,6 +251,7 @@ def _page(results: BatchResults, *, pictures: Sequence[Picture], scores: Sequenc
         settings=settings_of(results.manifest),
         pictures=pictures,
         scores=scores,
+        shown_score=shown_score,
         threshold=threshold,
         # How large a region were at another threshold is not known: verdicts that ask for an area need an inspection.
         thresholds=(min(-1, math.floor(threshold)), max(5, math.ceil(threshold))) if verdict.min_area == 1 else None,

@@ -146,6 +146,39 @@ def test_another_pattern_of_the_same_name_is_refused_with_both_patterns(tmp_path
         open_batch(results, replace(manifest(), pattern="*.jpg"))
 
 
+@pytest.mark.parametrize("own", ["images.csv", "report/images/mine.png", "maps.zarr/zarr.json", "notes"])
+def test_a_folder_of_other_things_is_no_batchs_and_stays_as_it_is(tmp_path, own):
+    folder = Storage(str(tmp_path / "n"))
+    folder.write(own, b"mine")
+    with pytest.raises(
+        BatchConflictError, match=rf"n holds other things than a batch, as {own.split('/')[0]}: .*--batch"
+    ):
+        open_batch(Storage(str(tmp_path)), manifest())
+    assert [entry.key for entry in folder.list()] == [own]
+
+
+@pytest.mark.parametrize("below", ["", "/camera"])
+def test_a_folder_that_the_images_lie_in_is_no_batchs(tmp_path, below):
+    images = f"{tmp_path / 'n'}{below}"
+    with pytest.raises(
+        BatchConflictError, match=rf"the images of {images} lie in {tmp_path / 'n'}: .* other --results"
+    ):
+        open_batch(Storage(str(tmp_path)), replace(manifest(), input=images))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_whose_name_the_input_only_begins_with_is_free(tmp_path):
+    assert open_batch(Storage(str(tmp_path)), replace(manifest(), input=str(tmp_path / "n-1"))).name == "n"
+
+
+@pytest.mark.parametrize("left", ["", ".DS_Store", "leases/000001.json", "records/0000000.json"])
+def test_an_empty_folder_and_a_batchs_that_lost_its_manifest_are_taken(tmp_path, left):
+    (tmp_path / "n").mkdir()
+    if left:
+        Storage(str(tmp_path / "n")).write(left, b"")
+    assert read_manifest(open_batch(Storage(str(tmp_path)), manifest())) == manifest()
+
+
 @pytest.mark.parametrize(
     ("content", "advice"),
     [

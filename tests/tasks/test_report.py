@@ -252,7 +252,8 @@ def kept(request, night, tmp_path):
 def test_only_pictures_of_images_that_are_no_longer_there_or_among_the_worst_are_deleted(kept):
     folder, manifest, records = kept
     write_report(folder, BatchResults(manifest, records))
-    for key in ("report/worst/0000009.jpg", "report/worst.jpg", "report/worst-of-all/9.jpg", "worst/9.jpg"):
+    others = ("report/worst.jpg", "report/worst-of-all/9.jpg", "worst/9.jpg", "report/images/mine.png")
+    for key in ("report/worst/0000009.jpg", *others):
         folder.write(key, b"picture")
     before = {stored.key for stored in folder.list()}
     [evil] = [record for record in records.values() if record.key == EVIL]
