@@ -265,8 +265,9 @@ def _standardise(colour: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]
     """Return what :class:`WorkingImage` calls pixels, mean and std."""
     if int(valid.sum()) < MIN_COUNTED:
         raise InvalidImageError(
-            f"{int(valid.sum())} pixels count at the working size of {valid.shape[-1]} x {valid.shape[-2]}, "
-            f"fewer than {MIN_COUNTED}: mask less, or set a smaller border or selvage"
+            f"only {int(valid.sum())} of the {MIN_COUNTED} pixels that are needed count at the working size of "
+            f"{valid.shape[-1]} x {valid.shape[-2]}; masked and transparent ones do not, nor those not finite in "
+            "single precision: mask less, set a smaller border or selvage, or scale the values to 0..1"
         )
     count = valid.sum()
     mean = (colour * valid).sum((-2, -1), keepdim=True) / count

@@ -126,7 +126,7 @@ def _check_block(block: int, size: tuple[int, int]) -> None:
     if 2 * block > min(size):
         raise InvalidConfigError(
             f"a masked block of {block} leaves no context in {size[1]} x {size[0]} working pixels: "
-            f"set reconstruction.block <= {min(size) // 2}"
+            f"set reconstruction.block <= {min(size) // 2 // 4 * 4}"
         )
 
 

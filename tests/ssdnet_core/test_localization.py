@@ -377,7 +377,7 @@ def test_a_constant_image_is_not_defective_whatever_the_verdicts_settings(masked
 def test_four_pixels_are_no_ground_for_a_verdict():
     image, mask = np.random.default_rng(0).integers(60, 200, (96, 96), dtype=np.uint8), np.ones((96, 96), dtype=bool)
     mask[40:42, 40:42] = False
-    with pytest.raises(InvalidImageError, match=r"4 pixels count .* fewer than 256"):
+    with pytest.raises(InvalidImageError, match=r"only 4 of the 256 pixels that are needed count .* mask less"):
         light(image, mask)
 
 
