@@ -153,10 +153,15 @@ def write_planted_night(
     InvalidImageError
         If photographs cannot be read, or no defect can be planted into them.
     StorageError
-        If there are none, a folder cannot be read or written, or that to write to holds labelled images of another
-        sample.
+        If there are none, a folder cannot be read or written, or that to write to holds the photographs, or labelled
+        images of another sample.
     """
     source, pattern = split_input(photographs)
+    if f"{source.address}/".startswith(f"{folder.address}/"):
+        raise OtherImagesError(
+            f"the photographs of {source.address} lie in {folder.address}: those with defects would be mixed with "
+            "them: take another folder for the sample"
+        )
     there = list_images(source, pattern, outside=[folder.address])
     count = OF_EACH_PHOTOGRAPH * len(there) if images is None else images
     listed = _spread(there, most=math.ceil(count / LEAST_OF_EACH_PHOTOGRAPH))

@@ -212,6 +212,13 @@ def test_what_was_written_among_the_photographs_is_none_of_them(photographs):
         assert write_planted_night(Storage(str(photographs / "night")), str(photographs)) == (24, 18)
 
 
+@pytest.mark.parametrize("above", [".", ".."])
+def test_no_sample_is_written_where_the_good_photographs_lie(photographs, tmp_path, above):
+    with pytest.raises(OtherImagesError, match=r"the photographs of .*good lie in .*: take another folder"):
+        write_planted_night(Storage(str((photographs / above).resolve())), str(photographs))
+    assert not list(tmp_path.rglob("ground_truth"))
+
+
 @pytest.mark.parametrize(("size", "reason"), [((40, 96), "96 x 40"), (None, "broken.png")])
 def test_a_photograph_of_no_use_is_named_with_the_reason(photographs, tmp_path, size, reason):
     file = photographs / "broken.png"
