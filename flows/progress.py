@@ -1,8 +1,9 @@
 """Observers of a run's progress: the bar of the command line, the page and the log of the run; there may be none."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import cast
 
 from tasks.records import ImageRecord
 
@@ -40,41 +41,18 @@ class Results(Observer):
         self.all.append(result)
 
 
-class _Everyone(Observer):
-    """Passes everything on to all observers of the run."""
+class _Everyone:
+    """Tells all observers of the run whatever it is told."""
 
     def __init__(self, watchers: tuple[Observer, ...]) -> None:
         self._watchers = watchers
 
-    def begin(self, *, images: int, settled: int) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.begin(images=images, settled=settled)
+    def __getattr__(self, event: str) -> Callable[..., None]:
+        def tell(*what: object, **named: object) -> None:
+            for watcher in self._watchers:
+                getattr(watcher, event)(*what, **named)
 
-    def inspected(self, record: ImageRecord) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.inspected(record)
-
-    def stage(self, name: str) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.stage(name)
-
-    def waiting(self, *, done: int, nights: int, running: Sequence[str], queued: Sequence[str]) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.waiting(done=done, nights=nights, running=running, queued=queued)
-
-    def hint(self, text: str) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.hint(text)
-
-    def ended(self, result: object) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.ended(result)
+        return tell
 
 
 # A flow's parameters must be data, for the server and the UI: its observers reach it by context.
@@ -83,7 +61,8 @@ _observers: ContextVar[tuple[Observer, ...]] = ContextVar("observers", default=(
 
 def observer() -> Observer:
     """Return who watches this run, as one."""
-    return _Everyone(_observers.get())
+    # It takes any event: those of an observer are all that callers are let tell.
+    return cast(Observer, _Everyone(_observers.get()))
 
 
 @contextmanager
