@@ -31,17 +31,18 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
 }
 
-# An image that kills its worker is tried once more by the scheduler, then alone by us (tasks/dispatch.py).
-# The allocator keeps a large fit's memory for the next one: a worker paused for it stays paused, with nothing to spill.
 DASK_SETTINGS: dict[str, Any] = {
     # It listens on this machine alone, whatever the user's settings ask of a cluster.
     "distributed.comm.require-encryption": False,
     # A nanny starts its worker anew however often it dies. Dask ends the nanny of a worker that is away this long after
     # a loss, even if it came back and was lost once more: two deadly images in turn cost all workers.
     "distributed.deploy.lost-worker-timeout": "365 days",
+    # An image that kills its worker is tried once more by the scheduler, then alone by us (tasks/dispatch.py).
     "distributed.scheduler.allowed-failures": 1,
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.worker.daemon": True,
+    # The allocator keeps a large fit's memory for the next one: a worker paused for it stays paused, with nothing to
+    # spill.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
