@@ -79,14 +79,6 @@ def test_a_process_that_is_there_holds_a_batch_however_long_it_was_not_heard_of(
         hold_batch(folder).__enter__()
 
 
-def test_a_process_that_is_gone_does_not_hold_a_batch(folder):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    put(folder, 1, mine(pid=ended.pid, started=12345.0))
-    with hold_batch(folder) as lease:
-        lease.check()
-
-
 def test_a_process_that_has_ended_and_was_not_waited_for_does_not_hold_a_batch(folder):
     ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
