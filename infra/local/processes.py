@@ -23,6 +23,7 @@ MARK = "SSDNET_UP"
 
 PARTS_START_TIMEOUT = 300.0
 END_TIMEOUT = 15.0
+WATCHED_EVERY = 0.5
 MOST_DEATHS = 3
 DEATHS_COUNT_FOR = 600.0
 TAIL_LINES = 15
@@ -153,7 +154,7 @@ class Supervisor:
             If a part died that must not be started again, or one more than three times within ten minutes.
         """
         while True:
-            time.sleep(0.5)
+            time.sleep(WATCHED_EVERY)
             for part, process in list(self._running.items()):
                 if process.poll() is not None:
                     self._revive(part, process)

@@ -32,7 +32,8 @@ def told() -> list[str]:
 
 
 @pytest.fixture
-def supervisor(tmp_path, told):
+def supervisor(tmp_path, told, monkeypatch):
+    monkeypatch.setattr(infra.local.processes, "WATCHED_EVERY", 0.02)
     supervisor = Supervisor(tmp_path, folder=tmp_path, environment=dict(os.environ), tell=told.append)
     yield supervisor
     end_all(marked(tmp_path))
