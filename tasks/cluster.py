@@ -19,7 +19,6 @@ from tasks.first_worker import worker_joins
 from tasks.local_workers import DASK_SETTINGS, GPU, WITHOUT_MONITORING, LocalWorker, local_cluster, local_workers
 from tasks.lost_connections import is_no_lost_connection
 from tasks.scheduler_address import scheduler_to_use
-from tasks.words import counted
 from tasks.worker_template import start_method
 
 GPU_GROUP = 128
@@ -238,13 +237,8 @@ def fit_group(resources: Mapping[str, float], asked: int | None = None) -> int:
     return asked or (GPU_GROUP if GPU in resources else 1)
 
 
-def able_workers(client: Client, resources: Mapping[str, float], *, left: int = 0) -> frozenset[str]:
+def able_workers(client: Client, resources: Mapping[str, float]) -> frozenset[str]:
     """Return the addresses of the workers that run tasks now and declare these resources, free or not.
-
-    Parameters
-    ----------
-    left
-        Tasks that are left, for the error's words.
 
     Raises
     ------
@@ -254,7 +248,7 @@ def able_workers(client: Client, resources: Mapping[str, float], *, left: int = 
     # A client that has lost its scheduler says nothing: it gives what it knew last, or after a while nothing at all.
     known = client.scheduler_info().get("workers") if client.status == "running" else None
     if known is None or client.status != "running":
-        raise scheduler_lost(client, left=left)
+        raise scheduler_lost(client)
     return frozenset(
         address
         for address, worker in known.items()
@@ -263,17 +257,11 @@ def able_workers(client: Client, resources: Mapping[str, float], *, left: int = 
     )
 
 
-def scheduler_lost(client: Client, *, left: int = 0) -> ClusterError:
-    """Return the error that ends a run whose scheduler went away, with so many tasks ``left``."""
-    undone = f" with {tasks_left(left)}" if left else ""
+def scheduler_lost(client: Client) -> ClusterError:
+    """Return the error that ends a run whose scheduler went away."""
     return ClusterError(
-        f"the Dask scheduler at {scheduler_address(client)} went away{undone}: start it, and run again to go on"
+        f"the Dask scheduler at {scheduler_address(client)} went away: start it, and run again to go on"
     )
-
-
-def tasks_left(number: int) -> str:
-    """Return in words how many tasks are left."""
-    return f"{counted(number, 'task')} left"
 
 
 def scheduler_address(client: Client) -> str:

@@ -258,7 +258,7 @@ def _tried_elsewhere(
         return
     waiting = [entries for failed in again.values() for entries in failed]
     images = {worker: sum(map(len, failed)) for worker, failed in again.items()}
-    able = dispatch.workers.able(left=len(waiting))
+    able = dispatch.workers.able()
     others = frozenset(worker for worker in able if 2 * images.get(worker, 0) <= max(images.values()))
     # No mere preference: an idle worker would steal them.
     rounds = [others, frozenset()] if others else [frozenset()]

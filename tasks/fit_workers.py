@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from distributed import Client, Future, as_completed
 from distributed.client import ClosedClientError
 
-from tasks.cluster import ClusterError, able_workers, scheduler_address, scheduler_lost, tasks_left
+from tasks.cluster import ClusterError, able_workers, scheduler_address, scheduler_lost
 from tasks.local_workers import GPU
 
 Value = TypeVar("Value")
@@ -86,11 +86,11 @@ class FitWorkers:
         # As long as somebody knows a future, a worker keeps its result.
         del futures
         seen = looked = time.monotonic()
-        while left := arrivals.count():
+        while arrivals.count():
             batch = arrivals.next_batch(block=False)
             for future, result in batch:
                 if future.status == "cancelled":
-                    raise scheduler_lost(self.client, left=left)
+                    raise scheduler_lost(self.client)
                 # Of a failed future come type, error and traceback.
                 yield future, result if future.status == "finished" else result[1]
             now = time.monotonic()
@@ -98,37 +98,32 @@ class FitWorkers:
                 seen = looked = now
             elif now - looked > LOOKED_AFTER:
                 looked = now
-                able = self.able(left=left)
+                able = self.able()
                 if workers and able.isdisjoint(workers):
                     return
                 seen = now if able else seen
                 if now - seen > WORKERLESS_SECONDS:
-                    raise ClusterError(self._deserted(left))
+                    raise ClusterError(self._deserted())
             else:
                 time.sleep(POLLED_EVERY)
 
-    def able(self, *, left: int = 0) -> frozenset[str]:
+    def able(self) -> frozenset[str]:
         """Return the addresses of those that are there now, busy or not.
-
-        Parameters
-        ----------
-        left
-            Tasks that are left, for the error's words.
 
         Raises
         ------
         ClusterError
             If the scheduler went away.
         """
-        return able_workers(self.client, self.resources, left=left)
+        return able_workers(self.client, self.resources)
 
-    def _deserted(self, left: int) -> str:
+    def _deserted(self) -> str:
         if self.client.cluster is not None:
-            return f"with {tasks_left(left)}, this machine's own workers are gone for good: run again to go on"
+            return "this machine's own workers are gone for good: run again to go on"
         on_gpu = GPU in self.resources
         kind, option = ("running worker with a GPU", " --resources GPU=1") if on_gpu else ("running worker", "")
         return (
-            f"with {tasks_left(left)}, there has been no {kind} for {WORKERLESS_SECONDS:.0f} s: start one with "
+            f"there has been no {kind} for {WORKERLESS_SECONDS:.0f} s: start one with "
             f"`dask worker {scheduler_address(self.client)} --nthreads 1{option}`"
             + (", or set device to cpu" if option else "")
             + ", and run again to go on"
