@@ -37,7 +37,7 @@ class Cluster:
     Parameters
     ----------
     scheduler, workers, device
-        As for :func:`dask_client`.
+        As for :func:`dask_client`; where no address is given, that of ``SSDNET_SCHEDULER`` counts.
     group
         Images that a worker fits together; None as :func:`fit_group` says.
 
@@ -107,8 +107,8 @@ def dask_client(
     Parameters
     ----------
     scheduler
-        Address as ``tcp://host:8786``, or ``tls://host:8786`` with Dask's settings for certificates; None takes the one
-        that ``SSDNET_SCHEDULER`` names, or else makes a cluster of processes on this machine and takes it down again.
+        Address as ``tcp://host:8786``, or ``tls://host:8786`` with Dask's settings for certificates; None makes a
+        cluster of processes on this machine and takes it down again.
     workers, device, images
         For the cluster on this machine, as for :func:`tasks.local_workers.local_workers`.
     timeout
@@ -122,12 +122,9 @@ def dask_client(
         If the scheduler does not answer or gets no worker, ``unwanted`` is set first, or no worker starts here.
     CertificateError
         If the scheduler's address and Dask's settings for encryption do not fit each other, or a certificate expired.
-    InvalidConfigError
-        If the scheduler's address is invalid, or a number of workers is given too.
     DeviceUnavailableError
         If the workers are to be made on this machine, which has no such device.
     """
-    scheduler = scheduler_to_use(scheduler, workers=workers)
     connection = (
         _connected(scheduler, timeout=timeout, unwanted=unwanted or Event())
         if scheduler

@@ -4,11 +4,13 @@ import logging
 import logging.handlers
 import time
 from dataclasses import replace
+from functools import partial
 
 import dask
 import pytest
 from distributed import Client, Status, Worker, wait
 
+import tasks.cluster
 import tasks.fit_workers
 from ssdnet_core.errors import InvalidConfigError
 from tasks.cluster import (
@@ -216,5 +218,6 @@ def test_a_scheduler_that_went_away_is_named_whenever_its_workers_are_asked_for(
 
 def test_a_scheduler_named_by_the_environment_is_used_where_none_is_given(monkeypatch):
     monkeypatch.setenv("SSDNET_SCHEDULER", "tcp://127.0.0.1:1")
-    with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:1"), dask_client(timeout=1):
-        pass
+    monkeypatch.setattr(tasks.cluster, "dask_client", partial(dask_client, timeout=1))
+    with Cluster() as cluster, pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:1"):
+        _ = cluster.client
