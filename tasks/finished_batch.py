@@ -1,20 +1,14 @@
 """Reading a finished batch back."""
 
-import numpy as np
-
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import MANIFEST, RECORDS, folder_names, read_manifest
+from tasks.batch import MANIFEST, RECORDS, SEAL, folder_names, read_manifest
 from tasks.batch_results import BatchResults
-from tasks.image_figures import STATUSES, has_figures, read_figures
-from tasks.records import ImageRecord, read_records, record_key
+from tasks.records import read_records, record_key
 from tasks.seal import Seal, make_seal, read_seal
 from tasks.storage import Storage
 
 MOST_ASKED = 100
 """Folders at most that are asked whether they are batches."""
-
-MOST_NAMED = 5
-"""Records at most that are named as changed."""
 
 
 class NotSealedError(SsdnetError, ValueError):
@@ -100,28 +94,11 @@ def check_records(folder: Storage, results: BatchResults, *, seal: Seal) -> None
     if make_seal(results).digest == seal.digest:
         return
     check_seal(folder, seal)
-    changed = [f"{record_key(record.index)} ({record.key})" for record in _unlike_figures(folder, results)]
-    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
-    named = ", ".join(changed[:MOST_NAMED]) + more if changed else f"some in {RECORDS}"
     raise ChangedRecordsError(
-        f"{folder.address} does not hold the results that were sealed: records were changed since, {named}. Put them "
-        "back as they were, or delete them and run the batch's `ssdnet inspect` again, which inspects their images "
-        "once more"
+        f"{folder.address} does not hold the results that were sealed: files in its {RECORDS} were changed since, as a "
+        f"rule those that are newer than its {SEAL}. Put them back as they were, or delete them and run the batch's "
+        "`ssdnet inspect` again, which inspects their images once more"
     )
-
-
-def _unlike_figures(folder: Storage, results: BatchResults) -> list[ImageRecord]:
-    """Return the records that disagree with the figures beside the maps, which were made from the sealed ones."""
-    if not has_figures(folder):
-        return []
-    figures = read_figures(folder)
-
-    def is_unlike(record: ImageRecord) -> bool:
-        score, defective, status = (figures[name][record.index] for name in ("score", "defective", "status"))
-        same_score = record.failed or np.float32(record.score) == score
-        return not same_score or record.defective != defective or record.status != STATUSES[status]
-
-    return [record for record in results.present if is_unlike(record)]
 
 
 def find_seal(results: Storage, batch: str, *, fingerprint: str) -> Seal | None:
