@@ -4,10 +4,13 @@ All of them follow from how often each score occurs (:mod:`ssdnet_core.pixel_cou
 measured in one pass.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 
 from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.pixel_counts import (
@@ -21,6 +24,9 @@ from ssdnet_core.pixel_counts import (
 )
 
 FPR_LIMIT = 0.3
+
+Metric = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""NaN where it is undefined; read from data, where that is None."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,10 @@ class PixelMetrics:
         The largest F1 over all thresholds, 0 to 1: an upper bound for use, where the truth is not known.
     """
 
-    auroc: float
-    average_precision: float
-    aupro: float
-    f1: float
+    auroc: Metric
+    average_precision: Metric
+    aupro: Metric
+    f1: Metric
 
 
 UNDEFINED = PixelMetrics(*[float("nan")] * 4)

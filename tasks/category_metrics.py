@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from ssdnet_core.metrics import PixelMetrics, metrics_of, pooling_error
+from ssdnet_core.metrics import Metric, PixelMetrics, metrics_of, pooling_error
 from ssdnet_core.pixel_counts import merged_counts
 from tasks.image_metrics import FrameCounts, ImageMetrics, MeasuredImage, UnmeasuredImage
 
@@ -55,12 +55,12 @@ class VerdictCounts:
     defective: int
     good: int
     unmeasured: int
-    hit_rate: float
+    hit_rate: Metric
     regions: int
-    region_precision: float
-    false_alarm_rate: float
-    image_auroc: float
-    seconds: float
+    region_precision: Metric
+    false_alarm_rate: Metric
+    image_auroc: Metric
+    seconds: Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class CategoryMetrics(PixelMetrics, PooledMetrics, VerdictCounts):
     """
 
     category: str
-    iou: float
+    iou: Metric
     border_ignored: PixelMetrics
 
 

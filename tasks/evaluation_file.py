@@ -11,7 +11,7 @@ from tasks.image_metrics import BORDER
 from tasks.manifest import ImageEntry
 from tasks.seal import Seal
 from tasks.storage import Storage, StoredObject
-from tasks.stored_json import StoredJsonError, from_json, nan_for_null, null_for_nan
+from tasks.stored_json import StoredJsonError, from_json, null_for_nan
 
 EVALUATION = "evaluation.json"
 METRICS_VERSION = 1
@@ -62,8 +62,7 @@ def read_evaluation(folder: Storage, *, basis: str) -> Evaluation | None:
         content = folder.read(EVALUATION)
         if from_json(_Basis, content, others=True).basis != basis:
             return None
-        defined = json.dumps(nan_for_null(json.loads(content))).encode()
-        evaluation = from_json(Evaluation, defined, others=True)
+        evaluation = from_json(Evaluation, content, others=True)
     except StoredJsonError:
         return None  # Written by another version: measured again.
     return evaluation if all(image.lasting for image in evaluation.unmeasured) else None

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssdnet_core import metrics as pixel
-from ssdnet_core.metrics import UNDEFINED, PixelMetrics, evaluate_and_count
+from ssdnet_core.metrics import UNDEFINED, Metric, PixelMetrics, evaluate_and_count
 from ssdnet_core.pixel_counts import PixelCounts
 from ssdnet_core.regions import enlarge_labels, label_regions
 from tasks.decoding import DecodedImage, DecodeError
@@ -39,7 +39,7 @@ class VerdictMetrics:
     key: str
     category: str
     truly_defective: bool
-    iou: float
+    iou: Metric
     defective: bool
     regions: int
     touching: int

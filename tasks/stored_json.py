@@ -90,20 +90,11 @@ def from_json(kind: type[Value], content: bytes, *, others: bool = False) -> Val
 
 def null_for_nan(tree: Any) -> Any:
     """Return plain data with None in place of NaN, which the JSON of other programs does not have; lists for tuples."""
-    return _with_leaves(tree, lambda leaf: None if isinstance(leaf, float) and math.isnan(leaf) else leaf)
-
-
-def nan_for_null(tree: Any) -> Any:
-    """Return plain data with NaN in place of None: what :func:`null_for_nan` made of it."""
-    return _with_leaves(tree, lambda leaf: math.nan if leaf is None else leaf)
-
-
-def _with_leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(tree, dict):
-        return {name: _with_leaves(part, change) for name, part in tree.items()}
+        return {name: null_for_nan(part) for name, part in tree.items()}
     if isinstance(tree, list | tuple):
-        return [_with_leaves(part, change) for part in tree]
-    return change(tree)
+        return [null_for_nan(part) for part in tree]
+    return None if isinstance(tree, float) and math.isnan(tree) else tree
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

@@ -7,11 +7,12 @@ from datetime import date
 
 import pytest
 
+from ssdnet_core.metrics import Metric
 from tasks.manifest import ImageEntry, Manifest
 from tasks.night_figures import NightFigures
 from tasks.records import ImageRecord
 from tasks.seal import Seal
-from tasks.stored_json import StoredJsonError, from_json, nan_for_null, null_for_nan, to_json
+from tasks.stored_json import StoredJsonError, from_json, null_for_nan, to_json
 from tests.tasks.made_nights import figures
 from tests.tasks.test_records import DONE
 from tests.tasks.test_seal import MANIFEST
@@ -87,12 +88,14 @@ def test_other_fields_are_left_alone_where_they_are_expected():
         from_json(Part, b'{"size": true, "weight": 2}', others=True)
 
 
-def test_what_is_undefined_is_null_for_other_programs_and_nan_again_when_it_is_read():
+def test_what_is_undefined_is_null_for_other_programs_and_nan_again_when_it_is_read_as_a_metric():
     plain = null_for_nan({"rows": ({"value": math.nan, "name": "a"}, 0.5), "count": 0, "known": False})
     assert json.dumps(plain) == '{"rows": [{"value": null, "name": "a"}, 0.5], "count": 0, "known": false}'
-    read = nan_for_null(plain)
-    assert math.isnan(read["rows"][0].pop("value"))
-    assert read == {"rows": [{"name": "a"}, 0.5], "count": 0, "known": False}
+    assert [repr(value) for value in from_json(tuple[Metric, ...], b"[null, 0.5]")] == ["nan", "0.5"]
+    with pytest.raises(StoredJsonError, match=r"^0 = '0\.5'"):
+        from_json(tuple[Metric, ...], b'["0.5"]')
+    with pytest.raises(StoredJsonError, match=r"^0 = None"):
+        from_json(tuple[float, ...], b"[null]")
 
 
 @pytest.mark.parametrize("record", [DONE, replace(DONE, score=math.inf, warnings=("\u00fc", "b"), regions=())])
