@@ -24,9 +24,6 @@ from tasks.words import counted, shown_score
 WORST_PRINTED = 10
 MOST_WARNINGS_PRINTED = 5
 
-WIDE, NARROW = 72, 50
-"""Columns of a terminal from which the table of images may have all of its columns, and all but the regions' places."""
-
 
 def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
     """Print the summary of a batch, as tables or as one JSON object."""
@@ -86,23 +83,18 @@ def _print_json(tree: dict[str, Any]) -> None:
 
 
 def _worst(outcome: Outcome, console: Console) -> Table:
-    most = 4 if console.width >= WIDE else 3 if console.width >= NARROW else 2
-    tables = [_of_highest_scores(outcome, columns=columns) for columns in range(most, 1, -1)]
-    # Names that would be broken take the room of the regions and their places, if that is enough.
-    endless = console.options.update_width(sys.maxsize)
-    widths = (console.measure(table, options=endless).maximum for table in tables)
-    return next((table for table, width in zip(tables, widths, strict=True) if width <= console.width), tables[0])
-
-
-def _of_highest_scores(outcome: Outcome, *, columns: int) -> Table:
     table = Table(title="Highest scores")
     table.add_column("image", overflow="fold")
-    for name in ("score", "verdict", "regions", "largest at (x, y)")[:columns]:
+    for name in ("score", "verdict", "regions", "largest at (x, y)"):
         table.add_column(name, no_wrap=True)
     for record in worst_first(outcome.results.present)[:WORST_PRINTED]:
         verdict = Text("defective", style="red") if record.defective else Text("good", style="green")
         cells = (shown_score(record.score), verdict, str(len(record.regions)), largest_at(record))
-        table.add_row(_shown(record.key), *cells[:columns])
+        table.add_row(_shown(record.key), *cells)
+    # Names that would be broken take the room of the regions and their places.
+    endless = console.options.update_width(sys.maxsize)
+    while len(table.columns) > 3 and console.measure(table, options=endless).maximum > console.width:
+        table.columns.pop()
     return table
 
 
