@@ -4,13 +4,13 @@ import os
 import signal
 import time
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import pytest
-from distributed import Client, wait
+from distributed import Client, get_task_stream, wait
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tasks.dispatch
 import tasks.fit_workers
 import tasks.local_workers
 from tasks.cluster import ClusterError, able_workers, dask_client
@@ -18,6 +18,7 @@ from tasks.dispatch import (
     GROUPS_A_FUTURE,
     MAX_CHUNKS,
     Dispatch,
+    SubmittedChunk,
     chunks,
     future_size,
     submit_chunk,
@@ -149,40 +150,32 @@ def test_the_image_of_a_future_that_kills_its_worker_is_found_by_halves(tmp_path
     assert submitted == [4, 2, 2, 1, 1]
 
 
-def test_images_are_tried_again_where_few_of_them_failed_whatever_their_futures_held(tmp_path, client, monkeypatch):
-    inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
-    broken, good = sorted(able_workers(client, {}))
-    again = {broken: [tuple(entries[:4])], good: [(entries[4],), (entries[5],)]}
-    tried = list(tasks.dispatch._tried_elsewhere(Dispatch(FitWorkers(client), inspection), again))
-    assert sorted(len(images) for images, _ in tried) == [1, 1, 4]
-    assert {attempt.worker for _, attempt in tried} == {good}
+@dataclass(frozen=True)
+class OutOfReach(Storage):
+    """A source that a broken worker cannot read."""
 
-
-def test_no_worker_is_spared_that_failed_on_more_than_half_as_many_images_as_another(tmp_path, client, monkeypatch):
-    inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(7)))
-    asked, submit = [], Dispatch.submitted
-
-    def noted(self, entries, *, workers):
-        asked.append(workers)
-        return submit(self, entries, workers=workers)
-
-    monkeypatch.setattr(Dispatch, "submitted", noted)
-    one, other = sorted(able_workers(client, {}))
-    again = {one: [tuple(entries[:4])], other: [tuple(entries[4:])]}
-    tried = list(tasks.dispatch._tried_elsewhere(Dispatch(FitWorkers(client), inspection), again))
-    assert sorted(len(images) for images, _ in tried) == [3, 4]
-    assert asked == [frozenset(), frozenset()]
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
+        if "BROKEN" in os.environ:
+            raise StorageError(f"cannot read {key}: no credentials")
+        return super().read_with_etag(key)
 
 
 @dataclass(frozen=True)
-class OutOfReach(Storage):
-    """A source that a broken worker cannot read; in an outage, nobody can at the first try."""
+class PassingOutage(OutOfReach):
+    """A source that gives no image at the first try, and at the second none until so many are asked for again."""
 
-    outage: str = ""
+    at_once: int = 1
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**super().__getstate__(), "at_once": self.at_once}
 
     def read_with_etag(self, key: str) -> tuple[bytes, str]:
-        if "BROKEN" in os.environ or (self.outage and Storage(self.outage).create(key, b"")):
-            raise StorageError(f"cannot read {key}: no credentials")
+        if not self.below("asked").exists(key):
+            self.below("asked").write(key, b"")
+            raise StorageError(f"cannot read {key}: no connection")
+        again = self.below("asked again")
+        again.write(key, b"")
+        wait_for(lambda: len(again.list()) >= self.at_once, what="another image", timeout=20)
         return super().read_with_etag(key)
 
 
@@ -209,12 +202,13 @@ def test_a_broken_worker_costs_no_image(tmp_path, group, task):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_images_that_fail_in_an_outage_are_tried_once_more_and_told_of_once(tmp_path, workers):
     inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(6)))
-    out_of_reach = OutOfReach(inspection.source.url, outage=str(tmp_path / "outage"))
-    inspection = replace(inspection, source=out_of_reach)
+    outage = PassingOutage(inspection.source.url)
+    inspection = replace(inspection, source=outage)
     announced = []
     with dask_client(workers=workers) as client:
         records = inspected(Dispatch(FitWorkers(client), inspection), entries, announce=announced.append)
         assert [record.status for record in records] == ["inspected"] * 6
+        assert len(outage.below("asked again").list()) == 6
         assert sorted(announced, key=lambda record: record.index) == records
         client.run(break_process)
         [failed] = inspected(Dispatch(FitWorkers(client), inspection), entries[:1], announce=announced.append)
@@ -241,6 +235,25 @@ class MeetingStorage(Storage):
 def client():
     with Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
         yield client
+
+
+@pytest.mark.parametrize(("failed", "spared"), [((4, 1, 1), True), ((4, 2), True), ((4, 3), False)])
+def test_a_worker_is_spared_if_another_failed_on_at_most_half_as_many_images(tmp_path, client, failed, spared):
+    """Whatever their futures held: the first of them is one worker's, the others are another's."""
+    inspection, entries = prepared(tmp_path, *(f"{number}.png" for number in range(sum(failed))))
+    outage = PassingOutage(inspection.source.url, at_once=1 if spared else 2)
+    dispatch = Dispatch(FitWorkers(client), replace(inspection, source=outage))
+    worse, better = able_workers(client, {})
+    with get_task_stream(client) as tried:
+        futures = {}
+        for end, size in zip(accumulate(failed), failed, strict=True):
+            part = entries[end - size : end]
+            futures[dispatch.submitted(part, workers=[better if futures else worse])] = part
+        records = SubmittedChunk(dispatch, futures).collected(announce=lambda record: None).records
+    assert [record.status for record in records] == ["inspected"] * len(entries)
+    again = [task["worker"] for task in tried.data[len(failed) :]]
+    assert len(again) == len(failed)
+    assert set(again) == ({better} if spared else {worse, better})
 
 
 def test_after_a_fault_the_images_of_a_future_are_tried_side_by_side(tmp_path, client):
