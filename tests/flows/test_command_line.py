@@ -48,10 +48,17 @@ def test_a_pattern_that_the_shell_has_expanded_is_asked_for_in_quotes(command):
     assert "'night/*.png'" in refused.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "imported"),
-    [("SIGINT", "typer"), ("SIGTERM", "yaml"), ("SIGHUP", "fsspec"), ("SIGINT", "prefect"), ("SIGTERM", "zarr")],
-)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_while_a_command_starts_each_signal_to_end_ends_it_at_once(
+    monkeypatch, capfd, handled_as_a_command_starts, name
+):
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as ended:
+        signal.raise_signal(signal.Signals[name])
+    assert (ended.value.code, capfd.readouterr().err) == (1, "ssdnet: stopped before anything was begun\n")
+
+
+@pytest.mark.parametrize(("name", "imported"), [("SIGINT", "typer"), ("SIGTERM", "zarr")], ids=["early", "late"])
 def test_a_signal_to_end_during_an_import_ends_the_command_even_if_the_import_would_swallow_it(
     tmp_path, name, imported
 ):
