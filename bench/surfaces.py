@@ -34,6 +34,10 @@ class MissingPhotographError(UsageError):
     """A package is not installed, or another version than that of the list."""
 
 
+class OccupiedFolderError(UsageError):
+    """The folder for the photographs has something in it already."""
+
+
 @dataclass(frozen=True)
 class Listed:
     """A photograph of the list.
@@ -102,7 +106,11 @@ def collect(photographs: Sequence[Listed], *, games: Path, out: Path) -> None:
     ------
     MissingPhotographError
         If one is not there.
+    OccupiedFolderError
+        If OUT is not empty: what else lies there would be measured, too.
     """
+    if out.exists() and any(out.iterdir()):
+        raise OccupiedFolderError(f"{out} is not empty: give a new folder by --out")
     places = [photograph.find(games) for photograph in photographs]
     for photograph, place in zip(photographs, places, strict=True):
         content, suffix = place.read_bytes(), PurePosixPath(photograph.member).suffix.lower()

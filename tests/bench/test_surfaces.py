@@ -45,6 +45,15 @@ def test_every_photograph_of_the_list_is_collected_once_below_its_kind(games, tm
         assert Image.open(path).size == (8, 8)
 
 
+def test_a_folder_with_something_in_it_is_refused_and_left_as_it_is(games, tmp_path, monkeypatch):
+    other = tmp_path / "out" / "own.png"
+    other.parent.mkdir()
+    other.write_bytes(b"mine")
+    with pytest.raises(SystemExit, match="out is not empty: give a new folder"):
+        run(monkeypatch, "--games", games[0], "--out", other.parent)
+    assert list(other.parent.iterdir()) == [other]
+
+
 def test_a_package_that_is_not_installed_is_named_and_nothing_is_written(games, tmp_path, monkeypatch):
     folder, photographs = games
     last = photographs[-1]
