@@ -54,13 +54,13 @@ LastDay = Annotated[
     datetime | None, typer.Option("--end", parser=parse_day, metavar="YYYY-MM-DD", help="The last day.")
 ]
 LastNights = Annotated[
-    int | None, typer.Option("--last", min=1, help="So many nights instead, counted back from last night.")
+    int | None, typer.Option("--last", min=1, help="The last so many nights instead, last night included.")
 ]
 Lines = Annotated[list[str] | None, typer.Option("--line", help="A line. Repeatable. [default: all deployed]")]
 Deployments = Annotated[
     list[str] | None, typer.Option("--deployment", help="A deployment, as nightly/line-1. Repeatable.")
 ]
-AtMost = Annotated[int, typer.Option(min=1, help="Most nights at once; of one line as its deployment allows.")]
+AtMost = Annotated[int, typer.Option(min=1, help="Most nights at once; each line also keeps its deployment's limit.")]
 Force = Annotated[bool, typer.Option("--force", help="Inspect every image again, of sealed nights as well.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and start nothing.")]
 NightPreset = Annotated[
@@ -82,7 +82,7 @@ GroupSize = Annotated[
 ]
 RetryFailed = Annotated[bool, typer.Option(help="Try images again that failed for a reason of their own, too.")]
 BatchFolder = Annotated[str, typer.Argument(metavar="RESULTS/BATCH", help="Folder of one sealed batch.")]
-MostPictures = Annotated[int, typer.Option("--pictures", min=0, help="Most images shown; highest scores.")]
+MostPictures = Annotated[int, typer.Option("--pictures", min=0, help="Most images shown, highest scores first.")]
 Batches = Annotated[str, typer.Argument(metavar="RESULTS", help="Folder or s3://bucket/prefix of the batches.")]
 DrawnLines = Annotated[list[str] | None, typer.Option("--line", help="A line. Repeatable. [default: all lines]")]
 Anew = Annotated[bool, typer.Option(help="Read all nights again, as after measuring some of them.")]

@@ -125,7 +125,7 @@ class ReconstructionConfig(_Settings):
         le=8192,
         multiple_of=32,
         description="Side in working pixels of the tiles in which a larger image is reconstructed, a strip in longer "
-        "ones of as many pixels: bounds the memory. With blocks above 32 they are larger.",
+        "ones of as many pixels: bounds the memory. Blocks above 32 may need larger tiles.",
     )
     border_cost: bool = Field(
         True,
@@ -171,7 +171,8 @@ class VerdictConfig(_Settings):
         0.4,
         ge=0.0,
         le=1.0,
-        description="A region ends at this share of the anomaly map's highest value in it, or at the alarm level.",
+        description="A region ends at this share of the anomaly map's highest value in it, or at the alarm level, "
+        "whichever is higher.",
     )
     min_area: int = Field(1, ge=1, description="Smallest region in pixels of the original image.")
     min_further_area: int = Field(

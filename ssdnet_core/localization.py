@@ -37,12 +37,14 @@ class Localization:
         (h, w, C) float32, what the image's own structure explains, in the image's units; beyond that box its mean.
     score
         -log10 of the number of false alarms expected at the image's highest peak, before the map is sharpened: 1 means
-        that one in ten images without a defect scores as high, 2 one in a hundred.
+        that one in ten images without a defect scores as high, 2 one in a hundred. At most 100; below 0 where more than
+        one false alarm is to be expected.
     defective
-        Whether there is a region: a score of at least ``-log10(verdict.expected_false_alarms)``, over an area of at
-        least ``verdict.min_area``.
+        Whether there is a region: the score is at least ``-log10(verdict.expected_false_alarms)``, and in the sharpened
+        map a region of at least ``verdict.min_area`` is left.
     regions
-        The defects, highest peak first; beside the first only those of at least ``verdict.min_further_area``.
+        The defects, highest peak first: all of at least ``verdict.min_area``, and beside the first only those of at
+        least ``verdict.min_further_area``.
     working_labels
         (h, w) int32, which of the regions each pixel is in at working size: 1 for the first of them, 0 for none.
     regions_from

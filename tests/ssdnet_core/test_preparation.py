@@ -501,7 +501,7 @@ def test_as_many_pixels_as_a_median_needs_are_enough_and_one_fewer_is_refused():
     mask[20:36, 20:36] = False
     assert prepared_with(image, mask, working_size=BIG).valid.sum() == MIN_COUNTED == 256
     mask[20, 20] = True
-    with pytest.raises(InvalidImageError, match="255 pixels count"):
+    with pytest.raises(InvalidImageError, match="only 255 of the 256 pixels that are needed count"):
         prepared_with(image, mask, working_size=BIG)
 
 
