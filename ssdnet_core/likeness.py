@@ -45,7 +45,8 @@ outshine the rest of the defect. It raises the map by a factor of the root of e 
 LIKENESS_GRID = 2
 LIKENESS_SCALES = (1, 2, 4)
 LIKENESS_ENERGY_WINDOW, LIKENESS_COLOUR_WINDOW, LIKENESS_WINDOW = 2.5, 1.5, 2.0
-"""Sigmas in pixels of the windows over which the features are averaged, and the likeness itself."""
+"""Sigmas in pixels of the windows over which the features are averaged, and the likeness itself; of energies at the
+coarsest scale 2.8."""
 
 LIKENESS_RIDGE = 0.03
 """Added to the diagonal of the features' correlation."""

@@ -15,7 +15,7 @@ from ssdnet_core.robust import enough_seen, without_trend
 
 ENERGY_SCALES = (1, 2, 4, 8)
 ENERGY_WINDOW = 8.0
-"""Sigma in pixels of the windows over which squared derivatives are averaged."""
+"""Sigma in pixels of the windows over which squared derivatives are averaged; at the coarsest scale 16, two squares."""
 
 VALUES_AT_A_TIME = 2**21
 """Most values of squared derivatives that are worked on together, for the memory that it takes."""
