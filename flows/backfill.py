@@ -172,6 +172,7 @@ def carry_out(nights: Sequence[PlannedNight], *, at_most: int, force: bool) -> t
 def planned_row(planned: PlannedNight) -> dict[str, str]:
     """Return a planned night as a row of a table."""
     return {
+        "deployment": planned.deployment,
         "night": str(planned.night),
         "state": planned.state,
         "images": str(planned.images),
@@ -195,6 +196,7 @@ def outcome_row(outcome: NightOutcome) -> dict[str, str]:
     """Return an outcome as a row of a table."""
     seal = outcome.seal
     return {
+        "deployment": outcome.planned.deployment,
         "night": str(outcome.planned.night),
         "before": outcome.planned.state,
         "now": outcome.state,

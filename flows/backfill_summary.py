@@ -1,7 +1,7 @@
 """What ``ssdnet backfill`` prints: the plan, and what became of it."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -41,8 +41,9 @@ def print_plan(nights: Sequence[PlannedNight], *, as_json: bool) -> None:
         return
     starts = sum(night.attempt > 0 for night in nights)
     title = f"{counted(len(nights), 'night')}, {starts} of them to start"
-    _print_table([_planned_cells(night) for night in nights], title=title)
-    _print_reasons((night.night, night.reason) for night in nights)
+    label = _labels(nights)
+    _print_table([{**_night_cells(night, label), **_planned_cells(night)} for night in nights], title=title)
+    _print_reasons((label(night), night.night, night.reason) for night in nights)
 
 
 def print_outcomes(outcomes: Sequence[NightOutcome], *, as_json: bool) -> None:
@@ -52,8 +53,10 @@ def print_outcomes(outcomes: Sequence[NightOutcome], *, as_json: bool) -> None:
         return
     sealed = sum(outcome.state is NightState.SEALED for outcome in outcomes)
     title = f"{counted(len(outcomes), 'night')}, {sealed} of them sealed"
-    _print_table([_outcome_cells(outcome, width=Console().width) for outcome in outcomes], title=title)
-    _print_reasons((outcome.planned.night, outcome.reason) for outcome in outcomes)
+    label, width = _labels([outcome.planned for outcome in outcomes]), Console().width
+    rows = [{**_night_cells(outcome.planned, label), **_outcome_cells(outcome, width=width)} for outcome in outcomes]
+    _print_table(rows, title=title)
+    _print_reasons((label(outcome.planned), outcome.planned.night, outcome.reason) for outcome in outcomes)
 
 
 def planned_tree(planned: PlannedNight) -> dict[str, Any]:
@@ -103,17 +106,30 @@ def _print_json(nights: list[dict[str, Any]]) -> None:
 
 def _planned_cells(planned: PlannedNight) -> dict[str, str]:
     # Why a night is given up stands below the table.
-    return {**_night_cells(planned), "state": planned.state, "images": str(planned.images), "to do": planned.todo}
+    return {"state": planned.state, "images": str(planned.images), "to do": planned.todo}
 
 
 def _outcome_cells(outcome: NightOutcome, *, width: int) -> dict[str, str]:
     before = {"before": outcome.planned.state} if width >= WIDE else {}
     figures = {name: value for name, value in outcome_row(outcome).items() if name in NUMBERS}
-    return {**_night_cells(outcome.planned), **before, "now": outcome.state, **figures}
+    return {**before, "now": outcome.state, **figures}
 
 
-def _night_cells(planned: PlannedNight) -> dict[str, str]:
-    return {"line": planned.night.line, "day": planned.night.day.isoformat()}
+def _night_cells(planned: PlannedNight, label: Callable[[PlannedNight], str]) -> dict[str, str]:
+    return {"line": label(planned), "day": planned.night.day.isoformat()}
+
+
+def _labels(nights: Iterable[PlannedNight]) -> Callable[[PlannedNight], str]:
+    """Return how a night's line is called: with its deployment where the line is inspected by several."""
+    deployments: dict[str, set[str]] = {}
+    for planned in nights:
+        deployments.setdefault(planned.night.line, set()).add(planned.deployment)
+
+    def label(planned: PlannedNight) -> str:
+        line = planned.night.line
+        return f"{line} ({planned.deployment})" if len(deployments[line]) > 1 else line
+
+    return label
 
 
 def _print_table(rows: Sequence[Mapping[str, str]], *, title: str) -> None:
@@ -126,12 +142,12 @@ def _print_table(rows: Sequence[Mapping[str, str]], *, title: str) -> None:
     Console().print(table)
 
 
-def _print_reasons(nights: Iterable[tuple[Night, str]]) -> None:
+def _print_reasons(nights: Iterable[tuple[str, Night, str]]) -> None:
     """Print why nights failed below their table, once for all nights of a line that have the same reason."""
     alike: dict[tuple[str, str], list[Night]] = {}
-    for night, reason in nights:
+    for line, night, reason in nights:
         if reason:
-            alike.setdefault((night.line, reason), []).append(night)
+            alike.setdefault((line, reason), []).append(night)
     for (line, reason), failed in alike.items():
         days = f"{failed[0].day}" if len(failed) == 1 else f"{len(failed)} nights, {failed[0].day} to {failed[-1].day}"
         # Never broken, so that addresses can be copied.

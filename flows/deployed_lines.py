@@ -1,6 +1,7 @@
 """The lines that are deployed at the Prefect server: a deployment of the nightly flow for each."""
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 from uuid import UUID
 
@@ -86,6 +87,12 @@ def _config(name: str, parameters: Mapping[str, Any]) -> Config:
     """Return the settings of a deployment through which a night can run."""
     if not parameters.get("line"):
         raise BackfillError(f"deployment {name} names no line: set its parameter line")
+    if unknown := sorted(parameters.keys() - signature(nightly.fn).parameters.keys()):
+        # Prefect takes them, and each run then crashes before it begins.
+        raise BackfillError(
+            f"deployment {name} has a parameter {unknown[0]}, which the flow does not know: correct its name in "
+            "prefect.yaml, or put a setting of the method under config, and deploy again"
+        )
     try:
         site_zone(parameters.get("timezone"))
         for address in ("images", "results"):

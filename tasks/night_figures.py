@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ssdnet_core.errors import SsdnetError
-from tasks.batch import SEAL, TREND, read_manifest
+from tasks.batch import MAPS, SEAL, TREND, read_manifest
 from tasks.batch_results import SCORE_QUANTILES
 from tasks.evaluation_file import EVALUATION
 from tasks.image_figures import STATUSES, read_figures
@@ -175,7 +175,7 @@ def _made(folder: Storage, night: Night, *, seal: Seal, before: NightFigures | N
     except (SsdnetError, *FAILURES, LookupError, TypeError, RuntimeError) as error:
         # The seal still has the counts. Not kept: the store may come back.
         stays = STAYS if before else "is in the trends with the counts of its seal alone"
-        _log.warning("%s %s: %s", folder.address, stays, reason_of(error))
+        _log.warning("%s %s: its figures (%s) cannot be read: %s", folder.address, stays, MAPS, reason_of(error))
         return before or counts
     folder.write(TREND, figures.to_json())
     return figures

@@ -186,6 +186,9 @@ class Supervisor:
         # Counted for each part: with Dask's scheduler its workers end as well.
         deaths = [death for death in self._deaths.get(part, ()) if now - death < DEATHS_COUNT_FOR] + [now]
         self._deaths[part] = deaths
+        if part.state_in_memory:
+            # The reason ends the command; until then all parts must be stopped, which may take a minute.
+            self._tell(f"the {part.name} ended by itself: stopping all of it ...")
         if part.state_in_memory or len(deaths) > MOST_DEATHS:
             raise LocalStackError(self._death(part, process))
         self._tell(f"{self._death(part, process)}\nstarting the {part.name} again")

@@ -86,6 +86,21 @@ def test_a_plan_fits_80_columns_and_says_once_below_why_nights_are_given_up(narr
     assert failed == [[line, f"2026-11-0{day}", "failed", "12345", "nothing"] for day in (2, 3, 5)]
 
 
+def test_nights_of_a_line_with_several_deployments_are_told_apart_by_them(capsys):
+    strict = replace(LOST, line=replace(LINE, deployment="nightly/line-1-strict"))
+    other = replace(LOST, night=Night("line-2", date(2026, 11, 1)), line=replace(LINE, deployment="nightly/line-2"))
+    labels = ["line-1 (nightly/line-1)", "line-1 (nightly/line-1-strict)", "line-2"]
+    print_plan([LOST, strict, other], as_json=False)
+    *table, first, second, third = capsys.readouterr().out.splitlines()
+    # Where a table breaks a text is not told.
+    assert [cells[0].replace(" ", "") for cells in rows(table)] == [label.replace(" ", "") for label in labels]
+    for label, told in zip(labels, (first, second, third), strict=True):
+        assert told == f"{label} 2026-11-01: no line 'line-1'"
+    print_outcomes([NightOutcome(planned=night, state=NightState.FAILED) for night in (LOST, strict)], as_json=False)
+    shown = [cells[0].replace(" ", "") for cells in rows(capsys.readouterr().out.splitlines())]
+    assert shown == [label.replace(" ", "") for label in labels[:2]]
+
+
 @pytest.mark.parametrize("line", ["line-1", LONG])
 def test_an_outcome_fits_80_columns_with_every_day_and_number_in_one_piece(narrow, capsys, line):
     seal = Seal(batch="", fingerprint="", images=12_345, inspected=12_000, failed=345, defective=1_234, digest="")

@@ -46,6 +46,16 @@ def test_nights_under_other_settings_than_the_latest_are_labelled_in_words(resul
     assert parquet.read_table(f"{results.address}/trends/line-1.parquet")["settings"].to_pylist()[0] == "preset fast"
 
 
+def test_a_night_that_was_inspected_under_two_settings_is_counted_once(results):
+    for night in [*nights(9), figures(9, defective=150)]:
+        write_sealed(results, night)
+    again = figures(9)
+    write_sealed(results, replace(again, batch=f"{again.batch}~0123abcd", fingerprint="g"))
+    page = results.read(_page(write_trends(results, "line-1"))).decode()
+    assert "10 nights, " in page
+    assert "Out of the ordinary in the last 10 nights" in page
+
+
 def test_nights_under_the_same_settings_have_no_label(results):
     for night in nights(3):
         write_sealed(results, night)
