@@ -30,7 +30,8 @@ def check_address(url: str) -> None:
         raise AddressError(f"{url!r} lacks a slash: give s3://bucket/prefix or file:///folder, or ./{url} for a folder")
     if re.match(r"file://[^/~]", url):
         # Its first folder would be a machine's name by the rules, and a folder here as a path.
-        raise AddressError(f"{url!r} lacks a slash: give file:///{url[7:]}, or ./{url[7:]} for a folder here")
+        path = url.removeprefix("file://")
+        raise AddressError(f"{url!r} lacks a slash: give file:///{path}, or ./{path} for a folder here")
     protocol = url.split("://", 1)[0] if "://" in url else "file"
     if protocol != "file" and _may_hold_credentials(url.split("://", 1)[1].split("/", 1)[0]):
         # Not repeated: messages are logged.
@@ -68,6 +69,18 @@ def path_of(url: str) -> str:
     """Return an address without its protocol and trailing slash; absolute."""
     path = url.split("://", 1)[-1]
     return os.path.abspath(Path(path).expanduser()) if is_local(url) else path.rstrip("/")  # noqa: PTH100 - links stay
+
+
+def real_address(address: str) -> str:
+    """Return the address of a storage with a local path's links followed."""
+    # Not by Path.resolve, which fails at a link that leads to itself; reading or writing there tells of that.
+    return os.path.realpath(address) if is_local(address) else address
+
+
+def lies_in(address: str, folder: str) -> bool:
+    """Whether the address of a storage is that of a folder or prefix, or lies below it, by whatever links."""
+    inner, outer = (real_address(one).rstrip("/") + "/" for one in (address, folder))
+    return inner.startswith(outer)
 
 
 def _may_hold_credentials(bucket: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from ssdnet_core.errors import InvalidConfigError, SsdnetError, UsageError
-from tasks.address import AddressError
+from tasks.address import AddressError, lies_in
 from tasks.keys import is_hidden
 from tasks.manifest import Manifest, StoredOrigin
 from tasks.storage import Storage
@@ -116,8 +116,9 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
     """Find or found the batch's folder.
 
     A folder that holds other things than a batch is left alone, and so is one with the input in it: a run writes tables
-    and deletes pictures of its own making, and would do so with files of those names. The plain name belongs to the
-    settings that came first. Others, and the same ones in another version of the method,
+    and deletes pictures of its own making, and would do so with files of those names.
+
+    The plain name belongs to the settings that came first. Others, and the same ones in another version of the method,
     get ``NAME~FINGERPRINT`` beside it, so that they never overwrite earlier results.
 
     Raises
@@ -158,15 +159,20 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
 
 def _require_free(folder: Storage, manifest: Manifest) -> None:
     """Refuse a folder without a manifest unless it is empty, or a batch's whose manifest was lost."""
-    if f"{manifest.input}/".startswith(f"{folder.address}/"):
+    if lies_in(manifest.input, folder.address):
         occupied = f"the images of {manifest.input} lie in {folder.address}"
-    elif folder.exists() and not any(folder.exists(part) for part in (MANIFEST, LEASES, RECORDS)):
-        there = [*(found.key for found in folder.list("*")), *folder.folders()]
-        if not (others := sorted(name for name in there if not is_hidden(name))):
-            return
+    elif others := _other_things(folder):
         occupied = f"{folder.address} holds other things than a batch, as {others[0]}"
     else:
         return
     raise BatchConflictError(
         f"{occupied}: results would be mixed with them. Give the batch another name with --batch, or other --results"
     )
+
+
+def _other_things(folder: Storage) -> list[str]:
+    """Return the names of what lies in a folder, sorted; none if it is a batch's, or only hidden files are there."""
+    if not folder.exists() or any(folder.exists(part) for part in (MANIFEST, LEASES, RECORDS)):
+        return []
+    there = (*(found.key for found in folder.list("*")), *folder.folders())
+    return sorted(name for name in there if not is_hidden(name))

@@ -1,12 +1,12 @@
 """Which images an input holds: a listing, and the size of each image from its header."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from ssdnet_core.errors import UsageError
+from tasks.address import real_address
 from tasks.batch import LEASES, MANIFEST, MAPS, REPORT
 from tasks.decoding import SUFFIXES
 from tasks.found_masks import FoundMasks, find_masks
@@ -143,7 +143,8 @@ def _is_image(entry: StoredObject) -> bool:
 def _not_below(folders: Iterable[str], objects: Iterable[StoredObject], *, source: Storage) -> list[StoredObject]:
     """Leave out what lies in one of these folders, given by their addresses."""
     here = _below(source)
-    left_out = tuple(folder.removeprefix(here) + "/" for folder in map(_real, folders) if folder.startswith(here))
+    real = map(real_address, folders)
+    left_out = tuple(folder.removeprefix(here) + "/" for folder in real if folder.startswith(here))
     return [entry for entry in objects if not entry.key.startswith(left_out)]
 
 
@@ -186,7 +187,7 @@ def _why_nothing(
 def _under_their_own_names(images: Sequence[StoredObject], source: Storage) -> list[StoredObject]:
     """Leave out what a linked folder shows once more: ``latest/a.png`` beside ``2026-11-22/a.png``."""
     here = _below(source)
-    own = {folder: _real(source.path(folder)) for folder in {_folder(image.key) for image in images}}
+    own = {folder: real_address(source.path(folder)) for folder in {_folder(image.key) for image in images}}
     keys = {image.key for image in images}
     return [
         image
@@ -201,12 +202,7 @@ def _folder(key: str) -> str:
 
 
 def _below(source: Storage) -> str:
-    return _real(source.address).rstrip("/") + "/"
-
-
-def _real(address: str) -> str:
-    # Not by Path.resolve, which fails at a link that leads to itself; reading or writing there tells of that.
-    return address if "://" in address else os.path.realpath(address)
+    return real_address(source.address).rstrip("/") + "/"
 
 
 def _batch_folders(objects: Iterable[StoredObject]) -> set[str]:

@@ -14,6 +14,7 @@ from PIL import Image
 from ssdnet_core.errors import InvalidImageError, UsageError
 from ssdnet_core.flaws import DEFECT_KINDS, DefectKind, InvisibleDefectError, check_photograph, plant
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
+from tasks.address import lies_in
 from tasks.decoding import DecodeError, decode
 from tasks.discovery import NothingToInspectError, list_images
 from tasks.input_address import split_input
@@ -157,7 +158,7 @@ def write_planted_night(
         images of another sample.
     """
     source, pattern = split_input(photographs)
-    if f"{source.address}/".startswith(f"{folder.address}/"):
+    if lies_in(source.address, folder.address):
         raise OtherImagesError(
             f"the photographs of {source.address} lie in {folder.address}: those with defects would be mixed with "
             "them: take another folder for the sample"

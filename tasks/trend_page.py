@@ -24,6 +24,7 @@ from tasks.trends import (
     table_key,
     write_table,
 )
+from tasks.words import counted
 
 NIGHTS_PLOTTED = 366
 """The plots show so many; the table has all."""
@@ -106,6 +107,7 @@ def draw_page(line: str, rows: Sequence[TrendRow]) -> str:
     return environment.get_template("trends.html.j2").render(
         line=line,
         rows=rows,
+        counted=counted,
         latest=rows[-1],
         shown=len(shown),
         remarks=remarks,

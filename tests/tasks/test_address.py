@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.address import AddressError
+from tasks.address import AddressError, lies_in
 from tasks.storage import Storage
 
 
@@ -68,3 +68,27 @@ def test_the_home_of_nobody_is_refused_and_a_folder_of_such_a_name_is_not(url):
         Storage(url)
     assert Storage("/nights/~nosuchuser/x").address == "/nights/~nosuchuser/x"
     assert Storage("~/x").address == str(Path.home() / "x")
+
+
+@pytest.mark.parametrize(
+    ("address", "folder", "inside"),
+    [
+        ("/data/night", "/data/night", True),
+        ("/data/night", "/data", True),
+        ("/data/night", "/", True),
+        ("/data/night-1", "/data/night", False),
+        ("/data", "/data/night", False),
+        ("s3://bucket/night", "s3://bucket", True),
+        ("s3://bucket-1", "s3://bucket", False),
+        ("s3://bucket/night", "/bucket", False),
+    ],
+)
+def test_an_address_lies_in_itself_and_in_what_is_above_it(address, folder, inside):
+    assert lies_in(address, folder) == inside
+
+
+def test_an_address_lies_in_a_folder_through_a_link(tmp_path):
+    (tmp_path / "night").mkdir()
+    (tmp_path / "link").symlink_to("night")
+    assert lies_in(str(tmp_path / "night"), str(tmp_path / "link"))
+    assert lies_in(str(tmp_path / "link" / "camera"), str(tmp_path / "night"))
