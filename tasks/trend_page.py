@@ -13,6 +13,7 @@ from tasks.batch import GALLERY, TRENDS
 from tasks.departure import LEAST_NIGHTS, MOST_NIGHTS_COMPARED
 from tasks.night_figures import MEASURED, lines, read_nights
 from tasks.storage import Storage
+from tasks.storage_answers import MissingObjectError
 from tasks.trends import (
     TrendRow,
     Trends,
@@ -64,7 +65,8 @@ def write_trends(results: Storage, line: str, *, anew: Collection[str] | Literal
     for _ in range(ROUNDS):
         rows = compare_nights(nights)
         write_table(results, line, rows=rows)
-        results.write(page, draw_page(line, rows).encode())
+        with_gallery = _with_gallery(results, [row.figures.batch for row in rows[-NIGHTS_LISTED:]])
+        results.write(page, draw_page(line, rows, with_gallery=with_gallery).encode())
         written, nights = nights, read_nights(results, line, known=nights)
         # None any more if another run broke the only seal: it writes when it seals the night again.
         if not nights or nights == written:
@@ -93,8 +95,8 @@ def write_all_trends(results: Storage, only: Collection[str] = (), *, anew: bool
     return written
 
 
-def draw_page(line: str, rows: Sequence[TrendRow]) -> str:
-    """Return the page of a line's nights, at least one, as HTML."""
+def draw_page(line: str, rows: Sequence[TrendRow], *, with_gallery: Collection[str]) -> str:
+    """Return the page of a line's nights, at least one, as HTML; it links the batches ``with_gallery``."""
     shown = rows[-NIGHTS_PLOTTED:]
     half = [("Images", trend_plots.counts(shown))]
     half.append(("Defective area", trend_plots.figure(shown, "area_share", label="share of the area, %", factor=100)))
@@ -120,9 +122,20 @@ def draw_page(line: str, rows: Sequence[TrendRow]) -> str:
         flagged=[row for row in reversed(rows[-NIGHTS_LISTED:]) if remarks(row)],
         listed=list(reversed(rows[-NIGHTS_LISTED:])),
         gallery=GALLERY,
+        with_gallery=with_gallery,
         least=LEAST_NIGHTS,
         trailing=MOST_NIGHTS_COMPARED,
     )
+
+
+def _with_gallery(results: Storage, batches: Sequence[str]) -> set[str]:
+    # Old ones may have been deleted to make room, and their nights' figures kept.
+    found = results.read_many([f"{batch}/{GALLERY}" for batch in batches], end=1)
+    return {
+        batch
+        for batch, content in zip(batches, found.values(), strict=True)
+        if not isinstance(content, MissingObjectError)
+    }
 
 
 def _address(svg: bytes) -> str:

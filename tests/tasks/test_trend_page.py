@@ -24,6 +24,7 @@ def results(tmp_path):
 def test_the_table_has_a_row_a_night_and_the_page_stands_beside_it(results):
     for night in [*nights(9), figures(9, defective=150)]:
         write_sealed(results, night)
+        results.write(f"{night.batch}/report/index.html", b"<!doctype html>")
     trends = write_trends(results, "line-1")
     table = parquet.read_table(trends.table)
     assert table["day"].to_pylist() == [FIRST + timedelta(days=n) for n in range(10)]
@@ -34,6 +35,16 @@ def test_the_table_has_a_row_a_night_and_the_page_stands_beside_it(results):
     assert "defect rate 35.7 % (expected" in page
     assert 'href="../line-1-2026-09-10/report/index.html"' in page
     assert "http" not in page.replace("http-equiv", ""), "the page loads and links nothing outside"
+
+
+def test_nights_whose_gallery_was_deleted_are_listed_without_a_link(results):
+    for night in nights(3):
+        write_sealed(results, night)
+        results.write(f"{night.batch}/report/index.html", b"<!doctype html>")
+    results.delete("line-1-2026-09-02/report/index.html")
+    page = results.read(_page(write_trends(results, "line-1"))).decode()
+    assert [f'href="../line-1-2026-09-0{day}/report/index.html"' in page for day in (1, 2, 3)] == [True, False, True]
+    assert "<td>2026-09-02</td>" in page
 
 
 def test_nights_under_other_settings_than_the_latest_are_labelled_in_words(results):
