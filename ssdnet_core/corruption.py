@@ -34,7 +34,9 @@ def corrupt(
 ) -> Corrupted:
     """Mask blocks of the crops, fill some of them with shuffled patches, and add noise to the rest.
 
-    All values of a place are hidden together, and the same places in all images of a group.
+    All values of a place are hidden together, and the same places in all images of a group. The grid of blocks begins
+    at a random place: a blind prediction (:mod:`ssdnet_core.reconstruction`) also hides blocks that lie across the
+    cells of the network's coarsest level.
 
     Parameters
     ----------
@@ -47,9 +49,10 @@ def corrupt(
     block
         Side of the masked blocks in places.
     """
+    down, right = torch.randint(block, (2,), generator=generator).tolist()
 
     def blocks_of(ratio: float) -> Tensor:
-        chosen = random_blocks(crops.shape[:3], block=block, ratio=ratio, generator=generator)
+        chosen = random_blocks(crops.shape[:3], block=block, begin=(down, right), ratio=ratio, generator=generator)
         # Without waiting for the device: it is busy with the step before.
         return chosen.to(crops, non_blocking=True)[(..., *[None] * (crops.ndim - 3))]
 
@@ -63,16 +66,20 @@ def corrupt(
 
 
 def random_blocks(
-    shape: torch.Size | tuple[int, ...], *, block: int, ratio: float, generator: torch.Generator
+    shape: torch.Size | tuple[int, ...], *, block: int, begin: tuple[int, int], ratio: float, generator: torch.Generator
 ) -> Tensor:
-    """Return (N, H, W) of ones in a random share ``ratio`` of the blocks of a regular grid, else zeros."""
-    count, height, width = shape
-    rows, columns = -(-height // block), -(-width // block)
+    """Return (N, H, W) of ones in a random share ``ratio`` of the blocks of a regular grid, else zeros.
+
+    The first block's rows and columns before ``begin``, from 0 to ``block`` - 1, lie outside, and so may the last ones.
+    """
+    (count, height, width), (down, right) = shape, begin
+    rows, columns = -(-(height + down) // block), -(-(width + right) // block)
     draw = torch.rand((count, rows * columns), generator=generator, dtype=torch.float32)
     # The share is exact, not expected: a crop with nothing masked would teach the identity.
     first = draw.argsort(dim=1)[:, : max(1, round(ratio * rows * columns))]
     chosen = torch.zeros_like(draw).scatter_(1, first, 1.0).view(count, rows, columns)
-    return chosen.repeat_interleave(block, 1).repeat_interleave(block, 2)[:, :height, :width]
+    chosen = chosen.repeat_interleave(block, 1).repeat_interleave(block, 2)
+    return chosen[:, down : down + height, right : right + width]
 
 
 def shuffled_patches(crops: Tensor, *, block: int, generator: torch.Generator) -> Tensor:

@@ -65,21 +65,29 @@ def shuffled(crops, **options):
 @few_examples
 @given(st.integers(1, 3), sides, sides, blocks, ratios, seeds)
 def test_exactly_the_share_asked_of_the_blocks_is_chosen(count, height, width, block, ratio, seed):
-    chosen = random_blocks((count, height, width), block=block, ratio=ratio, generator=generator(seed))
+    begin = down, right = seed % block, seed // block % block
+    chosen = random_blocks((count, height, width), block=block, begin=begin, ratio=ratio, generator=generator(seed))
     assert chosen.shape == (count, height, width)
-    number = math.ceil(height / block) * math.ceil(width / block)
+    # The last place of each block, or of what is left of it.
+    last_rows, last_columns = (
+        [min(end, side) - 1 for end in range(block - start, side + block, block)]
+        for side, start in ((height, down), (width, right))
+    )
+    number = math.ceil((height + down) / block) * math.ceil((width + right) / block)
     for one in chosen:
-        grid = one[::block, ::block]
+        grid = one[last_rows][:, last_columns]
         assert grid.numel() == number
         assert int(grid.sum()) == max(1, round(ratio * number))
-        whole = grid.repeat_interleave(block, 0).repeat_interleave(block, 1)[:height, :width]
-        assert torch.equal(one, whole)
+        whole = grid.repeat_interleave(block, 0).repeat_interleave(block, 1)
+        assert torch.equal(one, whole[down : down + height, right : right + width])
     assert set(chosen.unique().tolist()) <= {0.0, 1.0}
 
 
 def test_every_block_has_the_same_chance_and_crops_are_drawn_apart():
     shape = (2, 32, 32)
-    draws = torch.stack([random_blocks(shape, block=8, ratio=0.25, generator=generator(seed)) for seed in range(600)])
+    draws = torch.stack(
+        [random_blocks(shape, block=8, begin=(0, 0), ratio=0.25, generator=generator(seed)) for seed in range(600)]
+    )
     share = draws[:, :, ::8, ::8].mean((0, 1))
     assert float((share - 0.25).abs().max()) < 0.06
     together = (draws[:, 0] * draws[:, 1]).mean()
@@ -156,6 +164,27 @@ def test_about_the_share_asked_of_the_masked_blocks_is_filled():
         results = [corrupted(crops, seed=seed, shuffle_ratio=ratio) for seed in range(20)]
         filled = [float((r.pixels[r.hidden > 0] != 0).float().mean()) for r in results]
         assert sum(filled) / len(filled) == pytest.approx(ratio, abs=0.05)
+
+
+def test_the_grid_of_blocks_begins_at_any_place_and_filled_blocks_lie_on_that_of_the_masked_ones():
+    begins = set()
+    for seed in range(200):
+        result = corrupted(numbered(1, 1, 32, 32), block=4, seed=seed)
+        masked, filled = result.hidden[0, 0] > 0, (result.pixels[0, 0] != 0) & (result.hidden[0, 0] > 0)
+        grids = [
+            (down, right)
+            for down in range(4)
+            for right in range(4)
+            if all(_whole_blocks(flags[down:, right:], side=4) for flags in (masked, filled))
+        ]
+        assert grids
+        begins.update(grids)
+    assert len(begins) == 16
+
+
+def _whole_blocks(flags, *, side):
+    parts = flags.unfold(0, side, side).unfold(1, side, side).flatten(2)
+    return bool((parts.all(-1) == parts.any(-1)).all())
 
 
 def test_a_shuffle_ratio_of_one_leaves_no_zeros():

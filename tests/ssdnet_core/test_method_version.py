@@ -72,10 +72,10 @@ KNOWN = {
     "wood, grey, in a frame": (239, 12.9628, 1.1837, 1.6682, 3.3999, 22.3533),
     "weave, a little more than half": (0, -0.4080, 0.6179, 2.1630, 2.9820, 3.6668),
     "brushed metal, shrunk": (2429, 10.3831, 1.2520, 1.4619, 7.4380, 22.3624),
-    "tile, fitted": (284, 3.0775, 1.6331, 1.9786, 2.4994, 6.7561),
-    "metal, fitted, in lamplight": (2193, 13.8071, 1.4116, 1.6604, 7.3246, 24.7234),
-    "leather, fitted, in noise": (167, 8.6914, 1.4905, 1.7600, 2.5032, 7.7837),
-    "leather, fitted, behind a lattice": (224, 12.3350, 1.3740, 1.7451, 3.5685, 17.7665),
+    "tile, fitted": (235, 4.1795, 1.5923, 1.9400, 2.4607, 7.6807),
+    "metal, fitted, in lamplight": (2008, 12.6483, 1.4604, 1.7146, 6.1170, 26.3081),
+    "leather, fitted, in noise": (175, 8.8505, 1.4799, 1.7554, 2.5586, 8.4096),
+    "leather, fitted, behind a lattice": (246, 12.8888, 1.3615, 1.7612, 3.5376, 20.3058),
 }
 """Of each image the area of its regions, its score, and the map's quantiles."""
 
@@ -83,7 +83,7 @@ KNOWN = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_method_of_this_version_makes_these_maps_and_regions(name):
     """Fails where they come out otherwise: if that is meant, raise METHOD_VERSION, and write down the new figures."""
-    assert METHOD_VERSION == 19
+    assert METHOD_VERSION == 20
     # Processors differ by their rounding, in the last digit and by a few pixels; other methods mostly by far more.
     (area, *others), (known_area, *known_others) = figures(name), KNOWN[name]
     assert area == pytest.approx(known_area, rel=5e-2)
