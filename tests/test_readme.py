@@ -31,7 +31,7 @@ def test_the_images_of_the_trial_are_judged_as_the_readme_shows(tmp_path):
     folder = Storage(str(tmp_path))
     [images] = re.findall(r"ssdnet sample trial --images (\d+)", README)
     write_sample_night(folder, images=int(images))
-    rows = re.findall(r"^│ (\S+\.png) +│ ([\d.]+) +│ (\w+) +│ (\d+) +│", README, re.MULTILINE)
+    rows = re.findall(r"^│ (\S+\.png) +│ (-?[\d.]+) +│ (\w+) +│ (\d+) +│", README, re.MULTILINE)
     assert len(rows) > 5
     for key, score, verdict, regions in rows:
         result = localize(decode(folder.read(key)).pixels)
