@@ -20,6 +20,7 @@ from measured_run import comparison, run_measured
 from PIL import Image
 
 from ssdnet_core.config import Config
+from ssdnet_core.regions import Region
 from ssdnet_core.synthetic import sample
 from tasks.batch import MANIFEST, MAPS, batch_name, open_batch
 from tasks.batch_results import BatchResults
@@ -40,6 +41,9 @@ DISTINCT = 12
 GOOD_EVERY = 4
 ALARM_LEVEL = 8.0
 """Of the made maps: above nearly all their noise, below what is added at the defect."""
+
+WHOLE = Region(0, 0, SIDE, SIDE, area=SIDE**2, peak=12.0, centroid=(SIDE / 2, SIDE / 2))
+"""Recorded of a defective image: measured is the region that comes nearest to it."""
 
 
 def main() -> None:
@@ -109,6 +113,7 @@ def write_batch(source: Storage, results: Storage) -> None:
             score=3.0,
             defective="good" not in entry.key,
             map_digest=digest,
+            regions=() if "good" in entry.key else (WHOLE,),
             regions_from=ALARM_LEVEL,
             height=SIDE,
             width=SIDE,

@@ -70,7 +70,7 @@ def made_evidence(image: StubImage) -> Any:
     findings = Findings(
         scores=torch.from_numpy(noise),
         levels=levels,
-        peak=levels.amax(),
+        first_levels=levels,
         background=torch.zeros((*shape, 1)),
         restless=torch.ones(()),
         unlikeness=torch.zeros(()),

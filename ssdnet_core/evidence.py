@@ -35,8 +35,8 @@ class Findings:
     scores, levels
         (h, w) each: the anomaly map, sharpened by :mod:`~ssdnet_core.likeness`, and its
         :func:`~ssdnet_core.scoring.verdict_map`, in which the regions are drawn.
-    peak
-        (), the highest value of the verdict map before sharpening: the law of false alarms was measured on that map.
+    first_levels
+        (h, w), the verdict map before sharpening: the law of false alarms was measured on it.
     background
         (h, w, C), the blind prediction, in the image's units.
     restless, unlikeness
@@ -46,7 +46,7 @@ class Findings:
 
     scores: Tensor
     levels: Tensor
-    peak: Tensor
+    first_levels: Tensor
     background: Tensor
     restless: Tensor
     unlikeness: Tensor
@@ -100,7 +100,7 @@ def _unscored(working: WorkingImage) -> Findings:
     nothing = torch.zeros_like(working.valid[0])
     (background,) = in_original_units(torch.zeros_like(working.pixels)[None], [working])
     one, zero = nothing.new_ones(()), nothing.new_zeros(())
-    return Findings(nothing, nothing, zero, background, restless=one, unlikeness=zero)
+    return Findings(nothing, nothing, nothing, background, restless=one, unlikeness=zero)
 
 
 def _fitted_and_scored(group: Sequence[WorkingImage], config: Config) -> list[Findings]:
@@ -134,8 +134,8 @@ def findings(predicted: Predicted, *, scores: Tensor, background: Tensor, config
     """
     valid = predicted.images.valid
     settled = settled_map(scores, valid)
-    levels = verdict_map(settled, valid)
-    peak, restless = levels.amax((-2, -1)), restlessness(levels, valid)
+    levels = first_levels = verdict_map(settled, valid)
+    restless = restlessness(levels, valid)
     if config.score.likeness > 0:
         # Without a network nothing is explained, and the residual is the image once more.
         sources = (predicted.shown, predicted.residual) if config.fit.steps else (predicted.shown,)
@@ -145,7 +145,7 @@ def findings(predicted: Predicted, *, scores: Tensor, background: Tensor, config
     return Findings(
         scores=settled,
         levels=levels,
-        peak=peak,
+        first_levels=first_levels,
         background=background,
         restless=restless,
         unlikeness=unlikeness_of_parts(predicted.shown, valid),

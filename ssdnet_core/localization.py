@@ -44,7 +44,7 @@ class Localization:
         map a region of at least ``verdict.min_area`` is left.
     regions
         The defects, highest peak first: all of at least ``verdict.min_area``, and beside the first only those of at
-        least ``verdict.min_further_area``.
+        least ``verdict.min_further_area`` that reached the alarm level before the map was sharpened, too.
     working_labels
         (h, w) int32, which of the regions each pixel is in at working size: 1 for the first of them, 0 for none.
     regions_from
@@ -149,8 +149,10 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     _check_numbers(found)
     box, background = preparation.box, found.background.numpy()
     # Copies: a view would keep the whole group's results alive, in memory that cannot be swapped out.
-    scores, levels = (box.paste(values.numpy(), beyond=0.0) for values in (found.scores, found.levels))
-    peak, restless = float(found.peak), float(found.restless)
+    scores, levels, first_levels = (
+        box.paste(values.numpy(), beyond=0.0) for values in (found.scores, found.levels, found.first_levels)
+    )
+    peak, restless = float(first_levels.max()), float(found.restless)
     alarm = alarm_level(config.verdict.expected_false_alarms, area=evidence.area, restless=restless)
     alarmed = peak >= alarm
     # Sharpening may have lowered the map's peak below the alarm level: an alarm has a region all the same.
@@ -162,6 +164,7 @@ def judged(evidence: Evidence, config: Config) -> Localization:
             regions_from,
             original_shape=preparation.original_shape,
             anomaly_map=scores,
+            alarming=first_levels >= alarm,
             config=config.verdict,
         )
     regions = find_regions(levels, labels, original_shape=preparation.original_shape)
@@ -183,7 +186,7 @@ def _check_numbers(found: Findings) -> None:
     # NaN lies above no alarm level, yet would become the highest score. The peak alone does not tell whether the fit
     # diverged: scores that see only the image have one whatever the network predicts.
     numbers = {
-        "the anomaly map's peak": found.peak,
+        "the anomaly map's peak": found.first_levels,
         "a value of the anomaly map": found.scores,
         "a value of the background": found.background,
     }

@@ -66,6 +66,7 @@ def label_regions(
     original_shape: tuple[int, int],
     anomaly_map: npt.NDArray[np.float32],
     config: VerdictConfig,
+    alarming: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.int32]:
     """Return the number of the region that each pixel of a map is in: (h, w).
 
@@ -88,6 +89,9 @@ def label_regions(
         highest value there is in no region. Regions smaller than ``min_area``, in pixels of the original image, are
         left out, and so are those smaller than ``min_further_area``, in pixels of the map, but for the one with the
         highest peak.
+    alarming
+        (h, w), where the map reached the alarm level before it was sharpened. But for the one with the highest peak,
+        regions without such a pixel are left out, too: no law of false alarms holds for what sharpening has raised.
     """
     inside = levels >= threshold
     if not inside.any():
@@ -103,7 +107,10 @@ def label_regions(
     large = [
         region for region in np.argsort(-peaks[1:], kind="stable") if _area(cells[region], scale) >= config.min_area
     ]
-    kept = large[:1] + [region for region in large[1:] if cells[region] >= config.min_further_area]
+    further = cells >= config.min_further_area
+    if alarming is not None:
+        further &= np.bincount(labels[alarming & inside], minlength=count + 1)[1:] > 0
+    kept = large[:1] + [region for region in large[1:] if further[region]]
     numbers = np.zeros(count + 1, dtype=np.int32)
     numbers[np.array(kept, dtype=np.intp) + 1] = np.arange(1, len(kept) + 1)
     return numbers[labels]

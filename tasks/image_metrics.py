@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from ssdnet_core import metrics as pixel
 from ssdnet_core.metrics import UNDEFINED, Metric, PixelMetrics, evaluate_and_count
 from ssdnet_core.pixel_counts import PixelCounts
-from ssdnet_core.regions import enlarge_labels, label_regions
+from ssdnet_core.regions import Region, enlarge_labels, find_regions, label_regions
 from tasks.decoding import DecodedImage, DecodeError
 from tasks.fetching import MaskError, decode_as_listed
 from tasks.inspection import Inspection
@@ -156,4 +157,22 @@ def _alarms(record: ImageRecord, inspection: Inspection, *, image: DecodedImage)
         anomaly_map=anomaly_map,
         config=config.verdict,
     )
-    return enlarge_labels(labels, (record.height, record.width))
+    return enlarge_labels(_recorded(labels, levels, record=record), (record.height, record.width))
+
+
+def _recorded(
+    labels: npt.NDArray[np.int32], levels: npt.NDArray[np.float32], *, record: ImageRecord
+) -> npt.NDArray[np.int32]:
+    """Return the labels of those regions that are in the record: of the others the map itself does not tell.
+
+    Regions that only sharpening has raised are left out of it, and the map from before is not stored.
+    """
+    found = find_regions(levels, labels, original_shape=(record.height, record.width))
+    # In half precision a region may end a pixel earlier or later.
+    kept = {min(found, key=partial(_apart, region)) for region in record.regions if found}
+    numbers = [0, *(number if region in kept else 0 for number, region in enumerate(found, start=1))]
+    return np.array(numbers, dtype=np.int32)[labels]
+
+
+def _apart(one: Region, other: Region) -> int:
+    return sum(abs(getattr(one, end) - getattr(other, end)) for end in ("top", "left", "bottom", "right"))

@@ -64,13 +64,14 @@ def assert_same(rows, expected):
         np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-6)
 
 
-def labels_of(levels, threshold, *, original_shape, anomaly_map=None, **settings):
+def labels_of(levels, threshold, *, original_shape, anomaly_map=None, alarming=None, **settings):
     """Label the regions of a map, by default down to the threshold and however small."""
     return label_regions(
         levels,
         threshold,
         original_shape=original_shape,
         anomaly_map=levels if anomaly_map is None else anomaly_map,
+        alarming=alarming,
         config=VerdictConfig(**{"share_of_peak": 0.0, "min_further_area": 1} | settings),
     )
 
@@ -128,6 +129,18 @@ def test_small_regions_beside_the_highest_are_left_out_whatever_the_original_siz
     large = regions_of(levels, threshold, original_shape=shape, min_area=min_area)
     kept = regions_of(levels, threshold, original_shape=shape, min_area=min_area, min_further_area=further)
     assert kept == large[:1] + tuple(region for region in large[1:] if region.area >= 4 * further)
+
+
+@given(maps, thresholds, st.integers(0, 2**32 - 1))
+def test_regions_without_an_alarming_pixel_are_left_out_but_for_the_highest(levels, threshold, seed):
+    alarming = np.random.default_rng(seed).random(levels.shape) < 0.3
+    every = labels_of(levels, threshold, original_shape=levels.shape)
+    kept = labels_of(levels, threshold, original_shape=levels.shape, alarming=alarming)
+    expected = [
+        number for number in range(1, every.max(initial=0) + 1) if number == 1 or alarming[every == number].any()
+    ]
+    assert [set(every[kept == number]) for number in range(1, kept.max(initial=0) + 1)] == [{one} for one in expected]
+    assert np.array_equal(kept > 0, np.isin(every, expected))
 
 
 @given(maps, thresholds, st.integers(1, 8), st.integers(1, 8))

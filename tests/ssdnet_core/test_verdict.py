@@ -15,14 +15,19 @@ SIDE = 64
 ALARM = alarm_level(0.1, area=SIDE**2)
 
 
-def evidence(*, peak, highest, restless=1.0):
-    """Evidence of a square of 6 x 6 pixels of the sharpened map, and of the peak before it was sharpened."""
-    levels = torch.full((SIDE, SIDE), 1.0)
-    levels[10:16, 20:26] = highest
+def evidence(*, peak, highest, restless=1.0, further=None):
+    """Evidence of a square of 6 x 6 pixels of the sharpened map, and of its peak before it was sharpened.
+
+    ``further`` are the peaks of another square, in both maps.
+    """
+    first_levels, levels = torch.full((2, SIDE, SIDE), 1.0)
+    first_levels[13, 23], levels[10:16, 20:26] = peak, highest
+    if further:
+        first_levels[43, 43], levels[40:46, 40:46] = further
     findings = Findings(
         scores=levels,
         levels=levels,
-        peak=torch.tensor(peak),
+        first_levels=first_levels,
         background=torch.zeros(SIDE, SIDE, 1),
         restless=torch.tensor(restless),
         unlikeness=torch.tensor(0.0),
@@ -58,6 +63,17 @@ def test_regions_begin_at_the_alarms_level_where_the_sharpened_map_reaches_it():
     result = judged(evidence(peak=ALARM + 1, highest=ALARM + 3), Config())
     assert result.regions_from == pytest.approx(ALARM)
     assert [region.area for region in result.regions] == [36]
+
+
+@pytest.mark.parametrize(("before", "regions"), [(ALARM - 0.01, 1), (ALARM + 0.01, 2)])
+def test_a_further_region_was_above_the_level_before_sharpening_as_well(before, regions):
+    found = evidence(peak=ALARM + 1, highest=ALARM + 3, further=(before, ALARM + 2))
+    assert len(judged(found, Config()).regions) == regions
+
+
+def test_the_highest_region_is_reported_though_only_sharpening_has_raised_it():
+    found = evidence(peak=ALARM + 1, highest=ALARM + 2, further=(ALARM - 1, ALARM + 3))
+    assert [region.top for region in judged(found, Config()).regions] == [40, 10]
 
 
 def test_a_restless_surface_alarms_from_a_higher_level_on():

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from ssdnet_core.config import Config
+from ssdnet_core.regions import find_regions, label_regions
 from ssdnet_core.scoring import verdict_map
 from ssdnet_core.significance import alarm_level
 from tasks.image_metrics import UnmeasuredImage, evaluate_image
@@ -42,7 +43,6 @@ def scene(
     scores = np.zeros((64, 48), dtype=np.float32)
     for y, x in bumps:
         scores[y : y + 6, x : x + 6] = 40
-    digest = write_map(folder, 0, anomaly_map=scores)
     fields = {"height": SHAPE[0], "width": SHAPE[1], "working_height": 64, "working_width": 48, "seconds": 2.5}
     level = alarm_level(config.verdict.expected_false_alarms, area=64 * 48)
     record = ImageRecord(
@@ -54,14 +54,21 @@ def scene(
         score=5.0,
         defective=bool(bumps),
         regions_from=level,
-        map_digest=digest,
         **fields,
     )
-    return record, Inspection(source=source, folder=folder, config=config, fingerprint="f"), scores
+    inspection = Inspection(source=source, folder=folder, config=config, fingerprint="f")
+    return with_map(record, inspection, scores), inspection, scores
 
 
 def with_map(record, inspection, anomaly_map):
-    return replace(record, map_digest=write_map(inspection.folder, record.index, anomaly_map=anomaly_map))
+    digest = write_map(inspection.folder, record.index, anomaly_map=anomaly_map)
+    return replace(record, map_digest=digest, regions=regions_of(anomaly_map, record.regions_from, inspection.config))
+
+
+def regions_of(anomaly_map, level, config):
+    levels = verdict_map(torch.from_numpy(anomaly_map), torch.ones(1, *anomaly_map.shape)).numpy()
+    labels = label_regions(levels, level, original_shape=SHAPE, anomaly_map=anomaly_map, config=config.verdict)
+    return find_regions(levels, labels, original_shape=SHAPE)
 
 
 def measured(record, inspection, *, mask=""):
@@ -114,6 +121,14 @@ def test_regions_count_as_touching_only_where_their_own_pixels_do(tmp_path):
     )
     metrics = measured(record, inspection).metrics
     assert (metrics.regions, metrics.touching) == (3, 2)
+
+
+def test_regions_that_are_not_in_the_record_are_not_the_verdicts(tmp_path):
+    # As those that only sharpening has raised: nothing in the stored map tells them from the others.
+    record, inspection, _ = scene(tmp_path, bumps=[(10, 30), (50, 5), (50, 36)], truth=[(20, 32, 60, 72)])
+    for kept, touching in ((record.regions[:1], 1), (record.regions[1:], 0)):
+        metrics = measured(replace(record, regions=kept), inspection).metrics
+        assert (metrics.regions, metrics.touching) == (len(kept), touching)
 
 
 def test_a_region_round_a_defect_it_does_not_touch_is_no_hit(tmp_path):
