@@ -149,10 +149,8 @@ def judged(evidence: Evidence, config: Config) -> Localization:
     _check_numbers(found)
     box, background = preparation.box, found.background.numpy()
     # Copies: a view would keep the whole group's results alive, in memory that cannot be swapped out.
-    scores, levels, first_levels = (
-        box.paste(values.numpy(), beyond=0.0) for values in (found.scores, found.levels, found.first_levels)
-    )
-    peak, restless = float(first_levels.max()), float(found.restless)
+    scores, levels = (box.paste(values.numpy(), beyond=0.0) for values in (found.scores, found.levels))
+    peak, restless = float(found.first_levels.max()), float(found.restless)
     alarm = alarm_level(config.verdict.expected_false_alarms, area=evidence.area, restless=restless)
     alarmed = peak >= alarm
     # Sharpening may have lowered the map's peak below the alarm level: an alarm has a region all the same.
@@ -164,7 +162,7 @@ def judged(evidence: Evidence, config: Config) -> Localization:
             regions_from,
             original_shape=preparation.original_shape,
             anomaly_map=scores,
-            alarming=first_levels >= alarm,
+            alarming=box.paste((found.first_levels >= alarm).numpy(), beyond=False),
             config=config.verdict,
         )
     regions = find_regions(levels, labels, original_shape=preparation.original_shape)

@@ -5,10 +5,13 @@ hidden. Not from the paper.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+Value = TypeVar("Value", bound=np.generic)
 
 MOST_OF_IMAGE = 0.5
 """Largest share of the image that a box may cover. If it would cover more, the whole image is used: so images whose
@@ -40,7 +43,7 @@ class Box:
         # The colours of a pixel lie side by side in memory; a box that is the whole image is returned as it is.
         return values if part.shape == values.shape else part.movedim(0, -1).contiguous().movedim(-1, 0)
 
-    def paste(self, values: npt.NDArray[np.float32], *, beyond: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    def paste(self, values: npt.NDArray[Value], *, beyond: npt.ArrayLike) -> npt.NDArray[Value]:
         """Return an image (h, w, ...) with a copy of values (rows, columns, ...) in the box, ``beyond`` outside."""
         whole = np.empty((*self.size, *values.shape[2:]), dtype=values.dtype)
         whole[:] = beyond
