@@ -66,7 +66,7 @@ def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tu
 def _line(name: str, deployment: DeploymentResponse) -> Line:
     parameters, limit = deployment.parameters, deployment.global_concurrency_limit
     try:
-        config, problem = _config(name, parameters), ""
+        config, problem = deployed_config(name, parameters), ""
     except BackfillError as error:
         config, problem = Config(), str(error)
     return Line(
@@ -83,8 +83,14 @@ def _line(name: str, deployment: DeploymentResponse) -> Line:
     )
 
 
-def _config(name: str, parameters: Mapping[str, Any]) -> Config:
-    """Return the settings of a deployment through which a night can run."""
+def deployed_config(name: str, parameters: Mapping[str, Any]) -> Config:
+    """Return the method's settings among the parameters of a deployment.
+
+    Raises
+    ------
+    BackfillError
+        If no night can run with these parameters.
+    """
     if not parameters.get("line"):
         raise BackfillError(f"deployment {name} names no line: set its parameter line")
     if unknown := sorted(parameters.keys() - signature(nightly.fn).parameters.keys()):
