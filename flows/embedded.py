@@ -44,6 +44,8 @@ OWN_SERVER_SETTINGS = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
     "PREFECT_SERVER_UI_ENABLED": "false",
+    # No page in a browser has business here; by default any may ask, and change what it likes.
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "none",
     "PREFECT_LOGGING_ROOT_LEVEL": "CRITICAL",
 }
 

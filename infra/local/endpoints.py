@@ -42,6 +42,12 @@ class Endpoints:
         return f"http://{self.name}:{self.prefect}"
 
     @property
+    def prefect_origins(self) -> tuple[str, ...]:
+        """The addresses at which Prefect's UI may be opened."""
+        names = dict.fromkeys((self.name, LOOPBACK, "localhost"))
+        return tuple(f"http://{name}:{self.prefect}" for name in names)
+
+    @property
     def scheduler_url(self) -> str:
         """The Dask scheduler."""
         return f"tcp://{self.name}:{self.scheduler}"

@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,24 +100,29 @@ def stack_environment(settings: StackSettings) -> dict[str, str]:
 
 def foreign_environment(settings: StackSettings) -> dict[str, str]:
     """Return this process' environment without what would lead the stack elsewhere: the user's own servers."""
-    elsewhere = ("PREFECT_", "DASK_", *(("AWS_",) if settings.trial_storage else ()))
-    return {name: value for name, value in os.environ.items() if not name.startswith(elsewhere)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(_elsewhere(settings))}
 
 
-def write_shell_environment(path: Path, environment: Mapping[str, str]) -> None:
-    """Write a file for a shell to source, so that its commands are this environment's and use this stack.
+def write_shell_environment(path: Path, settings: StackSettings) -> None:
+    """Write a file for a shell to source, so that its commands are this environment's and use this stack alone.
 
     Raises
     ------
     LocalStackError
         If it cannot be written.
     """
+    foreign = f"unset $(env | sed -nE 's/^(({'|'.join(_elsewhere(settings))})[A-Za-z0-9_]*)=.*/\\1/p')\n"
     commands = f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n'
-    settings = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+    own = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in stack_environment(settings).items())
     try:
-        path.write_text(commands + settings)
+        path.write_text(foreign + commands + own)
     except OSError as error:
         raise LocalStackError(f"cannot write {path}, the settings of this stack's shells: {error.strerror}") from error
+
+
+def _elsewhere(settings: StackSettings) -> tuple[str, ...]:
+    """Return how variables begin that would lead to servers, settings or rights of the user's own."""
+    return ("PREFECT_", "DASK_", *(("AWS_",) if settings.trial_storage else ()))
 
 
 def parts(settings: StackSettings, project: Project) -> Stack:
@@ -134,6 +139,8 @@ def parts(settings: StackSettings, project: Project) -> Stack:
             answers=partial(_answers, f"{api}/health"),
             environment={
                 "PREFECT_SERVER_UI_API_URL": api,
+                # By default any page that a browser has open here may start runs, and so run code on this machine.
+                "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(endpoints.prefect_origins),
                 # Leases in memory are lost with a server that dies, which ends runs whose deployment has a limit.
                 "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
                 # Who switches a schedule on looks for its next run; by default it stands there up to a minute later.
@@ -227,13 +234,13 @@ def _answers(url: str) -> bool:
 def _field(url: str, name: str) -> Any:
     try:
         return ask(url)[name]
-    except OSError:
+    except (OSError, LocalStackError):
         return None
 
 
 def _is_online(pool: str) -> bool:
     try:
         found = ask(f"{pool}/workers/filter", {})
-    except OSError:
+    except (OSError, LocalStackError):
         return False
     return any(worker["status"] == "ONLINE" for worker in found)

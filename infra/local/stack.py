@@ -55,7 +55,7 @@ def up(settings: StackSettings) -> None:
         endpoints = settings.endpoints.resolved(trial_storage=settings.trial_storage)
         settings = replace(settings, home=home, endpoints=endpoints)
         own = stack_environment(settings)
-        write_shell_environment(home / SHELL_ENVIRONMENT, own)
+        write_shell_environment(home / SHELL_ENVIRONMENT, settings)
         environment = {**foreign_environment(settings), **own}
         # This process reads and writes objects, too.
         os.environ.clear()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -224,6 +225,25 @@ def test_a_taken_port_is_named_with_the_option_that_changes_it(stack, ssdnet, tm
     assert f"127.0.0.1:{taken}" in refused.stderr
     assert "--gallery-port" in refused.stderr
     assert not marked(tmp_path / "other")
+
+
+def test_only_its_own_pages_may_have_a_browser_start_runs(stack):
+    api = stack.environment["PREFECT_API_URL"]
+    port = urllib.parse.urlsplit(api).port
+
+    def allowed(origin: str) -> str | None:
+        asking = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        request = urllib.request.Request(f"{api}/flows/", method="OPTIONS", headers=asking)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.headers["Access-Control-Allow-Origin"]
+        except urllib.error.HTTPError as refused:
+            return refused.headers["Access-Control-Allow-Origin"]
+
+    for own in (f"http://127.0.0.1:{port}", f"http://localhost:{port}"):
+        assert allowed(own) == own
+    for other in ("http://elsewhere.example", "null", "http://127.0.0.1", f"http://elsewhere.example:{port}"):
+        assert allowed(other) is None
 
 
 def test_nothing_listens_beyond_loopback(stack):

@@ -1,3 +1,5 @@
+import os
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -19,9 +21,36 @@ def settings(tmp_path):
     )
 
 
-def test_settings_for_shells_that_cannot_be_written_are_told(tmp_path):
+def test_settings_for_shells_that_cannot_be_written_are_told(settings, tmp_path):
     with pytest.raises(LocalStackError, match=r"cannot write .*, the settings of this stack's shells: Is a directory"):
-        write_shell_environment(tmp_path, {})
+        write_shell_environment(tmp_path, settings)
+
+
+FOREIGN = {"PREFECT_PROFILE": "plant", "DASK_LOGGING__DISTRIBUTED": "info", "AWS_ENDPOINT_URL_S3": "http://plant"}
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("foreign", [FOREIGN, {}])
+def test_a_shell_of_this_stack_forgets_the_users_own_servers(settings, tmp_path, shell, foreign):
+    trial = replace(settings, trial_storage=True)
+    write_shell_environment(tmp_path / "environment.sh", trial)
+    told = subprocess.run(
+        [shell, "-e", "-c", f". {tmp_path / 'environment.sh'}; env"],
+        env={"PATH": os.environ["PATH"], "LINES": "\nAWS_PROFILE=no variable", **foreign},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert not set(FOREIGN) & {line.partition("=")[0] for line in told}
+    assert {f"{name}={value}" for name, value in stack_environment(trial).items()} <= set(told)
+    write_shell_environment(tmp_path / "environment.sh", settings)
+    assert "AWS" not in (tmp_path / "environment.sh").read_text(), "without the S3 server, the user's storage is used"
+
+
+def test_a_part_that_went_away_does_not_answer_whatever_it_is_asked(settings):
+    stack = parts(settings, PROJECT)
+    for part in (stack.server, *stack.cluster, stack.gallery, *stack.runners):
+        assert not part.answers()
 
 
 def test_each_worker_of_a_gpu_is_a_part_with_a_log_of_its_own_that_declares_it(settings, monkeypatch):
