@@ -29,8 +29,10 @@ from ssdnet_core.errors import UsageError
 
 HEARTBEAT_EVENT = "prefect.flow-run.heartbeat"
 FLOWS = ("inspect", "evaluate", "nightly", "backfill")
-STATES = [f"prefect.flow-run.{state}" for state in ("Completed", events.NO_IMAGES, "Failed", "Cancelled", "Crashed")]
-"""In which a run sends no heartbeat because it has ended."""
+ENDED = ("Completed", events.NO_IMAGES, "Failed", "Cancelled", "Crashed")
+SILENT = [f"prefect.flow-run.{state}" for state in (*ENDED, "AwaitingRetry")]
+"""Events of a run that sends no heartbeat from then on: it has ended, or waits to be started anew, as it does in
+Kubernetes after its pod was told to end."""
 
 SILENCE = timedelta(seconds=45)
 """After a heartbeat; with one every 30 s and a look every 5 s, a run is marked 15 to 50 s after its death."""
@@ -74,7 +76,7 @@ def automations(*, hours: float, idle_hours: float, alarm: Sequence[ActionTypes]
             name="SSDnet: crashed run",
             description="Marks a run as crashed that sends no heartbeat: its process died with its worker.",
             trigger=_absence(
-                {HEARTBEAT_EVENT, *STATES},
+                {HEARTBEAT_EVENT, *SILENT},
                 of="prefect.flow-run.*",
                 after={HEARTBEAT_EVENT},
                 within=SILENCE,

@@ -90,6 +90,10 @@ def test_a_run_of_any_command_is_watched_for_its_death_and_only_a_night_alarms_b
     }
 
 
+def test_a_run_that_waits_to_be_started_anew_is_not_taken_for_dead():
+    assert "prefect.flow-run.AwaitingRetry" in triggers()["crashed run"].expect
+
+
 @dataclass
 class AutomationsApi:
     """A server's automations, the one that was changed last first, and what was done to them."""

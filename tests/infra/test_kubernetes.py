@@ -127,7 +127,7 @@ def test_every_pod_runs_as_somebody_without_a_token(pods):
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
 
 
-def test_autoscalers_leave_a_flow_that_is_not_tried_again_where_it_is(flow_job):
+def test_autoscalers_leave_a_flow_where_it_is_and_only_prefect_starts_it_anew(flow_job):
     assert flow_job["spec"]["backoffLimit"] == 0
     assert flow_job["spec"]["template"]["metadata"]["annotations"] == {
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
