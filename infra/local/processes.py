@@ -6,6 +6,7 @@ of them are found again, even by another command after their supervisor was kill
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -111,6 +112,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 # A session of its own: Ctrl-C is for the supervisor, which ends the parts in their order.
                 start_new_session=True,
+                preexec_fn=_hear_interrupts,
             )
 
     def run(self, name: str, *command: str) -> None:
@@ -207,6 +209,11 @@ class Supervisor:
             # Somebody may have deleted it: no log is worth the stack.
             return f"{log} cannot be read ({error.strerror})"
         return f"{log} ends:\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def _hear_interrupts() -> None:
+    # A script's `ssdnet up &` ignores SIGINT, and so would its parts. Prefect's workers end by sending it to themselves.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def cut(log: Path) -> None:

@@ -76,6 +76,17 @@ def test_a_part_that_dies_before_it_answers_is_named_with_the_end_of_its_log(sup
         supervisor.wait_for(part)
 
 
+def test_a_part_hears_an_interrupt_though_a_script_has_started_the_system_in_the_background(supervisor):
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        part = program("worker", "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(600)")
+        supervisor.start(part)
+        with pytest.raises(LocalStackError, match=r"(?s)the worker ended by itself.*KeyboardInterrupt"):
+            supervisor.wait_for(Part(name="other", command=(), answers=lambda: False))
+    finally:
+        signal.signal(signal.SIGINT, heard)
+
+
 def test_a_part_that_never_answers_is_named(supervisor, monkeypatch):
     monkeypatch.setattr(infra.local.processes, "PARTS_START_TIMEOUT", 0.3)
     part = Part(name="mute", command=(sys.executable, "-c", SLEEPS), answers=lambda: False)
