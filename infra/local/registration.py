@@ -155,16 +155,20 @@ def _settings(deployment: dict[str, Any]) -> dict[str, Any]:
 
 
 def crash_lost_runs(api: str) -> None:
-    """Mark the flow runs as crashed that were at work when an earlier stack was killed.
+    """Mark the flow runs as crashed that were at work when an earlier stack was killed; as cancelled if that had begun.
 
     The server does not notice by itself, and a deployment that allows one run at a time would wait for them for ever.
     Runs that a shell started report for themselves, and are left alone.
     """
-    crashed = {"type": "CRASHED", "name": "Crashed", "message": "The system was stopped while this run was at work."}
+    message = "The system was stopped while this run was at work."
+    crashed = {"type": "CRASHED", "name": "Crashed", "message": message}
+    cancelled = {"type": "CANCELLED", "name": "Cancelled", "message": message}
     # All of them first: each that is marked would move those after it to an earlier page.
     for run in _rows(f"{api}/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": AT_WORK}}}}):
         if run["work_pool_name"] or run["parent_task_run_id"]:
-            ask(f"{api}/flow_runs/{run['id']}/set_state", {"state": crashed})
+            # Of what it is cancelling the server rejects any other end.
+            ended = cancelled if run["state_type"] == "CANCELLING" else crashed
+            ask(f"{api}/flow_runs/{run['id']}/set_state", {"state": ended})
 
 
 def ask(url: str, body: Any = None, *, method: str | None = None) -> Any:

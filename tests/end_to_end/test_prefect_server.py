@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from infra.local.processes import Supervisor
-from infra.local.registration import read_project, register
+from infra.local.registration import crash_lost_runs, read_project, register
 from tests.conftest import ROOT, wait_for
 from tests.prefect_server import ask, prefect, prefect_server
 
@@ -55,6 +55,23 @@ def test_the_forms_of_all_deployments_are_typed_and_described(server):
             assert field.get("description"), f"{deployment['name']}: {name}"
             assert {"type", "anyOf", "allOf", "$ref"} & field.keys(), f"{deployment['name']}: {name}"
         assert schema["definitions"]["FitConfig"]["properties"]["steps"]["description"]
+
+
+def test_no_run_that_was_lost_stays_at_work_not_even_one_that_was_being_cancelled(server):
+    [deployment] = ask(server, "deployments/filter", {"deployments": {"name": {"any_": ["line-2"]}}})
+    lost = {}
+    for ways in (("PENDING",), ("PENDING", "RUNNING"), ("PENDING", "RUNNING", "CANCELLING")):
+        run = ask(server, f"deployments/{deployment['id']}/create_flow_run", {"parameters": deployment["parameters"]})
+        for state in ways:
+            ask(server, f"flow_runs/{run['id']}/set_state", {"state": {"type": state}, "force": True})
+        lost[run["id"]] = ways[-1]
+    crash_lost_runs(server["PREFECT_API_URL"])
+    found = ask(server, "flow_runs/filter", {"flow_runs": {"id": {"any_": list(lost)}}})
+    assert {lost[run["id"]]: run["state_type"] for run in found} == {
+        "PENDING": "CRASHED",
+        "RUNNING": "CRASHED",
+        "CANCELLING": "CANCELLED",
+    }
 
 
 def test_a_command_reports_to_the_server_it_is_given(server, tmp_path):

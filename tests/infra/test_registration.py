@@ -182,7 +182,7 @@ def test_what_a_server_refuses_is_not_asked_again():
 
 
 def run_at_work(number, *, pool="inspection", parent=None):
-    return {"id": f"run-{number}", "work_pool_name": pool, "parent_task_run_id": parent}
+    return {"id": f"run-{number}", "state_type": "RUNNING", "work_pool_name": pool, "parent_task_run_id": parent}
 
 
 def test_all_lost_runs_are_marked_however_many_and_those_of_a_shell_are_left_alone():
