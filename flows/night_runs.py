@@ -36,10 +36,8 @@ class RunRefusedError(SsdnetError):
 def read_runs(line: Line, *, start: date) -> list[NightRun]:
     """Return the runs of a line's nights from a day on, oldest first."""
     now = datetime.now(UTC)
-    # A night's run starts after the night; one scheduled beyond this span is of a night that is not over yet.
-    span = FlowRunFilterExpectedStartTime(
-        after_=datetime.combine(start, time(), UTC) - timedelta(days=1), before_=now + timedelta(days=2)
-    )
+    # A night's run starts after the night.
+    span = FlowRunFilterExpectedStartTime(after_=datetime.combine(start, time(), UTC) - timedelta(days=1))
     chosen = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[line.id]), expected_start_time=span)
     with server() as client:
         runs = paged(lambda offset: client.read_flow_runs(flow_run_filter=chosen, limit=PAGE_SIZE, offset=offset))
