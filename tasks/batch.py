@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from glob import has_magic
 from pathlib import PurePosixPath
 
 from ssdnet_core.errors import InvalidConfigError, SsdnetError, UsageError
@@ -132,6 +133,11 @@ def open_batch(results: Storage, manifest: Manifest) -> Storage:
     """
     if "::" in results.address:
         raise AddressError(f"results in {results.address}: '::' chains addresses for Zarr, give a folder without it")
+    if not results.is_local and has_magic(results.address):
+        raise AddressError(
+            f"results in {results.address}: where Zarr deletes, *, ? and [ are a pattern, which maps of other batches "
+            "may match: give a prefix without them"
+        )
     for name in folder_names(manifest.batch, manifest.fingerprint):
         folder = results.below(name)
         try:

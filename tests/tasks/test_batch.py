@@ -77,6 +77,13 @@ def test_results_whose_address_zarr_would_take_for_a_chain_are_refused(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("prefix", ["plant*", "plant?", "line [3]"])
+def test_results_in_a_bucket_whose_address_zarr_would_take_for_a_pattern_are_refused(tmp_path, prefix):
+    with pytest.raises(AddressError, match=r"are a pattern, .* give a prefix without them"):
+        open_batch(Storage(f"s3://bucket/{prefix}"), manifest("a.png"))
+    assert open_batch(Storage(f"{tmp_path}/{prefix}"), manifest("a.png")).exists("manifest.json")
+
+
 def test_the_same_batch_is_found_again(tmp_path):
     results = Storage(str(tmp_path))
     first = open_batch(results, manifest())
