@@ -102,6 +102,15 @@ def _stripe(picture: Image.Image, left_out: npt.NDArray[np.bool_]) -> None:
     picture.paste(Image.blend(picture, stripes.convert(picture.mode), STRIPE_OPACITY), mask=where)
 
 
+def can_be_shown(picture: bytes) -> bool:
+    """Whether this is the whole of a picture."""
+    try:
+        Image.open(io.BytesIO(picture)).load()
+    except (OSError, SyntaxError):
+        return False
+    return True
+
+
 def _shown_size(width: int, height: int) -> tuple[int, int]:
     scale = min(1.0, LONG_SIDE / max(width, height))
     return max(1, round(scale * width)), max(1, round(scale * height))

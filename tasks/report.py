@@ -20,7 +20,7 @@ from tasks.fetching import MaskError, decode_as_listed
 from tasks.finished_batch import check_seal, read_sealed
 from tasks.manifest import Manifest
 from tasks.maps import LostMapError, read_map
-from tasks.pictures import colour_bar, heat_layer, overlay, photograph
+from tasks.pictures import can_be_shown, colour_bar, heat_layer, overlay, photograph
 from tasks.records import ImageRecord
 from tasks.settings_in_words import settings_of
 from tasks.storage import Storage
@@ -188,7 +188,8 @@ def _draw_photograph(folder: Storage, manifest: Manifest, *, record: ImageRecord
     _, whole, striped = _picture_names(record)
     mask = manifest.entries[record.index].mask
     for name in (whole, striped):
-        if folder.exists(f"{REPORT}/{name}"):
+        # What was copied in part may be empty, or cut.
+        if folder.exists(f"{REPORT}/{name}") and can_be_shown(folder.read(f"{REPORT}/{name}")):
             return name
     try:
         image, left_out = decode_as_listed(

@@ -295,6 +295,19 @@ def test_a_gallery_of_no_pictures_keeps_those_that_the_runs_page_shows(night):
     assert shown == {stored.key for stored in folder.list("report/worst/*")}
 
 
+@pytest.mark.parametrize("length", [0, 500])
+def test_a_photograph_that_was_copied_in_part_is_drawn_again(night, length):
+    folder, manifest, records = night
+    write_report(folder, BatchResults(manifest, records))
+    report = folder.below("report")
+    whole = {found.key: report.read(found.key) for found in report.list()}
+    for key, content in whole.items():
+        if key.endswith(".jpg"):
+            report.write(key, content[:length])
+    write_report(folder, BatchResults(manifest, records))
+    assert {found.key: report.read(found.key) for found in report.list()} == whole
+
+
 def test_a_gallery_without_any_picture_is_drawn(kept):
     folder, manifest, _ = kept
     failed = {e.index: failed_record(e, "broken", fingerprint="f", lasting=True) for e in manifest.entries}
