@@ -79,7 +79,9 @@ def rate_departure(night: tuple[int, int], trailing: Sequence[tuple[int, int]]) 
     turned = departure(
         _arcsine(night), [_arcsine(earlier) for earlier in trailing], least_scale=1 / math.sqrt(night[1] + 0.5)
     )
-    lowest, middle, highest = (_rate(bound) for bound in (turned.lowest, turned.middle, turned.highest))
+    lowest, middle, highest = (
+        _rate(bound, inspected=night[1]) for bound in (turned.lowest, turned.middle, turned.highest)
+    )
     return Departure(deviations=turned.deviations, lowest=lowest, middle=middle, highest=highest)
 
 
@@ -113,5 +115,7 @@ def _arcsine(counts: tuple[int, int]) -> float:
     return 2 * math.asin(math.sqrt((defective + 3 / 8) / (inspected + 3 / 4)))
 
 
-def _rate(turned: float) -> float:
-    return math.sin(min(max(turned, 0.0), math.pi) / 2) ** 2
+def _rate(turned: float, *, inspected: int) -> float:
+    """Return the rate, of so many images, whose arcsine this is; 0 or 1 where there is none."""
+    share = math.sin(min(max(turned, 0.0), math.pi) / 2) ** 2
+    return min(max((share * (inspected + 3 / 4) - 3 / 8) / inspected, 0.0), 1.0)

@@ -42,6 +42,20 @@ def test_the_bounds_of_a_rate_are_rates_and_in_order(trailing):
     assert 0 <= result.lowest <= result.middle <= result.highest <= 1
 
 
+@given(
+    st.integers(1, 1000).flatmap(lambda inspected: st.tuples(st.integers(0, inspected), st.just(inspected))),
+    st.lists(st.tuples(st.integers(0, 20), st.integers(20, 500)), min_size=7, max_size=28),
+)
+def test_a_rate_is_flagged_exactly_beyond_its_bounds(night, trailing):
+    result, rate = rate_departure(night, trailing), night[0] / night[1]
+    if abs(abs(result.deviations) - LIMIT) > 1e-6:
+        assert result.flagged == (not result.lowest - 1e-12 <= rate <= result.highest + 1e-12)
+
+
+def test_the_usual_rate_of_nights_without_a_defect_is_none():
+    assert rate_departure((0, 20), [(0, 20)] * 14).middle == 0
+
+
 @pytest.mark.parametrize("outliers", [0, 3])
 def test_a_tripled_defect_rate_is_flagged_even_after_some_bad_nights(outliers):
     trailing = [(12 + number % 5, 420) for number in range(14 - outliers)] + [(150, 420)] * outliers
