@@ -148,12 +148,12 @@ def read_nights(
         seal = parse_seal(content, folder)
         if seal is None:
             continue
-        stored = _of_seal(seal, _parsed(kept[f"{name}/{TREND}"]))
-        if stored and not (anew == "all" or name in anew):
-            figures.append(stored)
-        else:
-            before = stored or _of_seal(seal, known_by_batch.get(name))
-            figures.append(_made(folder, night, seal=seal, before=before))
+        found = _of_seal(seal, _parsed(kept[f"{name}/{TREND}"]))
+        if not found or anew == "all" or name in anew:
+            before = found or _of_seal(seal, known_by_batch.get(name))
+            found = _made(folder, night, seal=seal, before=before)
+        # As its folder is called, which may be a copy, or renamed: the seal tells what it was.
+        figures.append(replace(found, day=night.day, batch=name))
     return sorted(figures, key=lambda night: (night.day, night.batch))
 
 
@@ -205,10 +205,14 @@ def _measured_by_image(folder: Storage) -> dict[str, Any]:
 def _measured(folder: Storage, seal: Seal) -> dict[str, Any]:
     try:
         measured = json.loads(folder.read(EVALUATION))
+        # The metrics of results that have changed since are not this night's.
+        return {name: measured["mean"][name] for name in MEASURED} if measured["digest"] == seal.digest else {}
     except MissingObjectError:
         return {}
-    # The metrics of results that have changed since are not this night's.
-    return {name: measured["mean"][name] for name in MEASURED} if measured["digest"] == seal.digest else {}
+    except (ValueError, LookupError, TypeError) as error:
+        problem = f"its metrics are left out, until it is measured again: {EVALUATION} is damaged: {reason_of(error)}"
+        _log.warning("%s: %s", folder.address, problem)
+        return {}
 
 
 def _parsed(content: bytes | StorageError) -> NightFigures | None:

@@ -131,11 +131,7 @@ def draw_page(line: str, rows: Sequence[TrendRow], *, with_gallery: Collection[s
 def _with_gallery(results: Storage, batches: Sequence[str]) -> set[str]:
     # Old ones may have been deleted to make room, and their nights' figures kept.
     found = results.read_many([f"{batch}/{GALLERY}" for batch in batches], end=1)
-    return {
-        batch
-        for batch, content in zip(batches, found.values(), strict=True)
-        if not isinstance(content, MissingObjectError)
-    }
+    return {batch for batch in batches if not isinstance(found[f"{batch}/{GALLERY}"], MissingObjectError)}
 
 
 def _address(svg: bytes) -> str:

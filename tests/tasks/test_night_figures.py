@@ -237,9 +237,30 @@ def test_an_archived_night_that_nobody_knows_is_left_out_with_a_warning(results,
     assert f"{address} is left out of the trends until its seal can be read: cannot read" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("key", "content"), [("maps.zarr/score/c/0", b"cut"), ("maps.zarr/zarr.json", b""), ("evaluation.json", b"[]")]
-)
+@pytest.mark.parametrize("content", [b"[]", b"{}", b'{"digest": "d", "me', b'{"digest": "other", "mean": {}'])
+def test_a_night_with_damaged_metrics_goes_without_them_with_a_warning(results, caplog, content):
+    folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
+    folder.write("evaluation.json", content)
+    [night] = read_nights(results, "line-1")
+    assert (night.score_q50, night.auroc) == (1.5, None)
+    assert f"{folder.address}: its metrics are left out, until it is measured again: evaluation.json" in caplog.text
+
+
+def test_a_night_that_was_copied_or_renamed_is_that_of_its_folder(results):
+    write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
+    assert read_nights(results, "line-1")
+    root = Path(results.address)
+    shutil.copytree(root / "line-1-2026-09-01", root / "line-1-2026-09-02")
+    shutil.copytree(root / "line-1-2026-09-01", root / "line-2-2026-09-01")
+    rows = write_trends(results, "line-1").rows + write_trends(results, "line-2").rows
+    assert [(row.figures.batch, row.figures.day.day) for row in rows] == [
+        ("line-1-2026-09-01", 1),
+        ("line-1-2026-09-02", 2),
+        ("line-2-2026-09-01", 1),
+    ]
+
+
+@pytest.mark.parametrize(("key", "content"), [("maps.zarr/score/c/0", b"cut"), ("maps.zarr/zarr.json", b"")])
 def test_a_night_with_damaged_figures_keeps_the_counts_of_its_seal_with_a_warning(results, caplog, key, content):
     folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
     folder.write(key, content)
