@@ -1,6 +1,7 @@
 """Metrics of a batch: those of its images averaged over each category, and those of the categories overall."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
@@ -123,17 +124,20 @@ def summarise_metrics(measured: Measurements) -> Evaluation:
     """Average the images' metrics by category, and these overall; verdicts are counted. Images are in order of keys."""
     images = tuple(sorted(measured.images, key=lambda image: image.key))
     unmeasured = tuple(sorted(measured.unmeasured, key=lambda image: image.key))
-    rows = []
-    for name in sorted({image.category for image in images} | {image.category for image in unmeasured}):
-        here, missed = [i for i in images if i.category == name], [i for i in unmeasured if i.category == name]
-        rows.append(
-            _row(
-                name,
-                [image for image in here if image.truly_defective],
-                pools=_of_pool(measured.pools.get(name, (merged_counts([]), merged_counts([])))),
-                verdicts=_counts(here, missed),
-            )
+    of_category: defaultdict[str, tuple[list[ImageMetrics], list[UnmeasuredImage]]] = defaultdict(lambda: ([], []))
+    for image in images:
+        of_category[image.category][0].append(image)
+    for missed in unmeasured:
+        of_category[missed.category][1].append(missed)
+    rows = [
+        _row(
+            name,
+            [image for image in here if image.truly_defective],
+            pools=_of_pool(measured.pools.get(name, (merged_counts([]), merged_counts([])))),
+            verdicts=_counts(here, missing),
         )
+        for name, (here, missing) in sorted(of_category.items())
+    ]
     mean = _row("mean", rows, pools=_mean_pools(rows), verdicts=_counts(images, unmeasured))
     return Evaluation(images=images, unmeasured=unmeasured, categories=tuple(rows), mean=mean)
 
