@@ -44,7 +44,12 @@ class LocalFiles:
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file, whole or not at all."""
-        write_beside(path, content).replace(path)
+        written = write_beside(path, content)
+        try:
+            written.replace(path)
+        except OSError:
+            written.unlink()
+            raise
 
     def create(self, path: str, content: bytes) -> None:
         """Write a file, whole, or raise a FileExistsError if there is one."""

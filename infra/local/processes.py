@@ -212,7 +212,7 @@ class Supervisor:
 
 
 def _hear_interrupts() -> None:
-    # A script's `ssdnet up &` ignores SIGINT, and so would its parts. Prefect's workers end by sending it to themselves.
+    # A script's `ssdnet up &` ignores SIGINT, and its parts would, too. Prefect's workers send it to themselves to end.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

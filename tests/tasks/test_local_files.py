@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,14 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
         with pytest.raises(StorageError, match="the disk is full"):
             write("seal", b"content")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", [Storage.write, Storage.create])
+def test_a_file_whose_name_is_a_folders_leaves_no_partial_file(tmp_path, write):
+    (tmp_path / "seal.json").mkdir()
+    with suppress(FileExistsError, StorageError):
+        assert not write(Storage(str(tmp_path)), "seal.json", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["seal.json"]
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
