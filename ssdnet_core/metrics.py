@@ -31,7 +31,7 @@ Metric = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 
 @dataclass(frozen=True)
 class PixelMetrics:
-    """What :func:`evaluate_map` finds of one map, or of the pixels of many: nan if undefined.
+    """What :func:`evaluate_and_count` finds of one map, or of the pixels of many: nan if undefined.
 
     Attributes
     ----------
@@ -59,8 +59,8 @@ UNDEFINED = PixelMetrics(*[float("nan")] * 4)
 """Metrics without pixels of both classes."""
 
 
-def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> PixelMetrics:
-    """Compute all metrics of one anomaly map, exactly, by sorting its pixels once.
+def evaluate_and_count(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> tuple[PixelMetrics, PixelCounts]:
+    """Compute all metrics of one anomaly map, exactly, and count its pixels for those of many maps together.
 
     Parameters
     ----------
@@ -75,17 +75,14 @@ def evaluate_map(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) ->
     -------
     PixelMetrics
         All nan if the counted pixels are all defective, all good, or none.
+    PixelCounts
+        With scores that are cut as :func:`~ssdnet_core.pixel_counts.cut_counts` says.
 
     Raises
     ------
     InvalidImageError
         A `ValueError`: shapes differ, a mask is not boolean, or a counted score is NaN or infinite.
     """
-    return _metrics_by_sorting(*region_shares(scores, truth, valid=valid))
-
-
-def evaluate_and_count(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> tuple[PixelMetrics, PixelCounts]:
-    """Return what :func:`evaluate_map` and :func:`~ssdnet_core.pixel_counts.count_pixels` do, in one pass."""
     counted, shares = region_shares(scores, truth, valid=valid)
     return _metrics_by_sorting(counted, shares), cut_counts(counted, shares)
 
@@ -101,7 +98,7 @@ def metrics_of(counts: PixelCounts) -> PixelMetrics:
     """Compute all metrics of counted pixels, with one threshold for all images; nan without pixels of both classes.
 
     They are exact for the scores that were counted, AUPRO for the regions of all images. Where
-    :func:`~ssdnet_core.pixel_counts.count_pixels` has cut the scores, :func:`pooling_error` says how far the metrics of
+    :func:`~ssdnet_core.pixel_counts.cut_counts` has cut the scores, :func:`pooling_error` says how far the metrics of
     the uncut scores can be from these.
     """
     if not counts.good.any() or not counts.bad.any():
@@ -128,11 +125,14 @@ def pooling_error(counts: PixelCounts) -> PixelMetrics:
     fpr, tpr, overlap = (values / values[-1] for values in (good, bad, shares))
     lowest = np.minimum(bad[:-1] + 1, bad[1:]) / (np.minimum(bad[:-1] + 1, bad[1:]) + good[1:])
     highest = bad[1:] / np.maximum(bad[1:] + good[:-1], 1)
-    inside = fpr[:-1] < FPR_LIMIT
+    rises = np.diff(fpr)
+    # Of each level's good pixels those below the limit; in the best order its defective ones come before them all.
+    inside = np.clip(FPR_LIMIT - fpr[:-1], 0.0, rises)
+    missed = inside * (1.0 - inside / np.maximum(2 * rises, np.finfo(np.float64).tiny))
     return PixelMetrics(
-        auroc=float(np.sum(np.diff(fpr) * np.diff(tpr)) / 2),
+        auroc=float(np.sum(rises * np.diff(tpr)) / 2),
         average_precision=float(np.sum(np.diff(tpr) * (highest - lowest))),
-        aupro=float(np.sum((np.diff(fpr) * np.diff(overlap))[inside])) / FPR_LIMIT,
+        aupro=float(np.sum(missed * np.diff(overlap))) / FPR_LIMIT,
         f1=float(np.max(2 * bad[1:] / (good[:-1] + bad[1:] + bad[-1]))) - metrics_of(counts).f1,
     )
 
@@ -140,7 +140,7 @@ def pooling_error(counts: PixelCounts) -> PixelMetrics:
 def intersection_over_union(found: Mask, truth: Mask, *, valid: Mask | None = None) -> float:
     """Share of the pixels found or defective that are both; in [0, 1], nan if there is none of either.
 
-    Parameters and errors are those of :func:`evaluate_map`, with the pixels called defective as its scores,
+    Parameters and errors are those of :func:`evaluate_and_count`, with the pixels called defective as its scores,
     (H, W) bool.
     """
     check_masks(found.shape, truth=truth, valid=valid)

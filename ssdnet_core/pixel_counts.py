@@ -40,14 +40,6 @@ class PixelCounts:
     shares: NDArray[np.float64]
 
 
-def count_pixels(scores: ScoreMap, truth: Mask, *, valid: Mask | None = None) -> PixelCounts:
-    """Count the pixels of each score; parameters and errors are those of :func:`~ssdnet_core.metrics.evaluate_map`.
-
-    Scores are cut as :func:`cut_counts` says.
-    """
-    return cut_counts(*region_shares(scores, truth, valid=valid))
-
-
 def cut_counts(scores: ScoreMap, shares: NDArray[np.float64]) -> PixelCounts:
     """Return how often each score occurs among pixels (N,), cut to ten binary digits after the first.
 
@@ -104,7 +96,7 @@ def region_shares(scores: ScoreMap, truth: Mask, *, valid: Mask | None) -> tuple
 
     The share of a defective pixel is 1 / (pixels of its region), that of a good pixel 0.
 
-    Parameters and errors are those of :func:`ssdnet_core.metrics.evaluate_map`. Regions are formed of
+    Parameters and errors are those of :func:`ssdnet_core.metrics.evaluate_and_count`. Regions are formed of
     the pixels that count only, as if the rest had been cropped.
     """
     counted = _counted(scores, truth, valid=valid)

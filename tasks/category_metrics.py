@@ -39,7 +39,7 @@ class PooledMetrics:
     Attributes
     ----------
     pooled, pooled_border_ignored
-        From the pixels at the images' own sizes, by fine histograms: :func:`ssdnet_core.pixel_counts.count_pixels`.
+        From the pixels at the images' own sizes, by fine histograms: :func:`ssdnet_core.pixel_counts.cut_counts`.
     pooled_error
         By how much the histograms can have changed `pooled`: :func:`ssdnet_core.metrics.pooling_error`.
     """

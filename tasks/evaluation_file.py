@@ -14,7 +14,7 @@ from tasks.storage import Storage, StoredObject
 from tasks.stored_json import StoredJsonError, from_json, null_for_nan
 
 EVALUATION = "evaluation.json"
-METRICS_VERSION = 1
+METRICS_VERSION = 2
 """Raised whenever the same results, images and truth give other metrics; what was measured before is measured again."""
 
 MEANINGS = {

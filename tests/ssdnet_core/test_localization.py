@@ -28,9 +28,9 @@ from ssdnet_core import (
 from ssdnet_core.local_colour import local_colour
 from ssdnet_core.local_energy import local_energy
 from ssdnet_core.localization import Localization, enlarge_map
-from ssdnet_core.metrics import evaluate_map
 from ssdnet_core.preparation import prepare
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
+from tests.ssdnet_core.one_map import evaluate_map
 
 LIGHT = {"network.width": 8, "fit.steps": 4, "fit.crop": 64, "precision": "float32", "device": "cpu"}
 QUICK = {"network.width": 24, "fit.steps": 30, "fit.crop": 64, "precision": "float32", "device": "cpu"}

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from ssdnet_core.metrics import FPR_LIMIT, evaluate_map, intersection_over_union, metrics_of, without_border
-from ssdnet_core.pixel_counts import count_pixels, merged_counts
+from ssdnet_core.metrics import FPR_LIMIT, intersection_over_union, metrics_of, without_border
+from ssdnet_core.pixel_counts import merged_counts
 from tests.ssdnet_core.exact_metrics import aupro
+from tests.ssdnet_core.one_map import count_pixels, evaluate_map
 
 SHAPE = (6, 7)
 # Few distinct scores, so that ties are the rule.

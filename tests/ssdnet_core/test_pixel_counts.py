@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from ssdnet_core.metrics import evaluate_map, metrics_of, pooling_error
-from ssdnet_core.pixel_counts import count_pixels, merged_counts
+from ssdnet_core.metrics import metrics_of, pooling_error
+from ssdnet_core.pixel_counts import merged_counts
 from tests.ssdnet_core.exact_metrics import aupro
+from tests.ssdnet_core.one_map import count_pixels, evaluate_map
 
 SHAPE = (6, 7)
 masks = arrays(np.bool_, SHAPE)
@@ -57,6 +58,18 @@ def test_pooled_metrics_are_within_the_stated_error_of_scikit_learns(drawn):
     pooled, error = metrics_of(counts), pooling_error(counts)
     for name, value in exact(scores, truths).items():
         assert abs(getattr(pooled, name) - value) <= getattr(error, name) + 1e-12, name
+
+
+def test_the_stated_error_is_what_the_best_order_within_a_level_makes_of_it():
+    truth = np.zeros((5, 8), dtype=bool)
+    truth[1:3, 2:5] = True
+    scores = np.float32(1) + np.float32(1e-4) * truth
+    counts = count_pixels(scores, truth)
+    assert len(counts.levels) == 1
+    best, pooled, error = evaluate_map(scores, truth), metrics_of(counts), pooling_error(counts)
+    for name in ("auroc", "aupro"):
+        assert getattr(best, name) == 1
+        assert getattr(error, name) == pytest.approx(1 - getattr(pooled, name))
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from ssdnet_core.metrics import PixelMetrics, metrics_of
-from ssdnet_core.pixel_counts import count_pixels, merged_counts
+from ssdnet_core.pixel_counts import merged_counts
 from tasks.category_metrics import gathered, summarise_metrics
 from tasks.image_metrics import ImageMetrics, MeasuredImage, UnmeasuredImage
+from tests.ssdnet_core.one_map import count_pixels
 
 
 def measured(category, *, bad, value=math.nan, regions=(0, 0), score=0.0, seconds=1.0, seed=0, inner=None):
