@@ -41,8 +41,8 @@ def looked_at(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.bool_]) -
     if len(seen) > MOST_LOOKED_AT:
         # At random: a regular sample could keep step with a regular texture.
         places = np.random.default_rng(0).integers(len(seen), size=MOST_LOOKED_AT)
-        values, seen = values[places], seen[places]
-    return values[seen]
+        values, seen = values.take(places, axis=0), seen.take(places)
+    return values if seen.all() else values[seen]
 
 
 class Histogram(NamedTuple):
@@ -113,20 +113,32 @@ def _usual_step(values: npt.NDArray[np.generic]) -> float:
     return float(np.median(steps)) if len(steps) else 0.0
 
 
-def range_over_iqr(values: npt.NDArray[np.generic], *, spread: float) -> float:
-    """Return the range of all values divided by the interquartile range of ``values`` (N, C); 0 if these are all equal.
+def range_over_iqr(channels: Sequence[Histogram], *, spread: float) -> float:
+    """Return the range of all values divided by the interquartile range of the channels' together; 0 if none vary.
 
-    ``spread`` is the range; ``values`` may be a sample of what it is the range of. If both quartiles are one value,
+    ``spread`` is the range; the channels may be a sample of what it is the range of. If both quartiles are one value,
     because most pixels have it, the median distance of the other values from it is taken for the interquartile range.
     """
+    values = np.concatenate([channel.values for channel in channels]).astype(np.float64)
+    counts = np.concatenate([channel.counts for channel in channels])
     if not len(values):
         return 0.0
-    exact = values.astype(np.float64)
-    low, high = np.quantile(exact, (0.25, 0.75))
+    low, high = _quantiles(values, (0.25, 0.75), counts=counts)
     if high > low:
-        return spread / float(high - low)
-    others = exact[exact != low]
-    return spread / float(np.median(np.abs(others - low))) if len(others) else 0.0
+        return float(spread / (high - low))
+    others = values != low
+    if not others.any():
+        return 0.0
+    [distance] = _quantiles(np.abs(values - low), (0.5,), counts=counts * others)
+    return float(spread / distance)
+
+
+def _quantiles(
+    values: npt.NDArray[np.float64], shares: tuple[float, ...], *, counts: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float64]:
+    # Weighted, numpy knows this method alone.
+    quantiles: npt.NDArray[np.float64] = np.quantile(values, shares, weights=counts, method="inverted_cdf")
+    return quantiles
 
 
 def range_over_channel(channels: Sequence[Histogram], *, spread: float) -> float:

@@ -124,7 +124,7 @@ def effective_samples(weight: Tensor, sigma: float) -> Tensor:
 
 def complete(weight: Tensor) -> bool:
     """Return whether every pixel counts in full. In most images it does, and the weighting can be left out."""
-    return bool((weight == 1).all())
+    return bool(weight.min() == 1)
 
 
 def _reach(weight: Tensor, windows: Tensor) -> Tensor:

@@ -33,8 +33,7 @@ def row_quantiles(values: Tensor, share: float) -> Tensor:
 
 def values_that_count(values: Tensor, valid: Tensor) -> Tensor:
     """Return the pixels of (..., H, W) that count in (1, H, W): (..., N)."""
-    counted = valid[0] > 0
-    return values.flatten(-2) if bool(counted.all()) else values[..., counted]
+    return values.flatten(-2) if bool(valid.min() > 0) else values[..., valid[0] > 0]
 
 
 def sampled(columns: Tensor, count: int) -> Tensor:

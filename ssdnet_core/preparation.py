@@ -162,6 +162,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
     """
     started = time.thread_time()
     surface = find_surface(image, mask, config=config)
+    _check_enough_counts(surface.valid)
     box = box_of_what_counts(surface.valid, least=max(MIN_SIDE, 2 * config.reconstruction.block))
     colour, valid = (box.cut(values) for values in (surface.colour, surface.valid))
     standardised, mean, std = _standardise(colour, valid)
@@ -195,7 +196,7 @@ def prepare(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | None, 
         blank=surface.blank,
         clipped=clipped_shares(channels),
         commonest_share=commonest_share(channels),
-        range_over_iqr=range_over_iqr(values, spread=spread),
+        range_over_iqr=range_over_iqr(channels, spread=spread),
         # Integers are in units of their type's range, whatever that of the values is.
         range_over_channel=range_over_channel(channels, spread=spread) if _is_floating(pixels) else 0.0,
         scattered=not enough_seen(share_of(valid, GRID), valid, side=GRID),
@@ -261,14 +262,17 @@ def _brightness(colour: Tensor, lit: Tensor) -> Tensor:
     return shown.mean(0, keepdim=True)
 
 
-def _standardise(colour: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what :class:`WorkingImage` calls pixels, mean and std."""
+def _check_enough_counts(valid: Tensor) -> None:
     if int(valid.sum()) < MIN_COUNTED:
         raise InvalidImageError(
             f"only {int(valid.sum())} of the {MIN_COUNTED} pixels that are needed count at the working size of "
             f"{valid.shape[-1]} x {valid.shape[-2]}; masked and transparent ones do not, nor those not finite in "
             "single precision: mask less, set a smaller border or selvage, or scale the values to 0..1"
         )
+
+
+def _standardise(colour: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what :class:`WorkingImage` calls pixels, mean and std."""
     count = valid.sum()
     mean = (colour * valid).sum((-2, -1), keepdim=True) / count
     centred = (colour - mean) * valid

@@ -82,7 +82,7 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1, radial: int
     for _ in range(TREND_ROUNDS):
         normal, moment = terms.normal_equations(weight, centred)
         coefficients[:, terms.of_rows, terms.of_columns] = terms.solved(normal, moment).to(values)
-        distance = (centred - terms.of_squares(coefficients)).abs()
+        distance = (centred - terms.of_squares(coefficients)).abs_()
         weight = share * biweight(distance, row_medians(values_that_count(distance, counted))[:, None, None])
     return (values - level - terms.of_pixels(coefficients)).view(shape)
 
@@ -90,7 +90,8 @@ def without_trend(values: Tensor, valid: Tensor, *, degree: int = 1, radial: int
 def biweight(distance: Tensor, median_distance: Tensor) -> Tensor:
     """Return Tukey's weights, 0 to 1; 0 beyond four standard deviations, which the median distance tells robustly."""
     sigma = MAD_TO_SIGMA * median_distance
-    return (1 - (distance / (TREND_REACH * sigma).clamp_min(1e-6)).square()).clamp_min(0).square()
+    scaled = distance / (TREND_REACH * sigma).clamp_min(1e-6)
+    return scaled.square_().neg_().add_(1).clamp_min_(0).square_()
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,7 +103,9 @@ def find_surface(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_] | N
         # With an axis in front before the channels are moved there: torch sees that they lie last, and keeps them so.
         colour = torch.from_numpy(np.array(near_zero[None], dtype=np.float32, order="C")).permute(0, 3, 1, 2)
     # In place: a large image would be copied three times. Hidden values (even NaN) must not leak out.
-    colour = colour.div_(full_range).masked_fill_(valid == 0, 0.0)
+    colour = colour.div_(full_range)
+    if not counted.all():
+        colour.masked_fill_(valid == 0, 0.0)
     dark_is_zero = not offset and _reaches_down_to_black(colour, int(counted.sum()))
     colour, valid = _shrink(colour, valid, size=size)
     strips = NO_FRAME
@@ -157,8 +159,9 @@ def _offset_and_range(pixels: npt.NDArray[np.generic], counted: npt.NDArray[np.b
 
 def _reaches_down_to_black(colour: Tensor, count: int) -> bool:
     """Return whether zero is black; (1, C, H, W) is in units of the range, and ``count`` of its pixels count."""
-    # Mostly no value lies below, and the large image need not be compared.
-    return float(colour.min()) >= BELOW_BLACK or int((colour < BELOW_BLACK).any(1).sum()) <= DEAD_SHARE * count
+    # Mostly no value lies below, and the large image need not be compared. In memory the channels lie last.
+    lowest = float(colour.movedim(1, -1).min())
+    return lowest >= BELOW_BLACK or int((colour < BELOW_BLACK).any(1).sum()) <= DEAD_SHARE * count
 
 
 def _shrink(colour: Tensor, valid: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -114,14 +114,23 @@ def test_the_range_is_told_in_distances_between_the_quartiles(seed, factor):
     values = np.random.default_rng(seed).random((4000, 1))
     values[7] = factor
     spread = float(np.ptp(values))
-    assert range_over_iqr(values, spread=spread) == pytest.approx(spread / 0.5, rel=0.07)
-    assert range_over_iqr(np.full((9, 1), 3.0), spread=1.0) == range_over_iqr(values[:0], spread=1.0) == 0
+    assert range_over_iqr(histograms(values), spread=spread) == pytest.approx(spread / 0.5, rel=0.07)
+    for without in (np.full((9, 1), 3.0), values[:0]):
+        assert range_over_iqr(histograms(without), spread=1.0) == 0
+
+
+@given(st.integers(0, 1000), st.integers(1, 3), st.sampled_from([3, 200]))
+def test_the_quartiles_are_those_of_all_pixels_of_all_channels(seed, channels, levels):
+    pixels = np.random.default_rng(seed).integers(levels, size=(400, channels)) * [1, 3, 2][:channels]
+    low, high = np.quantile(pixels, (0.25, 0.75), method="inverted_cdf")
+    assume(high > low)
+    assert range_over_iqr(histograms(pixels), spread=1.0) == 1 / (high - low)
 
 
 @pytest.mark.parametrize(("others", "expected"), [([101.0, 98.0, 102.0], 200.0), ([300.0], 2.0), ([], 0.0)])
 def test_where_most_have_one_value_the_range_is_told_in_distances_of_the_others_from_it(others, expected):
     values = np.array([100.0] * 20 + others)[:, None]
-    assert range_over_iqr(values, spread=400.0 if others else 1.0) == expected
+    assert range_over_iqr(histograms(values), spread=400.0 if others else 1.0) == expected
 
 
 @given(st.integers(0, 1000), st.sampled_from([np.float32, np.float64]))

@@ -494,6 +494,9 @@ def test_a_mask_that_leaves_nothing_at_the_working_size_is_refused():
     mask[100, 200] = False
     with pytest.raises(InvalidImageError, match="at the working size"):
         prepared_with(texture((512, 512)), mask, working_size=32)
+    mask[100:108, 200:208] = False
+    with pytest.raises(InvalidImageError, match=r"only 64 of .* count at the working size of 512 x 512"):
+        prepared_with(texture((512, 512)), mask, working_size=BIG)
 
 
 def test_as_many_pixels_as_a_median_needs_are_enough_and_one_fewer_is_refused():
