@@ -16,7 +16,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from tasks.night_figures import NightFigures
 from tasks.trends import TrendRow, latest_settings
@@ -93,7 +93,12 @@ def scores(rows: Sequence[TrendRow]) -> bytes:
             _line(axes, group, value=lambda night: night.score_q50)
         _flags(axes, [row for row in rows if row.drift], value=lambda night: night.score_q50)
         axes.set_yscale("symlog", linthresh=2)
+        # Left to itself, the axis has ticks at 0 and its ends alone where all scores lie within its linear part.
+        axes.yaxis.set_major_locator(FixedLocator([-10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50, 100]))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
+        # Up to the default alarm level, which good nights stay below.
+        axes.set_ylim(top=max(1.1, axes.get_ylim()[1]))
         axes.set_ylabel("score")
 
     return _drawn(rows, panel, size=WIDE)

@@ -48,6 +48,14 @@ def test_as_many_nights_are_flagged_as_jumped_or_drifted(rows):
     assert jumped[0] < drifted[0]
 
 
+@pytest.mark.parametrize("highest", [0.4, 1.7, 9.0, 60.0])
+def test_the_scores_axis_names_the_default_alarm_level_however_low_the_scores_are(highest):
+    drawing = scores(compare_nights([replace(night, score_q99=highest) for night in nights(20)]))
+    named = {text.text for text in styled(drawing, "text")}
+    assert {"0", "1", "score"} <= named
+    assert not [text for text in named if re.fullmatch(r"-?\d+\.\d+", text)]
+
+
 def test_the_ordinary_is_one_band_for_all_nights_under_the_same_settings():
     first, second = nights(20), [replace(night, fingerprint="g") for night in nights(20)]
     later = [replace(night, day=figures(20 + number).day) for number, night in enumerate(second)]
