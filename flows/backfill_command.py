@@ -38,7 +38,7 @@ def backfill_nights(
     from flows.unreported_end import result_of
 
     raise_when_interrupted()
-    check_api(purpose="for the deployments that a backfill runs through")
+    check_api(purpose="to start the runs of a backfill")
     if dry_run:
         print_plan(plan_backfill(days, **asked), as_json=as_json)
         return ()

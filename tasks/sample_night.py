@@ -20,7 +20,7 @@ from tasks.discovery import NothingToInspectError, list_images
 from tasks.input_address import split_input
 from tasks.storage import Storage, StoredObject
 from tasks.storage_answers import StorageError
-from tasks.truth import IMAGES_PATTERN, truth_key
+from tasks.truth import IMAGES_PATTERN, TruthError, truth_key
 from tasks.words import counted
 
 GOOD_SHARE = 3
@@ -154,8 +154,8 @@ def write_planted_night(
     InvalidImageError
         If photographs cannot be read, or no defect can be planted into them.
     StorageError
-        If there are none, a folder cannot be read or written, or that to write to holds the photographs, or labelled
-        images of another sample.
+        If there are none, some are labelled as defective, a folder cannot be read or written, or that to write to holds
+        the photographs, or labelled images of another sample.
     """
     source, pattern = split_input(photographs)
     if lies_in(source.address, folder.address):
@@ -164,6 +164,11 @@ def write_planted_night(
             "them: take another folder for the sample"
         )
     there = list_images(source, pattern, outside=[folder.address])
+    if defective := [entry.key for entry in there if _has_defect(entry.key)]:
+        raise OtherImagesError(
+            f"of the photographs of {source.address}, {len(defective)} lie in folders of defective images, as of an "
+            f"earlier sample, {defective[0]} for one: name the folder of the good ones alone"
+        )
     count = OF_EACH_PHOTOGRAPH * len(there) if images is None else images
     listed = _spread(there, most=math.ceil(count / LEAST_OF_EACH_PHOTOGRAPH))
     labelled = {entry.key: _planted(source, place, listed=listed, count=count) for place, entry in enumerate(listed)}
@@ -184,6 +189,13 @@ def write_planted_night(
         except (DecodeError, InvalidImageError) as error:
             raise InvalidImageError(f"no defect can be planted into {source.path(key)}: {error}") from error
     return count, _defective(everything)
+
+
+def _has_defect(key: str) -> bool:
+    try:
+        return truth_key(key) is not None
+    except TruthError:
+        return False  # Not labelled.
 
 
 def _white_of_fit(source: Storage, keys: list[str], *, track: Callable[[list[str], str], Iterable[str]]) -> int:

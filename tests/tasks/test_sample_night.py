@@ -212,6 +212,13 @@ def test_what_was_written_among_the_photographs_is_none_of_them(photographs):
         assert write_planted_night(Storage(str(photographs / "night")), str(photographs)) == (24, 18)
 
 
+def test_defective_images_of_an_earlier_sample_are_not_taken_for_good_photographs(photographs, tmp_path):
+    write_planted_night(Storage(str(photographs / "first")), str(photographs))
+    with pytest.raises(OtherImagesError, match=r"18 lie in folders of defective images.*first/.*/test/.*good ones"):
+        write_planted_night(Storage(str(tmp_path / "second")), str(photographs))
+    assert not (tmp_path / "second").exists()
+
+
 @pytest.mark.parametrize("above", [".", ".."])
 def test_no_sample_is_written_where_the_good_photographs_lie(photographs, tmp_path, above):
     with pytest.raises(OtherImagesError, match=r"the photographs of .*good lie in .*: take another folder"):
