@@ -3,7 +3,8 @@
 from rich.console import Console
 from rich.progress import track
 
-from tasks.sample_night import write_planted_night, write_sample_night
+from tasks.planted_night import write_planted_night
+from tasks.sample_night import write_sample_night
 from tasks.storage import Storage
 
 DEFAULT_IMAGES = 24
