@@ -39,7 +39,7 @@ def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tu
     if not there:
         raise BackfillError("no line is deployed: run `prefect --no-prompt deploy --all` in the checkout first")
     if not lines and not deployments:
-        every = tuple(_line(name, there[name]) for name in sorted(there))
+        every = tuple(line_of(name, there[name]) for name in sorted(there))
         if all(line.problem for line in every):
             raise BackfillError(every[0].problem)
         return every
@@ -48,7 +48,7 @@ def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tu
         full = name if "/" in name else f"{nightly.name}/{name}"
         if full not in there:
             raise BackfillError(f"there is no deployment {full!r}: there are {', '.join(sorted(there))}")
-        chosen[full] = _line(full, there[full])
+        chosen[full] = line_of(full, there[full])
     for line in lines:
         names = [name for name, deployment in sorted(there.items()) if deployment.parameters.get("line") == line]
         if not names:
@@ -56,14 +56,15 @@ def find_lines(lines: Sequence[str] = (), deployments: Sequence[str] = ()) -> tu
             raise BackfillError(f"no deployment inspects a line {line!r}: there are {', '.join(known)}")
         if len(names) > 1:
             raise BackfillError(f"line {line!r} has several deployments, {', '.join(names)}: name one of them instead")
-        chosen[names[0]] = _line(names[0], there[names[0]])
+        chosen[names[0]] = line_of(names[0], there[names[0]])
     for found_line in chosen.values():
         if found_line.problem:
             raise BackfillError(found_line.problem)
     return tuple(chosen.values())
 
 
-def _line(name: str, deployment: DeploymentResponse) -> Line:
+def line_of(name: str, deployment: DeploymentResponse) -> Line:
+    """Return the line that a deployment inspects, with what is wrong if no night can run through it."""
     parameters, limit = deployment.parameters, deployment.global_concurrency_limit
     try:
         config, problem = deployed_config(name, parameters), ""

@@ -202,3 +202,23 @@ def test_a_night_that_is_not_over_for_a_line_asked_for_or_for_any_is_refused(new
     end = newest + timedelta(days=later)
     with pytest.raises(BackfillError, match=f"{end} is not over yet for line '{named}', whose time zone is"):
         planned(days=Days(newest, end), lines=asked)
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_line_whose_runs_may_start_has_its_nights_started(lines, limit):
+    lines["line-2"] = replace(lines["line-2"], limit=limit)
+    assert states(planned(), "line-2") == [NightState.SEALED, NightState.TO_DO]
+
+
+def test_a_backfill_with_settings_of_its_own_inspects_with_them(lines):
+    config = LINE.config.updated({"seed": 7})
+    nights = planned(config=config, changes={"fit.steps": 9})
+    assert {night.config for night in nights.values()} == {config.updated({"fit.steps": 9})}
+    assert not any(night.seal for night in nights.values())
+
+
+def test_two_deployments_of_a_batch_are_refused_however_their_results_are_written(lines):
+    again = f"{lines['line-1'].results}/"
+    lines["line-2"] = replace(lines["line-1"], deployment="nightly/again", id=uuid4(), results=again)
+    with pytest.raises(BackfillError, match="has several deployments with the same results"):
+        planned()

@@ -1,13 +1,17 @@
 """Inputs that have no truth to measure with are refused with what an evaluation takes; in this process."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from flows import batch_run, evaluation
-from flows.evaluation import evaluate
+from flows.evaluation import evaluate, measure
+from ssdnet_core.config import Config
+from tasks.category_metrics import Measurements
 from tasks.discovery import NothingToInspectError
+from tasks.storage import Storage
 
 
 class NoCluster:
@@ -39,3 +43,33 @@ def test_a_folder_that_is_not_laid_out_as_a_category_says_what_is_missing(tmp_pa
     with pytest.raises(NothingToInspectError, match=r"no test/DEFECT/IMAGE in .*give a category's folder"):
         evaluate.fn(str(tmp_path), str(tmp_path / "results"))
     assert not (tmp_path / "results").exists()
+
+
+def test_what_is_measured_are_the_images_that_are_there_each_with_its_mask(outcome, monkeypatch, tmp_path):
+    manifest, asked = outcome.results.manifest, []
+    entries = tuple(replace(entry, mask=f"m/{entry.key}") for entry in manifest.entries)
+    results = replace(outcome.results, manifest=replace(manifest, entries=entries))
+    monkeypatch.setattr(evaluation, "measure_batch", lambda _, images, **__: asked.extend(images) or Measurements())
+    monkeypatch.setattr(evaluation, "tell_of_metrics", lambda *_: None)
+    measure.fn(
+        SimpleNamespace(start=lambda **_: SimpleNamespace(result=lambda: None)),
+        replace(outcome, folder=Storage(str(tmp_path)), results=results),
+        source=Storage("/in"),
+        truth=SimpleNamespace(objects=list),
+    )
+    assert [(image.record.key, image.mask) for image in asked] == [(k, f"m/{k}") for k in ("good.png", "unread.png")]
+
+
+def test_an_evaluation_inspects_as_it_was_told_to(outcome, monkeypatch, tmp_path):
+    given = {}
+
+    class Cluster(NoCluster):
+        def __init__(self, *_, **named):
+            given.update(named)
+
+    monkeypatch.setattr(evaluation, "Cluster", Cluster)
+    monkeypatch.setattr(evaluation, "run_batch", lambda *_, **named: given.update(named) or outcome)
+    monkeypatch.setattr(evaluation, "measure", lambda *_, **__: None)
+    config = Config.preset("fast")
+    evaluation.evaluate.fn(str(tmp_path), "/results", config=config, retry_failed=True, group=3, workers=2)
+    assert (given["config"], given["retry_failed"], given["group"], given["workers"]) == (config, True, 3, 2)

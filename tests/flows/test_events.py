@@ -1,5 +1,7 @@
 """What is told of a finished batch, and of a night beside those before it."""
 
+from dataclasses import replace
+
 import pytest
 
 from flows import events
@@ -86,3 +88,9 @@ def test_a_night_of_the_first_week_has_its_rate_told_without_what_is_usual(told)
     night_compared(row, alarm=True)
     assert set(told) == {DEFECT_RATE}
     assert set(told[DEFECT_RATE]["payload"]) == {"defect_rate", "defective", "inspected", "alarm"}
+
+
+def test_a_drift_names_no_quantile_that_lies_where_it_usually_does(told):
+    night = replace(figures(9), score_q75=4.0)
+    night_compared(compare_nights([*nights(9), night])[-1], alarm=True)
+    assert set(told[SCORE_DRIFT]["payload"]) == {"score_q75"}

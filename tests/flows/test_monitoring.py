@@ -131,3 +131,22 @@ def test_many_failed_images_and_what_is_out_of_the_ordinary_are_alarms_of_their_
     assert told(sent, results) == COMPARED | ALARMS
     assert sealed(sent, batch, digest=ODD.digest) == [BATCH_SEALED]
     assert told(sent, results) == COMPARED
+
+
+@pytest.mark.parametrize(
+    ("night", "alarm"), [(figures(10, defective=84), DEFECT_RATE_JUMP), (figures(10, median=4.0), SCORE_DRIFT)]
+)
+def test_either_departure_alone_raises_its_own_alarm_once(sent, results, night, alarm):
+    assert told(sent, results, night) == COMPARED | {alarm}
+    assert told(sent, results, night) == COMPARED
+
+
+def test_a_night_of_which_the_server_took_nothing_is_not_noted_and_alarms_again(sent, results, monkeypatch):
+    def away(*arguments, **named):
+        raise OSError("no server")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(monitoring, "show_trends", away)
+        assert told(sent, results) == COMPARED | ALARMS, "queued, as Prefect does"
+    assert not results.folders()
+    assert told(sent, results) == COMPARED | ALARMS

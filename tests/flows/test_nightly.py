@@ -7,6 +7,7 @@ import pytest
 
 from flows import nightly as flow
 from flows.nightly import is_last_night, measure_night
+from ssdnet_core.config import Config
 from ssdnet_core.errors import SsdnetError
 from tasks.address import AddressError
 from tasks.cluster import ClusterError
@@ -168,3 +169,11 @@ def test_a_night_that_cannot_be_measured_is_compared_and_told_of_before_its_run_
 
 def test_a_night_without_truth_is_compared_and_told_of(nightly):
     assert nightly(None) == ["update_trends", "tell_of_night", "completed"]
+
+
+def test_a_night_is_inspected_with_all_that_its_run_was_given(nightly):
+    config = Config.preset("fast")
+    nightly(None, config=config, refit=True)
+    batch = nightly.given.batch
+    assert (batch["config"], batch["refit"], batch["retry_failed"]) == (config, True, False)
+    assert batch["batch"] == "line-1-2026-11-22"

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from ssdnet_core.metrics import PixelMetrics, metrics_of
+from ssdnet_core.metrics import PixelMetrics, metrics_of, pooling_error
 from ssdnet_core.pixel_counts import merged_counts
-from tasks.category_metrics import gathered, summarise_metrics
+from tasks.category_metrics import POOLED_AT_ONCE, gathered, summarise_metrics
 from tasks.image_metrics import ImageMetrics, MeasuredImage, UnmeasuredImage
 from tests.ssdnet_core.one_map import count_pixels
 
@@ -101,3 +101,18 @@ def test_unmeasured_images_are_counted_and_listed_and_nothing_else():
         ("d", 1),
     ]
     assert evaluation.mean.unmeasured == 2
+
+
+def test_no_pixel_is_lost_where_more_images_than_are_held_at_once_are_pooled():
+    images = [measured("a", bad=True, value=0.5, seed=seed) for seed in range(2 * POOLED_AT_ONCE + 3)]
+    [row] = summarise_metrics(gathered(images)).categories
+    for frame, name in enumerate(("pooled", "pooled_border_ignored")):
+        assert getattr(row, name) == metrics_of(merged_counts([image.counts[frame] for image in images]))
+
+
+def test_the_error_of_pooling_is_that_of_the_full_frames_histograms_and_its_mean_the_categories():
+    images = night()
+    evaluation = summarise_metrics(gathered(images))
+    a, b = (pooling_error(merged_counts([i.counts[0] for i in part])) for part in (images[:2], images[2:3]))
+    assert [row.pooled_error for row in evaluation.categories[:2]] == [a, b]
+    assert evaluation.mean.pooled_error.aupro == pytest.approx((a.aupro + b.aupro) / 2)

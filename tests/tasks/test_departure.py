@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.departure import LIMIT, departure, qn_scale, quantile_departure, rate_departure
+from tasks.departure import LIMIT, SCORE_RESOLUTION, departure, qn_scale, quantile_departure, rate_departure
 
 VALUES = st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=28)
 
@@ -102,3 +102,22 @@ def test_false_flags_of_the_defect_rate_are_as_rare_as_the_documentation_says(ni
         return rate_departure(counts[-1], counts[:-1]).flagged
 
     assert np.mean([flagged(images) for images in (20, 500, 2000) for _ in range(400)]) < most
+
+
+def test_scores_that_all_but_repeat_are_flagged_only_beyond_their_resolution():
+    for distance, flagged in ((2.9 * SCORE_RESOLUTION, False), (3.1 * SCORE_RESOLUTION, True)):
+        assert quantile_departure(distance, [0.0] * 14, images=10**6, width=0.1).flagged == flagged
+
+
+def test_what_chance_does_to_a_rate_is_granted_and_no_more():
+    # Anscombe: the arcsine of a rate among n scatters by 1 / sqrt(n + 1/2).
+    for images in (20, 500):
+        one = rate_departure((0, images), [(images // 2, images)] * 14)
+        turned = [2 * np.arcsin(np.sqrt((count + 3 / 8) / (images + 3 / 4))) for count in (0, images // 2)]
+        assert one.deviations == pytest.approx((turned[0] - turned[1]) * np.sqrt(images + 0.5))
+
+
+def test_a_few_nights_know_their_spread_less_well_than_many():
+    values = [0.0, 1.0, 2.0, 3.0]
+    few, many = (departure(9.0, values * times, least_scale=0.0) for times in (2, 7))
+    assert few.highest - few.middle > many.highest - many.middle

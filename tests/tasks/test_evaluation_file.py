@@ -127,3 +127,10 @@ def test_the_file_says_what_its_metrics_mean(tmp_path):
     counts = {"category", "defective", "good", "unmeasured", "regions"}
     assert set(tree["mean"]) - explained == counts
     assert "pooled_error" in explained
+
+
+@pytest.mark.parametrize("lasting", [[], [True, False], [False, True]])
+def test_metrics_stand_unless_some_image_may_be_measured_next_time(tmp_path, lasting):
+    missed = [UnmeasuredImage(key=f"b/{n}", category="b", reason="", lasting=one) for n, one in enumerate(lasting)]
+    folder, _ = written(tmp_path, *missed)
+    assert (read_evaluation(folder, basis=BASIS) is not None) == all(lasting)

@@ -37,3 +37,8 @@ def test_verdicts_are_read_back_as_such(tmp_path):
 def test_a_batch_without_images_has_the_names_of_the_columns(tmp_path):
     write_image_table(Storage(str(tmp_path)), [])
     assert (tmp_path / "images.csv").read_text() == "key,score,defective,regions,warnings,error\n"
+
+
+def test_a_score_is_written_with_six_digits(tmp_path):
+    write_image_table(Storage(str(tmp_path)), [replace(RECORDS[0], score=14.1593)])
+    assert "14.1593" in (tmp_path / "images.csv").read_text()

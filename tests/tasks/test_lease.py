@@ -327,6 +327,7 @@ def test_a_run_that_was_taken_over_renews_and_releases_its_lease_no_more(folder)
         wait_for(lambda: not renewers(), what="the end of the renewals", timeout=5)
         last = folder.read("leases/000001.json")
     assert folder.read("leases/000001.json") == last
+    assert not json.loads(last)["released"]
 
 
 def test_a_batch_that_was_lost_stays_lost(folder):
@@ -336,3 +337,53 @@ def test_a_batch_that_was_lost_stays_lost(folder):
             with pytest.raises(LeaseLostError):
                 lease.check()
             folder.delete("leases/000002.json")
+
+
+def test_each_outage_of_the_storage_is_told(folder, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("away")
+
+    def renewed():
+        return json.loads(folder.read("leases/000001.json"))["renewed"]
+
+    def told():
+        return caplog.text.count("could not be renewed")
+
+    with hold_batch(folder):
+        for outage in (1, 2):
+            with monkeypatch.context() as patch:
+                patch.setattr(leases, "_highest", fail)
+                wait_for(lambda so_far=outage: told() == so_far, what="a warning", timeout=5)
+            before = renewed()
+            wait_for(lambda before=before: renewed() > before, what="a renewal", timeout=5)
+
+
+def test_a_store_that_writes_over_is_named_though_the_lease_cannot_be_deleted(folder, monkeypatch):
+    def write(self, key, content):
+        self.write(key, content)
+        return True
+
+    def refuse(self, key):
+        raise StorageError("no right to delete")
+
+    monkeypatch.setattr(Storage, "create", write)
+    monkeypatch.setattr(Storage, "delete", refuse)
+    with pytest.raises(StorageError, match=r"writes over what is there .*If-None-Match"), hold_batch(folder):
+        pass
+
+
+def test_a_store_that_stays_away_while_a_batch_is_taken_is_told_with_its_first_reason(folder, monkeypatch):
+    create = Storage.create
+
+    def fail_at_the_second(self, key, content):
+        if content == b"another's":
+            raise StorageError("the store is away")
+        return create(self, key, content)
+
+    def fail(self, key, content):
+        raise StorageError("cannot write")
+
+    monkeypatch.setattr(Storage, "create", fail_at_the_second)
+    monkeypatch.setattr(Storage, "write", fail)
+    with pytest.raises(StorageError, match="the store is away"), hold_batch(folder):
+        pass

@@ -266,3 +266,11 @@ def test_an_array_of_maps_that_cannot_be_made_is_an_error_that_names_where(folde
     (tmp_path / "maps.zarr").write_bytes(b"in the way")
     with pytest.raises(StorageError, match=r"cannot write the array of maps to .*maps\.zarr: "):
         prepare_maps(folder, manifest_of(SHAPES))
+
+
+def test_an_image_of_the_least_size_has_room_for_its_map(folder):
+    manifest = manifest_of([(64, 64), (32, 300)])
+    prepare_maps(folder, manifest)
+    entry = manifest.entries[1]
+    write_map(folder, 1, anomaly_map=random_map(entry))
+    np.testing.assert_allclose(read_map(folder, record_of(entry)), random_map(entry), rtol=1e-3)

@@ -90,3 +90,17 @@ def test_a_seal_that_is_broken_while_it_is_looked_for_counts_as_none(tmp_path, m
 
     monkeypatch.setattr(Storage, "read", broken_before)
     assert read_seal(folder) is None
+
+
+def test_the_digest_tells_scores_to_six_digits_and_no_further():
+    def digest(score):
+        return make_seal(BatchResults(MANIFEST, {**RECORDS, 0: replace(RECORDS[0], score=score)})).digest
+
+    assert digest(3.14159) != digest(3.14158)
+    assert digest(3.141591) == digest(3.1415912)
+
+
+def test_results_have_the_digest_that_they_were_sealed_with_by_earlier_versions():
+    # Of another one, every batch that was sealed before would be refused as changed by hand.
+    records = {**RECORDS, 0: replace(RECORDS[0], score=3.14159265)}
+    assert make_seal(BatchResults(MANIFEST, records)).digest.startswith("842a2487a5fc47c2")

@@ -197,3 +197,13 @@ def test_results_without_nights_are_refused(results):
 
 def _page(trends):
     return trends.page.split("/results/")[1]
+
+
+def test_the_last_four_weeks_are_those_that_are_listed_with_their_galleries(results):
+    for night in nights(31):
+        write_sealed(results, night)
+        results.write(f"{night.batch}/report/index.html", b"<!doctype html>")
+    write_trends(results, "line-1")
+    page = results.read("trends/line-1.html").decode()
+    linked = [night.batch for night in nights(31) if f'href="../{night.batch}/report' in page]
+    assert linked == [night.batch for night in nights(31)[3:]]

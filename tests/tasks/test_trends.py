@@ -46,7 +46,7 @@ def test_a_night_of_few_images_is_granted_what_chance_does_to_its_scores():
 
 
 def test_one_night_of_widely_scattered_scores_lets_no_later_drift_pass():
-    scattered = replace(figures(9), score_q75=40.0)
+    scattered = replace(figures(9), score_q75=400.0)
     assert compare_nights([*nights(9), scattered, figures(10, median=0.6)])[-1].scores["score_q50"].flagged
 
 
@@ -66,3 +66,11 @@ def test_a_night_without_images_is_no_yardstick_and_no_alarm():
     empty = [figures(number, defective=0, inspected=0) for number in range(7)]
     rows = compare_nights([*empty, figures(7, defective=400)])
     assert not any(row.jump for row in rows)
+
+
+def test_images_that_failed_count_neither_in_a_rate_nor_in_what_chance_does():
+    def with_failures(figures):
+        return replace(figures, images=10 * figures.images, failed=9 * figures.images)
+
+    plain, failed = (compare_nights([change(n) for n in nights(11)])[-1] for change in (lambda n: n, with_failures))
+    assert (failed.rate, failed.scores) == (plain.rate, plain.scores)
