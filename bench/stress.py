@@ -103,11 +103,19 @@ def rotation(shown: Photograph, _: np.random.Generator) -> Photograph:
     )
 
 
+def straightened(shown: Photograph, rng: np.random.Generator) -> Photograph:
+    """Turn by .3 to 1 degree, the corners that come in left black."""
+    return _on_black(shown, angle=rng.choice([-1, 1]) * rng.uniform(0.3, 1), whole=False)
+
+
 def askew(shown: Photograph, _: np.random.Generator) -> Photograph:
     """Lie whole on black ground, turned by 12 degrees."""
+    return _on_black(shown, angle=12, whole=True)
 
+
+def _on_black(shown: Photograph, *, angle: float, whole: bool) -> Photograph:
     def turned(pixels: np.ndarray, resample: Image.Resampling) -> np.ndarray:
-        return np.asarray(Image.fromarray(pixels).rotate(12, resample=resample, expand=True))
+        return np.asarray(Image.fromarray(pixels).rotate(angle, resample=resample, expand=whole))
 
     return _moved(
         shown,
@@ -137,6 +145,7 @@ CONDITIONS: dict[str, Change | None] = {
     "30 % of the pixels missing": missing,
     "JPEG at quality 60": jpeg,
     "turned by 3 degrees": rotation,
+    "straightened, with black corners": straightened,
     "askew on black ground": askew,
     "half scale": half,
     "double scale": double,

@@ -5,14 +5,15 @@ defect in the surface would drown. Not from the paper.
 """
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-CORNER = 4
-"""Side in pixels of the squares that are looked at in the corners."""
+LEAST_RUN = 8
+"""Pixels of its value that ground has at least along the border about each corner that it is recognised by. Where a
+photograph was turned by a fraction of a degree it may be a single row there."""
 
 TOLERANCE = 0.01
 """How far ground may differ from its value, as a share of the range of the image's values: compression changes a blank
@@ -43,9 +44,10 @@ def find_blank_ground(
 
     Ground is recognised by a whole side, or all four corners, of exactly one value: black, overexposed or filled in,
     since no camera gives a surface one value. From there it extends as far as the value does, though not through gaps
-    of one or two pixels. It must end at an edge, or be surrounded by pixels that do not count. So a hole or a glare
-    that the surface surrounds is not ground, even at the image's border, nor are clipped joints that cut the surface
-    into many pieces.
+    of one or two pixels. A side must be more than a single line of it, as a camera's dead one is; about the corners it
+    may be a single row that runs on along the border. It must end at an edge, or be surrounded by pixels that do not
+    count. So a hole or a glare that the surface surrounds is not ground, even at the image's border, nor are clipped
+    joints that cut the surface into many pieces.
 
     Parameters
     ----------
@@ -63,12 +65,12 @@ def find_blank_ground(
     inside, seen = pixels[box], counted[box]
     # A large image is looked at in steps of a few pixels, a small part of the margin.
     step = max(1, margin // (2 * MARGIN))
-    looked_at = seen[::step, ::step]
+    shown, looked_at = _in_steps(inside, step), _in_steps(seen, step)
     ground, coarse_margin = np.zeros_like(looked_at), -(-margin // step)
     for places, value in _anchors(inside, seen):
         if all(ground[place].all() for place in places):
             continue  # Reached from another side.
-        ground |= _reached(inside[::step, ::step], looked_at, places=places, value=value, margin=coarse_margin)
+        ground |= _reached(shown, looked_at, places=places, value=value, margin=coarse_margin)
     if not ground.any():
         return None
     found = np.zeros_like(counted)
@@ -78,6 +80,14 @@ def find_blank_ground(
     surface = counted & ~found
     enough = surface.sum() >= LEAST_SURFACE * counted.sum()
     return _grown(found, selvage) if enough and _in_few_pieces(surface[::step, ::step]) else None
+
+
+def _in_steps(values: npt.NDArray[Any], step: int) -> npt.NDArray[Any]:
+    """Return every few lines of (H, W, ...) along both axes, and the last ones, which ground may begin at."""
+    if step == 1:
+        return values
+    rows, columns = (np.unique(np.append(np.arange(0, side, step), side - 1)) for side in values.shape[:2])
+    return values[np.ix_(rows, columns)]
 
 
 def _in_few_pieces(surface: npt.NDArray[np.bool_]) -> bool:
@@ -91,9 +101,8 @@ def _anchors(
 ) -> Iterator[tuple[Places, npt.NDArray[np.generic]]]:
     """Yield the sides that have one value, and the four corners together if they have: places, and the value (C,)."""
     first, last, all_along = slice(0, 1), slice(-1, None), slice(None)
-    near, far = slice(0, CORNER), slice(-CORNER, None)
     sides: list[Places] = [[(first, all_along)], [(last, all_along)], [(all_along, first)], [(all_along, last)]]
-    corners: Places = [(down, right) for down in (near, far) for right in (near, far)]
+    corners: Places = [(down, right) for down in (first, last) for right in (first, last)]
     for places in (*sides, corners):
         seen = np.concatenate([counted[place].ravel() for place in places])
         values = np.concatenate([pixels[place].reshape(-1, pixels.shape[-1]) for place in places])[seen]
@@ -122,14 +131,27 @@ def _reached(
         inside[labels[place]] = True
     inside[0] = False
     ground = ndimage.binary_dilation(inside[labels], SQUARE) & alike
-    # The erosion lost the thin end of a wedge of ground: add what can be reached along the border.
+    corners = places if len(places) > 1 else []
+    for corner in corners:
+        ground[corner] = alike[corner]
+    # The erosion lost the thin end of a wedge of ground, or all of it: add what can be reached along the border.
     reachable = alike.copy()
     reachable[1:-1, 1:-1] &= ground[1:-1, 1:-1]
     ground = ndimage.binary_propagation(ground, SQUARE, mask=reachable)
+    if not all(_runs_on(ground, corner) for corner in corners if counted[corner].any()):
+        return np.zeros_like(ground)
     around = counted & _grown(ground, 2 * margin) & ~_grown(ground, margin)
     # Where a mask lies all around it, as over a selvage, nothing is left to compare it with.
     ends = not around.any() or np.quantile(distance[around], 0.25) > EDGE_CONTRAST * spread
     return ground if ends else np.zeros_like(ground)
+
+
+def _runs_on(ground: npt.NDArray[np.bool_], corner: tuple[slice, slice]) -> bool:
+    """Return whether the ground reaches on from a corner along the border."""
+    along = ground.copy()
+    along[1:-1, 1:-1] = False
+    pieces, _ = ndimage.label(along, SQUARE)
+    return bool(pieces[corner].any() and (pieces == pieces[corner]).sum() >= LEAST_RUN)
 
 
 def _grown(area: npt.NDArray[np.bool_], margin: int) -> npt.NDArray[np.bool_]:

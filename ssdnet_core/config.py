@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ssdnet_core.errors import InvalidConfigError
 from ssdnet_core.wrong_settings import no_such_setting, wrong_values
 
-METHOD_VERSION = 20
+METHOD_VERSION = 21
 """Raised whenever the same configuration gives other maps or regions; part of every fingerprint."""
 
 MAX_GROUP = 256

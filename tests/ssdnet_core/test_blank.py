@@ -6,7 +6,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ssdnet_core import Config, InvalidImageError
-from ssdnet_core.blank import CORNER, LEAST_SURFACE, MARGIN, find_blank_ground
+from ssdnet_core.blank import LEAST_RUN, LEAST_SURFACE, MARGIN, find_blank_ground
 from ssdnet_core.surface import find_surface
 from ssdnet_core.synthetic import TEXTURE_KINDS, sample
 from tests.ssdnet_core.prepared_with import prepared_with
@@ -62,6 +62,26 @@ def test_the_filled_corners_of_a_turned_image_are_left_out(angle, value, mode):
     found = ground_of(pixels)
     assert (found >= truth).all()
     assert not found[ndimage.distance_transform_edt(~truth) > 3 * MARGIN].any()
+
+
+@few_examples
+@given(seeds, st.floats(0.3, 3), st.sampled_from([-1, 1]), st.sampled_from([0, 255]))
+def test_the_corners_of_an_image_that_was_straightened_are_left_out_however_little_it_was_turned(
+    seed, angle, turn, value
+):
+    image = Image.fromarray(surface(seed, shape=(256, 300))[..., 0])
+    pixels = np.asarray(image.rotate(turn * angle, resample=Image.Resampling.BICUBIC, fillcolor=value))
+    found = ground_of(pixels[..., None])
+    assert (found >= (pixels == value)).all()
+    assert found.mean() < 0.01 * angle + 0.03
+
+
+@pytest.mark.parametrize(("run", "told"), [(LEAST_RUN - 1, False), (LEAST_RUN, True)])
+def test_corners_of_one_value_are_ground_if_it_runs_on_from_each_of_them(run, told):
+    pixels = surface()
+    for quarter in range(4):
+        np.rot90(pixels, quarter)[0, : run if quarter else 20] = 0
+    assert (ground_of(pixels) is not None) == told
 
 
 def test_a_piece_on_a_ground_of_its_own_shape_is_all_that_is_left():
@@ -187,8 +207,8 @@ def test_a_selvage_is_a_share_of_the_short_side_and_cannot_be_all():
 @pytest.mark.parametrize(("rows", "told"), [(20, False), (30, False), (34, True)])
 def test_a_side_of_which_less_than_half_counts_tells_nothing(rows, told):
     pixels, counted = surface(), np.ones(SHAPE, dtype=bool)
-    pixels[:rows, :CORNER] = 0
-    counted[rows:, :CORNER] = False
+    pixels[:rows, :4] = 0
+    counted[rows:, :4] = False
     assert (ground_of(pixels, counted) is not None) == told
 
 

@@ -83,7 +83,7 @@ KNOWN = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_method_of_this_version_makes_these_maps_and_regions(name):
     """Fails where they come out otherwise: if that is meant, raise METHOD_VERSION, and write down the new figures."""
-    assert METHOD_VERSION == 20
+    assert METHOD_VERSION == 21
     # Processors differ by their rounding, in the last digit and by a few pixels; other methods mostly by far more.
     (area, *others), (known_area, *known_others) = figures(name), KNOWN[name]
     assert area == pytest.approx(known_area, rel=5e-2)
