@@ -19,6 +19,13 @@ TOLERANCE = 0.01
 """How far ground may differ from its value, as a share of the range of the image's values: compression changes a blank
 value that much beside an edge."""
 
+COMPRESSED = 0.001
+"""Share of the ground that differs from its value by this tolerance above which it was compressed with loss."""
+
+RINGING, RING, RUNG = 0.2, 4, 64
+"""Blocks of JPEG's that the surface's edge crosses ring: how far ground may differ from its value there, as a share of
+the range; within how many pixels another one has it; and how many pixels from the rest of the ground that is."""
+
 EDGE_CONTRAST = 0.05
 """Share of the same range: ground ends at an edge if three quarters of what lies around it differ from it by more."""
 
@@ -44,10 +51,10 @@ def find_blank_ground(
 
     Ground is recognised by a whole side, or all four corners, of exactly one value: black, overexposed or filled in,
     since no camera gives a surface one value. From there it extends as far as the value does, though not through gaps
-    of one or two pixels. A side must be more than a single line of it, as a camera's dead one is; about the corners it
-    may be a single row that runs on along the border. It must end at an edge, or be surrounded by pixels that do not
-    count. So a hole or a glare that the surface surrounds is not ground, even at the image's border, nor are clipped
-    joints that cut the surface into many pieces.
+    of one or two pixels; in a file that was compressed with loss it may ring at its edge. A side must be more than a
+    single line of it, as a camera's dead one is; about the corners it may be a single row that runs on along the
+    border. It must end at an edge, or be surrounded by pixels that do not count. So a hole or a glare that the surface
+    surrounds is not ground, even at the image's border, nor are clipped joints that cut the surface into many pieces.
 
     Parameters
     ----------
@@ -70,7 +77,7 @@ def find_blank_ground(
     for places, value in _anchors(inside, seen):
         if all(ground[place].all() for place in places):
             continue  # Reached from another side.
-        ground |= _reached(shown, looked_at, places=places, value=value, margin=coarse_margin)
+        ground |= _reached(shown, looked_at, places=places, value=value, margin=coarse_margin, rung=-(-RUNG // step))
     if not ground.any():
         return None
     found = np.zeros_like(counted)
@@ -117,6 +124,7 @@ def _reached(
     places: Places,
     value: npt.NDArray[np.generic],
     margin: int,
+    rung: int,
 ) -> npt.NDArray[np.bool_]:
     """Return the pixels of nearly this value connected with the places, (h, w) bool; none if they end at no edge."""
     # Channel by channel: a large image would take much memory in double precision.
@@ -125,25 +133,39 @@ def _reached(
         np.maximum(distance, np.abs(np.subtract(pixels[..., channel], float(of_channel))), out=distance)
     spread = float(np.ptp(pixels[counted])) if counted.any() else 0.0
     alike = counted & (distance <= TOLERANCE * spread)
+    corners = places if len(places) > 1 else []
+    ground = _connected(alike, places, corners=corners)
+    if not all(_runs_on(ground, corner) for corner in corners if counted[corner].any()):
+        return np.zeros_like(ground)
+
+    def ends(ground: npt.NDArray[np.bool_]) -> bool:
+        around = counted & _grown(ground, 2 * margin) & ~_grown(ground, margin)
+        # Where a mask lies all around it, as over a selvage, nothing is left to compare it with.
+        return bool(not around.any() or np.quantile(distance[around], 0.25) > EDGE_CONTRAST * spread)
+
+    if np.count_nonzero(distance[ground]) > COMPRESSED * np.count_nonzero(ground):
+        nearby = ndimage.minimum_filter(distance, size=2 * RING + 1) <= TOLERANCE * spread
+        ringing = _connected(counted & nearby & (distance <= RINGING * spread), places, corners=corners)
+        with_ringing = ground | (ringing & _grown(ground, rung))
+        if ends(with_ringing):
+            return with_ringing
+    return ground if ends(ground) else np.zeros_like(ground)
+
+
+def _connected(alike: npt.NDArray[np.bool_], places: Places, *, corners: Places) -> npt.NDArray[np.bool_]:
+    """Return what is connected with the places by more than two pixels, or with corners along the border."""
     labels, _ = ndimage.label(ndimage.binary_erosion(alike, SQUARE, border_value=1))
     inside = np.zeros(int(labels.max()) + 1, dtype=bool)
     for place in places:
         inside[labels[place]] = True
     inside[0] = False
     ground = ndimage.binary_dilation(inside[labels], SQUARE) & alike
-    corners = places if len(places) > 1 else []
     for corner in corners:
         ground[corner] = alike[corner]
     # The erosion lost the thin end of a wedge of ground, or all of it: add what can be reached along the border.
     reachable = alike.copy()
     reachable[1:-1, 1:-1] &= ground[1:-1, 1:-1]
-    ground = ndimage.binary_propagation(ground, SQUARE, mask=reachable)
-    if not all(_runs_on(ground, corner) for corner in corners if counted[corner].any()):
-        return np.zeros_like(ground)
-    around = counted & _grown(ground, 2 * margin) & ~_grown(ground, margin)
-    # Where a mask lies all around it, as over a selvage, nothing is left to compare it with.
-    ends = not around.any() or np.quantile(distance[around], 0.25) > EDGE_CONTRAST * spread
-    return ground if ends else np.zeros_like(ground)
+    return np.asarray(ndimage.binary_propagation(ground, SQUARE, mask=reachable))
 
 
 def _runs_on(ground: npt.NDArray[np.bool_], corner: tuple[slice, slice]) -> bool:

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -61,6 +63,22 @@ def test_the_filled_corners_of_a_turned_image_are_left_out(angle, value, mode):
     pixels, truth = turned(angle, value, mode=mode)
     found = ground_of(pixels)
     assert (found >= truth).all()
+    assert not found[ndimage.distance_transform_edt(~truth) > 3 * MARGIN].any()
+
+
+@pytest.mark.parametrize("quality", [80, 90, 95])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("value", [0, 255])
+def test_ground_that_jpeg_has_spoilt_around_the_surface_is_left_out_as_well(quality, mode, value):
+    shape = (180, 240) if mode == "L" else (180, 240, 3)
+    image = Image.fromarray(np.random.default_rng(0).integers(100, 160, shape, dtype=np.uint8))
+    around = Image.new("L", image.size, 0).rotate(20, expand=True, fillcolor=1)
+    fill = value if mode == "L" else (value,) * 3
+    compressed = io.BytesIO()
+    image.rotate(20, Image.Resampling.BICUBIC, expand=True, fillcolor=fill).save(compressed, "JPEG", quality=quality)
+    pixels, truth = np.asarray(Image.open(compressed)), np.asarray(around) == 1
+    found = ground_of(pixels.reshape(*truth.shape, -1))
+    assert (truth & ~found).sum() < 0.01 * truth.sum()
     assert not found[ndimage.distance_transform_edt(~truth) > 3 * MARGIN].any()
 
 
