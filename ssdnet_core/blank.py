@@ -135,7 +135,7 @@ def _reached(
     alike = counted & (distance <= TOLERANCE * spread)
     corners = places if len(places) > 1 else []
     ground = _connected(alike, places, corners=corners)
-    if not all(_runs_on(ground, corner) for corner in corners if counted[corner].any()):
+    if not _runs_on(ground, [corner for corner in corners if counted[corner].any()]):
         return np.zeros_like(ground)
 
     def ends(ground: npt.NDArray[np.bool_]) -> bool:
@@ -168,12 +168,14 @@ def _connected(alike: npt.NDArray[np.bool_], places: Places, *, corners: Places)
     return np.asarray(ndimage.binary_propagation(ground, SQUARE, mask=reachable))
 
 
-def _runs_on(ground: npt.NDArray[np.bool_], corner: tuple[slice, slice]) -> bool:
-    """Return whether the ground reaches on from a corner along the border."""
+def _runs_on(ground: npt.NDArray[np.bool_], corners: Places) -> bool:
+    """Return whether the ground reaches on along the border from each of the corners."""
     along = ground.copy()
     along[1:-1, 1:-1] = False
     pieces, _ = ndimage.label(along, SQUARE)
-    return bool(pieces[corner].any() and (pieces == pieces[corner]).sum() >= LEAST_RUN)
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0  # Where there is no ground.
+    return all(bool(sizes[pieces[corner]].min() >= LEAST_RUN) for corner in corners)
 
 
 def _grown(area: npt.NDArray[np.bool_], margin: int) -> npt.NDArray[np.bool_]:

@@ -170,7 +170,8 @@ def _as_known(folder: Storage, known: NightFigures | None, *, error: StorageErro
 def _made(folder: Storage, night: Night, *, seal: Seal, before: NightFigures | None) -> NightFigures:
     counts = NightFigures.of_seal(night.day, seal)
     try:
-        figures = replace(counts, settings=_settings(folder), **_measured_by_image(folder), **_measured(folder, seal))
+        metrics = _measured(folder, seal, before=before)
+        figures = replace(counts, settings=_settings(folder), **_measured_by_image(folder), **metrics)
     # From what is damaged, zarr and its codecs raise anything.
     except (SsdnetError, *FAILURES, LookupError, TypeError, RuntimeError) as error:
         # The seal still has the counts. Not kept: the store may come back.
@@ -202,7 +203,7 @@ def _measured_by_image(folder: Storage) -> dict[str, Any]:
     }
 
 
-def _measured(folder: Storage, seal: Seal) -> dict[str, Any]:
+def _measured(folder: Storage, seal: Seal, *, before: NightFigures | None) -> dict[str, Any]:
     try:
         measured = json.loads(folder.read(EVALUATION))
         # The metrics of results that have changed since are not this night's.
@@ -210,9 +211,10 @@ def _measured(folder: Storage, seal: Seal) -> dict[str, Any]:
     except MissingObjectError:
         return {}
     except (ValueError, LookupError, TypeError) as error:
-        problem = f"its metrics are left out, until it is measured again: {EVALUATION} is damaged: {reason_of(error)}"
+        stay = "stay as they were known" if before else "are left out"
+        problem = f"its metrics {stay}, until it is measured again: {EVALUATION} is damaged: {reason_of(error)}"
         _log.warning("%s: %s", folder.address, problem)
-        return {}
+        return {name: getattr(before, name) for name in MEASURED} if before else {}
 
 
 def _parsed(content: bytes | StorageError) -> NightFigures | None:

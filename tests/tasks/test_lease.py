@@ -129,25 +129,27 @@ def test_what_a_mac_leaves_among_the_leases_is_none_of_them(folder):
         assert folder.exists("leases/000002.json")
 
 
-def test_a_store_that_does_not_know_conditional_writes_holds_no_batch_and_is_named(folder, monkeypatch):
-    def write(self, key, content):
-        self.write(key, content)
-        return True
+def create_over(storage, key, content):
+    """Create an object as a store does that does not know conditional writes."""
+    storage.write(key, content)
+    return True
 
-    monkeypatch.setattr(Storage, "create", write)
+
+def fail_at_the_second(storage, key, content, create=Storage.create):
+    """Create an object; the attempt to write over it fails."""
+    if content == b"another's":
+        raise StorageError("the store is away")
+    return create(storage, key, content)
+
+
+def test_a_store_that_does_not_know_conditional_writes_holds_no_batch_and_is_named(folder, monkeypatch):
+    monkeypatch.setattr(Storage, "create", create_over)
     with pytest.raises(StorageError, match=r"writes over what is there .*If-None-Match"), hold_batch(folder):
         pass
     assert folder.below("leases").list() == []
 
 
 def test_a_store_that_fails_while_a_batch_is_taken_leaves_it_free(folder, monkeypatch):
-    create = Storage.create
-
-    def fail_at_the_second(self, key, content):
-        if content == b"another's":
-            raise StorageError("the store is away")
-        return create(self, key, content)
-
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "create", fail_at_the_second)
         with pytest.raises(StorageError, match="the store is away"), hold_batch(folder):
@@ -359,27 +361,16 @@ def test_each_outage_of_the_storage_is_told(folder, monkeypatch, caplog):
 
 
 def test_a_store_that_writes_over_is_named_though_the_lease_cannot_be_deleted(folder, monkeypatch):
-    def write(self, key, content):
-        self.write(key, content)
-        return True
-
     def refuse(self, key):
         raise StorageError("no right to delete")
 
-    monkeypatch.setattr(Storage, "create", write)
+    monkeypatch.setattr(Storage, "create", create_over)
     monkeypatch.setattr(Storage, "delete", refuse)
     with pytest.raises(StorageError, match=r"writes over what is there .*If-None-Match"), hold_batch(folder):
         pass
 
 
 def test_a_store_that_stays_away_while_a_batch_is_taken_is_told_with_its_first_reason(folder, monkeypatch):
-    create = Storage.create
-
-    def fail_at_the_second(self, key, content):
-        if content == b"another's":
-            raise StorageError("the store is away")
-        return create(self, key, content)
-
     def fail(self, key, content):
         raise StorageError("cannot write")
 

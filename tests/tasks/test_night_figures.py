@@ -246,6 +246,18 @@ def test_a_night_with_damaged_metrics_goes_without_them_with_a_warning(results, 
     assert f"{folder.address}: its metrics are left out, until it is measured again: evaluation.json" in caplog.text
 
 
+def test_metrics_that_were_known_stay_when_their_file_is_damaged_later(results, caplog):
+    folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
+    mean = {"auroc": 0.98, "average_precision": 0.6, "aupro": None, "image_auroc": 1.0}
+    whole = json.dumps({"mean": mean, "digest": read_seal(folder).digest}).encode()
+    folder.write("evaluation.json", whole)
+    known = read_nights(results, "line-1")
+    folder.write("evaluation.json", whole[:-9])
+    assert read_nights(results, "line-1", anew="all") == known
+    assert known[0].auroc == 0.98
+    assert f"{folder.address}: its metrics stay as they were known, until it is measured again" in caplog.text
+
+
 def test_a_night_that_was_copied_or_renamed_is_that_of_its_folder(results):
     write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
     assert read_nights(results, "line-1")
