@@ -215,19 +215,9 @@ def make_anew_what_is_kept():
     sensor_noise._waves.cache_clear()
 
 
-@pytest.mark.parametrize(
-    "callers",
-    [
-        lambda: default_dtype(torch.float64),
-        lambda: default_dtype(torch.float16),
-        lambda: torch.autocast("cpu", torch.bfloat16),
-        lambda: torch.device("meta"),
-    ],
-    ids=["float64", "float16", "autocast", "another device"],
-)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_callers_defaults_of_torch_change_no_byte(callers, precision):
-    # Shrunk and in tiles, with a mask, without structure: all that makes tensors.
+@functools.cache
+def all_that_makes_tensors(precision):
+    """Return images, masks, settings and all of the results: in tiles, masked, without structure, sharpened."""
     once = {"fit.steps": 1, "reconstruction.shifts": 1}
     cases = [
         (
@@ -245,12 +235,29 @@ def test_the_callers_defaults_of_torch_change_no_byte(callers, precision):
         # With an alarm, so that the map is sharpened.
         (textile("leather", "hole", size=(96, 96), seed=1).pixels, None, {}),
     ]
+    made = []
     for number, (pixels, hidden, changes) in enumerate(cases):
         config = Config().updated({**LIGHT, "precision": precision, **changes})
         found = localize(pixels, hidden, config=config)
         assert found.defective or number < len(cases) - 1
         assert any("noise" in warning for warning in found.warnings) == (number == 3)
-        plain = everything_of(found)
+        made.append((pixels, hidden, config, everything_of(found)))
+    return made
+
+
+@pytest.mark.parametrize(
+    "callers",
+    [
+        lambda: default_dtype(torch.float64),
+        lambda: default_dtype(torch.float16),
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: torch.device("meta"),
+    ],
+    ids=["float64", "float16", "autocast", "another device"],
+)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_callers_defaults_of_torch_change_no_byte(callers, precision):
+    for pixels, hidden, config, plain in all_that_makes_tensors(precision):
         make_anew_what_is_kept()
         with callers():
             assert everything_of(localize(pixels, hidden, config=config)) == plain
