@@ -75,10 +75,6 @@ class NightFigures:
     aupro: float | None = None
     image_auroc: float | None = None
 
-    def to_json(self) -> bytes:
-        """Serialise."""
-        return to_json(self, indent=1)
-
     @classmethod
     def of_seal(cls, day: date, seal: Seal) -> "NightFigures":
         """Return what the seal of a night tells of it."""
@@ -93,11 +89,6 @@ class NightFigures:
             defective=seal.defective,
             defect_rate=seal.defective / seal.inspected if seal.inspected else None,
         )
-
-    @classmethod
-    def from_json(cls, content: bytes) -> "NightFigures":
-        """Read what :meth:`to_json` wrote."""
-        return from_json(cls, content)
 
 
 def lines(results: Storage) -> list[str]:
@@ -178,7 +169,7 @@ def _made(folder: Storage, night: Night, *, seal: Seal, before: NightFigures | N
         stays = STAYS if before else "is in the trends with the counts of its seal alone"
         _log.warning("%s %s: its figures (%s) cannot be read: %s", folder.address, stays, MAPS, reason_of(error))
         return before or counts
-    folder.write(TREND, figures.to_json())
+    folder.write(TREND, to_json(figures, indent=1))
     return figures
 
 
@@ -221,6 +212,6 @@ def _parsed(content: bytes | StorageError) -> NightFigures | None:
     if isinstance(content, StorageError):
         return None
     try:
-        return NightFigures.from_json(content)
+        return from_json(NightFigures, content)
     except StoredJsonError:
         return None  # Written by another version: made again.

@@ -90,15 +90,6 @@ class ImageRecord:
         """Whether it failed for a reason that does not lie in the image, and may pass."""
         return self.failed and not self.lasting
 
-    def to_json(self) -> bytes:
-        """Serialise."""
-        return to_json(self)
-
-    @classmethod
-    def from_json(cls, content: bytes) -> "ImageRecord":
-        """Read what :meth:`to_json` wrote."""
-        return from_json(cls, content)
-
     def settles(self, entry: ImageEntry, *, fingerprint: str, retry_failed: bool = False) -> bool:
         """Whether this record makes another inspection of the entry needless."""
         same = (self.key, self.etag, self.fingerprint) == (entry.key, entry.etag, fingerprint)
@@ -122,7 +113,7 @@ def failed_record(entry: ImageEntry, reason: str, *, fingerprint: str, lasting: 
 
 def write_record(folder: Storage, record: ImageRecord) -> None:
     """Write an image's record, replacing an earlier one."""
-    folder.write(record_key(record.index), record.to_json())
+    folder.write(record_key(record.index), to_json(record))
 
 
 def withdraw_records(folder: Storage, entries: Iterable[ImageEntry], *, fingerprint: str) -> None:
@@ -160,7 +151,7 @@ def read_records(folder: Storage, entries: Iterable[ImageEntry]) -> dict[int, Im
         if isinstance(content, StorageError):
             raise content
         try:
-            record = ImageRecord.from_json(content)
+            record = from_json(ImageRecord, content)
         except StoredJsonError:
             continue  # The image is inspected again.
         found[record.index] = record

@@ -44,10 +44,6 @@ class Seal:
     digest: str
     passing: int = 0
 
-    def to_json(self) -> bytes:
-        """Serialise."""
-        return to_json(self, indent=1)
-
 
 def make_seal(results: BatchResults) -> Seal:
     """Return the seal of a batch, every present image of which must have a record."""
@@ -98,5 +94,5 @@ def set_seal(folder: Storage, seal: Seal) -> None:
     SealConflictError
         If there is one already.
     """
-    if not folder.create(SEAL, seal.to_json()):
+    if not folder.create(SEAL, to_json(seal, indent=1)):
         raise SealConflictError(f"{folder.address} was sealed by another run meanwhile: its results stand")

@@ -24,6 +24,7 @@ from tasks.night_figures import NightFigures
 from tasks.nights import Night
 from tasks.seal import Seal, set_seal
 from tasks.storage import Storage
+from tasks.stored_json import to_json
 from tests.conftest import QUICK, ROOT, wait_for
 from tests.http_server import served_by
 from tests.prefect_server import ask, prefect_server
@@ -102,7 +103,7 @@ def write_earlier_nights(results: Storage, line: str, fingerprint: str) -> None:
         folder = results.below(seal.batch)
         night = NightFigures.of_seal(day, seal)
         quantiles = {f"score_q{q}": q / 100 - 0.8 for q in (10, 25, 50, 75, 90, 99)}
-        folder.write("trend.json", replace(night, **quantiles).to_json())
+        folder.write("trend.json", to_json(replace(night, **quantiles)))
         set_seal(folder, seal)
 
 

@@ -34,6 +34,7 @@ from flows.progress import Observer, Results, observed_by
 from tasks.nights import Night
 from tasks.seal import Seal
 from tasks.storage_answers import StorageError
+from tasks.stored_json import to_json
 from tests.flows.flow_runs import DUE, LINE, RunsApi, flow_run, serving
 
 NIGHT = Night("line-1", date(2026, 11, 22))
@@ -65,7 +66,7 @@ def clock(monkeypatch):
 def results(tmp_path):
     """A folder of results in which the night is sealed."""
     (tmp_path / NIGHT.batch).mkdir()
-    (tmp_path / NIGHT.batch / "seal.json").write_bytes(SEAL.to_json())
+    (tmp_path / NIGHT.batch / "seal.json").write_bytes(to_json(SEAL))
     return tmp_path
 
 

@@ -16,6 +16,7 @@ from tasks.nights import day_before
 from tasks.seal import Seal
 from tasks.storage import Storage
 from tasks.storage_answers import NoAnswerError, StorageError
+from tasks.stored_json import to_json
 from tests.flows.flow_runs import LINE, RunsApi, flow_run, serving
 
 DAYS = Days(date(2026, 11, 21), date(2026, 11, 22))
@@ -42,7 +43,7 @@ def lines(tmp_path, monkeypatch):
             defective=0,
             digest="",
         )
-        (batch / "seal.json").write_bytes(seal.to_json())
+        (batch / "seal.json").write_bytes(to_json(seal))
         addresses = {place: str(folder) for place, folder in places.items()}
         lines[name] = replace(LINE, deployment=f"nightly/{name}", id=uuid4(), name=name, **addresses)
     monkeypatch.setattr(

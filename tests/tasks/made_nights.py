@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from tasks.night_figures import NightFigures
 from tasks.nights import Night
 from tasks.seal import Seal, set_seal
+from tasks.stored_json import to_json
 
 FIRST = date(2026, 9, 1)
 
@@ -40,5 +41,5 @@ def write_sealed(results, night):
     """Write a batch as far as trends read it: its seal, and the figures kept with it."""
     folder = results.below(night.batch)
     counts = {name: getattr(night, name) for name in ("images", "inspected", "failed", "defective")}
-    folder.write("trend.json", night.to_json())
+    folder.write("trend.json", to_json(night))
     set_seal(folder, Seal(batch=night.batch, fingerprint=night.fingerprint, digest=night.digest, **counts))

@@ -19,6 +19,7 @@ from tasks.records import ImageRecord, failed_record
 from tasks.seal import make_seal, read_seal, set_seal
 from tasks.storage import Storage
 from tasks.storage_answers import StorageError
+from tasks.stored_json import from_json, to_json
 from tasks.trend_page import write_trends
 from tasks.trends import read_table
 from tests.tasks.made_nights import FIRST, figures, write_sealed
@@ -65,7 +66,7 @@ def test_a_night_is_summed_up_from_its_store_and_kept(results):
     assert night.seconds_per_image == 2.0
     assert night.auroc is None
     assert night.settings == "default settings"
-    assert NightFigures.from_json(folder.read("trend.json")) == night
+    assert from_json(NightFigures, folder.read("trend.json")) == night
 
 
 @pytest.mark.parametrize("content", [b"{}", None])
@@ -107,7 +108,7 @@ def test_metrics_of_results_that_have_changed_since_are_not_a_nights_own(results
 def test_what_is_kept_of_another_seal_is_made_again(results):
     folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
     stale = replace(figures(0), digest="of an earlier seal")
-    folder.write("trend.json", stale.to_json())
+    folder.write("trend.json", to_json(stale))
     assert read_nights(results, "line-1")[0].images == 2
 
 
@@ -158,7 +159,7 @@ def test_a_night_without_maps_and_without_its_own_figures_stays_as_the_table_has
 def test_figures_of_another_seal_are_not_what_a_night_without_maps_is_known_as(results):
     folder = write_batch(results, "line-1-2026-09-01", scores=[3.0, 0.0])
     [before] = read_nights(results, "line-1")
-    folder.write("trend.json", replace(before, digest="of an earlier seal").to_json())
+    folder.write("trend.json", to_json(replace(before, digest="of an earlier seal")))
     shutil.rmtree(folder.path("maps.zarr"))
     [night] = read_nights(results, "line-1", anew="all")
     assert (night.defect_rate, night.score_q50) == (0.5, None)

@@ -18,10 +18,6 @@ DONE = ImageRecord(
 )
 
 
-def test_a_record_survives_its_json():
-    assert ImageRecord.from_json(DONE.to_json()) == DONE
-
-
 def test_records_are_found_again_and_a_damaged_one_counts_as_absent(tmp_path):
     folder = Storage(str(tmp_path))
     assert read_records(folder, [ENTRY]) == {}
