@@ -8,8 +8,9 @@ from tasks.nights import night_of
 from tasks.records import ImageRecord
 from tasks.words import counted
 
-MOST_FAILURES_LOGGED = 50
-MOST_WARNINGS_LOGGED = 50
+MOST_LOGGED = 50
+"""Failures of a batch that are written down, and as many warnings; the others are counted."""
+
 MOST_FAILURE_EVENTS = 20
 """Of a batch; a summary follows. The server's queue drops events beyond some ten thousand."""
 
@@ -59,16 +60,12 @@ class RunLog(Observer):
         self._defective += record.defective
         if record.failed:
             self._failed += 1
-            self._write_failure(record)
+            self._bounded(logging.ERROR, self._failed, key=record.key, text=f"not inspected: {record.error}")
+            if self._failed <= MOST_FAILURE_EVENTS:
+                events.image_failed(self._batch, record)
         elif record.warnings:
             self._warned += 1
-            self._bounded(
-                logging.WARNING,
-                self._warned,
-                most=MOST_WARNINGS_LOGGED,
-                key=record.key,
-                text="; ".join(record.warnings),
-            )
+            self._bounded(logging.WARNING, self._warned, key=record.key, text="; ".join(record.warnings))
         step = max(LEAST_STEP, self._todo // PARTS)
         if self._done % step == 0 or self._done == self._todo:
             self._logger.info(
@@ -76,14 +73,8 @@ class RunLog(Observer):
                 *(self._name, self._done, self._todo, self._defective, self._failed),
             )
 
-    def _write_failure(self, record: ImageRecord) -> None:
-        text = f"not inspected: {record.error}"
-        self._bounded(logging.ERROR, self._failed, most=MOST_FAILURES_LOGGED, key=record.key, text=text)
-        if self._failed <= MOST_FAILURE_EVENTS:
-            events.image_failed(self._batch, record)
-
-    def _bounded(self, level: int, count: int, *, most: int, key: str, text: str) -> None:
-        if count <= most:
+    def _bounded(self, level: int, count: int, *, key: str, text: str) -> None:
+        if count <= MOST_LOGGED:
             self._logger.log(level, "%s, image %s: %s", self._name, key, text)
-        elif count == most + 1:
+        elif count == MOST_LOGGED + 1:
             self._logger.log(level, "%s: further images of this kind are counted and not listed here", self._name)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from flows import events, run_log
-from flows.run_log import MOST_FAILURE_EVENTS, MOST_FAILURES_LOGGED, RunLog
+from flows.run_log import MOST_FAILURE_EVENTS, MOST_LOGGED, RunLog
 from tasks.records import ImageRecord
 from tasks.storage_answers import StorageError
 
@@ -63,7 +63,7 @@ def test_warnings_are_written_down(log, caplog, told):
 
 def test_a_night_of_nothing_but_failures_stays_readable(log, caplog, told):
     inspect(log, [replace(GOOD, status="failed", error="x" * 10_000)] * 2000)
-    assert len(caplog.records) <= MOST_FAILURES_LOGGED + run_log.PARTS + 2
+    assert len(caplog.records) <= MOST_LOGGED + run_log.PARTS + 2
     assert [event for event, _ in told] == ["ssdnet.image.failed"] * MOST_FAILURE_EVENTS + ["ssdnet.images.failed"]
     assert told[-1][1]["payload"] == {"failed": 2000, "told": MOST_FAILURE_EVENTS}
     assert all(len(str(parts)) < 2000 for _, parts in told)
