@@ -151,22 +151,14 @@ def _metrics(evaluation: Evaluation) -> Table:
     for row in metric_rows(evaluation):
         if row.images is None:
             table.add_section()
-        decimals = _decimals(row.pixels) if row.pixels else ("",) * 4
-        shares = _shares(row.images) if row.images else ("",) * 2
-        table.add_row(_shown(row.name), _numbers(row.images) if row.images else "", *decimals, *shares)
+        decimals, numbers, shares = [""] * 4, "", [""] * 2
+        if pixels := row.pixels:
+            decimals = [_decimal(v) for v in (pixels.auroc, pixels.average_precision, pixels.aupro, pixels.iou)]
+        if images := row.images:
+            numbers = f"{images.defective}+{images.good}"
+            shares = [_percent(value) for value in (images.hit_rate, images.false_alarm_rate)]
+        table.add_row(_shown(row.name), numbers, *decimals, *shares)
     return table
-
-
-def _numbers(row: CategoryMetrics) -> str:
-    return f"{row.defective}+{row.good}"
-
-
-def _decimals(row: CategoryMetrics) -> tuple[str, ...]:
-    return tuple(_decimal(value) for value in (row.auroc, row.average_precision, row.aupro, row.iou))
-
-
-def _shares(row: CategoryMetrics) -> tuple[str, ...]:
-    return tuple(_percent(value) for value in (row.hit_rate, row.false_alarm_rate))
 
 
 def _means(mean: CategoryMetrics, *, categories: int) -> Table:
