@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
-from uuid import UUID
 
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
@@ -72,7 +71,7 @@ def line_of(name: str, deployment: DeploymentResponse) -> Line:
         config, problem = Config(), str(error)
     return Line(
         deployment=name,
-        id=UUID(str(deployment.id)),
+        id=deployment.id,
         name=str(parameters.get("line") or deployment.name),
         images=str(parameters.get("images") or ""),
         results=str(parameters.get("results") or ""),

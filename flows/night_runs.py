@@ -79,7 +79,7 @@ def start_run(planned: PlannedNight, *, refit: bool) -> UUID:
             f"the server refuses a run of deployment {line.deployment}: {_said(error.response)}: deploy it again, with "
             "the flow of this version"
         ) from error
-    return UUID(str(run.id))
+    return run.id
 
 
 def look_up(ids: Iterable[UUID]) -> dict[UUID, FlowRun]:
@@ -93,7 +93,7 @@ def look_up(ids: Iterable[UUID]) -> dict[UUID, FlowRun]:
     wanted = FlowRunFilter(id=FlowRunFilterId(any_=list(ids)))
     with server() as client:
         runs = paged(lambda offset: client.read_flow_runs(flow_run_filter=wanted, limit=PAGE_SIZE, offset=offset))
-    return {UUID(str(run.id)): run for run in runs}
+    return {run.id: run for run in runs}
 
 
 def pool_of(run: UUID) -> str | None:
@@ -113,7 +113,7 @@ def night_run(run: FlowRun, line: Line, *, now: datetime) -> NightRun | None:
     except (ValueError, SsdnetError):
         return None  # With these parameters it failed at once.
     return NightRun(
-        id=UUID(str(run.id)),
+        id=run.id,
         day=day,
         fingerprint=fingerprint,
         state=run_state(run, start=start, now=now),
