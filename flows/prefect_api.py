@@ -83,18 +83,16 @@ def wait_for_api(*, purpose: str, timeout: float = START_SECONDS) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            check_api(purpose=purpose)
+            return check_api(purpose=purpose)
         except WrongApiAddressError:
             raise
         except NoPrefectApiError as error:
-            if isinstance(error, UnansweredError) and time.monotonic() < deadline:
-                time.sleep(0.2)
-                continue
-            raise NoPrefectApiError(
-                f"{error} Or unset PREFECT_API_URL: `ssdnet inspect` and `ssdnet evaluate` then start their own server"
-            ) from error
-        else:
-            return
+            if not isinstance(error, UnansweredError) or time.monotonic() >= deadline:
+                raise NoPrefectApiError(
+                    f"{error} Or unset PREFECT_API_URL: `ssdnet inspect` and `ssdnet evaluate` then start their own "
+                    "server"
+                ) from error
+        time.sleep(0.2)
 
 
 def check_api(*, purpose: str) -> None:
