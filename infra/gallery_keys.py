@@ -32,18 +32,6 @@ def folder_key(path: str) -> str | None:
     return "/".join(parts[:-1]) if parts and not parts[-1] and all(map(_is_plain, parts[:-1])) else None
 
 
-def read_page(results: Storage, key: str) -> bytes:
-    """Read a page or picture.
-
-    Raises
-    ------
-    MissingObjectError
-        If there is none, or it is a link that leads out of the results.
-    """
-    check_inside(results, key)
-    return results.read(key)
-
-
 def check_inside(results: Storage, key: str) -> None:
     """Refuse a key that lies below the results by its name only.
 

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import SplitResult, urlsplit
 
-from infra.gallery_keys import folder_key, page_key, read_page
+from infra.gallery_keys import check_inside, folder_key, page_key
 from infra.gallery_pages import list_page, whole_page
 from ssdnet_core.errors import SsdnetError
 from tasks.storage import Storage
@@ -91,7 +91,8 @@ class GalleryHandler(BaseHTTPRequestHandler):
         key = page_key(path)
         if key is None:
             raise MissingObjectError(f"{path} is no page, picture or table of images")
-        return read_page(self._results, key), mimetypes.guess_type(key)[0] or "application/octet-stream"
+        check_inside(self._results, key)
+        return self._results.read(key), mimetypes.guess_type(key)[0] or "application/octet-stream"
 
     def _answer(self, content: bytes, kind: str) -> None:
         self.send_response(HTTPStatus.OK)
