@@ -46,7 +46,8 @@ def up(settings: StackSettings) -> None:
     console = Console(stderr=True, highlight=False)
     tell = partial(console.print, markup=False, soft_wrap=True)
     home = settings.home.resolve()
-    with held(home), interruptible():
+    # Whatever asks it to end is taken for Ctrl-C, a KeyboardInterrupt.
+    with held(home), when_asked_to_end(signal.default_int_handler):
         left = marked(home)
         if left:
             tell(f"an earlier run left {len(left)} processes behind: ending them")
@@ -136,20 +137,6 @@ def _no_images(night: Storage) -> str:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn every signal to end into what Ctrl-C is, a KeyboardInterrupt."""
-    with _handling(signal.default_int_handler):
-        yield
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ignore signals to end inside the block, which ends by itself."""
-    with _handling(signal.SIG_IGN):
-        yield
-
-
-@contextmanager
 def always_then(*steps: Callable[[], object], tell: Callable[[str], object]) -> Iterator[None]:
     """Take the steps after the block, in turn and uninterrupted, even if the block or one of them fails.
 
@@ -160,7 +147,7 @@ def always_then(*steps: Callable[[], object], tell: Callable[[str], object]) -> 
         yield
     except BaseException as error:  # noqa: BLE001 - raised at the end
         first = error
-    with uninterrupted():
+    with when_asked_to_end(signal.SIG_IGN):
         for step in steps:
             try:
                 step()
@@ -173,8 +160,8 @@ def always_then(*steps: Callable[[], object], tell: Callable[[str], object]) -> 
 
 
 @contextmanager
-def _handling(handler: Any) -> Iterator[None]:
-    # What is ignored stays so: nohup means that the end of the session is no request to end.
+def when_asked_to_end(handler: Any) -> Iterator[None]:
+    """Handle every signal to end inside the block; what is ignored stays so, as the end of the session under nohup."""
     signals = [
         name for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(name) is not signal.SIG_IGN
     ]

@@ -12,7 +12,7 @@ from infra.local.errors import LocalStackError
 from infra.local.parts import Stack, StackSettings
 from infra.local.processes import Part, Supervisor, end_all, marked
 from infra.local.registration import Project
-from infra.local.stack import interruptible, show, uninterrupted, up
+from infra.local.stack import show, up, when_asked_to_end
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def hung_up():
 
 
 def test_a_request_to_end_is_ctrl_c_but_what_nohup_ignores_stays_ignored(hung_up):
-    with interruptible():
+    with when_asked_to_end(signal.default_int_handler):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGHUP)
-        with uninterrupted():
+        with when_asked_to_end(signal.SIG_IGN):
             signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
