@@ -101,12 +101,11 @@ def difference(found: Sequence[Finding], base: Sequence[Finding]) -> tuple[float
 def _kept_runs(path: Path) -> dict[str, Run]:
     """Return the runs in a file, by name; none if there is no file."""
     try:
-        runs: dict[str, Run] = json.loads(path.read_text())["runs"]
+        return json.loads(path.read_text())["runs"]
     except FileNotFoundError:
         return {}
     except (ValueError, LookupError, TypeError) as error:
         raise DamagedRunsError(f"{path} holds no runs ({error!r}): delete it, and all are run again") from error
-    return runs
 
 
 def _keep_runs(path: Path, runs: dict[str, Run]) -> None:

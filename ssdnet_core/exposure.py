@@ -53,8 +53,7 @@ class Histogram(NamedTuple):
 
     def shares(self) -> npt.NDArray[np.float64]:
         """Return the share of the pixels that have each value: (V,)."""
-        shares: npt.NDArray[np.float64] = self.counts / self.counts.sum()
-        return shares
+        return self.counts / self.counts.sum()
 
 
 def histograms(pixels: npt.NDArray[np.generic]) -> tuple[Histogram, ...]:
@@ -137,8 +136,7 @@ def _quantiles(
     values: npt.NDArray[np.float64], shares: tuple[float, ...], *, counts: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float64]:
     # Weighted, numpy knows this method alone.
-    quantiles: npt.NDArray[np.float64] = np.quantile(values, shares, weights=counts, method="inverted_cdf")
-    return quantiles
+    return np.quantile(values, shares, weights=counts, method="inverted_cdf")
 
 
 def range_over_channel(channels: Sequence[Histogram], *, spread: float) -> float:

@@ -144,8 +144,7 @@ def _blob(rng: Generator, size: Size, *, radius: float) -> Field:
     angle, outline = np.arctan2(y, x), np.ones(size)
     for lobes in range(2, 7):
         outline += rng.normal(0, 0.25 / lobes) * np.cos(lobes * angle + rng.uniform(0, 2 * np.pi))
-    depth: Field = radius * np.clip(outline, 0.6, 1.4) - np.hypot(y, x)
-    return depth
+    return radius * np.clip(outline, 0.6, 1.4) - np.hypot(y, x)
 
 
 def _unit(size: Size) -> float:

@@ -84,7 +84,7 @@ class Localization:
     def background(self) -> npt.NDArray[np.float32]:
         """The normal background at the image's own size: (H, W) or (H, W, C) float32, in the image's units."""
         enlarged = enlarge(torch.from_numpy(self.working_background.copy()).permute(2, 0, 1), self.original_shape)
-        background: npt.NDArray[np.float32] = enlarged.permute(1, 2, 0).numpy()
+        background = enlarged.permute(1, 2, 0).numpy()
         return background[:, :, 0] if background.shape[2] == 1 else background
 
 
@@ -279,5 +279,4 @@ def enlarge_map(working_map: npt.NDArray[np.floating], original_shape: tuple[int
     """Bring an anomaly map from the working size (h, w) to the image's own size (H, W): float32, bilinear."""
     # A copy: an image at its working size is not enlarged, and the caller may write into what comes back.
     working = torch.from_numpy(np.array(working_map, dtype=np.float32, order="C"))
-    enlarged: npt.NDArray[np.float32] = enlarge(working[None], original_shape)[0].numpy()
-    return enlarged
+    return enlarge(working[None], original_shape)[0].numpy()

@@ -57,8 +57,7 @@ class ReconstructionNetwork(nn.Module):
         # Skips are added to a projection of the coarser level: concatenated they cost half as much again.
         middle = self.up(_double(self.from_bottom(self.bottom(middle))) + middle)
         fine = self.top(_double(self.from_up(middle)) + fine)
-        reconstruction: Tensor = self.head(fine)
-        return reconstruction
+        return self.head(fine)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Fill the weights afresh, with the same values for each image, from a generator on the processor."""

@@ -81,11 +81,10 @@ def from_json(kind: type[Value], content: bytes, *, others: bool = False) -> Val
             "they are, check AWS_ENDPOINT_URL and the network, and run again"
         )
     try:
-        value: Value = _adapter(kind).validate_json(content, strict=True, extra="ignore" if others else "forbid")
+        return _adapter(kind).validate_json(content, strict=True, extra="ignore" if others else "forbid")
     except ValidationError as error:
         no_json = any(problem["type"] == NO_JSON for problem in error.errors())
         raise (NoJsonError if no_json else StoredJsonError)("; ".join(_problems(error))) from error
-    return value
 
 
 def null_for_nan(tree: Any) -> Any:
