@@ -135,10 +135,10 @@ def _inspected(cluster: Cluster, options: argparse.Namespace, *, config: Config)
     present = manifest.present
     todo = unsettled(present, records, fingerprint=manifest.fingerprint)
     print(f"{len(present)} images, {len(present) - len(todo)} of them done before", file=sys.stderr)
-    dispatch = Dispatch(FitWorkers(cluster.client), inspection)
+    dispatch = Dispatch(FitWorkers(cluster.client), inspection, announce=_tell)
     for part in chunks(todo):
-        collected = submit_chunk(dispatch, part).collected(announce=_tell)
-        done = collected.records + try_suspects(dispatch, collected.suspects, announce=_tell)
+        collected = submit_chunk(dispatch, part).collected()
+        done = collected.records + try_suspects(dispatch, collected.suspects)
         records |= {record.index: record for record in done}
     return Batch(inspection, tuple(records[entry.index] for entry in present), len(todo))
 

@@ -46,7 +46,7 @@ def inspect_all(
     fitting = "the workers that own a GPU fit" if resources else "all workers fit, on what each of them has"
     together = f"{inspection.group} images together" if inspection.group > 1 else "one image at a time"
     get_run_logger().info("device %s: %s, %s", manifest.config.device, fitting, together)
-    dispatch = Dispatch(FitWorkers(cluster.client, resources), inspection)
+    dispatch = Dispatch(FitWorkers(cluster.client, resources), inspection, announce=observer().inspected)
     able = len(dispatch.workers.able())
     images_a_future = future_size(len(todo), group=inspection.group, workers=able)
     parts = list(chunks(todo, images_a_future=images_a_future, workers=able))
@@ -77,10 +77,10 @@ def inspect_all(
 @task(name="inspect-images", task_run_name="{first} to {last}", cache_policy=NO_CACHE, persist_result=False)
 def inspect_chunk(chunk: SubmittedChunk, *, first: str, last: str) -> CollectedChunk:
     """Wait for a chunk of images; the Dask workers inspect them."""
-    return chunk.collected(announce=observer().inspected)
+    return chunk.collected()
 
 
 @task(name="inspect-suspects", cache_policy=NO_CACHE, persist_result=False)
 def inspect_suspects(dispatch: Dispatch, suspects: Sequence[tuple[ImageEntry, ...]]) -> list[ImageRecord]:
     """Inspect the images whose workers died, one by one."""
-    return try_suspects(dispatch, suspects, announce=observer().inspected)
+    return try_suspects(dispatch, suspects)

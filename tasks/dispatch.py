@@ -21,7 +21,6 @@ from tasks.inspection import Inspection, inspect_images
 from tasks.manifest import ImageEntry
 from tasks.records import ImageRecord, failed_record, write_record
 
-Announce = Callable[[ImageRecord], None]
 Value = TypeVar("Value")
 
 MAX_CHUNKS = 180
@@ -43,10 +42,13 @@ class Dispatch:
         The workers that take the images.
     inspection
         What the workers are told beside the images.
+    announce
+        Called with each record as it arrives.
     """
 
     workers: FitWorkers
     inspection: Inspection
+    announce: Callable[[ImageRecord], None] = lambda record: None
 
     def submitted(self, entries: Sequence[ImageEntry], *, workers: Collection[str] = ()) -> "Future[Attempt]":
         """Have a worker inspect images: any that can, or one of those named."""
@@ -136,9 +138,7 @@ def submit_chunk(dispatch: Dispatch, entries: Iterable[ImageEntry], *, images_a_
     return SubmittedChunk(dispatch, {dispatch.submitted(part): part for part in parts})
 
 
-def try_suspects(
-    dispatch: Dispatch, suspects: Iterable[tuple[ImageEntry, ...]], *, announce: Announce
-) -> list[ImageRecord]:
+def try_suspects(dispatch: Dispatch, suspects: Iterable[tuple[ImageEntry, ...]]) -> list[ImageRecord]:
     """Inspect the images whose workers died, once nothing else is running: one future at a time, halved if it fails.
 
     Returns
@@ -163,7 +163,7 @@ def try_suspects(
             continue
         done = outcome.records if isinstance(outcome, Attempt) else [dispatch.settled(entries[0], outcome)]
         for record in done:
-            announce(record)
+            dispatch.announce(record)
         records += done
     return sorted(records, key=lambda record: record.index)
 
@@ -181,26 +181,19 @@ class SubmittedChunk:
     def __init__(self, dispatch: Dispatch, futures: "dict[Future[Attempt], tuple[ImageEntry, ...]]") -> None:
         self._dispatch = dispatch
         self.futures = futures
-        self._announce: Announce = lambda record: None
         self._records: list[ImageRecord] = []
         self._suspects: list[tuple[ImageEntry, ...]] = []
         self._faulty: list[ImageEntry] = []
         self._passing: dict[str, list[tuple[ImageEntry, ...]]] = defaultdict(list)
 
-    def collected(self, *, announce: Announce) -> CollectedChunk:
+    def collected(self) -> CollectedChunk:
         """Wait for the images, and try again what may do better.
-
-        Parameters
-        ----------
-        announce
-            Called with each record as it arrives.
 
         Raises
         ------
         ClusterError
             If the scheduler went away, or no worker that can take an image has been there for `WORKERLESS_SECONDS`.
         """
-        self._announce = announce
         self._wait()
         self._try_elsewhere()
         self._try_singly()
@@ -235,7 +228,7 @@ class SubmittedChunk:
 
     def _settle(self, records: Iterable[ImageRecord]) -> None:
         for record in records:
-            self._announce(record)
+            self._dispatch.announce(record)
             self._records.append(record)
 
     def _set_aside(self, entries: tuple[ImageEntry, ...], error: BaseException) -> None:

@@ -49,7 +49,7 @@ def test_fits_go_only_to_workers_that_own_a_gpu(mixed, tmp_path, device):
         submitted = submit_chunk(Dispatch(FitWorkers(client, fit_resources(client, device)), inspection), entries)
         wait(list(submitted.futures))
         holders = {address for held in client.who_has(list(submitted.futures)).values() for address in held}
-        records = submitted.collected(announce=lambda record: None).records
+        records = submitted.collected().records
         assert holders == {mixed.names(client)["gpu"]}
     assert [record.status for record in records] == ["inspected"] * 6
 
@@ -81,7 +81,7 @@ def test_groups_are_dealt_evenly_among_the_workers_that_own_a_gpu(tmp_path):
                 for future in submitted.futures
                 for address in held[future.key]
             }
-            records = submitted.collected(announce=lambda record: None).records
+            records = submitted.collected().records
     assert sorted(images.items()) in ([("gpu-1", 6), ("gpu-2", 7)], [("gpu-1", 7), ("gpu-2", 6)])
     assert [record.status for record in records] == ["inspected"] * 13
 
@@ -155,7 +155,7 @@ def test_when_the_last_gpu_worker_is_gone_a_run_ends_with_what_to_do(tmp_path, m
             submitted = submit_chunk(Dispatch(workers, inspection), entries)
             cluster.kill(owner)
             with pytest.raises(ClusterError, match=r"there has been no running worker with a GPU.*run again"):
-                submitted.collected(announce=lambda record: None)
+                submitted.collected()
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def test_gpu_workers_that_come_back_in_time_finish_the_chunk(tmp_path, monkeypat
             submitted = submit_chunk(Dispatch(workers, inspection), entries)
             cluster.kill(owner)
             cluster.add_worker("another", *OWNS_A_GPU)
-            records = submitted.collected(announce=lambda record: None).records
+            records = submitted.collected().records
     assert [record.status for record in records] == ["inspected"] * 20
 
 
@@ -197,7 +197,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_with_a_word_and_no_trace_and_bl
             submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
             cluster.kill(cluster.scheduler)
             with pytest.raises(ClusterError, match=f"{cluster.address} went away.*run again"):
-                submitted.collected(announce=lambda record: None)
+                submitted.collected()
     assert [record for record in told.buffer if record.exc_info] == []
 
 

@@ -51,10 +51,10 @@ def test_images_fitted_singly_have_a_future_each(count, workers):
     assert future_size(count, group=1, workers=workers) == 1
 
 
-def inspected(dispatch, entries, *, task=1, announce=lambda record: None):
+def inspected(dispatch, entries, *, task=1):
     """Inspect the images of a single chunk."""
-    collected = submit_chunk(dispatch, entries, images_a_future=task).collected(announce=announce)
-    records = collected.records + try_suspects(dispatch, collected.suspects, announce=announce)
+    collected = submit_chunk(dispatch, entries, images_a_future=task).collected()
+    records = collected.records + try_suspects(dispatch, collected.suspects)
     return sorted(records, key=lambda record: record.index)
 
 
@@ -76,7 +76,7 @@ def test_an_image_that_kills_its_worker_is_set_aside_and_its_neighbours_are_insp
     deadly = replace(inspection, source=DeadlyStorage(inspection.source.url))
     announced = []
     with dask_client(workers=2) as client:
-        records = inspected(Dispatch(FitWorkers(client), deadly), entries, announce=announced.append)
+        records = inspected(Dispatch(FitWorkers(client), deadly, announce=announced.append), entries)
     outcome = {record.key: record.status for record in records}
     assert outcome == dict.fromkeys(("a.png", "b.png", "c.png", "e.png"), "inspected") | {"deadly.png": "failed"}
     [failed] = [record for record in records if record.status == "failed"]
@@ -117,7 +117,7 @@ def test_a_future_of_several_groups_loses_only_the_image_that_is_at_fault(tmp_pa
     with dask_client(workers=2) as client:
         alone = inspected(Dispatch(FitWorkers(client), inspection), entries[:1])
         faulty = replace(inspection, source=storage(inspection.source.url))
-        records = inspected(Dispatch(FitWorkers(client), faulty), entries, task=5, announce=announced.append)
+        records = inspected(Dispatch(FitWorkers(client), faulty, announce=announced.append), entries, task=5)
     assert [record.key for record in records] == [entry.key for entry in entries]
     [failed] = [record for record in records if record.status == "failed"]
     assert failed.key == culprit
@@ -192,7 +192,7 @@ def test_a_broken_worker_costs_no_image(tmp_path, group, task):
     announced = []
     with dask_client(workers=2) as client:
         client.run(break_process, workers=[next(iter(able_workers(client, {})))])
-        records = inspected(Dispatch(FitWorkers(client), inspection), entries, task=task, announce=announced.append)
+        records = inspected(Dispatch(FitWorkers(client), inspection, announce=announced.append), entries, task=task)
     assert [(record.index, record.status) for record in records] == [(index, "inspected") for index in range(16)]
     assert sorted(announced, key=lambda record: record.index) == records
 
@@ -206,12 +206,12 @@ def test_images_that_fail_in_an_outage_are_tried_once_more_and_told_of_once(tmp_
     inspection = replace(inspection, source=outage)
     announced = []
     with dask_client(workers=workers) as client:
-        records = inspected(Dispatch(FitWorkers(client), inspection), entries, announce=announced.append)
+        records = inspected(Dispatch(FitWorkers(client), inspection, announce=announced.append), entries)
         assert [record.status for record in records] == ["inspected"] * 6
         assert len(outage.below("asked again").list()) == 6
         assert sorted(announced, key=lambda record: record.index) == records
         client.run(break_process)
-        [failed] = inspected(Dispatch(FitWorkers(client), inspection), entries[:1], announce=announced.append)
+        [failed] = inspected(Dispatch(FitWorkers(client), inspection, announce=announced.append), entries[:1])
     assert (failed.status, failed.passing) == ("failed", True)
     assert announced[6:] == [failed]
 
@@ -249,7 +249,7 @@ def test_a_worker_is_spared_if_another_failed_on_at_most_half_as_many_images(tmp
         for end, size in zip(accumulate(failed), failed, strict=True):
             part = entries[end - size : end]
             futures[dispatch.submitted(part, workers=[better if futures else worse])] = part
-        records = SubmittedChunk(dispatch, futures).collected(announce=lambda record: None).records
+        records = SubmittedChunk(dispatch, futures).collected().records
     assert [record.status for record in records] == ["inspected"] * len(entries)
     again = [task["worker"] for task in tried.data[len(failed) :]]
     assert len(again) == len(failed)
@@ -275,7 +275,7 @@ def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(t
     # As of a client that looks for its scheduler.
     monkeypatch.setattr(client, "status", "connecting")
     with pytest.raises(ClusterError, match=r"scheduler at .* went away: start it, and run again"):
-        submitted.collected(announce=lambda record: None)
+        submitted.collected()
 
 
 def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_submitted_or_measured(tmp_path):
@@ -317,7 +317,7 @@ def test_a_worker_killed_from_outside_costs_no_image(tmp_path):
         os.kill(victim, signal.SIGSTOP)  # Or it may have done its share before it is killed.
         submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
         os.kill(victim, signal.SIGKILL)
-        records = submitted.collected(announce=lambda record: None).records
+        records = submitted.collected().records
     assert [record.status for record in records] == ["inspected"] * 8
 
 
