@@ -9,8 +9,12 @@ sides = st.integers(3, 25)
 few_examples = settings(max_examples=30)
 
 
-def drawn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def drawn(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def precise(*shape, seed=0):
+    return drawn(*shape, seed=seed, dtype=torch.float64)
 
 
 def punched(height, width, *, seed, share=0.3):

@@ -4,10 +4,7 @@ import torch
 from scipy import stats
 
 from ssdnet_core.bulk import fit_bulk
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+from tests.ssdnet_core.drawn_values import drawn
 
 
 def distances(points):

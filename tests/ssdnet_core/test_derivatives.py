@@ -8,7 +8,7 @@ from scipy import ndimage
 from ssdnet_core import bands
 from ssdnet_core.derivatives import derivative_energy, gaussian_derivatives
 from ssdnet_core.filters import weighted_shrink
-from tests.ssdnet_core.drawn_values import drawn, few_examples, punched, seeds
+from tests.ssdnet_core.drawn_values import few_examples, precise, punched, seeds
 
 INTERIOR = (..., slice(3, -3), slice(3, -3))
 
@@ -49,7 +49,7 @@ def test_of_a_saddle_the_mixed_derivative_is_constant():
 
 @pytest.mark.parametrize(("number", "order"), [(0, (0, 1)), (1, (1, 0)), (3, (1, 1))])
 def test_the_derivatives_are_proportional_to_scipys(number, order):
-    image = drawn(1, 24, 30)
+    image = precise(1, 24, 30)
     found = gaussian_derivatives(image)[number].numpy()
     expected = ndimage.gaussian_filter(image[0].numpy(), 1.0, order=order, mode="nearest", radius=3)
     # The sign of a derivative plays no part: its square is what counts.
@@ -59,19 +59,19 @@ def test_the_derivatives_are_proportional_to_scipys(number, order):
 
 @pytest.mark.parametrize(("number", "order"), [(2, (0, 2)), (4, (2, 0))])
 def test_the_second_derivatives_are_scipys_but_for_what_a_constant_has_of_its_cut_off_kernel(number, order):
-    image = drawn(1, 60, 80)
+    image = precise(1, 60, 80)
     found = gaussian_derivatives(image)[number].numpy()
     expected = ndimage.gaussian_filter(image[0].numpy(), 1.0, order=order, mode="nearest", radius=3)
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.999
 
 
 def test_white_noise_has_the_same_strength_in_all_derivatives():
-    derivatives = gaussian_derivatives(drawn(1, 200, 200))[INTERIOR]
+    derivatives = gaussian_derivatives(precise(1, 200, 200))[INTERIOR]
     np.testing.assert_allclose(derivatives.std((-2, -1)).numpy(), 1.0, atol=0.03)
 
 
 def test_each_channel_has_its_own_derivatives():
-    image = drawn(3, 16, 18)
+    image = precise(3, 16, 18)
     apart = torch.cat([gaussian_derivatives(channel[None]) for channel in image])
     together = gaussian_derivatives(image)
     distance = (together[:, None] - apart[None]).abs().amax((-2, -1))
@@ -83,7 +83,7 @@ def test_each_channel_has_its_own_derivatives():
 def test_the_energy_is_the_mean_square_of_the_derivatives_whatever_the_bands(
     channels, height, width, grid, seed, everything
 ):
-    values = drawn(channels, height, width, seed=seed)
+    values = precise(channels, height, width, seed=seed)
     counted = torch.ones(1, height, width).double() if everything else punched(height, width, seed=seed)
     expected = weighted_shrink(gaussian_derivatives(values).square(), counted, factor=grid)
     with pytest.MonkeyPatch.context() as patch:

@@ -26,7 +26,7 @@ from ssdnet_core.filters import (
     weighted_shrink,
     weighted_smooth,
 )
-from tests.ssdnet_core.drawn_values import counted, drawn, few_examples, punched, seeds, sides
+from tests.ssdnet_core.drawn_values import counted, few_examples, precise, punched, seeds, sides
 
 sigmas = st.floats(0.3, 5.0)
 
@@ -67,7 +67,7 @@ def test_the_kernel_is_a_gaussian_of_sum_one_cut_at_three_sigma(sigma):
 def test_weighted_smooth_of_a_whole_image_is_scipys_gaussian_filter_over_what_its_windows_reach(
     channels, height, width, sigma, seed
 ):
-    values = drawn(channels, height, width, seed=seed)
+    values = precise(channels, height, width, seed=seed)
     found = weighted_smooth(values, torch.ones(1, height, width, dtype=values.dtype), sigma=sigma)
     np.testing.assert_allclose(found.numpy(), within_borders(values.numpy(), sigma), atol=1e-10)
 
@@ -75,7 +75,7 @@ def test_weighted_smooth_of_a_whole_image_is_scipys_gaussian_filter_over_what_it
 @pytest.mark.parametrize("shape", [(STRETCH, STRETCH + 1), (3, 2 * STRETCH), (2 * STRETCH + 7, 20)])
 @pytest.mark.parametrize("sigma", [0.6, 4.0, 24.0])
 def test_an_image_longer_than_a_stretch_is_smoothed_without_a_seam(shape, sigma):
-    values = drawn(2, *shape, seed=0)
+    values = precise(2, *shape, seed=0)
     found = weighted_smooth(values, torch.ones(1, *shape, dtype=values.dtype), sigma=sigma)
     np.testing.assert_allclose(found.numpy(), within_borders(values.numpy(), sigma), atol=1e-12)
 
@@ -83,7 +83,7 @@ def test_an_image_longer_than_a_stretch_is_smoothed_without_a_seam(shape, sigma)
 @settings(max_examples=10)
 @given(st.integers(3, 12), st.integers(3, 12), sigmas, seeds)
 def test_weighted_smooth_is_the_weighted_mean_of_the_pixels_that_count(height, width, sigma, seed):
-    values, weight = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)
+    values, weight = precise(2, height, width, seed=seed), punched(height, width, seed=seed)
     found = weighted_smooth(values, weight, sigma=sigma).numpy()
     for row, column in np.ndindex(height, width):
         counted = window_weights(sigma, row, column, height, width) * weight[0].numpy()
@@ -96,7 +96,7 @@ def test_weighted_smooth_is_the_weighted_mean_of_the_pixels_that_count(height, w
 @few_examples
 @given(sides, sides, sigmas, seeds, st.floats(-1e3, 1e3))
 def test_weighted_smooth_does_not_see_what_does_not_count(height, width, sigma, seed, value):
-    values, weight = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)
+    values, weight = precise(2, height, width, seed=seed), punched(height, width, seed=seed)
     changed = torch.where(weight > 0, values, value)
     assert torch.equal(weighted_smooth(values, weight, sigma=sigma), weighted_smooth(changed, weight, sigma=sigma))
 
@@ -124,7 +124,7 @@ def test_weighted_smooth_is_zero_out_of_reach_of_what_counts():
 def test_self_guided_smooth_is_the_guided_filter_with_itself_as_the_guide(
     channels, height, width, sigma, contrast, seed
 ):
-    values, weight = drawn(channels, height, width, seed=seed), torch.ones(1, height, width, dtype=torch.float64)
+    values, weight = precise(channels, height, width, seed=seed), torch.ones(1, height, width, dtype=torch.float64)
 
     def window_mean(array):
         return weighted_smooth(torch.as_tensor(array), weight, sigma=sigma).numpy()
@@ -138,7 +138,7 @@ def test_self_guided_smooth_is_the_guided_filter_with_itself_as_the_guide(
 
 
 def test_self_guided_smooth_calms_noise_and_keeps_an_edge():
-    values = 0.1 * drawn(1, 60, 60)
+    values = 0.1 * precise(1, 60, 60)
     values[:, :, 30:] += 10
     weight = torch.ones(1, 60, 60, dtype=torch.float64)
     found = self_guided_smooth(values, weight, sigma=4.0, contrast=0.5)[0]
@@ -149,7 +149,7 @@ def test_self_guided_smooth_calms_noise_and_keeps_an_edge():
 @few_examples
 @given(sides, sides, sigmas, seeds, st.floats(-1e3, 1e3))
 def test_self_guided_smooth_does_not_see_what_does_not_count(height, width, sigma, seed, value):
-    values, weight = drawn(2, height, width, seed=seed), punched(height, width, seed=seed)
+    values, weight = precise(2, height, width, seed=seed), punched(height, width, seed=seed)
     changed = torch.where(weight > 0, values, value)
     one, other = (self_guided_smooth(each, weight, sigma=sigma, contrast=0.5) for each in (values, changed))
     assert torch.equal(one[:, weight[0] > 0], other[:, weight[0] > 0])
@@ -179,7 +179,7 @@ def test_there_are_fewer_effective_samples_in_corners_than_at_edges_than_inside(
 @few_examples
 @given(st.integers(1, 2), st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 2, 3, 4]), seeds)
 def test_weighted_shrink_averages_the_pixels_that_count(channels, height, width, factor, seed):
-    values, weight = drawn(channels, height, width, seed=seed), punched(height, width, seed=seed)
+    values, weight = precise(channels, height, width, seed=seed), punched(height, width, seed=seed)
     found = weighted_shrink(values, weight, factor=factor)
     for row, column in np.ndindex(*found.shape[1:]):
         square = (slice(row * factor, (row + 1) * factor), slice(column * factor, (column + 1) * factor))
@@ -191,7 +191,7 @@ def test_weighted_shrink_averages_the_pixels_that_count(channels, height, width,
 @few_examples
 @given(sides, sides, sigmas)
 def test_the_short_cut_for_complete_images_changes_nothing(height, width, sigma):
-    values, weight = drawn(2, height, width), torch.ones(1, height, width, dtype=torch.float64)
+    values, weight = precise(2, height, width), torch.ones(1, height, width, dtype=torch.float64)
     almost = weight - 1e-15
     assert complete(weight)
     assert not complete(almost)
@@ -203,14 +203,14 @@ def test_the_short_cut_for_complete_images_changes_nothing(height, width, sigma)
 @few_examples
 @given(st.integers(1, 2), sides, sides, st.sampled_from([1, 3, 7]), seeds)
 def test_the_box_mean_is_scipys(channels, height, width, size, seed):
-    values = drawn(channels, height, width, seed=seed)
+    values = precise(channels, height, width, seed=seed)
     expected = ndimage.uniform_filter(values.numpy(), (1, size, size), mode="nearest")
     np.testing.assert_allclose(box_mean(values, size).numpy(), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_fast_guided_filter_is_close_to_the_guided_filter(masked):
-    values, weight = 0.3 * drawn(1, 96, 120), torch.ones(1, 96, 120, dtype=torch.float64)
+    values, weight = 0.3 * precise(1, 96, 120), torch.ones(1, 96, 120, dtype=torch.float64)
     values[:, 30:60, 50:80] += 2
     if masked:
         weight[:, 20:40, 20:40] = 0
@@ -250,7 +250,7 @@ def test_a_bank_that_was_first_asked_for_in_inference_mode_lets_gradients_throug
 @few_examples
 @given(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30), st.sampled_from([1, 2, 3, 4, 8]), seeds)
 def test_shrink_averages_squares_and_of_incomplete_ones_what_there_is(channels, height, width, factor, seed):
-    values = drawn(channels, height, width, seed=seed)
+    values = precise(channels, height, width, seed=seed)
     shrunk = shrink(values, factor)
     assert shrunk.shape == (channels, math.ceil(height / factor), math.ceil(width / factor))
     for row, column in np.ndindex(*shrunk.shape[1:]):
@@ -261,7 +261,7 @@ def test_shrink_averages_squares_and_of_incomplete_ones_what_there_is(channels, 
 @few_examples
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(1, 4), seeds)
 def test_enlarge_is_scipys_linear_interpolation_between_pixel_centres(height, width, factor, seed):
-    values = drawn(1, height, width, seed=seed)
+    values = precise(1, height, width, seed=seed)
     size = (factor * height, width)
     rows = (np.arange(size[0]) + 0.5) / factor - 0.5
     places = np.meshgrid(rows, np.arange(width), indexing="ij")
@@ -272,7 +272,7 @@ def test_enlarge_is_scipys_linear_interpolation_between_pixel_centres(height, wi
 @few_examples
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(12, 40), st.integers(12, 40), seeds)
 def test_enlarge_stays_within_the_range_of_the_values(height, width, to_height, to_width, seed):
-    values = drawn(2, height, width, seed=seed)
+    values = precise(2, height, width, seed=seed)
     enlarged = enlarge(values, (to_height, to_width))
     assert enlarged.shape == (2, to_height, to_width)
     assert float(enlarged.min()) >= float(values.min()) - 1e-9
@@ -319,7 +319,7 @@ TREATMENTS = {
 @few_examples
 @given(st.sampled_from([(1,), (3,), (2, 2)]), st.integers(1, 3), sides, sides, seeds, st.booleans())
 def test_images_together_are_filtered_as_each_alone(name, group, channels, height, width, seed, everything):
-    values = drawn(*group, channels, height, width, seed=seed)
+    values = precise(*group, channels, height, width, seed=seed)
     weight = counted(height, width, seed=seed, everything=everything)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "BAND_PIXELS", 5 * width)

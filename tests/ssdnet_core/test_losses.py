@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -11,12 +11,11 @@ from ssdnet_core.filters import orthonormal_bank
 from ssdnet_core.folding import folded
 from ssdnet_core.losses import FILTERS
 from ssdnet_core.similarity import STABILISER
+from tests.ssdnet_core.drawn_values import drawn, few_examples
 
 seeds = st.integers(0, 2**32 - 10)
 weights = st.floats(0.0, 10.0)
 channel_counts = st.sampled_from([1, 3])
-
-few_examples = settings(max_examples=30)
 
 
 def as_crops(planes, side=1):
@@ -39,10 +38,6 @@ def pixel_loss(prediction, target, *, hidden, valid, config):
 def perceptual_loss(prediction, target, *, valid, every=1):
     """The perceptual loss of one image, of (N, C, H, W)."""
     return losses.perceptual_loss(prediction[:, None], target[:, None], valid=valid[:, None], every=every)[0]
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def flags(*shape, share, seed=0):

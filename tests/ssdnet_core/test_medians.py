@@ -3,26 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssdnet_core import medians
 from ssdnet_core.medians import median, row_medians, row_quantiles, sampled, sampled_places, values_that_count
-
-seeds = st.integers(0, 2**32)
-sides = st.integers(3, 20)
-
-few_examples = settings(max_examples=30)
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def punched(height, width, *, seed):
-    weight = (torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed)) > 0.3).float()
-    weight[0, 0, 0] = 1
-    return weight
+from tests.ssdnet_core.drawn_values import drawn, few_examples, punched, seeds, sides
 
 
 @few_examples

@@ -4,6 +4,7 @@ from torch import nn
 
 from ssdnet_core.config import Config, NetworkConfig
 from ssdnet_core.network import ReconstructionNetwork, stride
+from tests.ssdnet_core.drawn_values import drawn
 from tests.ssdnet_core.whole_images import NetworkOfWholeImages
 
 UNSHUFFLES = (1, 2, 4)
@@ -13,10 +14,6 @@ def fresh(channels=1, *, unshuffle=4, width=8, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return NetworkOfWholeImages(channels, NetworkConfig(width=width, unshuffle=unshuffle))
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def without_normalisation(network):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ssdnet_core.config import NetworkConfig, ReconstructionConfig
 from ssdnet_core.network import ReconstructionNetwork, stride
 from ssdnet_core.reconstruction import BlindNetwork, phase_masks
+from tests.ssdnet_core.drawn_values import drawn
 from tests.ssdnet_core.whole_images import NetworkOfWholeImages
 
 SMALL = NetworkConfig(width=8, unshuffle=4)
@@ -18,10 +19,6 @@ seeds = st.integers(0, 2**32 - 10)
 sides = st.integers(40, 70)
 
 few_examples = settings(max_examples=25)
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def fresh(channels=1, *, unshuffle=4):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -14,15 +14,7 @@ from ssdnet_core.robust import (
     without_ring_excess,
     without_trend,
 )
-
-seeds = st.integers(0, 2**32)
-sides = st.integers(3, 20)
-
-few_examples = settings(max_examples=30)
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+from tests.ssdnet_core.drawn_values import drawn, few_examples, seeds, sides
 
 
 def punched(height, width, *, seed):

@@ -3,23 +3,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from ssdnet_core import bands
 from ssdnet_core.filters import BANK_SIZE, enlarge
 from ssdnet_core.similarity import STABILISER, dissimilarity, inner_product, inner_products
+from tests.ssdnet_core.drawn_values import drawn, few_examples
 from tests.ssdnet_core.made_surfaces import at_full_size, blind, everything, highest, texture
 
 seeds = st.integers(0, 2**32 - 10)
 scales = st.sampled_from([1, 2, 4])
-
-few_examples = settings(max_examples=30)
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def features_by_scipy(image):

@@ -7,10 +7,7 @@ from torch import nn
 from ssdnet_core.config import NetworkConfig
 from ssdnet_core.network import ReconstructionNetwork
 from ssdnet_core.stacked import stacked_convolution
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+from tests.ssdnet_core.drawn_values import drawn
 
 
 @settings(max_examples=40)

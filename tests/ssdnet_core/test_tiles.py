@@ -15,6 +15,7 @@ from ssdnet_core.fitting import fit
 from ssdnet_core.reconstruction import BlindNetwork
 from ssdnet_core.synthetic import sample
 from ssdnet_core.tiles import LEAST_STEPS, MARGIN, OVERLAP, reconstruct_in_tiles, spans
+from tests.ssdnet_core.drawn_values import drawn
 from tests.ssdnet_core.prepared_with import prepared_with
 from tests.ssdnet_core.whole_images import NetworkOfWholeImages
 
@@ -22,10 +23,6 @@ TILE = 384
 steps = st.sampled_from([16, 32, 48, 96, 264, 512])
 
 few_examples = settings(max_examples=5)
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def settings_of(*, tile=TILE, block=16, shifts=1):
