@@ -157,7 +157,7 @@ def try_suspects(dispatch: Dispatch, suspects: Iterable[tuple[ImageEntry, ...]])
         waiting = _halves(waiting[0])  # There is no other that may have done it.
     while waiting:
         entries = waiting.pop()
-        [(_, outcome)] = dispatch.workers.outcomes([dispatch.submitted(entries)])
+        [(_, outcome)] = dispatch.workers.outcomes({dispatch.submitted(entries): entries})
         if isinstance(outcome, BaseException) and len(entries) > 1:
             waiting += _halves(entries)
             continue
@@ -174,8 +174,7 @@ class SubmittedChunk:
     Attributes
     ----------
     futures
-        The images of each future. One is dropped once its records are here: as long as it is held, Dask repeats it if
-        its worker dies.
+        The images of each future that is not done.
     """
 
     def __init__(self, dispatch: Dispatch, futures: "dict[Future[Attempt], tuple[ImageEntry, ...]]") -> None:
@@ -200,8 +199,7 @@ class SubmittedChunk:
         return CollectedChunk(sorted(self._records, key=lambda record: record.index), self._suspects)
 
     def _wait(self) -> None:
-        for future, outcome in self._dispatch.workers.outcomes(self.futures):
-            entries = self.futures.pop(future)
+        for entries, outcome in self._dispatch.workers.outcomes(self.futures):
             if isinstance(outcome, BaseException):
                 self._set_aside(entries, outcome)
                 continue
@@ -219,8 +217,7 @@ class SubmittedChunk:
 
     def _try_singly(self) -> None:
         futures = {self._dispatch.submitted([entry]): entry for entry in self._faulty}
-        for future, outcome in self._dispatch.workers.outcomes(futures):
-            entry = futures.pop(future)
+        for entry, outcome in self._dispatch.workers.outcomes(futures):
             if isinstance(outcome, KilledWorker):
                 self._set_aside((entry,), outcome)
             else:
@@ -257,8 +254,7 @@ def _tried_elsewhere(
     rounds = [others, frozenset()] if others else [frozenset()]
     for workers in rounds:
         futures = {dispatch.submitted(entries, workers=workers): entries for entries in waiting}
-        for future, outcome in dispatch.workers.outcomes(futures, workers=workers):
-            yield futures.pop(future), outcome
+        yield from dispatch.workers.outcomes(futures, workers=workers)
         waiting = list(futures.values())
 
 

@@ -1,7 +1,7 @@
 """The workers that take the fits of a run: handing futures to them, and waiting as long as somebody can do them."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from tasks.cluster import ClusterError, able_workers, scheduler_address, schedul
 from tasks.local_workers import GPU
 
 Value = TypeVar("Value")
+Work = TypeVar("Work")
 
 WORKERLESS_SECONDS = 300.0
 """Seconds that images wait for a worker that can take them: as long as a machine takes to be replaced."""
@@ -65,14 +66,17 @@ class FitWorkers:
             raise scheduler_lost(self.client) from error
 
     def outcomes(
-        self, futures: "Iterable[Future[Value]]", *, workers: Collection[str] = ()
-    ) -> "Iterator[tuple[Future[Value], Value | BaseException]]":
-        """Give each future as it is done, with its result, or the error that it came to.
+        self, waiting: "dict[Future[Value], Work]", *, workers: Collection[str] = ()
+    ) -> "Iterator[tuple[Work, Value | BaseException]]":
+        """Give the work of each future as it is done, with its result, or the error that it came to.
 
         Dask itself would wait for a worker for ever, and for a scheduler that went away.
 
         Parameters
         ----------
+        waiting
+            What each future is to do. It is taken out as it is given: as long as somebody holds a future, a worker
+            keeps its result, and Dask repeats it if that worker dies.
         workers
             Addresses of the only workers to take the futures, by default all; once they are gone, no more is given.
 
@@ -82,9 +86,7 @@ class FitWorkers:
             If the scheduler went away, or no worker that is able has been there for `WORKERLESS_SECONDS`.
         """
         # Results come along with their futures: asking each for its own takes several changes of thread, 3 ms.
-        arrivals = as_completed(futures, loop=self.client.loop, with_results=True, raise_errors=False)
-        # As long as somebody knows a future, a worker keeps its result.
-        del futures
+        arrivals = as_completed(waiting, loop=self.client.loop, with_results=True, raise_errors=False)
         seen = looked = time.monotonic()
         while arrivals.count():
             batch = arrivals.next_batch(block=False)
@@ -92,7 +94,7 @@ class FitWorkers:
                 if future.status == "cancelled":
                     raise scheduler_lost(self.client)
                 # Of a failed future come type, error and traceback.
-                yield future, result if future.status == "finished" else result[1]
+                yield waiting.pop(future), result if future.status == "finished" else result[1]
             now = time.monotonic()
             if batch:
                 seen = looked = now

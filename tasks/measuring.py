@@ -44,8 +44,7 @@ def measure_batch(client: Client, images: Sequence[JudgedImage], *, measurement:
     waiting = {workers.submitted(measure_images, part, measurement): part for part in chunks(images)}
     measured = Measurements()
     suspects: list[JudgedImage] = []
-    for future, outcome in workers.outcomes(list(waiting)):
-        part = waiting.pop(future)
+    for part, outcome in workers.outcomes(waiting):
         if isinstance(outcome, BaseException):
             suspects += part
         else:
@@ -70,8 +69,7 @@ def _measured(image: JudgedImage, measurement: Measurement) -> MeasuredImage | U
 
 
 def _measured_alone(workers: FitWorkers, image: JudgedImage, *, measurement: Measurement) -> Measurements:
-    future = workers.submitted(measure_images, [image], measurement)
-    [(_, outcome)] = workers.outcomes([future])
+    [(_, outcome)] = workers.outcomes({workers.submitted(measure_images, [image], measurement): image})
     if isinstance(outcome, BaseException):
         return gathered(
             [_missed(image, f"measuring it failed: {type(outcome).__name__}: {outcome}", measurement=measurement)]

@@ -166,7 +166,7 @@ def test_workers_of_this_machine_that_are_gone_for_good_are_not_asked_to_be_star
         future = client.submit(time.sleep, 60, pure=False)
         monkeypatch.setattr(tasks.fit_workers, "able_workers", lambda *arguments, **options: frozenset())
         with pytest.raises(ClusterError, match=r"^this machine's own workers are gone .*: run again"):
-            list(FitWorkers(client).outcomes([future]))
+            list(FitWorkers(client).outcomes({future: "work"}))
 
 
 @pytest.mark.slow

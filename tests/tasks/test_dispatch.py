@@ -302,8 +302,8 @@ def test_futures_of_workers_that_are_gone_are_left_to_others(tmp_path, monkeypat
         with Client(cluster.address) as client:
             workers = [cluster.names(client)["leaving"]]
             done, left = (client.submit(time.sleep, seconds, workers=workers) for seconds in (0, 600))
-            arrivals = FitWorkers(client).outcomes([done, left], workers=workers)
-            assert next(arrivals) == (done, None)
+            arrivals = FitWorkers(client).outcomes({done: "done", left: "left"}, workers=workers)
+            assert next(arrivals) == ("done", None)
             cluster.kill(leaving)
             assert list(arrivals) == []
 

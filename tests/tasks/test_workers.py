@@ -161,7 +161,7 @@ def test_a_worker_prints_no_trace_of_a_lost_connection_and_those_of_all_else(cap
 def test_a_result_that_is_under_way_when_the_run_ends_leaves_no_traceback(caplog):
     def collect(client: Client, future: Future) -> None:
         with suppress(Exception):
-            list(FitWorkers(client).outcomes([future]))
+            list(FitWorkers(client).outcomes({future: "work"}))
 
     with dask_client(workers=1) as client:
         future = client.submit(os.urandom, 2 * 10**8)
