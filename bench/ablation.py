@@ -48,13 +48,6 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
-def main() -> None:
-    """Run the variants; a mistake of the caller's ends it with a message."""
-    options = _options()
-    with mistakes_told():
-        _run(options)
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure what each part of the method is worth.")
     image_options(parser)
@@ -64,7 +57,10 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _run(options: argparse.Namespace) -> None:
+@mistakes_told()
+def main() -> None:
+    """Run the variants; a mistake of the caller's ends it with a message."""
+    options = _options()
     options.out.mkdir(parents=True, exist_ok=True)
     source = Storage(str(options.data))
     images = [

@@ -62,13 +62,6 @@ class Batch:
     inspected: int
 
 
-def main() -> None:
-    """Run the benchmark; a mistake of the caller's ends it with a message."""
-    options = _options()
-    with mistakes_told():
-        _run(options)
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the accuracy on labelled images in MVTec-AD layout.")
     parser.add_argument("data", type=Path, help="folder of categories: CATEGORY/test/DEFECT/*, CATEGORY/ground_truth")
@@ -87,7 +80,10 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _run(options: argparse.Namespace) -> None:
+@mistakes_told()
+def main() -> None:
+    """Run the benchmark; a mistake of the caller's ends it with a message."""
+    options = _options()
     options.out.mkdir(parents=True, exist_ok=True)
     config = settings_from(options.preset, None, changes=options.set)
     with Cluster(workers=options.workers) as cluster:

@@ -31,17 +31,13 @@ SHOWN = (2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 CONFIDENCE = 0.9
 
 
+@mistakes_told()
 def main() -> None:
     """Run the calibration; a mistake of the caller's ends it with a message."""
     parser = argparse.ArgumentParser(description="Compare alarms on good images with the number asked for.")
     image_options(parser)
     parser.add_argument("--orientations", type=int, default=4, choices=range(1, 9), help="of each good image")
     options = parser.parse_args()
-    with mistakes_told():
-        _run(options)
-
-
-def _run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     source, found = Storage(str(options.data)), []
     keys = [image.key for image in listed(source, every=options.every, categories=options.categories)]

@@ -81,13 +81,6 @@ class Timing:
     share: float
 
 
-def main() -> None:
-    """Run the benchmark; a mistake of the caller's ends it with a message."""
-    options = _options()
-    with mistakes_told():
-        _run(options)
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the speed of fit, blind reconstruction and score.")
     parser.add_argument("--out", type=Path, required=True, help="JSON file for the results")
@@ -108,7 +101,10 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(whole_number(number) for number in text.split(","))
 
 
-def _run(options: argparse.Namespace) -> None:
+@mistakes_told()
+def main() -> None:
+    """Run the benchmark; a mistake of the caller's ends it with a message."""
+    options = _options()
     torch.set_num_threads(1)
     config = settings_from(options.preset, None, changes=[*options.set, f"device={options.device}"])
     if config.fit.steps == 0:

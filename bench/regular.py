@@ -127,6 +127,7 @@ MASKS: dict[str, Change | None] = {
 }
 
 
+@mistakes_told()
 def main() -> None:
     """Make the textures and inspect them; a mistake of the caller's ends it with a message."""
     parser = argparse.ArgumentParser(description="Count the good regular textures that alarm.")
@@ -137,11 +138,6 @@ def main() -> None:
     parser.add_argument("--workers", type=whole_number, default=CPU_COUNT, help="processes; by default one a core")
     options = parser.parse_args()
     options.only = chosen(options.only, MASKS, parser=parser)
-    with mistakes_told():
-        _run(options)
-
-
-def _run(options: argparse.Namespace) -> None:
     config = settings_from(None, None, changes=options.set)
     keys = [
         _written(options.out, kind, period=period, displaced=displaced, seed=seed)

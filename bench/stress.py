@@ -152,13 +152,6 @@ CONDITIONS: dict[str, Change | None] = {
 }
 
 
-def main() -> None:
-    """Run the conditions; a mistake of the caller's ends it with a message."""
-    options = _options()
-    with mistakes_told():
-        _run(options)
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the accuracy on degraded images.")
     image_options(parser)
@@ -169,7 +162,10 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _run(options: argparse.Namespace) -> None:
+@mistakes_told()
+def main() -> None:
+    """Run the conditions; a mistake of the caller's ends it with a message."""
+    options = _options()
     options.out.mkdir(parents=True, exist_ok=True)
     source = Storage(str(options.data))
     config = settings_from(None, None, changes=options.set)
