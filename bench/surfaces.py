@@ -26,6 +26,7 @@ from PIL import Image
 
 from ssdnet_core.errors import UsageError
 from tasks.decoding import SUFFIXES
+from tasks.labelled_image import png
 
 LIST = Path(__file__).with_suffix(".csv")
 
@@ -82,14 +83,14 @@ class Listed:
         return f"{self.package.split('-')[0]}_{PurePosixPath(self.member).with_suffix('').as_posix().replace('/', '_')}"
 
 
+@mistakes_told()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument("--games", type=Path, default=Path("/usr/share/games"))
     options = parser.parse_args()
     photographs = listed()
-    with mistakes_told():
-        collect(photographs, games=options.games, out=options.out)
+    collect(photographs, games=options.games, out=options.out)
     print(table(photographs))
 
 
@@ -115,7 +116,7 @@ def collect(photographs: Sequence[Listed], *, games: Path, out: Path) -> None:
     for photograph, place in zip(photographs, places, strict=True):
         content, suffix = place.read_bytes(), PurePosixPath(photograph.member).suffix.lower()
         if suffix not in SUFFIXES:
-            content, suffix = _png(content), ".png"
+            content, suffix = png(Image.open(io.BytesIO(content))), ".png"
         folder = out / photograph.kind
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{photograph.name}{suffix}").write_bytes(content)
@@ -128,12 +129,6 @@ def table(photographs: Iterable[Listed]) -> str:
     return markdown_table(
         ["kind", *packages], [[kind, *(str(counts[kind, package]) for package in packages)] for kind in kinds]
     )
-
-
-def _png(content: bytes) -> bytes:
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(content)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":
