@@ -84,14 +84,9 @@ def evaluate_and_count(scores: ScoreMap, truth: Mask, *, valid: Mask | None = No
         A `ValueError`: shapes differ, a mask is not boolean, or a counted score is NaN or infinite.
     """
     counted, shares = region_shares(scores, truth, valid=valid)
-    return _metrics_by_sorting(counted, shares), cut_counts(counted, shares)
-
-
-def _metrics_by_sorting(scores: ScoreMap, shares: NDArray[np.float64]) -> PixelMetrics:
     # Undefined metrics need no sorting.
-    if not shares.any() or shares.all():
-        return UNDEFINED
-    return metrics_of(counts_by_sorting(scores, shares))
+    defined = shares.any() and not shares.all()
+    return metrics_of(counts_by_sorting(counted, shares)) if defined else UNDEFINED, cut_counts(counted, shares)
 
 
 def metrics_of(counts: PixelCounts) -> PixelMetrics:
