@@ -16,7 +16,8 @@ from torch import Tensor
 from ssdnet_core.derivatives import ENERGY_FLOOR, derivative_energy
 from ssdnet_core.filters import GRID, filled, share_of, weighted_shrink, weighted_smooth
 from ssdnet_core.medians import median
-from ssdnet_core.robust import TREND_ROUNDS, biweight, enough_seen, without_trend
+from ssdnet_core.polynomial_trend import TREND_ROUNDS, biweight, without_trend
+from ssdnet_core.robust import enough_seen
 
 FALLOFF_DEGREE = 2
 """Degree of the polynomial that models light which falls off. One of third degree follows a dark corner, one of fourth
@@ -57,7 +58,7 @@ def contrast_in_light(
     valid
         (1, H, W), 1.0 where a pixel counts.
     degree, radial
-        Of the polynomial that models the light (:func:`ssdnet_core.robust.without_trend`).
+        Of the polynomial that models the light (:func:`ssdnet_core.polynomial_trend.without_trend`).
     """
     share = share_of(valid, GRID)
     if not enough_seen(share, valid, side=GRID):

@@ -12,7 +12,8 @@ from torch.nn import functional
 from ssdnet_core.bulk import distance_over_median
 from ssdnet_core.filters import GRID, share_of, weighted_shrink, weighted_smooth, zeros_for
 from ssdnet_core.medians import median
-from ssdnet_core.robust import enough_seen, mad_sigma, without_trend
+from ssdnet_core.polynomial_trend import without_trend
+from ssdnet_core.robust import enough_seen, mad_sigma
 
 COLOUR_WINDOW = 4.0
 """Sigma in pixels of the windows over which colours are averaged."""

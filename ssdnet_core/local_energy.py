@@ -11,7 +11,8 @@ from torch import Tensor
 from ssdnet_core.bulk import distance_over_median
 from ssdnet_core.derivatives import ENERGY_FLOOR, energies
 from ssdnet_core.filters import GRID, enlarge_squares, share_of, weighted_smooth, zeros_for
-from ssdnet_core.robust import enough_seen, without_trend
+from ssdnet_core.polynomial_trend import without_trend
+from ssdnet_core.robust import enough_seen
 
 ENERGY_SCALES = (1, 2, 4, 8)
 ENERGY_WINDOW = 8.0

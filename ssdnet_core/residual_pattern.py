@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from ssdnet_core.bands import Band, bands
+from ssdnet_core.border_rings import without_ring_excess
 from ssdnet_core.bulk import BULK_SAMPLE, fit_bulk
 from ssdnet_core.derivatives import DERIVATIVE_REACH, gaussian_derivatives
 from ssdnet_core.filters import enlarge_squares, share_of, shrink, weighted_smooth, zeros_for
 from ssdnet_core.medians import sampled, sampled_places, values_that_count
-from ssdnet_core.robust import enough_seen, level_z, over_median, without_ring_excess
+from ssdnet_core.polynomial_trend import level_z
+from ssdnet_core.robust import enough_seen, over_median
 
 PATTERN_SCALES = (1, 2)
 PATTERN_WINDOW = 2.0

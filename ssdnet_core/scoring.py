@@ -29,8 +29,9 @@ from ssdnet_core.filters import (
 from ssdnet_core.light import LIGHT_DEGREE
 from ssdnet_core.local_colour import COLOUR_WINDOW, local_colour
 from ssdnet_core.local_energy import ENERGY_WINDOW, local_energy
+from ssdnet_core.polynomial_trend import without_trend
 from ssdnet_core.residual_pattern import PATTERN_WINDOW, residual_pattern
-from ssdnet_core.robust import over_median, without_trend
+from ssdnet_core.robust import over_median
 from ssdnet_core.similarity import SIMILARITY_WINDOW, inner_product
 
 ENERGY_SPREAD, COLOUR_SPREAD, SIMILARITY_SPREAD = 8.0, 8.0, 12.0

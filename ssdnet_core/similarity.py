@@ -8,6 +8,7 @@ filters instead.
 import torch
 from torch import Tensor
 
+from ssdnet_core.border_rings import without_ring_excess
 from ssdnet_core.filters import (
     BANK_SIZE,
     GRID,
@@ -19,7 +20,7 @@ from ssdnet_core.filters import (
     zeros_for,
 )
 from ssdnet_core.medians import median
-from ssdnet_core.robust import level_z, without_ring_excess
+from ssdnet_core.polynomial_trend import level_z
 
 SIMILARITY_SCALES = (1, 2, 4)
 SIMILARITY_WINDOW = 6.0

@@ -23,5 +23,14 @@ def punched(height, width, *, seed, share=0.3):
     return weight
 
 
+def oddly_punched(height, width, *, seed):
+    """Return flags of an odd number of pixels, of which the median is one of them."""
+    weight = (torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed)) > 0.3).float()
+    weight[0, 0, 0] = 1
+    if int(weight.sum()) % 2 == 0:
+        weight.view(-1)[torch.nonzero(weight.view(-1))[-1]] = 0
+    return weight
+
+
 def counted(height, width, *, seed, everything):
     return torch.ones(1, height, width).double() if everything else punched(height, width, seed=seed)

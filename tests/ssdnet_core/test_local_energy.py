@@ -8,7 +8,7 @@ from scipy import ndimage
 from ssdnet_core.bulk import distance_over_median
 from ssdnet_core.derivatives import gaussian_derivatives
 from ssdnet_core.local_energy import local_energy
-from ssdnet_core.robust import without_trend
+from ssdnet_core.polynomial_trend import without_trend
 from tests.ssdnet_core.drawn_values import few_examples, seeds
 from tests.ssdnet_core.made_surfaces import at_full_size, everything, highest, texture
 
