@@ -1,12 +1,16 @@
 """Handing the images of a batch to the Dask workers, and collecting their records.
 
 Each image is one plain Dask future; where images are fitted together, a few groups are one. So the flow learns exactly
-which image failed, and how. An image that kills its worker (out of memory, a crash in native code) takes down whatever
-else that worker held or was to do next. So all suspect futures are tried again at the end, one by one with nothing else
-running, and halved until the culprit is alone: it fails, its neighbours are inspected. After an unexpected error, each
-image of the future is tried in one of its own. An image that failed for a reason that may pass is tried once more, on
-other workers: a worker without credentials fails in milliseconds, so it is always free and takes most of the batch.
-Workers may come and go; the run ends, saying what to do, only after minutes without any that could take the rest.
+which image failed, and how. What comes of a future says what follows:
+
+- **Records**: done. An image that failed for a reason that may pass is tried once more, on other workers: a worker
+  without credentials fails in milliseconds, so it is always free and takes most of the batch.
+- **An unexpected error**: each image of the future is tried in one of its own, and fails if that does.
+- **A dead worker**: an image that kills it (out of memory, a crash in native code) takes down whatever else that worker
+  held or was to do next. All these futures are *suspects*, and tried again at the end, one by one with nothing else
+  running, and halved until the culprit is alone: it fails, its neighbours are inspected.
+- **Nothing**: workers may come and go; the run ends, saying what to do, only after minutes without any that could take
+  the rest.
 """
 
 from collections import defaultdict
