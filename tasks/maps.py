@@ -48,7 +48,7 @@ class LostMapError(SsdnetError):
 
 
 def prepare_maps(folder: Storage, manifest: Manifest) -> None:
-    """Create the store's map array, or enlarge it to the manifest's images; maps already written stay.
+    """Create the store's map array, or fit it to the manifest's images; maps already written of these stay.
 
     The canvas is as large as the largest map. So is a chunk, but at least `LEAST_CHUNK`: a tiny first image must not
     set its size for ever. If the canvas grows once there are maps, the chunk size stays: a larger image then has
@@ -86,9 +86,10 @@ def prepare_maps(folder: Storage, manifest: Manifest) -> None:
                 overwrite=True,
             )
             return
-        enlarged = tuple(max(old, new) for old, new in zip(array.shape, shape, strict=True))
-        if enlarged != array.shape:
-            array.resize(enlarged)
+        # Of more images, if a manifest was lost and made anew of fewer: xarray would not open the figures beside them.
+        fitting = (shape[0], *(max(old, new) for old, new in zip(array.shape[1:], canvas, strict=True)))
+        if fitting != array.shape:
+            array.resize(fitting)
 
 
 def write_map(folder: Storage, index: int, *, anomaly_map: npt.NDArray[np.float32]) -> str:

@@ -88,6 +88,19 @@ def test_a_store_that_grows_keeps_its_maps_even_when_the_canvas_does_too(folder)
         assert dict(store.sizes) == {"image": 3, "y": 256, "x": 437}
 
 
+def test_a_store_opens_after_its_manifest_was_lost_and_the_images_had_become_fewer(folder):
+    before, after = manifest_of(SHAPES), manifest_of(SHAPES[:2])
+    prepare_maps(folder, before)
+    for entry in before.entries:
+        write_map(folder, entry.index, anomaly_map=random_map(entry))
+    prepare_maps(folder, after)
+    write_figures(folder, BatchResults(after, {entry.index: record_of(entry) for entry in after.entries}))
+    with xarray.open_zarr(f"{folder.address}/maps.zarr") as store:
+        assert store.sizes["image"] == 2
+    for entry in after.entries:
+        np.testing.assert_allclose(read_map(folder, record_of(entry)), random_map(entry), rtol=1e-3)
+
+
 def objects(folder: Storage) -> int:
     """Number of stored chunks of maps."""
     return len(folder.below("maps.zarr/anomaly_map/c").list())
