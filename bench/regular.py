@@ -1,10 +1,10 @@
 """Good regular textures: how many alarm, whole and behind masks, where the border or a mask cuts their period.
 
-    python bench/regular.py --out OUT [--seeds 3]
+    python bench/regular.py --out OUT [--seeds 3] [--noise 2]
 
 Waves along the sides and turned, a weave, holes and stripes are made in four periods, straight and displaced smoothly
-by a pixel. Each is inspected as it is and behind masks that leave out a frame, all but a disc, and a disc in the
-middle. OUT gets the images in MVTec-AD layout, which the other benchmarks take as well, and regular.json.
+by a pixel, with white noise. Each is inspected as it is and behind masks that leave out a frame, all but a disc, and a
+disc in the middle. OUT gets the images in MVTec-AD layout, which the other benchmarks take as well, and regular.json.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from tasks.storage import Storage
 Field = npt.NDArray[np.float64]
 
 SIDE = 256
-AMPLITUDE, NOISE = 40.0, 8.0
-"""Grey levels from the mean to the brightest of what a kind shows, and the standard deviation of the noise."""
+AMPLITUDE = 40.0
+"""Grey levels from the mean to the brightest of what a kind shows."""
 
 TURN = np.deg2rad(20)
 PERIODS = ((8.0, 8.0), (9.3, 7.7), (14.0, 17.0), (24.0, 20.0))
@@ -75,8 +75,10 @@ KINDS: dict[str, tuple[Callable[[Field, Field], Field], float]] = {
 """What each kind shows over the two phases, and by how much it is turned."""
 
 
-def texture(kind: str, period: tuple[float, float], *, displaced: float, seed: int) -> npt.NDArray[np.uint8]:
-    """Make a good texture of 256 x 256, displaced by so many pixels."""
+def texture(
+    kind: str, period: tuple[float, float], *, displaced: float, noise: float, seed: int
+) -> npt.NDArray[np.uint8]:
+    """Make a good texture of 256 x 256, displaced by so many pixels, with noise of so many grey levels."""
     rng = np.random.default_rng(seed)
     down, across = np.mgrid[:SIDE, :SIDE].astype(float)
     if displaced:
@@ -88,7 +90,7 @@ def texture(kind: str, period: tuple[float, float], *, displaced: float, seed: i
     across, down = np.cos(turn) * across + np.sin(turn) * down, np.cos(turn) * down - np.sin(turn) * across
     phases = rng.uniform(0, 2 * np.pi, 2)
     seen = shows(2 * np.pi * across / period[0] + phases[0], 2 * np.pi * down / period[1] + phases[1])
-    grey = 128 + AMPLITUDE * seen + NOISE * rng.standard_normal((SIDE, SIDE))
+    grey = 128 + AMPLITUDE * seen + noise * rng.standard_normal((SIDE, SIDE))
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
 
 
@@ -133,6 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Count the good regular textures that alarm.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the images and the results")
     parser.add_argument("--seeds", type=whole_number, default=1, help="textures of each kind, period and displacement")
+    parser.add_argument("--noise", type=float, default=8.0, help="its standard deviation in grey levels")
     parser.add_argument("--only", type=names, default=tuple(MASKS), help="masks, by comma")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a single setting; repeatable")
     parser.add_argument("--workers", type=whole_number, default=CPU_COUNT, help="processes; by default one a core")
@@ -140,7 +143,7 @@ def main() -> None:
     options.only = chosen(options.only, MASKS, parser=parser)
     config = settings_from(None, None, changes=options.set)
     keys = [
-        _written(options.out, kind, period=period, displaced=displaced, seed=seed)
+        _written(options.out, kind, period=period, displaced=displaced, noise=options.noise, seed=seed)
         for kind in KINDS
         for period in PERIODS
         for displaced in (0.0, DISPLACED)
@@ -155,18 +158,19 @@ def main() -> None:
     tree = {
         **about(),
         "settings": config.fingerprint(),
+        "noise": options.noise,
         "masks": {n: [asdict(one) for one in f] for n, f in found.items()},
     }
     (options.out / "regular.json").write_text(json.dumps(tree, indent=1) + "\n")
     print(table(found))
 
 
-def _written(out: Path, kind: str, *, period: tuple[float, float], displaced: float, seed: int) -> str:
+def _written(out: Path, kind: str, *, period: tuple[float, float], displaced: float, noise: float, seed: int) -> str:
     name = f"{period[0]:g}x{period[1]:g}-{'displaced' if displaced else 'straight'}-{seed}"
     key = f"{kind}/test/good/{name}.png"
     path = out / "images" / key
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(texture(kind, period, displaced=displaced, seed=seed)).save(path)
+    Image.fromarray(texture(kind, period, displaced=displaced, noise=noise, seed=seed)).save(path)
     return key
 
 

@@ -88,7 +88,7 @@ class CollectedChunk:
     Attributes
     ----------
     records
-        In the order of the manifest.
+        As they came.
     suspects
         Images without a record, by future: their worker died, and they or others may have killed it.
     """
@@ -148,7 +148,7 @@ def try_suspects(dispatch: Dispatch, suspects: Iterable[tuple[ImageEntry, ...]])
     Returns
     -------
     list of ImageRecord
-        Records of all these images, in the order of the manifest; one that kills its worker even alone has failed.
+        Records of all these images; one that kills its worker even alone has failed.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def try_suspects(dispatch: Dispatch, suspects: Iterable[tuple[ImageEntry, ...]])
         for record in done:
             dispatch.announce(record)
         records += done
-    return sorted(records, key=lambda record: record.index)
+    return records
 
 
 class SubmittedChunk:
@@ -200,7 +200,7 @@ class SubmittedChunk:
         self._wait()
         self._try_elsewhere()
         self._try_singly()
-        return CollectedChunk(sorted(self._records, key=lambda record: record.index), self._suspects)
+        return CollectedChunk(self._records, self._suspects)
 
     def _wait(self) -> None:
         for entries, outcome in self._dispatch.workers.outcomes(self.futures):

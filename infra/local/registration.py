@@ -5,6 +5,7 @@ in the UI are lost, as are schedules added there, and each loss is reported. Wha
 switched on.
 """
 
+import http.client
 import json
 import time
 import urllib.error
@@ -177,7 +178,7 @@ def ask(url: str, body: Any = None, *, method: str | None = None) -> Any:
     Raises
     ------
     LocalStackError
-        If the server does not answer.
+        If the server does not answer, or not to the end.
     HTTPError
         If it refuses.
     """
@@ -196,7 +197,7 @@ def ask(url: str, body: Any = None, *, method: str | None = None) -> Any:
             # The database was busy and nothing has happened; Prefect's own client asks again, too.
             if error.code != 503 or time.monotonic() > deadline:
                 raise
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException) as error:
             raise LocalStackError(
                 f"Prefect's server does not answer at {url}: {error}: look at logs/Prefect-server.log of the system"
             ) from error

@@ -15,7 +15,7 @@ def regular():
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "turned"])
 def test_a_straight_texture_repeats_itself_and_a_displaced_one_less(regular, kind):
     def alike(displaced):
-        made = regular.texture(kind, (8.0, 8.0), displaced=displaced, seed=1).astype(float)
+        made = regular.texture(kind, (8.0, 8.0), displaced=displaced, noise=8.0, seed=1).astype(float)
         # A weave's repeat is two periods.
         return np.corrcoef(made[:-16, :-16].ravel(), made[16:, 16:].ravel())[0, 1]
 
@@ -24,19 +24,18 @@ def test_a_straight_texture_repeats_itself_and_a_displaced_one_less(regular, kin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_textures_of_other_seeds_are_others_and_none_is_clipped(regular, monkeypatch, kind):
-    def made(seed):
-        return regular.texture(kind, (14.0, 17.0), displaced=1.0, seed=seed)
+def test_textures_of_other_seeds_are_others_and_none_is_clipped(regular, kind):
+    def made(seed, noise):
+        return regular.texture(kind, (14.0, 17.0), displaced=1.0, noise=noise, seed=seed)
 
-    one = made(0)
-    with monkeypatch.context() as patch:
-        # Noise alone makes any two differ.
-        patch.setattr(regular, "NOISE", 0.0)
-        assert (made(0) != made(1)).mean() > 0.1
+    # Noise alone makes any two differ.
+    assert (made(0, 0.0) != made(1, 0.0)).mean() > 0.1
+    one = made(0, 8.0)
     assert one.shape == (regular.SIDE, regular.SIDE)
     assert one.min() > 0
     assert one.max() < 255
-    assert one.std() > 1.2 * regular.NOISE
+    assert one.std() > 1.2 * 8.0
+    assert (one.astype(float) - made(0, 0.0)).std() == pytest.approx(8.0, rel=0.02)
 
 
 def test_masks_leave_something_out_and_most_in(regular):

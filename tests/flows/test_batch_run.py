@@ -14,6 +14,7 @@ from PIL import Image
 from flows import batch_run as flow
 from flows.progress import observed_by
 from ssdnet_core.synthetic import sample
+from tasks import discovery
 from tasks import lease as leases
 from tasks.batch import GALLERY, IMAGE_TABLE, MANIFEST, REGIONS, SEAL, read_manifest
 from tasks.cluster import ClusterError
@@ -56,11 +57,15 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(flow, "watched", lambda batch: nullcontext())
     monkeypatch.setattr(flow, "tell_of_batch", lambda outcome, sealed: None)
     monkeypatch.setattr(leases, "RENEWED_EVERY", 0.05)
-    night, results, here = tmp_path / "night", Storage(str(tmp_path / "results")), Future()
+    night, results, here, starts = tmp_path / "night", Storage(str(tmp_path / "results")), Future(), []
     night.mkdir()
     here.set_result(None)
 
-    def inspect(more=1, *, retry_failed=False, refit=False, workers=None, masks=None):
+    def inspect(more=1, *, config=QUICK, retry_failed=False, refit=False, workers=None, masks=None):
+        def start(**_):
+            starts.append(workers or here)
+            return starts[-1]
+
         for _ in range(more):
             seed = len(list(night.iterdir()))
             Image.fromarray(sample("leather", "hole", size=(64, 64), seed=seed).pixels).save(night / f"{seed}.png")
@@ -69,13 +74,14 @@ def run(tmp_path, monkeypatch):
             results,
             pattern="",
             batch="n",
-            config=QUICK,
-            cluster=SimpleNamespace(start=lambda **_: workers or here),
+            config=config,
+            cluster=SimpleNamespace(start=start),
             retry_failed=retry_failed,
             refit=refit,
             masks=Storage(str(masks)) if masks else None,
         )
 
+    inspect.starts = starts
     return inspect
 
 
@@ -142,10 +148,40 @@ def test_a_run_that_is_taken_over_beside_a_failed_image_changes_nothing_after_it
 
 def test_a_sealed_batch_without_news_is_left_as_it_is(run):
     first = run(more=2)
-    stored = contents(first.folder)
+    stored, started = contents(first.folder), len(run.starts)
     again = run(more=0)
     assert (again.seal, again.fitted) == (first.seal, 0)
     assert contents(first.folder) == stored
+    assert len(run.starts) == started, "no workers are started"
+
+
+def test_only_what_is_new_is_read_and_counts_as_to_be_done(run, monkeypatch):
+    run(more=2)
+    read, read_headers, heard = [], discovery.read_headers, Heard()
+
+    def noted(source, entries):
+        read.extend(entry.key for entry in entries)
+        return read_headers(source, entries)
+
+    monkeypatch.setattr(discovery, "read_headers", noted)
+    with observed_by(heard):
+        run()
+    assert read == ["2.png"]
+    assert {"images": 3, "settled": 2} in heard.told
+
+
+def test_a_batch_goes_on_on_the_device_of_its_run(run):
+    run()
+    folder = run(config=QUICK.updated({"device": "cpu"})).folder
+    assert read_manifest(folder).config.device == "cpu"
+
+
+def test_an_image_that_could_never_be_read_is_not_told_of_as_one_that_could(run, tmp_path):
+    (tmp_path / "night" / "gone.png").symlink_to("nowhere.png")
+    heard = Heard()
+    with observed_by(heard):
+        assert run().seal.failed == 1
+    assert not [text for text in heard.told if isinstance(text, str)]
 
 
 def test_an_image_that_was_removed_is_in_no_count_of_a_sealed_batch_nor_in_its_gallery(run, tmp_path):
@@ -252,6 +288,12 @@ def test_a_record_that_was_changed_after_the_seal_is_told_and_once_deleted_its_i
     again = run(more=0)
     assert again.results.records[1].score == first.results.records[1].score
     assert read_sealed(folder.address)[1].present == again.results.present
+
+
+def test_records_that_were_changed_after_the_seal_are_made_anew_by_a_refit(run):
+    first = run(more=2)
+    write_record(first.folder, replace(first.results.records[1], score=77.0))
+    assert run(more=0, refit=True).seal == first.seal
 
 
 @pytest.mark.parametrize("damage", ["cut", "another's"])

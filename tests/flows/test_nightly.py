@@ -78,16 +78,19 @@ def test_a_night_whose_deployment_was_made_without_an_address_says_what_to_set(l
 @pytest.fixture
 def nightly(tmp_path, monkeypatch, outcome):
     """Run a night of one image, which is sealed at once; return what came after that, in its order."""
-    steps = []
+    steps, given = [], SimpleNamespace()
     (tmp_path / "images" / "line-1" / "2026-11-22").mkdir(parents=True)
     (tmp_path / "images" / "line-1" / "2026-11-22" / "0.png").write_bytes(b"an image")
-    monkeypatch.setattr(flow, "Cluster", lambda *_, **__: nullcontext())
-    given = SimpleNamespace()
+
+    def cluster(scheduler, **options):
+        given.cluster = {"scheduler": scheduler, **options}
+        return nullcontext()
 
     def run_batch(source, results, **rest):
         given.batch = rest
         return outcome
 
+    monkeypatch.setattr(flow, "Cluster", cluster)
     monkeypatch.setattr(flow, "run_batch", run_batch)
     monkeypatch.setattr(flow, "get_run_logger", logging.getLogger)
     for step in ("measure", "update_trends", "tell_of_night", "tell_of_standstill"):
@@ -138,6 +141,24 @@ def test_a_run_has_a_name_whatever_its_time_zone_since_an_error_of_the_name_woul
     assert flow._run_name() == name
 
 
+def test_a_run_of_a_day_of_its_own_has_that_in_its_name(monkeypatch):
+    parameters = {"line": "line-1", "timezone": "", "day": "2026-11-02"}
+    run = SimpleNamespace(scheduled_start_time=datetime(2026, 11, 22, 3, tzinfo=UTC), parameters=parameters)
+    monkeypatch.setattr(flow, "runtime", SimpleNamespace(flow_run=run))
+    assert flow._run_name() == "nightly line-1 2026-11-02"
+
+
+def test_a_run_that_starts_days_late_inspects_the_night_before_it_was_due(nightly, tmp_path, monkeypatch):
+    due = datetime.now(UTC) - timedelta(days=3)
+    night = tmp_path / "images" / "line-1" / str(due.date() - timedelta(days=1))
+    night.mkdir()
+    (night / "0.png").write_bytes(b"an image")
+    monkeypatch.setattr(flow, "runtime", SimpleNamespace(flow_run=SimpleNamespace(scheduled_start_time=due)))
+    assert nightly(None, day=None) == ["update_trends", "tell_of_night", "completed"]
+    assert nightly.given.batch["batch"] == f"line-1-{night.name}"
+    assert nightly.given.tell_of_night["newest"] is False
+
+
 def test_a_time_zone_that_was_emptied_in_a_form_is_utc(nightly):
     assert nightly(None, timezone="")[-1] == "completed"
 
@@ -172,8 +193,9 @@ def test_a_night_without_truth_is_compared_and_told_of(nightly):
 
 
 def test_a_night_is_inspected_with_all_that_its_run_was_given(nightly):
-    config = Config.preset("fast")
-    nightly(None, config=config, refit=True)
+    config = Config.preset("fast").updated({"device": "cpu"})
+    nightly(None, config=config, refit=True, scheduler="tcp://there:8786", workers=2, group=3)
+    assert nightly.given.cluster == {"scheduler": "tcp://there:8786", "workers": 2, "device": "cpu", "group": 3}
     batch = nightly.given.batch
     assert (batch["config"], batch["refit"], batch["retry_failed"]) == (config, True, False)
     assert batch["batch"] == "line-1-2026-11-22"

@@ -47,3 +47,10 @@ def test_without_the_s3_server_its_port_may_be_taken():
         port = taken.getsockname()[1]
         found = Endpoints(prefect=0, scheduler=0, dashboard=0, s3=port, gallery=0).resolved(trial_storage=False)
     assert 0 not in (found.prefect, found.scheduler, found.dashboard, found.gallery)
+
+
+def test_what_listens_everywhere_is_reached_by_the_machines_name_and_opened_from_there_and_here():
+    everywhere = replace(FREE, host="0.0.0.0", prefect=4200)
+    assert everywhere.gallery_url == f"http://{socket.getfqdn()}:0"
+    names = {socket.getfqdn(), "127.0.0.1", "localhost"}
+    assert set(everywhere.prefect_origins) == {f"http://{name}:4200" for name in names}

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+import infra.local.home
 from infra.local.errors import LocalStackError
 from infra.local.home import PROBE_SECONDS, held, stop
 from infra.local.processes import MARK, marked
@@ -67,6 +68,13 @@ def test_a_home_that_another_account_holds_is_told_of(holder, tmp_path, monkeypa
 
     monkeypatch.setattr(os, "kill", kill)
     with pytest.raises(LocalStackError, match=f"by process {holder.pid} of another account"):
+        stop(tmp_path)
+
+
+def test_a_holder_that_does_not_stop_is_named(holder, tmp_path, monkeypatch):
+    monkeypatch.setattr(infra.local.home, "STOP_TIMEOUT", 0.0)
+    monkeypatch.setattr(os, "kill", lambda *_: None)
+    with pytest.raises(LocalStackError, match=f"process {holder.pid} has not stopped {tmp_path} after 0 s: kill it"):
         stop(tmp_path)
 
 

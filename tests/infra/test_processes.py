@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import infra.local.processes
 from infra.local.errors import LocalStackError
-from infra.local.processes import Part, Supervisor, cut, end_all, marked
+from infra.local.processes import MARK, Part, Supervisor, cut, end_all, marked
 from tests.conftest import wait_for
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
@@ -53,6 +54,40 @@ def test_what_does_not_end_when_asked_is_killed(supervisor, tmp_path, monkeypatc
     wait_for(lambda: "deaf" in supervisor.log(part).read_text(), what="the signal's handler")
     supervisor.end(part)
     assert not marked(tmp_path)
+
+
+GOODBYE = "import pathlib, signal; signal.signal(signal.SIGTERM, lambda *_: pathlib.Path('goodbye').touch() or exit())"
+KILLS = f"""
+import signal, subprocess, sys
+child = subprocess.Popen([sys.executable, '-c', {f"{GOODBYE}; print('up', flush=True); {SLEEPS}"!r}])
+signal.signal(signal.SIGTERM, lambda *_: child.kill() or exit())
+child.wait()
+"""
+
+
+def test_what_a_part_would_kill_is_asked_to_end_before_it(supervisor, tmp_path):
+    part = program("worker", KILLS, ends_children=True)
+    supervisor.start(part)
+    wait_for(lambda: supervisor.log(part).read_text() == "up\n", what="the signal's handler")
+    supervisor.end(part)
+    assert (tmp_path / "goodbye").exists()
+
+
+def test_a_process_that_cannot_be_ended_is_named(supervisor, tmp_path, monkeypatch):
+    monkeypatch.setattr(infra.local.processes, "END_TIMEOUT", 0.0)  # As of one that a dead disk holds.
+    supervisor.start(program("part", SLEEPS))
+    [process] = marked(tmp_path)
+    with pytest.raises(LocalStackError, match=f"processes {process.pid} cannot be ended"):
+        end_all([process])
+
+
+def test_a_command_that_is_marked_itself_does_not_end_itself(tmp_path):
+    asking = (
+        "import pathlib; from infra.local.processes import marked; raise SystemExit(len(marked(pathlib.Path.cwd())))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", asking], cwd=tmp_path, env={**os.environ, MARK: str(tmp_path)}, check=True, timeout=60
+    )
 
 
 def test_parts_are_found_by_their_mark_when_their_supervisor_knows_nothing_of_them(supervisor, tmp_path):
@@ -149,6 +184,18 @@ def test_parts_that_die_together_again_and_again_are_counted_one_by_one(supervis
     assert not watcher.is_alive()
 
 
+def test_a_log_goes_on_after_a_death_and_the_one_before_the_start_is_kept(supervisor):
+    part = program("restless", "print('up', flush=True)")
+    log = supervisor.log(part)
+    for starts in (1, 2):
+        supervisor.start(part)
+        wait_for(lambda starts=starts: log.read_text() == starts * "up\n", what="its output")
+    supervisor.end()
+    supervisor.start(part)
+    wait_for(lambda: log.read_text() == "up\n", what="its output")
+    assert log.with_suffix(".log.1").read_text() == 2 * "up\n"
+
+
 def test_a_log_that_cannot_be_written_is_told_with_its_part(supervisor, tmp_path):
     (tmp_path / "logs").write_text("no folder")
     with pytest.raises(LocalStackError, match=r"cannot write .*/logs/part\.log, the log of the part: "):
@@ -185,11 +232,14 @@ def wait_for_one(home: Path) -> list[psutil.Process]:
 
 
 def test_a_part_whose_memory_others_rely_on_is_not_started_again(supervisor, told, tmp_path):
-    supervisor.start(program("S3 server", SLEEPS, state_in_memory=True))
+    part = program("S3 server", SLEEPS, state_in_memory=True)
+    supervisor.start(part)
     [process] = marked(tmp_path)
+    assert supervisor.runs(part)
     process.send_signal(signal.SIGKILL)
     with pytest.raises(LocalStackError, match="the S3 server ended by itself"):
         supervisor.watch()
+    assert not supervisor.runs(part), "there is nothing left to save"
     assert told == ["the S3 server ended by itself: stopping all of it ..."]
 
 

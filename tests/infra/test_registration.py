@@ -174,6 +174,21 @@ def test_a_server_that_stays_busy_is_asked_for_a_minute(monkeypatch):
     assert len(api.asked) == BUSY_TIMEOUT // 20 + 1
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_server_that_breaks_its_answer_off_is_named(begun):
+    class Breaks(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if begun:
+                self.send_response(200)
+                self.send_header("Content-Length", "100")
+                self.end_headers()
+                self.wfile.write(b'{"a": ')
+            self.close_connection = True
+
+    with served_by(Breaks) as address, pytest.raises(LocalStackError, match=f"does not answer at {address}"):
+        ask(address)
+
+
 def test_what_a_server_refuses_is_not_asked_again():
     api = Api({"flows": []}, busy=1, status=500)
     with serving(api) as address, pytest.raises(urllib.error.HTTPError, match="500"):
@@ -189,11 +204,16 @@ def test_all_lost_runs_are_marked_however_many_and_those_of_a_shell_are_left_alo
     runs = [
         run_at_work(number, pool=None if number % 100 == 7 else "inspection") for number in range(2 * PAGE_SIZE + 5)
     ]
-    api = Api({"flow_runs": runs})
+    part, cancelled = (
+        run_at_work("part", pool=None, parent="task"),
+        run_at_work("cancelled") | {"state_type": "CANCELLING"},
+    )
+    api = Api({"flow_runs": [*runs, part, cancelled]})
     with serving(api) as address:
         crash_lost_runs(address)
-    marked = [path.split("/")[2] for path, body in api.asked if body.get("state", {}).get("type") == "CRASHED"]
-    assert marked == [run["id"] for run in runs if run["work_pool_name"]]
+    marked = [(path.split("/")[2], body["state"]["type"]) for path, body in api.asked if "state" in body]
+    lost = [run["id"] for run in (*runs, part) if run["work_pool_name"] or run is part]
+    assert marked == [*((run, "CRASHED") for run in lost), ("run-cancelled", "CANCELLED")]
 
 
 @pytest.mark.parametrize("count", [PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1])

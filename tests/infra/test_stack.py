@@ -2,6 +2,7 @@ import io
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -12,7 +13,8 @@ from infra.local.errors import LocalStackError
 from infra.local.parts import Stack, StackSettings
 from infra.local.processes import Part, Supervisor, end_all, marked
 from infra.local.registration import Project
-from infra.local.stack import show, up, when_asked_to_end
+from infra.local.stack import always_then, show, up, when_asked_to_end
+from tests.conftest import wait_for
 
 
 @pytest.fixture
@@ -49,10 +51,9 @@ def settings(tmp_path):
     os.environ.update(before)
 
 
-@pytest.mark.parametrize("ended_by", [KeyboardInterrupt(), LocalStackError("the S3 server ended by itself")])
-def test_whatever_cannot_be_ended_the_objects_are_saved_all_else_ends_and_the_first_error_is_raised(
-    settings, monkeypatch, capsys, ended_by
-):
+@pytest.fixture
+def stack(monkeypatch):
+    """Programs in place of servers, which have nothing to be told."""
     stack = Stack(
         storage=program("S3 server"),
         server=program("Prefect server"),
@@ -63,6 +64,13 @@ def test_whatever_cannot_be_ended_the_objects_are_saved_all_else_ends_and_the_fi
     monkeypatch.setattr(infra.local.stack, "parts", lambda settings, project: stack)
     for name in ("restore_buckets", "create_buckets", "provide_nights", "register", "crash_lost_runs"):
         monkeypatch.setattr(infra.local.stack, name, lambda *arguments, **options: None)
+    return stack
+
+
+@pytest.mark.parametrize("ended_by", [KeyboardInterrupt(), LocalStackError("the S3 server ended by itself")])
+def test_whatever_cannot_be_ended_the_objects_are_saved_all_else_ends_and_the_first_error_is_raised(
+    settings, stack, monkeypatch, capsys, ended_by
+):
     plain, saved = Supervisor.end, []
 
     def save(archive):
@@ -87,6 +95,49 @@ def test_whatever_cannot_be_ended_the_objects_are_saved_all_else_ends_and_the_fi
     # The storage and the server, which the others rely on, and the worker that stays.
     assert saved == [(settings.home / "buckets.zip", 3)]
     assert not marked(settings.home)
+
+
+@pytest.mark.parametrize("lost", ["not put back", "gone with their server"])
+def test_what_is_not_there_is_not_saved_over_what_the_stop_before_saved(settings, stack, monkeypatch, lost):
+    saved = []
+
+    def damaged(archive):
+        raise LocalStackError(lost)
+
+    def watch(supervisor):
+        wait_for(lambda: not supervisor.runs(ended.storage), what="its end")
+        raise LocalStackError(lost)
+
+    ended = replace(stack, storage=replace(stack.storage, command=(sys.executable, "-c", "")))
+    if lost == "not put back":
+        monkeypatch.setattr(infra.local.stack, "restore_buckets", damaged)
+    else:
+        monkeypatch.setattr(infra.local.stack, "parts", lambda settings, project: ended)
+    monkeypatch.setattr(infra.local.stack, "save_buckets", saved.append)
+    monkeypatch.setattr(Supervisor, "watch", watch)
+    with pytest.raises(LocalStackError, match=lost):
+        up(settings)
+    assert not saved
+
+
+def test_its_own_process_has_the_systems_environment_and_not_the_users(settings, stack, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "plant")
+    monkeypatch.setenv("SSDNET_IMAGES", "s3://plant")
+    monkeypatch.setattr(infra.local.stack, "save_buckets", lambda archive: None)
+    monkeypatch.setattr(Supervisor, "watch", lambda supervisor: None)
+    up(settings)
+    assert "AWS_PROFILE" not in os.environ
+    assert os.environ["SSDNET_IMAGES"] == "s3://images"
+
+
+def test_what_comes_after_is_done_though_it_is_asked_to_end_once_more():
+    done = []
+    with (
+        when_asked_to_end(signal.default_int_handler),
+        always_then(lambda: signal.raise_signal(signal.SIGTERM), lambda: done.append("end"), tell=print),
+    ):
+        pass
+    assert done == ["end"]
 
 
 def test_a_night_to_start_with_that_is_not_there_is_warned_of(tmp_path):

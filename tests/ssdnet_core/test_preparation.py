@@ -372,6 +372,7 @@ def test_a_read_only_floating_point_image_is_accepted_without_a_warning():
 def test_an_image_without_structure_is_constant(image, working_size):
     working = prepared_with(image, None, working_size=working_size)
     assert working.preparation.constant
+    assert (working.contrast == 1).all()
     back = (working.pixels * working.std + working.mean) * working.full_range
     expected = np.broadcast_to(image.reshape(64, 64, -1)[0, 0][:, None, None], back.shape)
     np.testing.assert_allclose(back.numpy(), expected, rtol=1e-4)
@@ -511,3 +512,40 @@ def test_as_many_pixels_as_a_median_needs_are_enough_and_one_fewer_is_refused():
 def test_a_mask_that_is_no_array_is_refused_like_an_image_that_is_none():
     with pytest.raises(InvalidImageError, match="list"):
         prepared_with(texture((64, 64)), [[False] * 64] * 64, working_size=BIG)
+
+
+@pytest.mark.parametrize("shape", [(128, 256), (256, 128)])
+def test_means_have_finer_steps_by_the_factor_by_which_an_image_was_shrunk(shape):
+    working = prepared_with(texture(shape), None, working_size=64)
+    assert working.averaged_level == pytest.approx(working.grey_level / 2)
+    assert working.grey_level > 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_range_of_integers_is_that_of_the_values_that_count_wherever_it_lies(dtype):
+    image, mask = texture((64, 64), dtype) // 2, holes((64, 64), 0.2)
+    white = np.iinfo(dtype).max
+    ranges = {
+        prepared_with(np.where(mask, hidden, image + offset).astype(dtype), mask).preparation.range_over_iqr
+        for hidden in (0, white)
+        for offset in (0, white // 3)
+    }
+    assert len(ranges) == 1
+
+
+def test_integers_have_no_range_over_that_of_a_channel():
+    image = np.stack([np.full((64, 64), 250, np.uint8), 1 + np.arange(4096).reshape(64, 64) % 2], axis=2).take(
+        (0, 1, 0), 2
+    )
+    assert prepared_with(image.astype(np.uint8), None).preparation.range_over_channel == 0
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_strip_along_a_single_side_has_no_part_in_what_is_told_of_the_values(turns):
+    rng = np.random.default_rng(0)
+    image = rng.integers(60, 200, (256, 256), dtype=np.uint8)
+    # Nearly black, not of one value: so it is a frame and no blank ground.
+    image[:, :32] = rng.random((256, 32)) < 0.1
+    working = prepared_with(np.rot90(image, turns), None, leave_out_frame=True, working_size=128)
+    assert sorted(strip > 0 for strip in working.preparation.frame) == [False, False, False, True]
+    assert working.preparation.clipped[0] < 0.02

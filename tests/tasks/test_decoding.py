@@ -389,7 +389,9 @@ def test_the_orientation_of_a_webp_is_found_behind_a_chunk_of_odd_length():
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_unknown_orientation_leaves_the_pixels_as_stored(orientation):
-    np.testing.assert_array_equal(decode(pillow(RGB, "PNG", exif=exif(orientation))).pixels, RGB)
+    data = pillow(RGB, "PNG", exif=exif(orientation))
+    np.testing.assert_array_equal(decode(data).pixels, RGB)
+    assert (read_header(data).height, read_header(data).width) == RGB.shape[:2]
 
 
 def test_damaged_exif_data_leave_the_pixels_as_stored():
@@ -763,6 +765,19 @@ def test_errors_name_their_cause():
     assert "\n" not in str(raised.value)
 
 
+def test_a_tiff_that_does_not_say_its_colour_space_is_refused():
+    data = tiff(GREY, photometric="minisblack")
+    unsaid = data.replace(struct.pack("<HH", 262, 3), struct.pack("<HH", 65000, 3))
+    assert unsaid != data
+    with pytest.raises(DecodeError, match="colour space None"):
+        decode(unsaid)
+
+
+def test_a_large_tiff_may_be_a_single_strip():
+    pixels = np.zeros((4100, 4100), dtype=np.uint8)
+    assert decode(tiff(pixels, compression="zlib", rowsperstrip=4100)).pixels.shape == pixels.shape
+
+
 def test_suffixes_are_lower_case_with_a_dot():
     assert all(re.fullmatch(r"\.[a-z]+", suffix) for suffix in SUFFIXES)
     assert {"." + name.split()[0] for name in FILES} <= SUFFIXES
@@ -771,7 +786,7 @@ def test_suffixes_are_lower_case_with_a_dot():
 # Any bytes
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def few_pixels():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks.decoding, "MAX_PIXELS", 10**6)
@@ -784,7 +799,8 @@ def decode_or_refuse(data):
             read(data)
 
 
-quick = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+# The fixture does the same for each example.
+quick = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 starts = st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0+", b"BM", b"RIFF0000WEBPVP8X"])
 
 

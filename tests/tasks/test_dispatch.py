@@ -250,6 +250,7 @@ def test_a_worker_is_spared_if_another_failed_on_at_most_half_as_many_images(tmp
             part = entries[end - size : end]
             futures[dispatch.submitted(part, workers=[better if futures else worse])] = part
         records = SubmittedChunk(dispatch, futures).collected().records
+    assert not futures, "else Dask repeats what it has done once a worker dies"
     assert [record.status for record in records] == ["inspected"] * len(entries)
     again = [task["worker"] for task in tried.data[len(failed) :]]
     assert len(again) == len(failed)
@@ -264,6 +265,37 @@ def test_after_a_fault_the_images_of_a_future_are_tried_side_by_side(tmp_path, c
         ("a.png", "inspected", ""),
         ("b.png", "inspected", ""),
     ]
+
+
+@dataclass(frozen=True)
+class WorseAndWorse(Storage):
+    """A source that is away at first, then shows a fault of the program, and is sound after that."""
+
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
+        if self.below("asked").create("once", str(time.monotonic_ns()).encode()):
+            raise StorageError(f"cannot read {key}: no connection")
+        if self.below("asked").create("twice", str(time.monotonic_ns()).encode()):
+            raise ZeroDivisionError("nobody has thought of it")
+        return super().read_with_etag(key)
+
+
+def test_an_image_that_comes_to_a_fault_when_tried_elsewhere_is_tried_again_alone(tmp_path, client):
+    inspection, entries = prepared(tmp_path, "a.png")
+    inspection = replace(inspection, source=WorseAndWorse(inspection.source.url))
+    [record] = inspected(Dispatch(FitWorkers(client), inspection), entries)
+    assert (record.status, record.error) == ("inspected", "")
+
+
+def test_an_image_to_try_elsewhere_goes_anywhere_once_the_other_workers_are_gone(tmp_path, client, monkeypatch):
+    inspection, entries = prepared(tmp_path, "a.png")
+    inspection = replace(inspection, source=PassingOutage(inspection.source.url))
+    submitted = submit_chunk(Dispatch(FitWorkers(client), inspection), entries)
+    wait(list(submitted.futures), timeout=60)
+    monkeypatch.setattr(tasks.fit_workers, "LOOKED_AFTER", 0.2)
+    counts = iter([frozenset({"inproc://gone/1"})])
+    monkeypatch.setattr(FitWorkers, "able", lambda workers: next(counts, able_workers(client, {})))
+    [record] = submitted.collected().records
+    assert record.status == "inspected"
 
 
 def test_a_scheduler_that_goes_away_before_images_are_tried_once_more_is_named(tmp_path, client, monkeypatch):

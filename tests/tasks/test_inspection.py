@@ -18,6 +18,7 @@ import tasks.inspection
 import tasks.local_files
 from ssdnet_core import evidence, groups, localize
 from ssdnet_core.config import METHOD_VERSION, Config
+from ssdnet_core.devices import resolve_device
 from ssdnet_core.synthetic import sample
 from tasks.discovery import discover, list_input
 from tasks.inspection import PIXELS_TOGETHER, Inspection, fitting_groups, inspect_images
@@ -80,7 +81,7 @@ def night(tmp_path):
 
 def test_the_record_is_written_beside_the_map(night):
     record = night.inspect()
-    assert record.status == "inspected"
+    assert (record.status, record.device) == ("inspected", str(resolve_device("auto")))
     assert read_records(night.folder, night.entries()) == {0: record}
     assert read_map(night.folder, record).shape == (77, 64)
 
