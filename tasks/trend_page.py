@@ -7,7 +7,7 @@ from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ssdnet_core.errors import SsdnetError
+from ssdnet_core.errors import UsageError
 from tasks import trend_plots
 from tasks.batch import GALLERY, TRENDS
 from tasks.departure import LEAST_NIGHTS, MOST_NIGHTS_COMPARED
@@ -35,7 +35,7 @@ ROUNDS = 5
 """How often the trends are written, at most: a run that seals another night meanwhile writes them, too."""
 
 
-class NoNightsError(SsdnetError, ValueError):
+class NoNightsError(UsageError, ValueError):
     """The results hold no sealed night of the line."""
 
 

@@ -325,5 +325,5 @@ def test_every_option_of_trends_reaches_what_draws_them(monkeypatch, anew):
 def test_trends_of_nothing_are_refused(ssdnet, tmp_path):
     (tmp_path / "carpet").mkdir()
     finished = ssdnet("trends", tmp_path)
-    assert finished.returncode == 1
+    assert finished.returncode == 2
     assert "LINE-YYYY-MM-DD" in finished.stderr
