@@ -19,6 +19,8 @@ from flows.output import ended_by_lost_output, watch_output
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
     from flows.batch_command import BatchParameters
+    from flows.evaluation import MeasuredOutcome
+    from flows.outcome import Outcome
     from ssdnet_core.config import Config
 
 app = typer.Typer(
@@ -66,10 +68,14 @@ def inspect(
     }
     from flows.batch_command import run_batch_flow
 
-    outcome = exit_on_error(lambda: run_batch_flow("flows.inspection:inspect", parameters, as_json=as_json))
-    from flows.summary import print_outcome
+    def run() -> "Outcome":
+        outcome: Outcome = run_batch_flow("flows.inspection:inspect", parameters, as_json=as_json)
+        from flows.summary import print_outcome
 
-    print_outcome(outcome, as_json=as_json)
+        print_outcome(outcome, as_json=as_json)
+        return outcome
+
+    outcome = exit_on_error(run)
     raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if outcome.results.summary.failed else ExitCode.SEALED)
 
 
@@ -105,10 +111,14 @@ def evaluate(
     }
     from flows.batch_command import run_batch_flow
 
-    measured = exit_on_error(lambda: run_batch_flow("flows.evaluation:evaluate", parameters, as_json=as_json))
-    from flows.summary import print_measured
+    def run() -> "MeasuredOutcome":
+        measured: MeasuredOutcome = run_batch_flow("flows.evaluation:evaluate", parameters, as_json=as_json)
+        from flows.summary import print_measured
 
-    print_measured(measured, as_json=as_json)
+        print_measured(measured, as_json=as_json)
+        return measured
+
+    measured = exit_on_error(run)
     lacking = measured.outcome.results.summary.failed or measured.evaluation.unmeasured
     raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if lacking else ExitCode.SEALED)
 

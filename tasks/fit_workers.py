@@ -100,6 +100,9 @@ class FitWorkers:
                 seen = looked = now
             elif now - looked > LOOKED_AFTER:
                 looked = now
+                # Dask tells nothing of a future whose result was on its way when the scheduler went away.
+                if any(future.status == "cancelled" for future in waiting):
+                    raise scheduler_lost(self.client)
                 able = self.able()
                 if workers and able.isdisjoint(workers):
                     return

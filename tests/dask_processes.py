@@ -17,10 +17,14 @@ class DaskProcesses:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._running: list[subprocess.Popen[bytes]] = []
-        port = free_port()
-        self.address = f"tcp://127.0.0.1:{port}"
-        self.scheduler = self._start("dask_scheduler", "--port", str(port))
-        wait_for(lambda: accepts(port), what="the Dask scheduler")
+        self._port = free_port()
+        self.address = f"tcp://127.0.0.1:{self._port}"
+        self.scheduler = self._started_scheduler()
+
+    def restart_scheduler(self) -> None:
+        """Kill the scheduler, and start another at its address."""
+        self.kill(self.scheduler)
+        self.scheduler = self._started_scheduler()
 
     def add_worker(self, name: str, *options: str) -> subprocess.Popen[bytes]:
         """Start a worker and wait until the scheduler knows it."""
@@ -49,6 +53,11 @@ class DaskProcesses:
     def kill_all(self) -> None:
         for process in reversed(list(self._running)):
             self.kill(process)
+
+    def _started_scheduler(self) -> subprocess.Popen[bytes]:
+        scheduler = self._start("dask_scheduler", "--port", str(self._port))
+        wait_for(lambda: accepts(self._port), what="the Dask scheduler")
+        return scheduler
 
     def _start(self, program: str, *options: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(

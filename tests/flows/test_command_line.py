@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flows import batch_command
+from flows import batch_command, summary
 from flows.command_line import app
+from flows.interruption import raise_when_interrupted
 from flows.settings import settings_as_yaml, settings_from
 from ssdnet_core.config import METHOD_VERSION, Config
 from ssdnet_core.errors import InvalidConfigError, SsdnetError
@@ -89,6 +90,19 @@ def test_while_a_command_works_a_signal_to_end_is_an_exception_that_it_can_clean
 ):
     monkeypatch.setattr(work, lambda *arguments, **options: signal.raise_signal(signal.SIGTERM))
     stopped = CliRunner().invoke(app, arguments)
+    assert (stopped.exit_code, stopped.stderr) == (
+        1,
+        "ssdnet: stopped. What is done is kept: run the same command again to go on.\n",
+    )
+
+
+@pytest.mark.parametrize(("command", "printing"), [("inspect", "print_outcome"), ("evaluate", "print_measured")])
+def test_a_signal_to_end_while_the_outcome_is_printed_is_told(
+    monkeypatch, handled_as_a_command_starts, command, printing
+):
+    monkeypatch.setattr(batch_command, "run_batch_flow", lambda *of, as_json: raise_when_interrupted())
+    monkeypatch.setattr(summary, printing, lambda *of, as_json: signal.raise_signal(signal.SIGTERM))
+    stopped = CliRunner().invoke(app, [command, "/in", "--results", "/out"])
     assert (stopped.exit_code, stopped.stderr) == (
         1,
         "ssdnet: stopped. What is done is kept: run the same command again to go on.\n",

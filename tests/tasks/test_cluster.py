@@ -5,6 +5,7 @@ import logging.handlers
 import time
 from dataclasses import replace
 from functools import partial
+from threading import Thread
 
 import dask
 import pytest
@@ -199,6 +200,44 @@ def test_a_scheduler_that_goes_away_ends_the_run_with_a_word_and_no_trace_and_bl
             with pytest.raises(ClusterError, match=f"{cluster.address} went away.*run again"):
                 submitted.collected()
     assert [record for record in told.buffer if record.exc_info] == []
+
+
+class SlowlySent:
+    """A result that takes seconds to leave the worker: its future is finished, and it is still under way."""
+
+    def __getstate__(self):
+        time.sleep(3)
+        return {}
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_started_again_while_the_last_result_is_under_way_ends_the_run_with_a_word(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tasks.fit_workers, "LOOKED_AFTER", 1000)  # Not before the client is connected again.
+    told = []
+
+    def take(workers, future):
+        try:
+            list(workers.outcomes({future: None}))
+        except ClusterError as error:
+            told.append(str(error))
+
+    with dask_processes(tmp_path / "dask") as cluster:
+        cluster.add_worker("one")
+        with dask_client(cluster.address) as client:
+            workers = FitWorkers(client)
+            future = workers.submitted(SlowlySent)
+            taking = Thread(target=take, args=(workers, future), daemon=True)
+            taking.start()
+            wait_for(lambda: future.status == "finished", what="the result")
+            cluster.restart_scheduler()
+            cluster.add_worker("another")
+            wait_for(lambda: client.status == "running" and able_workers(client, {}), what="the client's return")
+            monkeypatch.setattr(tasks.fit_workers, "LOOKED_AFTER", 0.2)
+            taking.join(30)
+    assert not taking.is_alive()
+    assert f"scheduler at {cluster.address} went away: start it, and run again" in told[0]
 
 
 @pytest.mark.slow
