@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from distributed import Client, Future, as_completed
+from distributed import CancelledError, Client, Future, as_completed
 from distributed.client import ClosedClientError
 
 from tasks.cluster import ClusterError, able_workers, scheduler_address, scheduler_lost
@@ -91,10 +91,14 @@ class FitWorkers:
         while arrivals.count():
             batch = arrivals.next_batch(block=False)
             for future, result in batch:
-                if future.status == "cancelled":
-                    raise scheduler_lost(self.client)
-                # Of a failed future come type, error and traceback.
-                yield waiting.pop(future), result if future.status == "finished" else result[1]
+                # Not by the future's status: it is lost again if the worker has died since its result arrived.
+                match result:
+                    case CancelledError():
+                        raise scheduler_lost(self.client)
+                    case (type(), BaseException() as error, _):
+                        yield waiting.pop(future), error
+                    case _:
+                        yield waiting.pop(future), result
             now = time.monotonic()
             if batch:
                 seen = looked = now

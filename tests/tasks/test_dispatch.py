@@ -325,6 +325,21 @@ def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_sub
             ask()
 
 
+def test_results_that_are_here_count_though_their_worker_has_died_since():
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        workers = FitWorkers(client)
+        waiting = {workers.submitted(abs, -number): number for number in range(8)}
+        futures = list(waiting)
+        wait(futures)
+        arrivals = workers.outcomes(waiting)
+        found = [next(arrivals)]
+        time.sleep(0.5)  # Until all results are here; nothing tells of it.
+        client.sync(client.cluster.workers[0].close)
+        wait_for(lambda: all(future.status == "lost" for future in futures), what="the loss to be known")
+        found += arrivals
+    assert sorted(found) == [(number, number) for number in range(8)]
+
+
 @pytest.mark.slow
 def test_futures_of_workers_that_are_gone_are_left_to_others(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks.fit_workers, "LOOKED_AFTER", 0.2)
