@@ -135,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Count the good regular textures that alarm.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the images and the results")
     parser.add_argument("--seeds", type=whole_number, default=1, help="textures of each kind, period and displacement")
-    parser.add_argument("--noise", type=float, default=8.0, help="its standard deviation in grey levels")
+    parser.add_argument("--noise", type=whole_number, default=8, help="its standard deviation in grey levels")
     parser.add_argument("--only", type=names, default=tuple(MASKS), help="masks, by comma")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a single setting; repeatable")
     parser.add_argument("--workers", type=whole_number, default=CPU_COUNT, help="processes; by default one a core")

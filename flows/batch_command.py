@@ -10,6 +10,8 @@ from flows.interruption import raise_when_interrupted
 from flows.prefect_settings import check_prefect_settings
 
 if TYPE_CHECKING:
+    from flows.evaluation import MeasuredOutcome
+    from flows.outcome import Outcome
     from ssdnet_core.config import Config
 
 
@@ -25,6 +27,24 @@ class BatchParameters(TypedDict):
     workers: int | None
     group: int | None
     retry_failed: bool
+
+
+def inspect_batch(parameters: BatchParameters, *, as_json: bool) -> "Outcome":
+    """Inspect a batch, and print what came of it; errors as :func:`run_batch_flow`."""
+    outcome: Outcome = run_batch_flow("flows.inspection:inspect", parameters, as_json=as_json)
+    from flows.summary import print_outcome
+
+    print_outcome(outcome, as_json=as_json)
+    return outcome
+
+
+def evaluate_batch(parameters: BatchParameters, *, as_json: bool) -> "MeasuredOutcome":
+    """Inspect a labelled batch and measure it, and print what came of it; errors as :func:`run_batch_flow`."""
+    measured: MeasuredOutcome = run_batch_flow("flows.evaluation:evaluate", parameters, as_json=as_json)
+    from flows.summary import print_measured
+
+    print_measured(measured, as_json=as_json)
+    return measured
 
 
 def run_batch_flow(flow: str, parameters: BatchParameters, *, as_json: bool) -> Any:

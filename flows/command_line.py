@@ -19,8 +19,6 @@ from flows.output import ended_by_lost_output, watch_output
 if TYPE_CHECKING:
     from flows.backfill import NightOutcome
     from flows.batch_command import BatchParameters
-    from flows.evaluation import MeasuredOutcome
-    from flows.outcome import Outcome
     from ssdnet_core.config import Config
 
 app = typer.Typer(
@@ -66,16 +64,9 @@ def inspect(
         "group": group,
         "retry_failed": retry_failed,
     }
-    from flows.batch_command import run_batch_flow
+    from flows.batch_command import inspect_batch
 
-    def run() -> "Outcome":
-        outcome: Outcome = run_batch_flow("flows.inspection:inspect", parameters, as_json=as_json)
-        from flows.summary import print_outcome
-
-        print_outcome(outcome, as_json=as_json)
-        return outcome
-
-    outcome = exit_on_error(run)
+    outcome = exit_on_error(lambda: inspect_batch(parameters, as_json=as_json))
     raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if outcome.results.summary.failed else ExitCode.SEALED)
 
 
@@ -109,16 +100,9 @@ def evaluate(
         "group": group,
         "retry_failed": retry_failed,
     }
-    from flows.batch_command import run_batch_flow
+    from flows.batch_command import evaluate_batch
 
-    def run() -> "MeasuredOutcome":
-        measured: MeasuredOutcome = run_batch_flow("flows.evaluation:evaluate", parameters, as_json=as_json)
-        from flows.summary import print_measured
-
-        print_measured(measured, as_json=as_json)
-        return measured
-
-    measured = exit_on_error(run)
+    measured = exit_on_error(lambda: evaluate_batch(parameters, as_json=as_json))
     lacking = measured.outcome.results.summary.failed or measured.evaluation.unmeasured
     raise typer.Exit(ExitCode.SEALED_WITH_FAILURES if lacking else ExitCode.SEALED)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import pytest
-from distributed import Client, get_task_stream, wait
+from distributed import Client, as_completed, get_task_stream, wait
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -325,15 +325,21 @@ def test_a_client_that_has_given_its_scheduler_up_is_told_of_when_images_are_sub
             ask()
 
 
-def test_results_that_are_here_count_though_their_worker_has_died_since():
+def test_results_that_are_here_count_though_their_worker_has_died_since(monkeypatch):
+    tracking = []
+
+    def kept(*futures, **options):
+        tracking.append(as_completed(*futures, **options))
+        return tracking[0]
+
+    monkeypatch.setattr(tasks.fit_workers, "as_completed", kept)
     with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
         workers = FitWorkers(client)
         waiting = {workers.submitted(abs, -number): number for number in range(8)}
         futures = list(waiting)
-        wait(futures)
         arrivals = workers.outcomes(waiting)
         found = [next(arrivals)]
-        time.sleep(0.5)  # Until all results are here; nothing tells of it.
+        wait_for(lambda: not tracking[0].futures, what="all results")
         client.sync(client.cluster.workers[0].close)
         wait_for(lambda: all(future.status == "lost" for future in futures), what="the loss to be known")
         found += arrivals
